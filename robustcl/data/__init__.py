@@ -1,0 +1,25 @@
+"""Data: one file per source; every source yields a `Dataset` of images in [0, 1]."""
+
+from robustcl.data.batch import Batch
+from robustcl.data.dataset import Dataset
+from robustcl.data.digits import digits
+from robustcl.data.imagefolder import imagefolder
+from robustcl.data.load_data import SOURCES, load_data
+from robustcl.data.npz import npz
+from robustcl.data.parquet import parquet
+from robustcl.data.splits import Split, stratified_split
+from robustcl.data.torchvision_data import torchvision_data
+
+__all__ = [
+    "SOURCES",
+    "Batch",
+    "Dataset",
+    "Split",
+    "digits",
+    "imagefolder",
+    "load_data",
+    "npz",
+    "parquet",
+    "stratified_split",
+    "torchvision_data",
+]

@@ -1,0 +1,37 @@
+"""Load scikit-learn's handwritten digits, which need no download."""
+
+import numpy as np
+
+from robustcl.data.dataset import Dataset
+from robustcl.data.splits import Split, split_rows
+
+TEST_SHARE = 0.25
+
+
+def digits(*, split: Split = "test", seed: int = 0) -> Dataset:
+    """Load the 1,797 gray 8x8 digits, three quarters for training and one for testing.
+
+    The 17 gray levels 0..16 are stored as uint8, rounded to 255/16 per level.
+
+    Args:
+        split: 'train' or 'test'.
+        seed: Seed of the stratified split.
+
+    Returns:
+        The split, with image shape (1, 8, 8) and 10 classes.
+
+    Reference:
+        Alpaydin and Kaynak, Optical Recognition of Handwritten Digits, UCI repository, 1998.
+    """
+    from sklearn.datasets import load_digits  # slow to import, so only when it is needed
+
+    pixels, labels = load_digits(return_X_y=True)
+    images = np.rint(np.asarray(pixels) * (255.0 / 16.0)).astype(np.uint8).reshape(-1, 8, 8, 1)
+    targets = np.asarray(labels).astype(np.int64)
+    rows = split_rows(targets, split, seed=seed, test_share=TEST_SHARE)
+    return Dataset(
+        name=f"digits/{split}",
+        images=images[rows],
+        labels=targets[rows],
+        class_names=tuple(str(digit) for digit in range(10)),
+    )

@@ -1,0 +1,71 @@
+"""Load arrays saved by numpy."""
+
+import zipfile
+from pathlib import Path
+
+import numpy as np
+
+from robustcl.data.dataset import Dataset
+from robustcl.data.splits import SPLITS, Split, check_split, split_rows
+from robustcl.errors import InputError
+
+
+def npz(path: str | Path, *, split: Split = "test", seed: int = 0, whole: bool = False) -> Dataset:
+    """Load PATH/{train,test}.npz, or one file, with the arrays `images` and `labels`.
+
+    A file called train.npz or test.npz serves that split only; any other single file is split
+    80/20 by seed, stratified. Pickled objects are refused. An array `class_names` of strings is
+    optional.
+
+    Args:
+        path: A folder or a file; images are (N, H, W, C), (N, C, H, W) or (N, H, W), uint8 or
+            floating in [0, 1].
+        split: 'train' or 'test'.
+        seed: Seed of the split of a single file.
+        whole: Serve all images of a single file for both splits instead of drawing one.
+
+    Returns:
+        The split, in its stored precision up to float32.
+
+    Raises:
+        InputError: When the file or an array is missing, or is not what it should be.
+    """
+    given = Path(path)
+    file = given / f"{check_split(split)}.npz" if given.is_dir() else given
+    if not file.is_file():
+        raise InputError(f"there is no file {str(file)!r} for npz:PATH")
+    named = file.stem if file.stem in SPLITS else None
+    if named not in (None, split):
+        raise InputError(f"{file.name!r} has no {split!r} split; give the folder that has both")
+    images, labels, names = _read(file)
+    if named is None and not whole and labels.ndim == 1 and len(labels) == len(images):
+        rows = split_rows(labels, split, seed=seed)
+        images, labels = images[rows], labels[rows]
+    return Dataset(f"npz/{given.stem}/{split}", _channels_last(images), labels, names)
+
+
+def _read(file: Path) -> tuple[np.ndarray, np.ndarray, tuple[str, ...]]:
+    try:
+        with np.load(file, allow_pickle=False) as arrays:
+            missing = [name for name in ("images", "labels") if name not in arrays.files]
+            if missing:
+                raise InputError(
+                    f"{str(file)!r} has the arrays {', '.join(arrays.files) or 'none'} and lacks "
+                    f"{' and '.join(missing)}; save it by np.savez(path, images=..., labels=...)"
+                )
+            names = arrays["class_names"].tolist() if "class_names" in arrays.files else ()
+            return arrays["images"], arrays["labels"], tuple(names)
+    except InputError:
+        raise
+    except (ValueError, OSError, zipfile.BadZipFile, AttributeError) as error:
+        raise InputError(
+            f"{str(file)!r} cannot be read as an npz of plain arrays ({error}); pickles are refused"
+        ) from error
+
+
+def _channels_last(images: np.ndarray) -> np.ndarray:
+    if images.ndim == 3:
+        return images[..., None]
+    if images.ndim == 4 and images.shape[3] not in (1, 3) and images.shape[1] in (1, 3):
+        return np.transpose(images, (0, 2, 3, 1))
+    return images

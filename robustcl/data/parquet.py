@@ -1,0 +1,122 @@
+"""Load parquet files in the layout of the Hugging Face hub."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from robustcl.data.dataset import Dataset
+from robustcl.data.decode import decode
+from robustcl.data.splits import SPLITS, Split, check_split, split_rows
+from robustcl.errors import InputError
+
+IMAGE_COLUMNS = ("img", "image")
+LABEL_COLUMNS = ("label", "fine_label", "labels")
+
+
+def parquet(
+    path: str | Path,
+    *,
+    split: Split = "test",
+    size: int | None = None,
+    seed: int = 0,
+    whole: bool = False,
+    limit: int | None = None,
+) -> Dataset:
+    """Load PATH/{train,test}*.parquet (also in PATH/data), or one file.
+
+    Images are in the column `img` or `image`, as {bytes, path} or as bytes; labels are in `label`,
+    `fine_label` or `labels`; class names come from the `huggingface` schema metadata. A file called
+    train.parquet or test.parquet serves that split only; any other single file is split 80/20 by
+    seed, stratified.
+
+    Args:
+        path: A folder or a file.
+        split: 'train' or 'test'.
+        size: Side in pixels: resize the shorter side to it, then crop the center (see `decode`).
+        seed: Seed of the split of a single file.
+        whole: Serve all rows of a single file for both splits instead of drawing one.
+        limit: Decode only the first so many rows of the split.
+
+    Returns:
+        The split, decoded to uint8 in memory.
+
+    Raises:
+        InputError: When the file, a column or an image is missing, or an image cannot be decoded.
+    """
+    files, draws = _files(Path(path), check_split(split))
+    table = _read(files)
+    image_column = _column(table, IMAGE_COLUMNS, files[0])
+    label_column = _column(table, LABEL_COLUMNS, files[0])
+    if any(label is None for label in table[label_column].to_pylist()):
+        raise InputError(f"{str(files[0])!r} has rows without a label; drop them")
+    labels = table[label_column].to_numpy()
+    rows = np.arange(len(labels))
+    if draws and not whole:
+        rows = split_rows(labels, split, seed=seed)
+    rows = rows[:limit]
+    cells = table[image_column].take(rows).to_pylist()
+    sources = [_source(cell, files[0]) for cell in cells]
+    images = decode(sources, names=[f"row {row} of {files[0].name}" for row in rows], size=size)
+    names = _class_names(table.schema.metadata, label_column)
+    return Dataset(f"parquet/{Path(path).stem}/{split}", images, labels[rows], names)
+
+
+def _files(path: Path, split: Split) -> tuple[list[Path], bool]:
+    # The second value says whether a split must be drawn from the files.
+    if path.is_dir():
+        found = sorted(path.glob(f"{split}*.parquet")) or sorted(
+            path.glob(f"data/{split}*.parquet")
+        )
+        if not found:
+            raise InputError(f"there is no {split}*.parquet in {str(path)!r}; add {split}.parquet")
+        return found, False
+    if not path.is_file():
+        raise InputError(f"there is no file or folder {str(path)!r} for parquet:PATH")
+    named = next((side for side in SPLITS if path.stem.split("-")[0] == side), None)
+    if named not in (None, split):
+        raise InputError(f"{path.name!r} has no {split!r} split; give the folder that has both")
+    return [path], named is None
+
+
+def _read(files: list[Path]) -> Any:
+    try:
+        import pyarrow as pa
+        import pyarrow.parquet as pq
+    except ImportError as error:
+        raise InputError("parquet:PATH needs pyarrow; pip install pyarrow") from error
+    try:
+        return pa.concat_tables([pq.read_table(file) for file in files])
+    except pa.ArrowInvalid as error:
+        raise InputError(f"{str(files[0])!r} is not a parquet file ({error})") from error
+
+
+def _column(table: Any, names: tuple[str, ...], file: Path) -> str:
+    for name in names:
+        if name in table.column_names:
+            return name
+    raise InputError(
+        f"{str(file)!r} has the columns {', '.join(table.column_names)}; "
+        f"expected one called {' or '.join(names)}"
+    )
+
+
+def _source(cell: Any, file: Path) -> bytes | Path:
+    if isinstance(cell, bytes):
+        return cell
+    fields: dict[str, Any] = cell or {}
+    if fields.get("bytes") is not None:
+        return fields["bytes"]
+    relative = fields.get("path")
+    if relative is None:
+        raise InputError(f"{str(file)!r} has an image with neither bytes nor path; drop that row")
+    return file.parent / relative
+
+
+def _class_names(metadata: dict[bytes, bytes] | None, column: str) -> tuple[str, ...]:
+    try:
+        features = json.loads((metadata or {})[b"huggingface"])["info"]["features"]
+        return tuple(features[column]["names"])
+    except (KeyError, TypeError, ValueError):
+        return ()

@@ -1,0 +1,76 @@
+"""Split rows into train and test, the same way on every machine."""
+
+from typing import Literal
+
+import numpy as np
+
+from robustcl.errors import InputError
+
+Split = Literal["train", "test"]
+SPLITS: tuple[Split, ...] = ("train", "test")
+
+
+def check_split(split: str) -> Split:
+    """Refuse any split but train and test.
+
+    Args:
+        split: The name to be checked.
+
+    Returns:
+        The same name.
+
+    Raises:
+        InputError: When it is neither.
+    """
+    for known in SPLITS:
+        if split == known:
+            return known
+    raise InputError(f"unknown split {split!r}; use 'train' or 'test'")
+
+
+def stratified_split(
+    labels: np.ndarray, *, test_share: float = 0.2, seed: int = 0
+) -> tuple[np.ndarray, np.ndarray]:
+    """Draw a test set with the same share of every class.
+
+    Each class is permuted by its own generator, seeded by (seed, class), so the split of one
+    class does not depend on the others. A class with one image goes to train.
+
+    Args:
+        labels: (N,) integer labels.
+        test_share: Share of each class that goes to test, strictly between 0 and 1.
+        seed: Seed of the draw.
+
+    Returns:
+        Sorted train rows and sorted test rows; together every row exactly once.
+
+    Raises:
+        InputError: When `test_share` is not strictly between 0 and 1, or `seed` is negative.
+    """
+    if not 0.0 < test_share < 1.0:
+        raise InputError(f"test_share {test_share!r} is not strictly between 0 and 1; try 0.2")
+    if seed < 0:
+        raise InputError(f"seed {seed} is negative; use a seed >= 0")
+    is_test = np.zeros(len(labels), dtype=bool)
+    for label in np.unique(labels):
+        rows = np.flatnonzero(labels == label)
+        count = min(max(round(test_share * len(rows)), 1), len(rows) - 1)
+        order = np.random.default_rng([seed, int(label)]).permutation(len(rows))
+        is_test[rows[order[:count]]] = True
+    return np.flatnonzero(~is_test), np.flatnonzero(is_test)
+
+
+def split_rows(labels: np.ndarray, split: str, *, seed: int, test_share: float = 0.2) -> np.ndarray:
+    """Return the rows of one side of the stratified split.
+
+    Args:
+        labels: (N,) integer labels.
+        split: 'train' or 'test'.
+        seed: Seed of the draw.
+        test_share: Share of each class that goes to test.
+
+    Returns:
+        Sorted rows.
+    """
+    train, test = stratified_split(labels, test_share=test_share, seed=seed)
+    return train if check_split(split) == "train" else test

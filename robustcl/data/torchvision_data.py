@@ -1,0 +1,73 @@
+"""Load the data sets that torchvision downloads."""
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from robustcl.data.dataset import Dataset
+from robustcl.data.splits import Split, check_split
+from robustcl.errors import InputError
+
+DIGIT_NAMES = tuple(str(digit) for digit in range(10))
+# name -> (class in torchvision.datasets, takes train=bool rather than split=str)
+TORCHVISION: dict[str, tuple[str, bool]] = {
+    "cifar10": ("CIFAR10", True),
+    "cifar100": ("CIFAR100", True),
+    "mnist": ("MNIST", True),
+    "fashion-mnist": ("FashionMNIST", True),
+    "svhn": ("SVHN", False),
+    "stl10": ("STL10", False),
+}
+
+
+def torchvision_data(
+    name: str,
+    *,
+    split: Split = "test",
+    root: str | Path | None = None,
+    download: bool = False,
+) -> Dataset:
+    """Load one of torchvision's data sets into memory.
+
+    Args:
+        name: cifar10, cifar100, mnist, fashion-mnist, svhn or stl10.
+        split: 'train' or 'test'; the data set's own split.
+        root: Folder of the files; `~/.cache/robustcl` by default.
+        download: Whether to download what is missing.
+
+    Returns:
+        The split as uint8.
+
+    Raises:
+        InputError: When the name is unknown, or the files are missing or damaged.
+    """
+    if name not in TORCHVISION:
+        raise InputError(f"unknown data set {name!r}; torchvision offers {', '.join(TORCHVISION)}")
+    from torchvision import datasets  # slow to import, so only when it is needed
+
+    class_name, takes_train = TORCHVISION[name]
+    folder = Path(root) if root is not None else Path.home() / ".cache" / "robustcl"
+    side: dict[str, Any] = {"split": check_split(split)}
+    if takes_train:
+        side = {"train": split == "train"}
+    try:
+        source = getattr(datasets, class_name)(root=str(folder), download=download, **side)
+    except (RuntimeError, OSError) as error:
+        raise InputError(
+            f"{name} is not complete in {str(folder)!r} ({error}); "
+            "allow the download, or point root at the folder that holds it"
+        ) from error
+    labels = source.labels if name in ("svhn", "stl10") else source.targets
+    return Dataset(
+        name=f"{name}/{split}",
+        images=_channels_last(np.asarray(source.data)),
+        labels=np.asarray(labels).astype(np.int64),
+        class_names=tuple(getattr(source, "classes", DIGIT_NAMES)),
+    )
+
+
+def _channels_last(images: np.ndarray) -> np.ndarray:
+    if images.ndim == 3:
+        return images[..., None]
+    return images if images.shape[3] == 3 else np.transpose(images, (0, 2, 3, 1))

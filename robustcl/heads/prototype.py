@@ -1,0 +1,103 @@
+"""Classify by similarity to the mean embedding of each class."""
+
+import torch
+from torch import Tensor, nn
+
+from robustcl.errors import InputError
+
+
+class PrototypeHead(nn.Module):
+    """Score classes by cosine similarity to their prototypes.
+
+    Args:
+        weight: (K, d) prototypes; the rows are normalized in float64.
+
+    Raises:
+        InputError: When the weight is not a matrix, or a row is zero or not finite.
+    """
+
+    weight: Tensor
+
+    def __init__(self, weight: Tensor) -> None:
+        super().__init__()
+        if weight.ndim != 2:
+            raise InputError(f"prototypes of shape {tuple(weight.shape)}; expected (K, d)")
+        norms = torch.linalg.vector_norm(weight.double(), dim=1, keepdim=True)
+        if not bool((torch.isfinite(norms) & (norms > 0)).all()):
+            bad = int(torch.nonzero(~(torch.isfinite(norms) & (norms > 0)))[0, 0])
+            raise InputError(f"the prototype of class {bad} is zero or not finite")
+        self.register_buffer("weight", (weight.double() / norms).to(torch.float32))
+
+    @property
+    def num_classes(self) -> int:
+        """Number of classes K."""
+        return len(self.weight)
+
+    def affine(self) -> tuple[Tensor, Tensor]:
+        """Return the prototypes as a linear map without offset.
+
+        Returns:
+            W (K, d) and b = 0 (K,).
+        """
+        return self.weight, self.weight.new_zeros(len(self.weight))
+
+    def forward(self, embeddings: Tensor) -> Tensor:
+        """Return similarities in [-1, 1], which are also the confidences.
+
+        Args:
+            embeddings: (B, d) unit vectors.
+
+        Returns:
+            (B, K).
+        """
+        return embeddings @ self.weight.T
+
+
+def prototype(embeddings: Tensor, labels: Tensor, *, num_classes: int) -> PrototypeHead:
+    """Fit the prototypes: the normalized mean of each class's unit embeddings.
+
+    Args:
+        embeddings: (N, d) embeddings; normalized here.
+        labels: (N,) classes.
+        num_classes: K.
+
+    Returns:
+        The head.
+
+    Raises:
+        InputError: When a class has no example, or a label is outside the classes.
+
+    Reference:
+        Snell et al., Prototypical Networks for Few-shot Learning, NeurIPS 2017, equation 1, on
+        the unit sphere.
+    """
+    check_labels(embeddings, labels, num_classes)
+    units = torch.nn.functional.normalize(embeddings.double(), dim=1)
+    sums = units.new_zeros(num_classes, units.shape[1]).index_add_(0, labels, units)
+    counts = torch.bincount(labels, minlength=num_classes)
+    if not bool(counts.all()):
+        missing = int(torch.nonzero(counts == 0)[0, 0])
+        raise InputError(f"class {missing} has no training example; every class needs one")
+    return PrototypeHead(sums / counts[:, None])
+
+
+def check_labels(embeddings: Tensor, labels: Tensor, num_classes: int) -> None:
+    """Refuse labels that do not fit the embeddings or the classes.
+
+    Args:
+        embeddings: (N, d).
+        labels: (N,) classes.
+        num_classes: K.
+
+    Raises:
+        InputError: When the counts differ or a label is outside 0..K-1.
+    """
+    if embeddings.ndim != 2 or labels.shape != (len(embeddings),) or not len(labels):
+        raise InputError(
+            f"embeddings of shape {tuple(embeddings.shape)} with labels of shape "
+            f"{tuple(labels.shape)}; expected (N, d) and (N,), N >= 1"
+        )
+    low, high = int(labels.min()), int(labels.max())
+    if low < 0 or high >= num_classes:
+        wrong = low if low < 0 else high
+        raise InputError(f"label {wrong} is outside the {num_classes} classes 0..{num_classes - 1}")

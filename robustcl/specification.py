@@ -1,0 +1,138 @@
+"""Read a method and its options from text such as 'smoothing:sigma=.25,n=10000'."""
+
+import inspect
+import re
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, field
+from typing import Any
+
+from robustcl.errors import InputError
+
+Value = int | float | str | bool
+_FRACTION = re.compile(r"([+-]?\d+(?:\.\d*)?)/(\d+(?:\.\d*)?)")
+
+
+@dataclass(frozen=True)
+class Specification:
+    """Hold a name and its options.
+
+    Args:
+        name: What stands before the colon.
+        options: What follows it.
+        text: The text as it was given, by which records name the method.
+    """
+
+    name: str
+    options: dict[str, Value] = field(default_factory=dict)
+    text: str = ""
+
+
+def parse_specification(text: str) -> Specification:
+    """Read NAME or NAME:key=value,key=value.
+
+    Args:
+        text: The text; values are integers, numbers, fractions such as 8/255, true or false, or
+            words.
+
+    Returns:
+        The specification.
+
+    Raises:
+        InputError: When a name, a key or a value is missing, or a key comes twice.
+    """
+    name, colon, rest = text.strip().partition(":")
+    options: dict[str, Value] = {}
+    for part in rest.split(",") if colon else ():
+        key, equals, value = part.strip().partition("=")
+        if not (key and equals and value) or key in options:
+            raise InputError(f"cannot read {part!r} in {text!r}; write NAME:key=value,key=value")
+        options[key.replace("-", "_")] = _value(value)
+    if not name:
+        raise InputError(f"{text!r} names no method; write NAME or NAME:key=value")
+    return Specification(name.replace("-", "_"), options, text.strip())
+
+
+def parse_number(text: str) -> float:
+    """Read a number or a fraction such as 8/255.
+
+    Args:
+        text: The text.
+
+    Returns:
+        The number.
+
+    Raises:
+        InputError: When the text is neither.
+    """
+    value = _value(text)
+    if isinstance(value, str | bool):
+        raise InputError(f"{text!r} is not a number; write 0.25 or 8/255")
+    return float(value)
+
+
+def check_options(
+    specification: Specification, function: Callable[..., Any], *, exclude: Iterable[str] = ()
+) -> dict[str, Value]:
+    """Return the options when the function takes all of them.
+
+    Args:
+        specification: What was asked for.
+        function: The method; its keyword-only arguments are the options.
+        exclude: Arguments that the caller supplies.
+
+    Returns:
+        The options.
+
+    Raises:
+        InputError: When an option is unknown or of a wrong type.
+    """
+    known = {
+        name: parameter.default
+        for name, parameter in inspect.signature(function).parameters.items()
+        if parameter.kind is parameter.KEYWORD_ONLY and name not in set(exclude)
+    }
+    for key, value in specification.options.items():
+        if key not in known:
+            offered = ", ".join(sorted(known)) or "no options"
+            raise InputError(f"{specification.name} has no option {key!r}; it takes {offered}")
+        default = known[key]
+        if isinstance(default, int | float) and isinstance(value, str):
+            raise InputError(f"{specification.name}:{key} is {value!r}; expected a number")
+        if isinstance(default, int) and not isinstance(default, bool) and isinstance(value, float):
+            raise InputError(f"{specification.name}:{key} is {value}; expected a whole number")
+    return dict(specification.options)
+
+
+def choose(name: str, known: Iterable[str], *, what: str) -> str:
+    """Return a name when it is known.
+
+    Args:
+        name: The name asked for.
+        known: All names.
+        what: What is named, for the message.
+
+    Returns:
+        The same name.
+
+    Raises:
+        InputError: When it is not known; the message lists the known ones.
+    """
+    names = sorted(known)
+    if name not in names:
+        raise InputError(f"unknown {what} {name!r}; known: {', '.join(names)}")
+    return name
+
+
+def _value(text: str) -> Value:
+    text = text.strip()
+    if text.lower() in ("true", "false"):
+        return text.lower() == "true"
+    fraction = _FRACTION.fullmatch(text)
+    if fraction and float(fraction[2]):
+        return float(fraction[1]) / float(fraction[2])
+    for kind in (int, float):
+        try:
+            return kind(text)
+        except ValueError:
+            continue
+    return text

@@ -1,0 +1,124 @@
+"""State what an adversary may do: a norm, a budget and a pixel box."""
+
+from dataclasses import dataclass, replace
+from typing import Literal, get_args
+
+import torch
+from torch import Tensor
+
+from robustcl.errors import InputError
+
+Norm = Literal["l2", "linf"]
+NORMS: tuple[Norm, ...] = get_args(Norm)
+
+
+def check_norm(norm: str) -> Norm:
+    """Return the norm when it is known.
+
+    Args:
+        norm: 'l2' or 'linf'.
+
+    Returns:
+        The same norm.
+
+    Raises:
+        InputError: When it is another.
+    """
+    for known in NORMS:
+        if norm == known:
+            return known
+    raise InputError(f"unknown norm {norm!r}; use {' or '.join(NORMS)}")
+
+
+def perturbation_norm(delta: Tensor, norm: Norm) -> Tensor:
+    """Measure each perturbation in float64.
+
+    Args:
+        delta: (B, ...) perturbations in pixel units.
+        norm: 'l2' or 'linf'.
+
+    Returns:
+        (B,) float64 norms.
+    """
+    flat = delta.detach().double().flatten(1)
+    if check_norm(norm) == "l2":
+        return torch.linalg.vector_norm(flat, dim=1)
+    return flat.abs().amax(dim=1)
+
+
+@dataclass(frozen=True, eq=False)
+class Threat:
+    """State the set of images an adversary may choose from: a ball, cut by the pixel box.
+
+    Args:
+        norm: 'l2' or 'linf'.
+        eps: Budget in pixel units, one number or one per image, (B,).
+        box: Lowest and highest pixel value; None for no box.
+
+    Raises:
+        InputError: When the norm is unknown, or a budget is negative or not finite.
+    """
+
+    norm: Norm
+    eps: float | Tensor
+    box: tuple[float, float] | None = (0.0, 1.0)
+
+    def __post_init__(self) -> None:
+        check_norm(self.norm)
+        eps = torch.as_tensor(self.eps)
+        if not bool(torch.isfinite(eps).all()) or bool((eps < 0).any()):
+            raise InputError(f"eps {self.eps!r} is negative or not finite; use a radius >= 0")
+        if self.box is not None and not self.box[0] < self.box[1]:
+            raise InputError(f"box {self.box} is empty; use (lowest, highest)")
+
+    def radii(self, images: Tensor) -> Tensor:
+        """Return one budget per image.
+
+        Args:
+            images: (B, ...) images.
+
+        Returns:
+            (B,) budgets of the images' type, on their device.
+
+        Raises:
+            InputError: When there are as many budgets as neither 1 nor B.
+        """
+        eps = torch.as_tensor(self.eps, dtype=images.dtype, device=images.device)
+        if eps.ndim and eps.shape != (len(images),):
+            raise InputError(f"{len(images)} images have eps of shape {tuple(eps.shape)}")
+        return eps.expand(len(images))
+
+    def project(self, images: Tensor, candidates: Tensor) -> Tensor:
+        """Return the candidates moved into the ball and then into the box.
+
+        With the images in the box, cutting by the box afterwards cannot leave the ball.
+
+        Args:
+            images: (B, ...) clean images.
+            candidates: (B, ...) wished-for images.
+
+        Returns:
+            (B, ...) allowed images.
+        """
+        radii = self.radii(images).view(-1, *[1] * (images.ndim - 1))
+        delta = candidates - images
+        if self.norm == "linf":
+            delta = torch.minimum(torch.maximum(delta, -radii), radii)
+        else:
+            norms = torch.linalg.vector_norm(delta.flatten(1), dim=1).view_as(radii)
+            delta = delta * (radii / norms.clamp_min(1e-30)).clamp(max=1.0)
+        moved = images + delta
+        return moved if self.box is None else moved.clamp(*self.box)
+
+    def select(self, rows: Tensor) -> "Threat":
+        """Return the threat for a subset of the images.
+
+        Args:
+            rows: Positions or a mask.
+
+        Returns:
+            The same threat with the budgets of those images.
+        """
+        if isinstance(self.eps, Tensor) and self.eps.ndim:
+            return replace(self, eps=self.eps[rows.to(self.eps.device)])
+        return self

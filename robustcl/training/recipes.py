@@ -1,0 +1,45 @@
+"""State the training runs that the demo and the CPU benchmarks repeat."""
+
+from robustcl.training.simclr import SimCLRRecipe
+from robustcl.views.simclr_views import COLOR_VIEWS, DIGIT_VIEWS
+
+# small_convnet(**DEMO_ARCHITECTURE) on digits; encoder with mean (0,) and std (1,).
+DEMO_ARCHITECTURE: dict[str, int] = {
+    "channels": 1,
+    "image_size": 8,
+    "width": 32,
+    "embedding_size": 64,
+}
+
+DEMO_RECIPE = SimCLRRecipe(
+    epochs=240,
+    batch_size=256,
+    learning_rate=3e-3,
+    temperature=0.5,
+    label_weight=0.8,
+    label_temperature=0.1,
+    log_norm_penalty=0.25,
+    views=DIGIT_VIEWS,
+    seed=0,
+)
+
+# small_convnet(**CIFAR_CPU_ARCHITECTURE) on 32x32 RGB; eight minutes on two cores.
+CIFAR_CPU_ARCHITECTURE: dict[str, int] = {
+    "channels": 3,
+    "image_size": 32,
+    "width": 32,
+    "embedding_size": 64,
+}
+
+CIFAR_CPU_RECIPE = SimCLRRecipe(
+    epochs=30,
+    batch_size=256,
+    learning_rate=2e-3,
+    temperature=0.5,
+    label_weight=0.8,
+    label_temperature=0.1,
+    log_norm_penalty=0.02,
+    views=COLOR_VIEWS,
+    max_seconds=480.0,
+    seed=0,
+)

@@ -1,0 +1,21 @@
+"""Training views, drawn in batches on the device with parameters of their own per image."""
+
+from robustcl.views.color_jitter import color_jitter
+from robustcl.views.simclr_views import (
+    COLOR_VIEWS,
+    DIGIT_VIEWS,
+    GRAY_VIEWS,
+    ViewOptions,
+    default_views,
+    simclr_views,
+)
+
+__all__ = [
+    "COLOR_VIEWS",
+    "DIGIT_VIEWS",
+    "GRAY_VIEWS",
+    "ViewOptions",
+    "color_jitter",
+    "default_views",
+    "simclr_views",
+]
