@@ -136,3 +136,31 @@ def _value(text: str) -> Value:
         except ValueError:
             continue
     return text
+
+
+def split_specifications(text: str) -> tuple[str, ...]:
+    """Split 'product,smoothing:sigma=.25,n=10000,first_order' into its methods.
+
+    A part such as 'n=10000' belongs to the method before it.
+
+    Args:
+        text: Methods separated by commas.
+
+    Returns:
+        One text per method.
+
+    Raises:
+        InputError: When a part is empty or a method comes twice.
+    """
+    methods: list[str] = []
+    for part in (piece.strip() for piece in text.split(",")):
+        if not part:
+            raise InputError(f"{text!r} has an empty part; write NAME,NAME:key=value")
+        if "=" in part and ":" not in part and methods and ":" in methods[-1]:
+            methods[-1] += f",{part}"
+        else:
+            methods.append(part)
+    repeated = next((name for name in methods if methods.count(name) > 1), None)
+    if repeated:
+        raise InputError(f"{repeated!r} comes twice in {text!r}; name it once")
+    return tuple(methods)

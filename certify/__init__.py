@@ -1,0 +1,28 @@
+"""Certificates: one file per method, each with one line in the table of claims."""
+
+from certify import bounds
+from certify.certified_radius import certified_radius
+from certify.claim import Claim
+from certify.first_order import first_order
+from certify.gradients import output_gradients, pairwise_gradient_norms
+from certify.jacobian_norm import jacobian_norm
+from certify.methods import METHODS, Method, certificate, parse_method, prepare
+from certify.product import product
+from certify.smoothing import smoothing
+
+__all__ = [
+    "METHODS",
+    "Claim",
+    "Method",
+    "bounds",
+    "certificate",
+    "certified_radius",
+    "first_order",
+    "jacobian_norm",
+    "output_gradients",
+    "pairwise_gradient_norms",
+    "parse_method",
+    "prepare",
+    "product",
+    "smoothing",
+]

@@ -1,0 +1,52 @@
+"""State what a certificate claims about each image."""
+
+from dataclasses import dataclass
+from typing import Literal
+
+import torch
+from torch import Tensor
+
+Guarantee = Literal["deterministic", "probabilistic", "estimate"]
+ABSTAINED = -1
+NO_RIVAL = -1
+
+
+@dataclass(frozen=True, eq=False)
+class Claim:
+    """Claim that no perturbation below the radius changes the prediction of the subject.
+
+    Args:
+        method: The certificate's name, or one name per image where methods were combined.
+        norm: Norm of the perturbation.
+        guarantee: 'deterministic': proved; 'probabilistic': wrong with probability at most alpha
+            per image; 'estimate': not proved at all.
+        subject: Which classifier is meant: 'model', or its smoothed version.
+        predicted: (B,) the subject's class; -1 where it abstained.
+        radius: (B,) float64, in pixel units; 0 where nothing is claimed. Perturbations of norm
+            strictly below it are covered.
+        rival: (B,) the class whose boundary is nearest as far as the method can tell; -1: none.
+    """
+
+    method: str | tuple[str, ...]
+    norm: str
+    guarantee: Guarantee
+    subject: str
+    predicted: Tensor
+    radius: Tensor
+    rival: Tensor
+
+
+def nearest_rival(pair_radii: Tensor, predicted: Tensor) -> tuple[Tensor, Tensor]:
+    """Take the smallest radius over *all* rivals; the nearest is often not the runner-up.
+
+    Args:
+        pair_radii: (B, K) radius inside which class j cannot overtake; NaN counts as 0.
+        predicted: (B,) classes, whose own entries are ignored.
+
+    Returns:
+        (B,) radii >= 0 in float64, and the (B,) rivals, -1 where no rival can ever overtake.
+    """
+    radii = torch.nan_to_num(pair_radii.double(), nan=0.0, posinf=torch.inf, neginf=0.0)
+    own = torch.nn.functional.one_hot(predicted, radii.shape[1]).bool()
+    radius, rival = radii.clamp_min(0.0).masked_fill(own, torch.inf).min(dim=1)
+    return radius, torch.where(torch.isfinite(radius), rival, NO_RIVAL)

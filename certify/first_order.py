@@ -1,0 +1,38 @@
+"""Estimate the radius by the gradients at the image."""
+
+import torch
+from torch import Tensor
+
+from certify.claim import Claim, nearest_rival
+from certify.gradients import output_gradients, pairwise_gradient_norms
+from robustcl.classifier import Classifier
+from robustcl.frozen import frozen
+from robustcl.threat import Norm
+
+
+def first_order(classifier: Classifier, images: Tensor, *, norm: Norm = "l2") -> Claim:
+    """Estimate min_j (s_y - s_j) / |grad (s_y - s_j)|_q at the image.
+
+    Nothing is proved: the gradient may grow inside the ball. For scores that are affine in the
+    image it is the exact distance to the decision boundary, without the pixel box.
+
+    Args:
+        classifier: Any classifier.
+        images: (B, C, H, W) in [0, 1].
+        norm: 'l2' or 'linf'; q is its dual.
+
+    Returns:
+        An estimate about the model.
+
+    Reference:
+        Hein and Andriushchenko, Formal Guarantees on the Robustness of a Classifier, NeurIPS
+        2017, theorem 2.1, with the maximum over the ball replaced by the value at the center.
+    """
+    with frozen(classifier):
+        scores, gradients = output_gradients(classifier, images)
+    predicted = scores.argmax(dim=1)
+    rows = torch.arange(len(scores), device=scores.device)
+    slopes = pairwise_gradient_norms(gradients, norm=norm)[rows, predicted]
+    gaps = (scores.gather(1, predicted[:, None]) - scores).double()
+    radius, rival = nearest_rival(gaps / slopes, predicted)
+    return Claim("first_order", norm, "estimate", "model", predicted, radius, rival)

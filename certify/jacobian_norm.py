@@ -1,0 +1,77 @@
+"""Estimate the radius by the norm of the Jacobian at the image."""
+
+import math
+
+import torch
+from torch import Tensor
+
+from certify.claim import Claim, nearest_rival
+from certify.gradients import output_gradients
+from certify.pairs import affine_head, margins, pairs
+from robustcl.classifier import Classifier
+from robustcl.frozen import frozen
+from robustcl.threat import Norm
+
+EXACT_UP_TO = 128  # outputs; above, power iteration
+
+
+def jacobian_norm(
+    classifier: Classifier, images: Tensor, *, norm: Norm = "l2", iterations: int = 50
+) -> Claim:
+    """Estimate min_j margin_j / (|a_j|_2 |J_f(x)|), the classic formula.
+
+    Nothing is proved: J_f is the Jacobian of the embedding at the image, not its largest value in
+    the ball. |J_f| is the spectral norm for L2; for Linf it is
+    min(sqrt(sum_i |row_i|_1^2), sqrt(D) |J_f|_2), which bounds the norm from Linf to L2. With more
+    than 128 outputs the spectral norm comes from power iteration, and the rows are not formed.
+
+    Args:
+        classifier: A classifier with a prototype, linear or identity head.
+        images: (B, C, H, W) in [0, 1].
+        norm: 'l2' or 'linf'.
+        iterations: Of the power iteration.
+
+    Returns:
+        An estimate about the model. A head that is not affine is refused.
+
+    Reference:
+        Tsuzuku et al., Lipschitz-Margin Training, NeurIPS 2018, proposition 1, with the local
+        value for the Lipschitz constant and the pair's own |a_j| for sqrt(2).
+    """
+    weight, bias = affine_head(classifier, method="jacobian_norm")
+    with frozen(classifier):
+        if weight.shape[1] <= EXACT_UP_TO:
+            points, rows = output_gradients(classifier.embeddings, images)
+            size = _exact(rows.flatten(2).double(), norm)
+        else:
+            points, size = _iterated(classifier, images, iterations)
+            size = size * (math.sqrt(images[0].numel()) if norm == "linf" else 1.0)
+    scores = points.double() @ weight.T + bias
+    predicted = scores.argmax(dim=1)
+    pair = pairs(weight, bias, predicted)
+    slopes = torch.linalg.vector_norm(pair.directions, dim=2) * size[:, None]
+    radius, rival = nearest_rival(margins(pair, points) / slopes, predicted)
+    return Claim("jacobian_norm", norm, "estimate", "model", predicted, radius, rival)
+
+
+def _exact(jacobian: Tensor, norm: Norm) -> Tensor:
+    spectral = torch.linalg.eigvalsh(jacobian @ jacobian.mT)[:, -1].clamp_min(0.0).sqrt()
+    if norm == "l2":
+        return spectral
+    rows = torch.linalg.vector_norm(jacobian.abs().sum(dim=2), dim=1)
+    return torch.minimum(rows, math.sqrt(jacobian.shape[2]) * spectral)
+
+
+def _iterated(classifier: Classifier, images: Tensor, iterations: int) -> tuple[Tensor, Tensor]:
+    function = classifier.embeddings
+    generator = torch.Generator().manual_seed(0)
+    direction = torch.randn(images[0].shape, generator=generator).to(images).expand_as(images)
+    points, pull_back = torch.func.vjp(function, images.detach())
+    size = torch.zeros(len(images), dtype=torch.float64, device=images.device)
+    for _ in range(iterations):
+        length = torch.linalg.vector_norm(direction.flatten(1), dim=1).clamp_min(1e-30)
+        direction = direction / length.view(-1, *[1] * (images.ndim - 1))
+        _, image = torch.func.jvp(function, (images.detach(),), (direction,))
+        size = torch.linalg.vector_norm(image.double(), dim=1)
+        direction = pull_back(image)[0]
+    return points.detach(), size.detach()

@@ -1,0 +1,158 @@
+"""Keep the table of claims: one hand-written line per certificate, for which a person signs."""
+
+import inspect
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from torch import Tensor
+
+from certify.bounds.network_norm import network_norm
+from certify.claim import Claim, Guarantee
+from certify.first_order import first_order
+from certify.jacobian_norm import jacobian_norm
+from certify.pairs import affine_head
+from certify.product import product
+from certify.smoothing import smoothing
+from robustcl.classifier import Classifier
+from robustcl.specification import Specification, check_options, choose, parse_specification
+from robustcl.threat import Norm
+
+
+@dataclass(frozen=True)
+class Method:
+    """State what a certificate claims.
+
+    Args:
+        name: Its name on the command line.
+        norms: Norms it gives radii for.
+        guarantee: 'deterministic', 'probabilistic' or 'estimate'.
+        subject: The classifier the claim is about.
+        claim: One line.
+        reference: The paper.
+        function: (classifier, images, *, norm, ...) to a `Claim`.
+        prepare: (classifier, norm) to what `function` takes as `prepared`, once per model.
+    """
+
+    name: str
+    norms: tuple[Norm, ...]
+    guarantee: Guarantee
+    subject: str
+    claim: str
+    reference: str
+    function: Callable[..., Claim]
+    prepare: Callable[[Classifier, Norm], Any] | None = None
+
+
+def _layer_norms(classifier: Classifier, norm: Norm) -> Any:
+    affine_head(classifier, method="product")
+    return network_norm(classifier.encoder, norm=norm)
+
+
+METHODS: dict[str, Method] = {
+    method.name: method
+    for method in (
+        Method(
+            "product",
+            ("l2", "linf"),
+            "deterministic",
+            "model",
+            "margin over the product of guaranteed layer norms, last layer pair by pair",
+            "Tsuzuku et al. 2018",
+            product,
+            _layer_norms,
+        ),
+        Method(
+            "smoothing",
+            ("l2", "linf"),
+            "probabilistic",
+            "smoothed model",
+            "mean embedding or vote under Gaussian noise, wrong with probability <= alpha",
+            "Cohen et al. 2019; Salman et al. 2019",
+            smoothing,
+        ),
+        Method(
+            "first_order",
+            ("l2", "linf"),
+            "estimate",
+            "model",
+            "pairwise margins over their gradients at the image; proves nothing",
+            "Hein and Andriushchenko 2017",
+            first_order,
+        ),
+        Method(
+            "jacobian_norm",
+            ("l2", "linf"),
+            "estimate",
+            "model",
+            "margin over the Jacobian's norm at the image; proves nothing",
+            "Tsuzuku et al. 2018",
+            jacobian_norm,
+        ),
+    )
+}
+SUPPLIED = ("norm", "seeds", "prepared", "batch_size")
+
+
+def parse_method(text: str) -> Specification:
+    """Read a method such as 'smoothing:sigma=.25,n=10000,alpha=.001'.
+
+    A name that is unknown, or an option the method does not take, is refused.
+
+    Args:
+        text: NAME or NAME:key=value,key=value.
+
+    Returns:
+        The specification, with options that the method takes.
+    """
+    specification = parse_specification(text)
+    choose(specification.name, METHODS, what="method")
+    check_options(specification, METHODS[specification.name].function, exclude=SUPPLIED)
+    return specification
+
+
+def prepare(specification: Specification, classifier: Classifier, *, norm: Norm) -> Any:
+    """Compute once per model what a method needs for every batch.
+
+    Args:
+        specification: The method.
+        classifier: The model.
+        norm: 'l2' or 'linf'.
+
+    Returns:
+        What `certificate` takes as `prepared`; None where there is nothing to prepare. A network
+        that the method cannot treat is refused here.
+    """
+    method = METHODS[choose(specification.name, METHODS, what="method")]
+    return None if method.prepare is None else method.prepare(classifier, norm)
+
+
+def certificate(
+    specification: Specification,
+    classifier: Classifier,
+    images: Tensor,
+    *,
+    norm: Norm = "l2",
+    seeds: Sequence[int] | None = None,
+    prepared: Any = None,
+) -> Claim:
+    """Apply one method of the table.
+
+    Args:
+        specification: The method and its options.
+        classifier: The model; left as it was.
+        images: (B, C, H, W) in [0, 1].
+        norm: 'l2' or 'linf'.
+        seeds: One seed per image, for methods that sample.
+        prepared: From `prepare`, or None.
+
+    Returns:
+        The method's claim.
+    """
+    method = METHODS[choose(specification.name, METHODS, what="method")]
+    options: dict[str, Any] = check_options(specification, method.function, exclude=SUPPLIED)
+    if "seeds" in inspect.signature(method.function).parameters:
+        options["seeds"] = seeds
+    if prepared is not None:
+        options["prepared"] = prepared
+    return method.function(classifier, images, norm=norm, **options)
