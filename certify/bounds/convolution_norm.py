@@ -1,0 +1,93 @@
+"""Bound the operator norm of a convolution from above."""
+
+import math
+from typing import cast
+
+import torch
+from torch import Tensor, nn
+
+from certify.bounds.dense_norm import dense_norm, round_up
+from robustcl.errors import UnsupportedError
+from robustcl.threat import Norm
+
+
+def convolution_norm(
+    layer: nn.Conv2d, input_shape: tuple[int, ...], *, norm: Norm, weight: Tensor | None = None
+) -> float:
+    """Bound the norm of a convolution on images of a given size.
+
+    For L2 the largest spectral norm of the DFT symbol on a grid of N frequencies per axis. With
+    zero padding N = n + min(padding, k_eff - 1), k_eff = dilation (k - 1) + 1: on that circle no
+    output wraps into another, and the convolution is a piece of the circular one. Circular
+    padding: N = n. Reflect and replicate padding: the norm of the padding operator times that of
+    the convolution on the padded image. A stride only drops rows. For Linf the largest l1 norm of
+    an output channel's kernel; no padding mode can exceed it.
+
+    Args:
+        layer: The convolution.
+        input_shape: (C, H, W) of its input.
+        norm: 'l2' (L2 to L2) or 'linf' (Linf to Linf).
+        weight: Weight to be used for the layer's own, such as one with a BatchNorm folded in.
+
+    Returns:
+        An upper bound in float64, rounded up.
+
+    Raises:
+        UnsupportedError: When the padding mode is unknown.
+
+    Reference:
+        Sedghi et al., The Singular Values of Convolutional Layers, ICLR 2019, for the circular
+        case; Delattre et al., ICML 2023, for zero padding.
+    """
+    kernel = (layer.weight if weight is None else weight).detach().double()
+    if norm == "linf":
+        return round_up(float(kernel.abs().flatten(1).sum(dim=1).max()))
+    sizes, factor = [], 1.0
+    for axis, (low, high) in enumerate(_paddings(layer)):
+        n, reach = input_shape[1 + axis], layer.dilation[axis] * (kernel.shape[2 + axis] - 1)
+        if layer.padding_mode == "zeros":
+            sizes.append(n + min(max(low, high), reach))
+        elif layer.padding_mode == "circular" and low + high == reach:
+            sizes.append(n)
+        elif layer.padding_mode in ("reflect", "replicate", "circular"):
+            sizes.append(n + low + high)
+            factor *= _padding_norm(n, low, high, layer.padding_mode)
+        else:
+            raise UnsupportedError(f"padding_mode {layer.padding_mode!r} has no known norm")
+    groups = kernel.chunk(layer.groups)
+    dilation = cast(tuple[int, int], layer.dilation)
+    largest = max(_symbol_norm(part, (sizes[0], sizes[1]), dilation) for part in groups)
+    return round_up(factor * largest)
+
+
+def _paddings(layer: nn.Conv2d) -> list[tuple[int, int]]:
+    if layer.padding == "valid":
+        return [(0, 0), (0, 0)]
+    if layer.padding == "same":
+        pairs = zip(layer.dilation, layer.kernel_size, strict=True)
+        totals = [dilation * (size - 1) for dilation, size in pairs]
+        return [(total // 2, total - total // 2) for total in totals]
+    return [(int(side), int(side)) for side in cast(tuple[int, int], layer.padding)]
+
+
+def _padding_norm(size: int, low: int, high: int, mode: str) -> float:
+    # Every padded pixel copies one pixel, so P^T P is diagonal and counts the copies.
+    line = torch.arange(size, dtype=torch.float64)[None, None]
+    copies = torch.bincount(nn.functional.pad(line, (low, high), mode=mode).flatten().long())
+    return math.sqrt(int(copies.max()))
+
+
+def _symbol_norm(kernel: Tensor, sizes: tuple[int, int], dilation: tuple[int, int]) -> float:
+    waves = []
+    for axis, size in enumerate(sizes):
+        taps = torch.arange(kernel.shape[2 + axis], dtype=torch.float64) * dilation[axis]
+        # The kernel is real, so half of the frequencies of the last axis repeat the other half.
+        frequencies = torch.arange(size if axis == 0 else size // 2 + 1, dtype=torch.float64)
+        phase = torch.outer(frequencies, taps).remainder(size) * (2.0 * math.pi / size)
+        waves.append(torch.polar(torch.ones_like(phase), phase).to(kernel.device))
+    largest = 0.0
+    for wave in waves[0]:  # one row of frequencies at a time keeps the memory small
+        partial = torch.einsum("oihw,h->oiw", kernel.to(wave.dtype), wave)
+        symbols = torch.einsum("oiw,gw->goi", partial, waves[1])
+        largest = max(largest, dense_norm(symbols))
+    return largest

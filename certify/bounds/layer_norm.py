@@ -1,0 +1,118 @@
+"""Bound the operator norm, or the Lipschitz constant, of one layer from above."""
+
+import torch
+from torch import Tensor, nn
+
+from certify.bounds.convolution_norm import convolution_norm
+from certify.bounds.dense_norm import dense_norm, round_up
+from certify.bounds.pooling_norm import pooling_norm
+from robustcl.errors import UnsupportedError
+from robustcl.threat import Norm
+
+# The largest slope of each activation, rounded up.
+SLOPES: dict[type[nn.Module], float] = {
+    nn.Identity: 1.0,
+    nn.Flatten: 1.0,
+    nn.Dropout: 1.0,  # in eval mode
+    nn.Dropout2d: 1.0,
+    nn.ReLU: 1.0,
+    nn.ReLU6: 1.0,
+    nn.Tanh: 1.0,
+    nn.Hardtanh: 1.0,
+    nn.Sigmoid: 0.25,
+    nn.Softplus: 1.0,
+    nn.SiLU: 1.09985,
+    nn.Mish: 1.08850,
+    nn.Hardswish: 1.5,
+    nn.SELU: 1.75811,
+}
+GELU_SLOPES = {"none": 1.12891, "tanh": 1.12900}
+
+
+def layer_norm(layer: nn.Module, input_shape: tuple[int, ...], *, norm: Norm) -> float:
+    """Bound |layer(x) - layer(y)| / |x - y| over all x, y in eval mode.
+
+    Args:
+        layer: A layer of torch.nn; subclasses are refused, as they may do something else.
+        input_shape: Shape of one input, without the batch.
+        norm: 'l2' or 'linf', at the input and at the output.
+
+    Returns:
+        An upper bound in float64, never an estimate.
+
+    Raises:
+        UnsupportedError: When the layer has no known bound.
+    """
+    kind = type(layer)
+    if kind is nn.Linear:
+        return weight_norm(layer.weight, norm=norm)  # pyright: ignore[reportArgumentType]
+    if isinstance(layer, nn.Conv2d) and kind is nn.Conv2d:
+        return convolution_norm(layer, input_shape, norm=norm)
+    if isinstance(layer, nn.BatchNorm2d | nn.BatchNorm1d) and kind in (
+        nn.BatchNorm2d,
+        nn.BatchNorm1d,
+    ):
+        return round_up(float(batch_norm_scale(layer).abs().max()))
+    if isinstance(layer, nn.AvgPool2d | nn.AdaptiveAvgPool2d | nn.MaxPool2d):
+        return pooling_norm(layer, input_shape, norm=norm)
+    if kind in SLOPES:
+        return SLOPES[kind]
+    if isinstance(layer, nn.LeakyReLU):
+        return max(1.0, abs(layer.negative_slope))
+    if isinstance(layer, nn.ELU):
+        return max(1.0, abs(layer.alpha))
+    if isinstance(layer, nn.PReLU):
+        return max(1.0, float(layer.weight.detach().abs().max()))
+    if isinstance(layer, nn.GELU):
+        return GELU_SLOPES[layer.approximate]
+    raise UnsupportedError(f"{kind.__name__} has no guaranteed norm")
+
+
+def weight_norm(weight: Tensor, *, norm: Norm) -> float:
+    """Bound the operator norm of a matrix.
+
+    Args:
+        weight: (m, n).
+        norm: 'l2' for the spectral norm, 'linf' for the largest l1 norm of a row.
+
+    Returns:
+        An upper bound, rounded up.
+    """
+    matrix = weight.detach().double()
+    if norm == "linf":
+        return round_up(float(matrix.abs().sum(dim=1).max()))
+    return dense_norm(matrix)
+
+
+def batch_norm_scale(layer: nn.BatchNorm2d | nn.BatchNorm1d) -> Tensor:
+    """Return the factor per channel that a BatchNorm applies in eval mode.
+
+    Args:
+        layer: The layer.
+
+    Returns:
+        (C,) float64.
+
+    Raises:
+        UnsupportedError: When it keeps no running statistics, so that it depends on the batch.
+    """
+    if layer.running_var is None:
+        raise UnsupportedError("BatchNorm without running statistics depends on the batch")
+    scale = (layer.running_var.detach().double() + layer.eps).rsqrt()
+    if layer.weight is None:
+        return scale
+    return scale * layer.weight.detach().double()
+
+
+def combined_norm(norms: list[float], *, norm: Norm) -> float:
+    """Bound the norm of outputs that are concatenated.
+
+    Args:
+        norms: Bounds of the parts.
+        norm: 'l2' or 'linf'.
+
+    Returns:
+        sqrt(sum L^2) for L2, max L for Linf.
+    """
+    values = torch.tensor(norms, dtype=torch.float64)
+    return round_up(float(torch.linalg.vector_norm(values))) if norm == "l2" else max(norms)

@@ -1,0 +1,118 @@
+"""Join the records of a run to one row per image."""
+
+import numpy as np
+import pandas as pd
+
+from robustcl.errors import RunError
+from robustcl.records import Run
+
+
+def per_image(run: Run) -> pd.DataFrame:
+    """Join the clean prediction, the best certificate and the worst attack of every image.
+
+    Args:
+        run: As `load_run` reads it.
+
+    Returns:
+        One row per image, by index: label, predicted, correct, certified (0 where nothing is
+        proved), certified_by ('' for none), attacked (infinite where nothing was found) and
+        attacked_by. Radii are about leaving the predicted class, be it right or wrong.
+
+    Raises:
+        RunError: When the run has no clean predictions, or records of two norms.
+    """
+    if run.clean.empty:
+        raise RunError(f"{str(run.folder)!r} holds no clean predictions; resume the run")
+    for table in (run.certificates, run.attacks):
+        strangers = sorted(set(table["norm"].dropna()) - {run_norm(run)})
+        if strangers:
+            raise RunError(
+                f"{str(run.folder)!r} is a run of norm {run_norm(run)!r} with records of norm "
+                f"{strangers[0]!r}; write every norm into a folder of its own"
+            )
+    images = run.clean.set_index("index")[["label", "predicted"]].astype(int).sort_index()
+    images["correct"] = images["label"] == images["predicted"]
+    sound = _same_class(sound_certificates(run), images)
+    attacks = _same_class(model_attacks(run), images)
+    best = sound.sort_values("radius", kind="stable").groupby("index").tail(1).set_index("index")
+    worst = attacks.sort_values("radius", kind="stable").groupby("index").head(1)
+    worst = worst[np.isfinite(worst["radius"])].set_index("index")
+    images["certified"] = best["radius"].reindex(images.index).fillna(0.0)
+    images["certified_by"] = best["method"].reindex(images.index).fillna("").astype(object)
+    images["attacked"] = worst["radius"].reindex(images.index).fillna(np.inf)
+    images["attacked_by"] = worst["method"].reindex(images.index).fillna("").astype(object)
+    return images
+
+
+def sound_certificates(run: Run) -> pd.DataFrame:
+    """Select the deterministic certificates for the model itself.
+
+    Args:
+        run: As `load_run` reads it.
+
+    Returns:
+        Their records, with a number as radius.
+    """
+    table = run.certificates
+    rows = table[(table["guarantee"] == "deterministic") & (table["subject"] == "model")]
+    return rows.assign(radius=radii(rows))
+
+
+def model_attacks(run: Run) -> pd.DataFrame:
+    """Select the attacks on the model itself.
+
+    Args:
+        run: As `load_run` reads it.
+
+    Returns:
+        Their records.
+    """
+    return run.attacks[run.attacks["subject"] == "model"]
+
+
+def radii(rows: pd.DataFrame) -> pd.Series:
+    """Read certified radii; a null is infinite only where no class can ever overtake.
+
+    Args:
+        rows: Certificate records.
+
+    Returns:
+        Radii >= 0; 0 where the certificate abstained.
+    """
+    values = pd.to_numeric(rows["radius"]).astype(float)
+    endless = values.isna() & (rows["rival"] == -1) & (rows["predicted"] >= 0)
+    values = values.mask(endless, np.inf).fillna(0.0).clip(lower=0.0)
+    return values.where(rows["predicted"] >= 0, 0.0)
+
+
+def counted_radii(rows: pd.DataFrame, images: pd.DataFrame) -> pd.Series:
+    """Give one method's radius for every image, 0 where it is wrong, abstained or absent.
+
+    Args:
+        rows: The certificate records of one method.
+        images: From `per_image`.
+
+    Returns:
+        One radius per row of `images`.
+    """
+    right = images["correct"].reindex(rows["index"]).fillna(False).to_numpy(dtype=bool)
+    right &= (rows["predicted"] == rows["label"]).to_numpy(dtype=bool)
+    found = pd.Series(radii(rows).where(right, 0.0).to_numpy(), index=rows["index"])
+    return found.reindex(images.index).fillna(0.0)
+
+
+def run_norm(run: Run) -> str:
+    """Name the norm of a run.
+
+    Args:
+        run: As `load_run` reads it.
+
+    Returns:
+        'l2' or 'linf'.
+    """
+    return str(run.manifest.get("config", {}).get("norm", "l2"))
+
+
+def _same_class(rows: pd.DataFrame, images: pd.DataFrame) -> pd.DataFrame:
+    known = images["predicted"].reindex(rows["index"]).to_numpy()
+    return rows[rows["predicted"].to_numpy() == known]

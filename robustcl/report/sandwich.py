@@ -1,0 +1,55 @@
+"""Draw certified accuracy below, accuracy under attack above, and what lies between."""
+
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.ticker import PercentFormatter
+
+Curve = Sequence[Sequence[float]]
+
+
+def sandwich(
+    ax: Axes,
+    *,
+    certified: Curve,
+    attacked: Curve,
+    others: Mapping[str, Curve],
+    radius_label: str,
+    clean_accuracy: float,
+) -> None:
+    """Draw the sandwich: the model's true robust accuracy lies in the shaded band.
+
+    Args:
+        ax: Where to draw.
+        certified: [radius, accuracy] pairs of deterministic certificates; may be empty.
+        attacked: [eps, accuracy] pairs on the same radii, as far as the attacks went; may be empty.
+        others: Curves of probabilistic certificates and other subjects, by label.
+        radius_label: Label of the radius with norm and units.
+        clean_accuracy: Accuracy without a perturbation.
+    """
+    ax.axhline(clean_accuracy, color="0.6", linewidth=0.9, linestyle=":", label="clean accuracy")
+    if len(attacked):
+        eps, upper = np.asarray(attacked, dtype=float).T
+        ax.plot(eps, upper, color="C3", linestyle="--", label="accuracy under attack")
+        ax.plot(eps[-1], upper[-1], color="C3", marker="|", markersize=9)
+        if len(certified):
+            radius, lower = np.asarray(certified, dtype=float).T
+            below = np.interp(eps, radius, lower)
+            ax.fill_between(
+                eps, below, upper, color="0.55", alpha=0.18, linewidth=0, label="undecided"
+            )
+    if len(certified):
+        radius, lower = np.asarray(certified, dtype=float).T
+        ax.plot(radius, lower, color="C0", label="certified accuracy (deterministic)")
+    for number, (label, curve) in enumerate(others.items()):
+        radius, accuracy = np.asarray(curve, dtype=float).T
+        color = ("C2", "C4", "C5", "C9", "C7")[number % 5]
+        ax.plot(radius, accuracy, color=color, linewidth=1.0, label=label)
+    ax.set_ylim(-0.01, 1.02)
+    ax.set_xlim(left=0.0)
+    ax.margins(x=0.02)
+    ax.yaxis.set_major_formatter(PercentFormatter(1.0))
+    ax.set_xlabel(radius_label)
+    ax.set_ylabel("images (%)")
+    ax.legend(loc="upper right")

@@ -1,0 +1,284 @@
+"""Summarize a run: curves, medians and violations, from its records alone.
+
+An image is correct where the clean prediction is its label. A wrong image counts as radius 0 in
+every curve, and so does one whose certificate abstained; both stay in the denominator. The
+certified curve holds deterministic certificates for the model itself, the best one per image.
+Probabilistic certificates, and those for another subject, have curves of their own. Estimates have
+none.
+"""
+
+import math
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from scipy.stats import binomtest
+
+from robustcl.per_image import (
+    counted_radii,
+    model_attacks,
+    per_image,
+    radii,
+    run_norm,
+    sound_certificates,
+)
+from robustcl.records import Run
+
+SLACK = 1e-9  # of an attacked radius, for the rounding of its last digit
+GRID_POINTS = 101
+FALLBACK_RADIUS = {"l2": 0.1, "linf": 2 / 255}  # of the headline, for a run without eps
+Curve = list[list[float]]
+
+
+@dataclass(frozen=True, eq=False)
+class Summary:
+    """Hold what a run says in numbers.
+
+    Args:
+        norm: 'l2' or 'linf', the norm of every radius here.
+        n: Images, the denominator of every rate.
+        clean_accuracy: Share of correct images.
+        interval95: Its exact (Clopper-Pearson) 95 % interval.
+        headline_radius: The smallest eps of the run, which no result has a say in.
+        headline_certified: Certified accuracy there; None without a deterministic certificate.
+        headline_interval95: Its exact 95 % interval.
+        headline_attacked: Accuracy after the attacks there; None without an attack.
+        violations: Every certificate that an attack beat: index, method, certified, attack,
+            attacked.
+        pairs: Deterministic certificates compared with a perturbation that was found.
+        median_certified_radius: Over all images, best deterministic method, wrong ones 0.
+        median_attacked_radius: Over all images, worst attack, wrong ones 0; infinite when more
+            than half the images withstood every attack.
+        largest_eps: The largest budget an attack was given.
+        best_method: The deterministic method with the largest median, then mean, radius.
+        certified_accuracy: [radius, accuracy] pairs.
+        attacked_accuracy: [eps, accuracy] pairs, up to `largest_eps` and no further.
+        by_method: Certificates by name: guarantee, subject, accuracy, abstained, median, at the
+            headline radius, curve (empty for estimates), seconds.
+        by_attack: Attacks by name: n, found, median, accuracy at the headline radius, gradients,
+            seconds.
+        seconds: Time of the run.
+    """
+
+    norm: str
+    n: int
+    clean_accuracy: float
+    interval95: tuple[float, float]
+    headline_radius: float
+    headline_certified: float | None
+    headline_interval95: tuple[float, float] | None
+    headline_attacked: float | None
+    violations: list[dict[str, Any]]
+    pairs: int
+    median_certified_radius: float | None
+    median_attacked_radius: float | None
+    largest_eps: float | None
+    best_method: str | None
+    certified_accuracy: Curve
+    attacked_accuracy: Curve
+    by_method: dict[str, dict[str, Any]]
+    by_attack: dict[str, dict[str, Any]]
+    seconds: float
+
+    def to_dict(self) -> dict[str, Any]:
+        """Give plain values for JSON.
+
+        Returns:
+            The fields; numbers that are not finite are None.
+        """
+        return {key: _finite(value) for key, value in asdict(self).items()}
+
+
+def summarize(run: Run) -> Summary:
+    """Summarize a run.
+
+    Args:
+        run: As `load_run` reads it.
+
+    Returns:
+        The summary.
+    """
+    images = per_image(run)
+    sound, eps, radius = sound_certificates(run), largest_eps(run), headline_radius(run)
+    grid = _grid(run, eps)
+    right = images["correct"].to_numpy(dtype=bool)
+    violations, pairs = _violations(sound, model_attacks(run))
+    return Summary(
+        norm=run_norm(run),
+        n=len(images),
+        clean_accuracy=float(right.mean()),
+        interval95=interval95(int(right.sum()), len(images)),
+        headline_radius=radius,
+        violations=violations,
+        pairs=pairs,
+        largest_eps=eps,
+        best_method=_best(run, images),
+        **_certified_side(images, grid, radius, measured=len(sound) > 0),
+        **_attacked_side(images, grid, radius, eps),
+        by_method={
+            str(name): _by_method(rows, images, grid, radius)
+            for name, rows in run.certificates.groupby("method")
+        },
+        by_attack={
+            str(name): _by_attack(rows, images, radius)
+            for name, rows in run.attacks.groupby("method")
+        },
+        seconds=float(run.manifest.get("seconds") or 0.0),
+    )
+
+
+def interval95(hits: int, n: int) -> tuple[float, float]:
+    """Bound a rate by the exact interval of Clopper and Pearson.
+
+    Args:
+        hits: Successes.
+        n: Trials.
+
+    Returns:
+        The lower and the upper end, covering with probability >= 0.95.
+    """
+    found = binomtest(hits, n).proportion_ci(0.95, method="exact")
+    return float(found.low), float(found.high)
+
+
+def headline_radius(run: Run) -> float:
+    """Choose the radius of the headline, without a look at the results.
+
+    Args:
+        run: As `load_run` reads it.
+
+    Returns:
+        The smallest positive eps of the run, or else 0.1 (L2) or 2/255 (Linf).
+    """
+    eps = [float(e) for e in run.manifest.get("config", {}).get("eps") or () if e > 0]
+    return min(eps) if eps else FALLBACK_RADIUS.get(run_norm(run), 0.1)
+
+
+def largest_eps(run: Run) -> float | None:
+    """Find the largest budget an attack on the model was given.
+
+    Args:
+        run: As `load_run` reads it.
+
+    Returns:
+        The budget in pixel units, None without attacks.
+    """
+    budgets = [max(eps) for eps in model_attacks(run)["eps"] if len(eps)]
+    return float(max(budgets)) if budgets else None
+
+
+def _certified_side(
+    images: pd.DataFrame, grid: list[float], radius: float, *, measured: bool
+) -> dict[str, Any]:
+    right = (images["correct"] & (images["certified_by"] != "")).to_numpy(dtype=bool)
+    counted = images["certified"].where(right, 0.0)
+    hits = int((right & (counted >= radius)).sum())
+    n = len(images)
+    return {
+        "headline_certified": hits / n if measured else None,
+        "headline_interval95": interval95(hits, n) if measured else None,
+        "median_certified_radius": float(np.median(counted)) if measured else None,
+        "certified_accuracy": _curve(counted, right, grid) if measured else [],
+    }
+
+
+def _attacked_side(
+    images: pd.DataFrame, grid: list[float], radius: float, eps: float | None
+) -> dict[str, Any]:
+    if eps is None:
+        empty = ("headline_attacked", "median_attacked_radius")
+        return {**dict.fromkeys(empty), "attacked_accuracy": []}
+    counted = images["attacked"].where(images["correct"], 0.0)
+    curve = [[r, float((images["correct"] & (counted > r)).mean())] for r in grid if r <= eps]
+    return {
+        "headline_attacked": dict(curve).get(radius),  # pyright: ignore[reportArgumentType]
+        "median_attacked_radius": float(np.median(counted)),
+        "attacked_accuracy": curve,
+    }
+
+
+def _grid(run: Run, eps: float | None) -> list[float]:
+    proved = run.certificates[run.certificates["guarantee"] != "estimate"]
+    found = radii(proved)
+    wanted = [float(e) for e in run.manifest.get("config", {}).get("eps") or ()]
+    wanted += [headline_radius(run), eps or 0.0]
+    end = max([*wanted, *found[np.isfinite(found)]])
+    even = [float(f"{r:.6g}") for r in np.linspace(0.0, end, GRID_POINTS)]
+    return sorted({0.0, *even, *wanted})
+
+
+def _share(counted: pd.Series, right: np.ndarray, radius: float) -> float:
+    return float((right & (counted >= radius)).mean())
+
+
+def _curve(counted: pd.Series, right: np.ndarray, grid: list[float]) -> Curve:
+    return [[r, _share(counted, right, r)] for r in grid]
+
+
+def _by_method(
+    rows: pd.DataFrame, images: pd.DataFrame, grid: list[float], radius: float
+) -> dict[str, Any]:
+    guarantee = str(rows["guarantee"].iloc[0])
+    counted = counted_radii(rows, images)
+    own = rows.set_index("index").reindex(images.index)
+    right = (images["correct"] & (own["predicted"] == images["label"])).to_numpy(dtype=bool)
+    estimate = guarantee == "estimate"
+    return {
+        "guarantee": guarantee,
+        "subject": str(rows["subject"].iloc[0]),
+        "n": len(rows),
+        "accuracy": float(right.mean()),
+        "abstained": int((rows["predicted"] < 0).sum()),
+        "median": float(np.median(counted)),
+        "at_headline": None if estimate else _share(counted, right, radius),
+        "curve": [] if estimate else _curve(counted, right, grid),
+        "seconds": float(rows["seconds"].sum()),
+    }
+
+
+def _by_attack(rows: pd.DataFrame, images: pd.DataFrame, radius: float) -> dict[str, Any]:
+    found = rows.set_index("index")["radius"].reindex(images.index).fillna(np.inf)
+    counted = found.where(images["correct"], 0.0)
+    return {
+        "subject": str(rows["subject"].iloc[0]),
+        "n": len(rows),
+        "found": int(np.isfinite(rows["radius"]).sum()),
+        "median": float(np.median(counted)),
+        "at_headline": float((images["correct"] & (counted > radius)).mean()),
+        "gradients": int(rows["gradients"].sum()),
+        "seconds": float(rows["seconds"].sum()),
+    }
+
+
+def _best(run: Run, images: pd.DataFrame) -> str | None:
+    ranked = []
+    for name, rows in sound_certificates(run).groupby("method"):
+        counted = counted_radii(rows, images)
+        ranked.append((float(np.median(counted)), float(counted.mean()), str(name)))
+    return max(ranked)[2] if ranked else None
+
+
+def _violations(sound: pd.DataFrame, attacks: pd.DataFrame) -> tuple[list[dict[str, Any]], int]:
+    found = attacks[np.isfinite(attacks["radius"])]
+    columns = ["index", "predicted", "method", "radius"]
+    both = sound[columns].merge(found[columns], on=["index", "predicted"])
+    beaten = both[both["radius_x"] > both["radius_y"] * (1 + SLACK)]
+    rows = beaten.sort_values(["index", "method_x", "method_y"])
+    violations = [
+        {"index": int(i), "method": m, "certified": float(c), "attack": a, "attacked": float(r)}
+        for i, m, c, a, r in rows[
+            ["index", "method_x", "radius_x", "method_y", "radius_y"]
+        ].itertuples(index=False)
+    ]
+    return violations, len(both)
+
+
+def _finite(value: Any) -> Any:
+    if isinstance(value, float) and not math.isfinite(value):
+        return None
+    if isinstance(value, dict):
+        return {key: _finite(entry) for key, entry in value.items()}
+    if isinstance(value, list | tuple):
+        return [_finite(entry) for entry in value]
+    return value
