@@ -53,7 +53,7 @@ def __getattr__(name: str) -> ModuleType:
         raise AttributeError(f"module 'robustcl' has no attribute {name!r}")
     module = importlib.import_module(name)
     place = Path(module.__file__ or "").resolve()
-    if place.parents[1:2] != [Path(__file__).resolve().parents[1]]:
+    if place.parents[1:2] != (Path(__file__).resolve().parents[1],):
         raise ImportError(
             f"{name!r} is a stranger's module at {place}, not robustcl's; run from another folder, "
             f"or rename the other {name!r}"
