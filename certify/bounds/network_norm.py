@@ -118,9 +118,11 @@ def _trace(encoder: Encoder) -> fx.GraphModule:
             raise UnsupportedError(f"layer {name!r} has hooks, which tracing cannot see; {CURE}")
     try:
         graph_module = fx.symbolic_trace(encoder.backbone)
-    except Exception as error:  # tracing runs the network's own code  # noqa: BLE001
+    except Exception as error:  # tracing runs the network's own code
         raise UnsupportedError(f"torch.fx cannot trace the network ({error}); {CURE}") from error
-    ShapeProp(graph_module).propagate(torch.zeros_like(encoder.mean).expand(1, *encoder.image_shape))
+    ShapeProp(graph_module).propagate(
+        torch.zeros_like(encoder.mean).expand(1, *encoder.image_shape)
+    )
     return graph_module
 
 
@@ -146,9 +148,7 @@ def _node_value(
         raise UnsupportedError(f"{error} (at {place!r} in the network); {CURE}") from error
 
 
-def _bound(
-    node: fx.Node, modules: dict[str, nn.Module], moving: list[float], norm: Norm
-) -> float:
+def _bound(node: fx.Node, modules: dict[str, nn.Module], moving: list[float], norm: Norm) -> float:
     if node.op == "call_module":
         return moving[0] * _module_norm(node, modules, norm)
     if node.target in ADDITIONS or (node.op == "call_method" and node.target in ADDING_METHODS):
@@ -166,7 +166,9 @@ def _bound(
         return moving[0] * _mean_norm(node, norm)
     if node.target in AS_LAYERS:
         kind = AS_LAYERS[node.target]  # pyright: ignore[reportArgumentType]
-        names = {key: value for key, value in node.kwargs.items() if key not in ("input", "inplace")}
+        names = {
+            key: value for key, value in node.kwargs.items() if key not in ("input", "inplace")
+        }
         layer = kind(*[arg for arg in node.args[1:] if not isinstance(arg, bool)], **names)
         return moving[0] * layer_norm(layer, _shape(node.all_input_nodes[0]), norm=norm)
     raise UnsupportedError(f"the operation {getattr(node.target, '__name__', node.target)!r}")

@@ -49,7 +49,9 @@ def pooling_norm(layer: Pooling, input_shape: tuple[int, ...], *, norm: Norm) ->
         # Windows cut by ceil_mode keep the override; counting the padding bounds them by k^2.
         scale = kernel[0] * kernel[1] / layer.divisor_override
         if layer.ceil_mode:
-            raise UnsupportedError("AvgPool2d with divisor_override and ceil_mode has no known norm")
+            raise UnsupportedError(
+                "AvgPool2d with divisor_override and ceil_mode has no known norm"
+            )
         counts_padding = True
 
     def along(axis: int) -> Callable[[Tensor], Tensor]:

@@ -56,7 +56,7 @@ class KNNHead(nn.Module):
         Returns:
             (B, K) shares in [0, 1]; attacks get their gradient through the similarities.
         """
-        similarities, rows = (embeddings @ self.bank.T).topk(self.k, dim=1)
+        similarities, rows = (embeddings @ self.bank.to(embeddings.dtype).T).topk(self.k, dim=1)
         weights = torch.softmax(similarities / self.temperature, dim=1)
         shares = weights.new_zeros(len(weights), self.num_classes)
         return shares.scatter_add(1, self.labels[rows], weights)

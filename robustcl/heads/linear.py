@@ -55,7 +55,8 @@ class LinearHead(nn.Module):
         Returns:
             (B, K).
         """
-        return nn.functional.linear(embeddings, self.weight, self.bias)
+        weight, bias = (part.to(embeddings.dtype) for part in (self.weight, self.bias))
+        return nn.functional.linear(embeddings, weight, bias)
 
 
 def linear(

@@ -50,7 +50,7 @@ class PrototypeHead(nn.Module):
         Returns:
             (B, K).
         """
-        return embeddings @ self.weight.T
+        return embeddings @ self.weight.to(embeddings.dtype).T
 
 
 def prototype(embeddings: Tensor, labels: Tensor, *, num_classes: int) -> PrototypeHead:

@@ -20,9 +20,7 @@ def radius_histogram(
     for number, (label, values) in enumerate(radii.items()):
         color = ("C0", "C2", "C4", "C5", "C9", "C1")[number % 6]
         ax.hist(values, bins=list(bins), color=color, alpha=0.25, linewidth=0)
-        ax.hist(
-            values, bins=list(bins), color=color, histtype="step", linewidth=1.3, label=label
-        )
+        ax.hist(values, bins=list(bins), color=color, histtype="step", linewidth=1.3, label=label)
     ax.set_xlim(bins[0], bins[-1])
     ax.set_xlabel(radius_label)
     ax.set_ylabel("images")

@@ -1,0 +1,44 @@
+"""State what an attack found."""
+
+from dataclasses import dataclass, field
+from typing import Any
+
+from torch import Tensor
+
+
+@dataclass(frozen=True, eq=False)
+class Search:
+    """Hold what an attack proposes, before anything is verified.
+
+    Args:
+        candidates: (B, C, H, W) images.
+        gradients: (B,) int64 gradient evaluations spent per image.
+        note: What the reader should know, such as a part of the attack that was left out.
+    """
+
+    candidates: Tensor
+    gradients: Tensor
+    note: str = ""
+
+
+@dataclass(frozen=True, eq=False)
+class Finding:
+    """Hold what was verified, per image.
+
+    Args:
+        attack: The attack's name.
+        adversarials: (B, C, H, W) verified adversarials; the clean image where none was found.
+        success: (B,) whether the objective is positive on it, within the threat.
+        radius: (B,) float64 norm of the perturbation, in pixel units; infinite where not found.
+        gradients: (B,) int64 gradient evaluations.
+        parameters: Options of the attack.
+        note: What the reader should know.
+    """
+
+    attack: str
+    adversarials: Tensor
+    success: Tensor
+    radius: Tensor
+    gradients: Tensor
+    parameters: dict[str, Any] = field(default_factory=dict)
+    note: str = ""

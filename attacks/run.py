@@ -1,0 +1,112 @@
+"""Run an attack and verify what it claims: an attack cannot lie."""
+
+from collections.abc import Callable, Sequence
+from contextlib import nullcontext
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from attacks.finding import Finding, Search
+from attacks.methods import ATTACKS
+from robustcl.batching import fill
+from robustcl.errors import InputError
+from robustcl.frozen import frozen
+from robustcl.objectives import Objective
+from robustcl.specification import choose
+from robustcl.threat import Threat, perturbation_norm
+
+TOLERANCE = 1e-6
+
+
+def run(
+    attack: str | Callable[..., Search],
+    objective: Objective,
+    images: Tensor,
+    threat: Threat,
+    *,
+    seeds: Sequence[int] | None = None,
+    batch_size: int = 128,
+    **options: Any,
+) -> Finding:
+    """Run an attack in batches of a fixed shape, project its points and measure them again.
+
+    A point counts only when it is finite, in the box, within eps (1 + 1e-6) and its margin is
+    positive in a batch of the fixed shape. The model is left as it was, also after an exception.
+
+    Args:
+        attack: A name in `ATTACKS`, or a function of the same kind.
+        objective: What is raised.
+        images: (B, C, H, W) in the box.
+        threat: What is allowed.
+        seeds: One seed per image; 0, 1, ... by default.
+        batch_size: Images per model call.
+        **options: Options of the attack.
+
+    Returns:
+        The verified finding.
+
+    Raises:
+        InputError: When there is no image, one is outside the box, or seeds are too few.
+    """
+    seeds = list(range(len(images)) if seeds is None else seeds)
+    if not len(images) or len(seeds) != len(images):
+        raise InputError(f"{len(images)} images with {len(seeds)} seeds; give at least one, paired")
+    if threat.box and not bool(((images >= threat.box[0]) & (images <= threat.box[1])).all()):
+        raise InputError(f"an image has pixels outside the box {threat.box}; scale the images")
+    function: Callable[..., Search]
+    if isinstance(attack, str):
+        entry = ATTACKS[choose(attack, ATTACKS, what="attack")]
+        name, function, pads = attack, entry.function, entry.pads
+    else:
+        name, function, pads = getattr(attack, "__name__", "attack"), attack, True
+    candidates, gradients, notes = [], [], set()
+    model = objective.classifier
+    with frozen(model) if model is not None else nullcontext():
+        for chunk in torch.arange(len(images), device=images.device).split(batch_size):
+            rows = fill(chunk, batch_size) if pads else chunk
+            chosen = [seeds[row] for row in rows.tolist()]
+            part = threat.select(rows)
+            search = function(objective.select(rows), images[rows], part, seeds=chosen, **options)
+            candidates.append(search.candidates.detach()[: len(chunk)])
+            gradients.append(search.gradients[: len(chunk)].cpu())
+            notes.add(search.note)
+        points = _allowed(images, torch.cat(candidates), threat)
+        margins = measure(objective, points, batch_size=batch_size)
+    norms = perturbation_norm(points - images, threat.norm)
+    within = norms <= threat.radii(images).double() * (1.0 + TOLERANCE)
+    success = within & (margins > 0)
+    return Finding(
+        attack=name,
+        adversarials=torch.where(success.view(-1, *[1] * (images.ndim - 1)), points, images),
+        success=success,
+        radius=torch.where(success, norms, torch.inf),
+        gradients=torch.cat(gradients),
+        parameters=dict(options),
+        note="; ".join(sorted(note for note in notes if note)),
+    )
+
+
+def measure(objective: Objective, images: Tensor, *, batch_size: int) -> Tensor:
+    """Evaluate the margin in batches of one fixed shape; NaN is no win.
+
+    Args:
+        objective: The objective.
+        images: (B, C, H, W).
+        batch_size: Rows per call.
+
+    Returns:
+        (B,) margins.
+    """
+    margins = []
+    with torch.no_grad():
+        for chunk in torch.arange(len(images), device=images.device).split(batch_size):
+            rows = fill(chunk, batch_size)
+            margins.append(objective.select(rows).margin(images[rows])[: len(chunk)])
+    return torch.nan_to_num(torch.cat(margins), nan=-torch.inf, posinf=torch.inf)
+
+
+def _allowed(images: Tensor, candidates: Tensor, threat: Threat) -> Tensor:
+    finite = torch.isfinite(candidates).flatten(1).all(dim=1)
+    safe = torch.where(finite.view(-1, *[1] * (images.ndim - 1)), candidates.to(images), images)
+    return threat.project(images, safe)

@@ -1,0 +1,270 @@
+"""Prepare the data of every figure and draw it: records in, pictures out."""
+
+import io
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import matplotlib.style
+import numpy as np
+import pandas as pd
+from matplotlib.axes import Axes
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.figure import Figure
+
+from robustcl.per_image import counted_radii, per_image, radii
+from robustcl.records import Run, load_arrays
+from robustcl.report.embedding_map import embedding_map
+from robustcl.report.estimates import estimates
+from robustcl.report.numbers import norm_name, radius_text
+from robustcl.report.principal_components import principal_components
+from robustcl.report.radius_histogram import radius_histogram
+from robustcl.report.radius_scatter import radius_scatter
+from robustcl.report.sandwich import sandwich
+from robustcl.report.triples import triples
+from robustcl.summary import Summary
+
+STYLE = Path(__file__).with_name("style.mplstyle")
+LOG_RATIO = 0.2  # typical certified / attacked radius below which axes are logarithmic
+MOST_IMAGES = 4  # of each kind in the triples
+BINS = 30
+
+
+@dataclass(frozen=True, eq=False)
+class Drawing:
+    """Hold a figure that can be drawn.
+
+    Args:
+        name: Of its file.
+        size: Width and height in inches.
+        draw: Draws it into an ax.
+    """
+
+    name: str
+    size: tuple[float, float]
+    draw: Callable[[Axes], None]
+
+
+def drawings(run: Run, summary: Summary) -> list[Drawing]:
+    """Prepare every figure that the run has data for.
+
+    Args:
+        run: The run.
+        summary: Of the run.
+
+    Returns:
+        The figures.
+    """
+    makers = (_sandwich, _scatter, _histogram, _embeddings, _triples, _estimates)
+    found = (maker(run, summary) for maker in makers)
+    return [drawing for drawing in found if drawing is not None]
+
+
+def draw(drawing: Drawing, *, form: str) -> bytes:
+    """Draw a figure, the same bytes every time.
+
+    Args:
+        drawing: The figure.
+        form: 'png' or 'svg'.
+
+    Returns:
+        The content of the file.
+    """
+    with matplotlib.style.context(STYLE):
+        figure = Figure(figsize=drawing.size)
+        FigureCanvasAgg(figure)
+        drawing.draw(figure.add_subplot())
+        stream = io.BytesIO()
+        plain = {"Date": None, "Creator": None} if form == "svg" else {"Software": None}
+        figure.savefig(stream, format=form, metadata=plain)
+    return stream.getvalue()
+
+
+def radius_label(norm: str) -> str:
+    """Label a radius with its norm and units.
+
+    Args:
+        norm: 'l2' or 'linf'.
+
+    Returns:
+        The label.
+    """
+    return f"radius ({norm_name(norm)}, pixel units, images in [0, 1])"
+
+
+def short_name(method: str, names: list[str]) -> str:
+    """Leave out a method's options where its name alone says which one is meant.
+
+    Args:
+        method: NAME or NAME:options.
+        names: All methods of the run.
+
+    Returns:
+        A label.
+    """
+    name = method.split(":", maxsplit=1)[0]
+    alone = sum(other.split(":", maxsplit=1)[0] == name for other in names) == 1
+    return name if alone else method if len(method) <= 40 else f"{method[:39]}…"
+
+
+def _sandwich(run: Run, summary: Summary) -> Drawing | None:
+    del run
+    names = list(summary.by_method)
+    others = {
+        f"{short_name(name, names)} ({entry['guarantee']}, {entry['subject']})": entry["curve"]
+        for name, entry in summary.by_method.items()
+        if entry["guarantee"] == "probabilistic"
+        or (entry["guarantee"] == "deterministic" and entry["subject"] != "model")
+    }
+    if not (summary.certified_accuracy or summary.attacked_accuracy or others):
+        return None
+    return Drawing(
+        "sandwich",
+        (8.0, 4.2),
+        lambda ax: sandwich(
+            ax,
+            certified=summary.certified_accuracy,
+            attacked=summary.attacked_accuracy,
+            others=others,
+            radius_label=radius_label(summary.norm),
+            clean_accuracy=summary.clean_accuracy,
+        ),
+    )
+
+
+def _scatter(run: Run, summary: Summary) -> Drawing | None:
+    largest = summary.largest_eps
+    if not summary.certified_accuracy or largest is None:
+        return None
+    images = per_image(run)
+    certified, attacked = images["certified"].to_numpy(), images["attacked"].to_numpy()
+    log, floor = _scale(certified, np.where(np.isfinite(attacked), attacked, largest))
+    beaten = {violation["index"] for violation in summary.violations}
+    return Drawing(
+        "radius_scatter",
+        (4.8, 4.6),
+        lambda ax: radius_scatter(
+            ax,
+            certified=certified,
+            attacked=attacked,
+            correct=images["correct"].to_numpy(dtype=bool),
+            violated=images.index.isin(list(beaten)),
+            largest_eps=largest,
+            log=log,
+            floor=floor,
+            radius_label=radius_label(summary.norm),
+        ),
+    )
+
+
+def _histogram(run: Run, summary: Summary) -> Drawing | None:
+    images, names = per_image(run), list(summary.by_method)
+    values = {}
+    for method, rows in run.certificates.groupby("method"):
+        entry = summary.by_method[str(method)]
+        if entry["guarantee"] != "estimate":
+            label = f"{short_name(str(method), names)} ({entry['guarantee']})"
+            counted = counted_radii(pd.DataFrame(rows), images).to_numpy()
+            values[label] = counted[np.isfinite(counted)]
+    if not values:
+        return None
+    end = max([1e-12, *(float(v.max()) for v in values.values() if len(v))])
+    return Drawing(
+        "radius_histogram",
+        (4.8, 4.6),
+        lambda ax: radius_histogram(
+            ax,
+            radii=values,
+            bins=np.linspace(0.0, end, BINS + 1),
+            radius_label=radius_label(summary.norm),
+        ),
+    )
+
+
+def _embeddings(run: Run, summary: Summary) -> Drawing | None:
+    del summary
+    stored = load_arrays(run.folder, "embeddings")
+    if not stored or len(stored["embeddings"]) < 2:
+        return None
+    points, shares = principal_components(stored["embeddings"])
+    return Drawing(
+        "embedding_map",
+        (6.4, 4.4),
+        lambda ax: embedding_map(
+            ax,
+            points=points,
+            labels=stored["labels"],
+            class_names=[str(name) for name in run.manifest.get("class_names") or ()],
+            shares=shares,
+        ),
+    )
+
+
+def _triples(run: Run, summary: Summary) -> Drawing | None:
+    stored = load_arrays(run.folder, "triples")
+    if not stored or not len(stored["index"]):
+        return None
+    order = np.argsort(stored["radius"], kind="stable")
+    half = min(MOST_IMAGES, (len(order) + 1) // 2)
+    rows = np.unique(np.concatenate([np.arange(half), np.arange(len(order) - half, len(order))]))
+    order = order[rows]
+    clean, attacked = (_pictures(stored[key][order]) for key in ("clean", "attacked"))
+    change = [after - before for before, after in zip(clean, attacked, strict=True)]
+    gray = [0.5 + part / (2 * max(float(np.abs(part).max()), 1e-12)) for part in change]
+    captions = [
+        f"{'nearest' if place < len(order) / 2 else 'most robust'}\nimage {int(stored['index'][i])}"
+        f"\n{norm_name(summary.norm)} {radius_text(float(stored['radius'][i]), summary.norm)}"
+        for place, i in enumerate(order)
+    ]
+    return Drawing(
+        "triples",
+        (1.15 * len(order) + 0.7, 4.1),
+        lambda ax: triples(ax, clean=clean, attacked=attacked, difference=gray, captions=captions),
+    )
+
+
+def _pictures(stored: np.ndarray) -> list[np.ndarray]:
+    """Turn (M, C, H, W) into what imshow takes: gray, or the first three channels."""
+    images = np.clip(stored.astype(np.float64), 0.0, 1.0).transpose(0, 2, 3, 1)
+    return [image[..., :3] if image.shape[2] >= 3 else image[..., 0] for image in images]
+
+
+def _estimates(run: Run, summary: Summary) -> Drawing | None:
+    images, names = per_image(run), list(summary.by_method)
+    proved = bool(summary.certified_accuracy)
+    if not proved and not summary.attacked_accuracy:
+        return None
+    reference = images["certified" if proved else "attacked"]
+    reference = reference[np.isfinite(reference)]
+    values = {}
+    for method, rows in run.certificates.groupby("method"):
+        if summary.by_method[str(method)]["guarantee"] == "estimate":
+            table = pd.DataFrame(rows)
+            found = pd.Series(radii(table).to_numpy(), index=table["index"])
+            found = found.reindex(reference.index).fillna(0.0).to_numpy()
+            values[short_name(str(method), names)] = np.where(np.isfinite(found), found, 0.0)
+    if not values or not len(reference):
+        return None
+    log, floor = _scale(reference.to_numpy(), np.concatenate(list(values.values())))
+    return Drawing(
+        "estimates",
+        (4.8, 4.6),
+        lambda ax: estimates(
+            ax,
+            reference=reference.to_numpy(),
+            reference_label="best certified" if proved else "attacked",
+            values=values,
+            log=log,
+            floor=floor,
+            radius_label=radius_label(summary.norm),
+        ),
+    )
+
+
+def _scale(small: np.ndarray, large: np.ndarray) -> tuple[bool, float]:
+    """Choose logarithmic axes where the two sides are of different sizes, and their floor."""
+    small, large = small[np.isfinite(small) & (small > 0)], large[large > 0]
+    if not len(small) or not len(large):
+        return False, 0.0
+    log = float(np.median(small)) < LOG_RATIO * float(np.median(large))
+    return log, float(10 ** np.floor(np.log10(min(np.quantile(small, 0.01), large.min()))))

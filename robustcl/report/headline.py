@@ -1,0 +1,57 @@
+"""Say the result of a run in a few sentences, with norm, guarantee and subject."""
+
+from robustcl.report.numbers import interval_text, norm_name, percent, radius_text
+from robustcl.summary import Summary
+
+
+def headline(summary: Summary) -> str:
+    """Say what is proved, what attacks left, and what neither decides.
+
+    Args:
+        summary: Of a run.
+
+    Returns:
+        The sentences.
+    """
+    norm = norm_name(summary.norm)
+    place = f"At {norm} radius {radius_text(summary.headline_radius, summary.norm)}"
+    parts = []
+    if summary.headline_certified is None:
+        parts.append(
+            f"{place}, nothing is certified: the run has no deterministic certificate for the "
+            "model."
+        )
+    else:
+        parts.append(
+            f"{place}, {percent(summary.headline_certified)} "
+            f"{interval_text(summary.headline_interval95)} of {summary.n:,} images are "
+            "classified correctly with a deterministic guarantee for the model itself"
+            f"{_attacked_clause(summary)}."
+        )
+    if not summary.by_attack:
+        parts.append("No attack was run, so there is no upper bound beside it.")
+    parts.append(_medians(summary, norm))
+    return " ".join(part for part in parts if part)
+
+
+def _attacked_clause(summary: Summary) -> str:
+    if summary.headline_attacked is None:
+        return ""
+    return f"; attacks left {percent(summary.headline_attacked)} correct"
+
+
+def _medians(summary: Summary, norm: str) -> str:
+    found = []
+    if summary.median_certified_radius is not None:
+        certified = radius_text(summary.median_certified_radius, summary.norm)
+        found.append(f"median certified {norm} radius {certified}")
+    if summary.median_attacked_radius is not None:
+        attacked = radius_text(
+            summary.median_attacked_radius, summary.norm, largest_eps=summary.largest_eps
+        )
+        start = "beside attacked median" if found else f"median attacked {norm} radius"
+        found.append(f"{start} {attacked}")
+    if not found:
+        return ""
+    text = " ".join(found)
+    return f"{text[0].upper()}{text[1:]} (wrong images count 0)."

@@ -1,0 +1,216 @@
+"""Write report.html: one file that needs no network, every number from the records."""
+
+import base64
+import json
+from pathlib import Path
+from typing import Any
+
+from jinja2 import Environment, FileSystemLoader, StrictUndefined
+
+from robustcl.records import Run, load_run, write_json
+from robustcl.report.figures import draw, drawings
+from robustcl.report.flags import flags
+from robustcl.report.headline import headline
+from robustcl.report.numbers import (
+    interval_text,
+    norm_name,
+    percent,
+    radius_text,
+    seconds_text,
+)
+from robustcl.report.tables import tables, write_tables
+from robustcl.summary import Summary, summarize
+
+VECTOR = ("sandwich",)
+
+
+def write_report(folder: Path) -> Path:
+    """Rebuild the report of a run folder: report.html, summary.json, figures/ and tables/.
+
+    Args:
+        folder: The run folder, as `load_run` reads it; a run that is not complete is reported
+            with a flag.
+
+    Returns:
+        The path of report.html.
+    """
+    run = load_run(folder)
+    summary = summarize(run)
+    write_json(run.folder / "summary.json", summary.to_dict())
+    write_tables(run.folder / "tables", tables(run, summary))
+    pictures = _write_figures(run, summary)
+    environment = Environment(
+        loader=FileSystemLoader(Path(__file__).parent),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    page = environment.get_template("page.html.jinja").render(
+        **page_data(run, summary), pictures=pictures
+    )
+    place = run.folder / "report.html"
+    temporary = place.with_name(".report.html")
+    temporary.write_text(page, encoding="utf-8")
+    temporary.replace(place)
+    return place
+
+
+def page_data(run: Run, summary: Summary) -> dict[str, Any]:
+    """Spell everything that the page says.
+
+    Args:
+        run: The run.
+        summary: Of the run.
+
+    Returns:
+        Plain text and numbers by name, as the template takes them.
+    """
+    norm = summary.norm
+    return {
+        "title": _title(run),
+        "headline": headline(summary),
+        "tiles": _tiles(summary),
+        "violations": [
+            {
+                **violation,
+                "certified": f"{violation['certified']:.6g}",
+                "attacked": f"{violation['attacked']:.6g}",
+            }
+            for violation in summary.violations
+        ],
+        "beaten": len({violation["index"] for violation in summary.violations}),
+        "pairs": f"{summary.pairs:,}",
+        "flags": flags(run, summary),
+        "methods": _methods(run, summary),
+        "attacks": _attacks(run, summary),
+        "norm": norm_name(norm),
+        "radius": radius_text(summary.headline_radius, norm),
+        "n": f"{summary.n:,}",
+        "guarantees": sorted({entry["guarantee"] for entry in summary.by_method.values()}),
+        "reproduce": _reproduce(run, summary),
+        "config": json.dumps(run.manifest.get("config", {}), indent=1, sort_keys=True, default=str),
+    }
+
+
+def _title(run: Run) -> str:
+    config = run.manifest.get("config", {})
+    parts = [Path(str(config[key])).name for key in ("checkpoint", "data") if config.get(key)]
+    return " on ".join(parts) or "Robustness of a model"
+
+
+def _tiles(summary: Summary) -> list[dict[str, str]]:
+    norm = summary.norm
+    near = f"{norm_name(norm)} {radius_text(summary.headline_radius, norm)}"
+    median = radius_text(summary.median_attacked_radius, norm, largest_eps=summary.largest_eps)
+    return [
+        {
+            "name": "clean accuracy",
+            "value": percent(summary.clean_accuracy),
+            "note": interval_text(summary.interval95),
+        },
+        {
+            "name": f"certified at {near}",
+            "value": percent(summary.headline_certified),
+            "note": interval_text(summary.headline_interval95) or "no deterministic certificate",
+        },
+        {
+            "name": f"left by attacks at {near}",
+            "value": percent(summary.headline_attacked),
+            "note": "" if summary.by_attack else "no attack",
+        },
+        {
+            "name": f"median radius ({norm_name(norm)})",
+            "value": radius_text(summary.median_certified_radius, norm),
+            "note": f"certified; attacked: {median}",
+        },
+    ]
+
+
+def _methods(run: Run, summary: Summary) -> list[dict[str, Any]]:
+    said = {entry.get("name"): entry for entry in run.manifest.get("claims") or ()}
+    total = _all_seconds(summary)
+    return [
+        {
+            "name": name,
+            "best": name == summary.best_method,
+            "norm": norm_name(summary.norm),
+            "guarantee": entry["guarantee"],
+            "subject": entry["subject"],
+            "accuracy": percent(entry["accuracy"]),
+            "abstained": entry["abstained"],
+            "certified": percent(entry["at_headline"]),
+            "median": radius_text(entry["median"], summary.norm),
+            "seconds": seconds_text(entry["seconds"]),
+            "share": round(100 * entry["seconds"] / total),
+            "claim": said.get(name, {}).get("claim", ""),
+            "reference": said.get(name, {}).get("reference", ""),
+        }
+        for name, entry in summary.by_method.items()
+    ]
+
+
+def _attacks(run: Run, summary: Summary) -> list[dict[str, Any]]:
+    said = {entry.get("name"): entry for entry in run.manifest.get("attacks") or ()}
+    total = _all_seconds(summary)
+    return [
+        {
+            "name": name,
+            "parameters": ", ".join(
+                f"{key}={value}"
+                for key, value in (said.get(name, {}).get("parameters") or {}).items()
+            ),
+            "subject": entry["subject"],
+            "n": f"{entry['n']:,}",
+            "found": f"{entry['found']:,}",
+            "accuracy": percent(entry["at_headline"]),
+            "median": radius_text(entry["median"], summary.norm, largest_eps=summary.largest_eps),
+            "gradients": f"{entry['gradients']:,}",
+            "seconds": seconds_text(entry["seconds"]),
+            "share": round(100 * entry["seconds"] / total),
+        }
+        for name, entry in summary.by_attack.items()
+    ]
+
+
+def _all_seconds(summary: Summary) -> float:
+    entries = (*summary.by_method.values(), *summary.by_attack.values())
+    return max(sum(entry["seconds"] for entry in entries), 1e-12)
+
+
+def _reproduce(run: Run, summary: Summary) -> list[tuple[str, str]]:
+    manifest = run.manifest
+    config = manifest.get("config", {})
+    shape = " × ".join(str(size) for size in manifest.get("image_shape") or ())
+    return [
+        ("command", str(manifest.get("command") or "–")),
+        ("config hash", str(manifest.get("config_hash", "–"))),
+        ("seed", str(config.get("seed", "–"))),
+        ("eps", ", ".join(radius_text(float(e), summary.norm) for e in config.get("eps") or ())),
+        ("images", f"{summary.n:,} of {manifest.get('num_examples', '–')}, shape {shape or '–'}"),
+        ("device", str(manifest.get("device", "–"))),
+        ("time", seconds_text(summary.seconds)),
+        ("created", str(manifest.get("created", "–"))),
+        *((f"hash of {key}", str(value)) for key, value in (manifest.get("hashes") or {}).items()),
+        (
+            "versions",
+            ", ".join(f"{key} {value}" for key, value in (manifest.get("versions") or {}).items()),
+        ),
+    ]
+
+
+def _write_figures(run: Run, summary: Summary) -> dict[str, str]:
+    """Write figures/ and return the pictures of the page as data addresses."""
+    folder = run.folder / "figures"
+    folder.mkdir(parents=True, exist_ok=True)
+    for old in [*folder.glob("*.png"), *folder.glob("*.svg")]:
+        old.unlink()
+    pictures = {}
+    for drawing in drawings(run, summary):
+        content, kind = draw(drawing, form="png"), "image/png"
+        (folder / f"{drawing.name}.png").write_bytes(content)
+        if drawing.name in VECTOR:
+            content, kind = draw(drawing, form="svg"), "image/svg+xml"
+            (folder / f"{drawing.name}.svg").write_bytes(content)
+        pictures[drawing.name] = f"data:{kind};base64,{base64.b64encode(content).decode()}"
+    return pictures

@@ -1,0 +1,119 @@
+"""Make the tables of a report, and write them as CSV, Markdown and LaTeX."""
+
+import re
+from pathlib import Path
+
+import pandas as pd
+
+from robustcl.per_image import per_image
+from robustcl.records import Run
+from robustcl.summary import Summary
+
+LATEX = {
+    "\\": r"\textbackslash{}", "~": r"\textasciitilde{}", "^": r"\textasciicircum{}",
+    **{sign: f"\\{sign}" for sign in "&%$#_{}"},
+    "<": r"\textless{}", ">": r"\textgreater{}", "|": r"\textbar{}",
+    "∞": r"$\infty$",
+}
+
+
+def tables(run: Run, summary: Summary) -> dict[str, pd.DataFrame]:
+    """Make the tables.
+
+    Args:
+        run: The run.
+        summary: Of the run.
+
+    Returns:
+        Tables by name: methods, attacks, curves, images. Radii are in pixel units, rates in
+        [0, 1]; an infinite attacked radius says that nothing was found.
+    """
+    methods = [
+        {"method": name, "norm": summary.norm}
+        | {key: entry[key] for key in ("guarantee", "subject", "n", "accuracy", "abstained")}
+        | {"median_radius": entry["median"], "radius": summary.headline_radius}
+        | {"certified_accuracy": entry["at_headline"], "seconds": entry["seconds"]}
+        for name, entry in summary.by_method.items()
+    ]
+    attacks = [
+        {"attack": name, "norm": summary.norm, "subject": entry["subject"], "n": entry["n"]}
+        | {"found": entry["found"], "median_radius": entry["median"]}
+        | {"eps": summary.headline_radius, "attacked_accuracy": entry["at_headline"]}
+        | {"gradients": entry["gradients"], "seconds": entry["seconds"]}
+        for name, entry in summary.by_attack.items()
+    ]
+    curves = {"certified": summary.certified_accuracy, "attacked": summary.attacked_accuracy}
+    curves |= {name: entry["curve"] for name, entry in summary.by_method.items()}
+    series = {name: dict(map(tuple, curve)) for name, curve in curves.items() if curve}
+    curve_table = pd.DataFrame(series).sort_index().rename_axis("radius").reset_index()
+    return {
+        "methods": pd.DataFrame(methods),
+        "attacks": pd.DataFrame(attacks),
+        "curves": curve_table,
+        "images": per_image(run).reset_index(),
+    }
+
+
+def write_tables(folder: Path, found: dict[str, pd.DataFrame]) -> None:
+    """Write every table as NAME.csv, NAME.md and NAME.tex.
+
+    Args:
+        folder: Where; made if absent.
+        found: Tables by name; those without rows are written with their header, if any.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    for name, table in found.items():
+        (folder / f"{name}.csv").write_text(table.to_csv(index=False), encoding="utf-8")
+        (folder / f"{name}.md").write_text(markdown(table), encoding="utf-8")
+        (folder / f"{name}.tex").write_text(latex(table), encoding="utf-8")
+
+
+def markdown(table: pd.DataFrame) -> str:
+    """Write a table in Markdown.
+
+    Args:
+        table: The table.
+
+    Returns:
+        The text, numbers with four significant digits.
+    """
+    if not len(table.columns):
+        return "(nothing measured)\n"
+    rows = [[str(column) for column in table.columns], ["---"] * len(table.columns)]
+    rows += [[_cell(value) for value in row] for row in table.itertuples(index=False)]
+    lines = (" | ".join(re.sub(r"([|\\])", r"\\\1", cell) for cell in row) for row in rows)
+    return "".join(f"| {line} |\n" for line in lines)
+
+
+def latex(table: pd.DataFrame) -> str:
+    """Write a table in LaTeX, with nothing but tabular and hline.
+
+    Args:
+        table: The table.
+
+    Returns:
+        The text, numbers with four significant digits.
+    """
+    if not len(table.columns):
+        return "% nothing measured\n"
+    numeric = [pd.api.types.is_numeric_dtype(kind) for kind in table.dtypes]
+    rows = [[str(column) for column in table.columns]]
+    rows += [[_cell(value) for value in row] for row in table.itertuples(index=False)]
+    lines = [" & ".join(_escaped(cell) for cell in row) + r" \\" for row in rows]
+    return "\n".join([
+        f"\\begin{{tabular}}{{{''.join('r' if right else 'l' for right in numeric)}}}",
+        r"\hline",
+        *(lines[0], r"\hline", *lines[1:]),
+        r"\hline",
+        "\\end{tabular}\n",
+    ])
+
+
+def _cell(value: object) -> str:
+    if value is None or value != value:  # NaN is the one value unlike itself
+        return "–"
+    return f"{value:.4g}".replace("inf", "∞") if isinstance(value, float) else str(value)
+
+
+def _escaped(cell: str) -> str:
+    return "".join(LATEX.get(sign, sign) for sign in cell)
