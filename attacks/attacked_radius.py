@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from contextlib import nullcontext
 from dataclasses import replace
+from itertools import pairwise
 from typing import Any
 
 import torch
@@ -57,7 +58,7 @@ def attacked_radius(
         InputError: When the grid is empty or not ascending.
     """
     grid = [0.0, *eps_grid]
-    if len(grid) < 2 or any(low >= high for low, high in zip(grid, grid[1:], strict=False)):
+    if len(grid) < 2 or any(low >= high for low, high in pairwise(grid)):
         raise InputError(f"eps_grid {tuple(eps_grid)} is not positive and ascending")
     seeds = list(range(len(images)) if seeds is None else seeds)
     with frozen(objective.classifier) if objective.classifier is not None else nullcontext():
@@ -116,7 +117,7 @@ def _shrink(
         middle = ((low + radius) / 2.0).to(images.dtype)
         threat = Threat(norm, middle, box)
         finding = run("pgd", objective, images, threat, seeds=seeds, batch_size=batch_size,
-                      steps=20, restarts=1)  # fmt: skip
+                      steps=16, restarts=4)  # fmt: skip
         better = finding.success & (finding.radius < radius)
         found = torch.where(better.view(-1, *[1] * (images.ndim - 1)), finding.adversarials, found)
         radius = torch.where(better, finding.radius, radius)
