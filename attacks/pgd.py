@@ -65,9 +65,7 @@ def pgd(
     highest = torch.full_like(radii, -torch.inf)
     with held(objective):
         for restart in range(restarts):
-            own = [
-                example_seed(seed, restart, "pgd start") for seed in seeds or range(len(images))
-            ]
+            own = [example_seed(seed, restart, "pgd start") for seed in seeds or range(len(images))]
             points = _start(images, threat, own)
             sizes = [_step(step, steps, step_size, radii) for step in range(steps)]
             _climb(objective, images, threat, points, sizes, momentum, best, highest)

@@ -197,8 +197,14 @@ def _clean(job: _Job, dataset: Dataset) -> Tensor:
             job.folder,
             [
                 {
-                    "kind": "clean", "index": index, "method": "clean", "config": job.config,
-                    "label": label, "predicted": p, "margin": margin, "seconds": share,
+                    "kind": "clean",
+                    "index": index,
+                    "method": "clean",
+                    "config": job.config,
+                    "label": label,
+                    "predicted": p,
+                    "margin": margin,
+                    "seconds": share,
                 }
                 for index, label, p, margin in rows
                 if ("clean", index, "clean") not in job.done
@@ -232,10 +238,17 @@ def _certify(job: _Job, batch: Batch, left: Tensor, text: str) -> list[dict[str,
     columns = (batch.index, batch.labels, claim.predicted, claim.radius, claim.rival)
     return [
         {
-            "kind": "certificate", "index": index, "method": text, "config": job.config,
-            "label": label, "predicted": predicted, "norm": job.audit.norm,
-            "guarantee": claim.guarantee, "subject": claim.subject,
-            "radius": radius, "rival": rival,
+            "kind": "certificate",
+            "index": index,
+            "method": text,
+            "config": job.config,
+            "label": label,
+            "predicted": predicted,
+            "norm": job.audit.norm,
+            "guarantee": claim.guarantee,
+            "subject": claim.subject,
+            "radius": radius,
+            "rival": rival,
         }
         for index, label, predicted, radius, rival in zip(
             *(column.tolist() for column in columns), strict=True
@@ -259,9 +272,16 @@ def _attack(job: _Job, batch: Batch, left: Tensor, text: str) -> list[dict[str, 
     columns = (batch.index, batch.labels, left, finding.radius, finding.gradients)
     return [
         {
-            "kind": "attack", "index": index, "method": text, "config": job.config,
-            "label": label, "predicted": predicted, "norm": job.audit.norm,
-            "eps": list(job.audit.eps), "radius": radius, "gradients": gradients,
+            "kind": "attack",
+            "index": index,
+            "method": text,
+            "config": job.config,
+            "label": label,
+            "predicted": predicted,
+            "norm": job.audit.norm,
+            "eps": list(job.audit.eps),
+            "radius": radius,
+            "gradients": gradients,
             "subject": "model",
         }
         for index, label, predicted, radius, gradients in zip(

@@ -12,8 +12,14 @@ EPS = [0.1, 0.5, 1.0]
 
 def clean(index: int, label: int, predicted: int) -> dict[str, Any]:
     return {
-        "kind": "clean", "index": index, "method": "clean", "config": "h", "label": label,
-        "predicted": predicted, "margin": 0.5, "seconds": 0.01,
+        "kind": "clean",
+        "index": index,
+        "method": "clean",
+        "config": "h",
+        "label": label,
+        "predicted": predicted,
+        "margin": 0.5,
+        "seconds": 0.01,
     }
 
 
@@ -30,9 +36,18 @@ def certificate(
     rival: int = 1,
 ) -> dict[str, Any]:
     return {
-        "kind": "certificate", "index": index, "method": method, "config": "h", "label": label,
-        "predicted": predicted, "norm": norm, "guarantee": guarantee, "subject": subject,
-        "radius": radius, "rival": rival, "seconds": 0.02,
+        "kind": "certificate",
+        "index": index,
+        "method": method,
+        "config": "h",
+        "label": label,
+        "predicted": predicted,
+        "norm": norm,
+        "guarantee": guarantee,
+        "subject": subject,
+        "radius": radius,
+        "rival": rival,
+        "seconds": 0.02,
     }
 
 
@@ -47,9 +62,18 @@ def attack(
     eps: Sequence[float] = EPS,
 ) -> dict[str, Any]:
     return {
-        "kind": "attack", "index": index, "method": method, "config": "h", "label": label,
-        "predicted": predicted, "norm": norm, "eps": list(eps), "radius": radius,
-        "gradients": 100, "subject": "model", "seconds": 0.1,
+        "kind": "attack",
+        "index": index,
+        "method": method,
+        "config": "h",
+        "label": label,
+        "predicted": predicted,
+        "norm": norm,
+        "eps": list(eps),
+        "radius": radius,
+        "gradients": 100,
+        "subject": "model",
+        "seconds": 0.1,
     }
 
 
@@ -79,10 +103,16 @@ def write_run(
     config = {"norm": norm, "methods": methods, "attacks": attacks, "eps": list(eps), "seed": 7}
     config |= {"data": "digits", "checkpoint": "runs/model.safetensors", "batch_size": 128}
     content = {
-        "schema": 1, "config": config, "config_hash": "feedbeef01234567", "complete": True,
-        "command": "certify run model.safetensors --data digits --out out", "seconds": 12.5,
-        "versions": {"python": "3.11.7", "torch": "2.14.0"}, "device": "CPU (2 threads)",
-        "hashes": {"checkpoint": "c" * 16, "data": "d" * 16}, "image_shape": [1, 8, 8],
+        "schema": 1,
+        "config": config,
+        "config_hash": "feedbeef01234567",
+        "complete": True,
+        "command": "certify run model.safetensors --data digits --out out",
+        "seconds": 12.5,
+        "versions": {"python": "3.11.7", "torch": "2.14.0"},
+        "device": "CPU (2 threads)",
+        "hashes": {"checkpoint": "c" * 16, "data": "d" * 16},
+        "image_shape": [1, 8, 8],
         "claims": [
             {"name": m, "norm": [norm], "claim": "margin over a norm", "reference": "A 2018"}
             for m in methods

@@ -1,0 +1,99 @@
+"""Fit a head on a frozen encoder."""
+
+import hashlib
+
+import torch
+
+from robustcl.batching import padded
+from robustcl.classifier import Classifier, Encoder
+from robustcl.data.dataset import Dataset
+from robustcl.errors import InputError, RunError
+from robustcl.frozen import frozen
+from robustcl.heads import knn, linear, prototype
+
+HEADS = ("prototype", "linear", "knn")
+
+
+def fit_head(
+    encoder: Encoder,
+    dataset: Dataset,
+    *,
+    kind: str = "prototype",
+    batch_size: int = 256,
+    device: str | torch.device = "cpu",
+) -> Classifier:
+    """Fit a head; weights and BatchNorm statistics of the encoder stay as they are.
+
+    Args:
+        encoder: The encoder; moved to the device.
+        dataset: Training images with labels.
+        kind: 'prototype', 'linear' or 'knn'.
+        batch_size: Images per model call.
+        device: Where to compute.
+
+    Returns:
+        The classifier on the CPU, in eval mode.
+
+    Raises:
+        InputError: When the kind is unknown, or the data is unlabeled or of another size.
+        RunError: When the encoder changed, which would be a defect.
+    """
+    if kind not in HEADS:
+        raise InputError(f"unknown head {kind!r}; use {', '.join(HEADS)}")
+    if not dataset.labeled:
+        raise InputError(f"{dataset.name!r} has no labels; a head needs them")
+    before = encoder_hash(encoder)
+    points = embed(encoder, dataset, batch_size=batch_size, device=device)
+    encoder.to("cpu")
+    if encoder_hash(encoder) != before:
+        raise RunError("the encoder changed while a head was fitted; please report this")
+    labels = torch.from_numpy(dataset.labels)
+    fit = {"prototype": prototype, "linear": linear, "knn": knn}[kind]
+    head = fit(points, labels, num_classes=dataset.num_classes)
+    return Classifier(encoder, head, class_names=dataset.class_names).eval()
+
+
+def embed(
+    encoder: Encoder, dataset: Dataset, *, batch_size: int, device: str | torch.device = "cpu"
+) -> torch.Tensor:
+    """Compute raw embeddings of a data set.
+
+    Args:
+        encoder: The encoder; moved to the device.
+        dataset: The images.
+        batch_size: Images per model call.
+        device: Where to compute.
+
+    Returns:
+        (N, d) on the CPU.
+
+    Raises:
+        InputError: When the images are of another size than the encoder takes.
+    """
+    if dataset.image_shape != encoder.image_shape:
+        raise InputError(
+            f"{dataset.name!r} has images of shape {dataset.image_shape} (C, H, W) but the encoder "
+            f"takes {encoder.image_shape}; add ',size=N' to the data, or convert with --input-size"
+        )
+    parts = []
+    encoder.to(device)
+    with torch.no_grad(), frozen(encoder):
+        for batch in dataset.batches(batch_size):
+            parts.append(padded(encoder, batch.images.to(device), batch_size=batch_size).cpu())
+    return torch.cat(parts)
+
+
+def encoder_hash(encoder: Encoder) -> str:
+    """Hash all weights and statistics of an encoder.
+
+    Args:
+        encoder: The encoder.
+
+    Returns:
+        SHA-256 in hexadecimal digits.
+    """
+    digest = hashlib.sha256()
+    for name, value in encoder.state_dict().items():
+        digest.update(name.encode())
+        digest.update(value.detach().cpu().contiguous().numpy().tobytes())
+    return digest.hexdigest()
