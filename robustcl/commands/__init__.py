@@ -1,0 +1,1 @@
+"""Commands: one file each, an options dataclass and a function."""

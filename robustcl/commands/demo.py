@@ -1,0 +1,111 @@
+"""Show the whole job on scikit-learn's digits."""
+
+import itertools
+import time
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+
+from robustcl import __version__
+from robustcl.checkpoint import Description, load_checkpoint, save_checkpoint
+from robustcl.classifier import Encoder
+from robustcl.commands.finish import finish
+from robustcl.commands.options import check_device, say
+from robustcl.data import load_data
+from robustcl.encoders import small_convnet
+from robustcl.errors import InputError
+from robustcl.evaluate import Audit, evaluate
+from robustcl.fit_head import fit_head
+from robustcl.training import DEMO_ARCHITECTURE, DEMO_RECIPE, train_simclr
+
+METHODS = ("product", "smoothing:sigma=0.25,n=1000", "first_order", "jacobian_norm")
+EPS = (0.1, 0.25, 0.5, 1.0, 2.0)
+
+
+@dataclass(frozen=True, kw_only=True)
+class DemoOptions:
+    """Train on digits, certify, attack and report: about a minute, no download.
+
+    Args:
+        out: A new folder; robustcl-demo, or the next free name, by default.
+        device: cpu, cuda, ...
+        batch_size: Images per model call.
+        seed: Seed of weights, training, splits and noise.
+        json: Write one JSON object on stdout.
+        quiet: No progress bars.
+    """
+
+    out: Path | None = None
+    device: str = "cpu"
+    batch_size: int = 128
+    seed: int = 0
+    json: bool = False
+    quiet: bool = False
+
+
+def demo(options: DemoOptions) -> int:
+    """Run `certify demo`.
+
+    Args:
+        options: The options.
+
+    Returns:
+        The exit code.
+
+    Raises:
+        InputError: When the folder is in use.
+    """
+    started = time.monotonic()
+    folder = options.out or _free_name()
+    if folder.is_dir() and any(folder.iterdir()):
+        raise InputError(f"{str(folder)!r} is not empty; give a new --out")
+    check_device(options.device)
+    checkpoint = folder / "encoder.safetensors"
+    _train(options, checkpoint)
+    loaded = load_checkpoint(checkpoint)
+    assert loaded.classifier is not None
+    say("certifying and attacking 450 test images")
+    try:
+        evaluate(
+            loaded.classifier,
+            load_data("digits", split="test", seed=options.seed),
+            Audit(methods=METHODS, eps=EPS, seed=options.seed, batch_size=options.batch_size),
+            folder,
+            checkpoint_hash=loaded.hash,
+            command=f"certify demo --seed {options.seed}",
+            device=options.device,
+            progress=not options.quiet,
+        )
+    except KeyboardInterrupt:
+        say(f"interrupted; remove {folder} and start again, it takes about a minute")
+        return 130
+    code = finish(folder, json=options.json)
+    say(f"{time.monotonic() - started:.0f} s in all; checkpoint: {checkpoint}")
+    return code
+
+
+def _train(options: DemoOptions, checkpoint: Path) -> None:
+    say("training a small ConvNet on 1,347 digits: SimCLR with labels and a log-norm penalty")
+    train = load_data("digits", split="train", seed=options.seed)
+    torch.manual_seed(options.seed)
+    encoder = Encoder(small_convnet(**DEMO_ARCHITECTURE), image_shape=train.image_shape)
+    log = train_simclr(
+        encoder, train, DEMO_RECIPE, device=options.device, progress=not options.quiet
+    )
+    say(f"trained in {log.seconds:.0f} s: loss {log.losses[0]:.3f} -> {log.losses[-1]:.3f}")
+    classifier = fit_head(encoder, train, kind="prototype", batch_size=options.batch_size)
+    description = Description(
+        architecture="small_convnet",
+        arguments=dict(DEMO_ARCHITECTURE),
+        image_shape=train.image_shape,
+        embedding_size=DEMO_ARCHITECTURE["embedding_size"],
+        recipe={**DEMO_RECIPE.to_dict(), "weights_seed": options.seed, "data": train.name},
+        version=__version__,
+    )
+    save_checkpoint(checkpoint, classifier, description)
+
+
+def _free_name() -> Path:
+    names = itertools.chain(["robustcl-demo"], (f"robustcl-demo-{n}" for n in itertools.count(2)))
+    return next(Path(name) for name in names if not Path(name).exists())

@@ -1,0 +1,65 @@
+"""Write embeddings to a file."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+import tyro
+
+from robustcl.checkpoint import load_checkpoint
+from robustcl.commands.options import DataOptions, read_data, refuse_existing, say
+from robustcl.data import Split
+from robustcl.errors import InputError
+from robustcl.fit_head import embed as compute
+
+
+@dataclass(frozen=True, kw_only=True)
+class EmbedOptions(DataOptions):
+    """Write index, embeddings (unit length), raw norms and labels to an .npz file.
+
+    Args:
+        checkpoint: The encoder.
+        out: The file, ending in .npz.
+        split: train or test.
+        arch: Needed only for a checkpoint made from package.module:factory.
+        overwrite: Replace an existing file.
+    """
+
+    checkpoint: tyro.conf.Positional[Path]
+    out: Path
+    split: Split = "test"
+    arch: str | None = None
+    overwrite: bool = False
+
+
+def embed(options: EmbedOptions) -> int:
+    """Run `robustcl embed`.
+
+    Args:
+        options: The options.
+
+    Returns:
+        The exit code.
+
+    Raises:
+        InputError: When --out does not end in .npz.
+    """
+    if options.out.suffix != ".npz":
+        raise InputError(f"{str(options.out)!r} does not end in .npz; name it so")
+    refuse_existing(options.out, overwrite=options.overwrite)
+    loaded = load_checkpoint(options.checkpoint, arch=options.arch)
+    dataset = read_data(options, split=options.split)
+    raw = compute(loaded.encoder, dataset, batch_size=options.batch_size, device=options.device)
+    norms = torch.linalg.vector_norm(raw.double(), dim=1)
+    units = (raw.double() / norms[:, None]).float().numpy()
+    options.out.parent.mkdir(parents=True, exist_ok=True)
+    np.savez_compressed(
+        options.out,
+        index=np.arange(len(dataset)),
+        embeddings=units,
+        norms=norms.numpy(),
+        labels=dataset.labels,
+    )
+    say(f"{len(dataset)} embeddings of size {units.shape[1]}: {options.out}")
+    return 0

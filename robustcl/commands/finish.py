@@ -1,0 +1,121 @@
+"""Close a run: the report, the headline, the gates."""
+
+import math
+import re
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from robustcl.commands.options import emit, say
+from robustcl.errors import InputError, ViolationError
+from robustcl.records import load_run
+from robustcl.report import write_report
+from robustcl.summary import Summary, summarize
+
+_GATE = re.compile(
+    r"(certified_accuracy|attacked_accuracy|clean_accuracy)(?:@([\d./]+))?>=([\d.]+)"
+)
+
+
+def parse_gate(text: str) -> tuple[str, float, float]:
+    """Read a gate such as 'certified_accuracy@0.25>=0.5'.
+
+    Args:
+        text: The gate.
+
+    Returns:
+        Name, radius (0 for clean accuracy) and least value.
+
+    Raises:
+        InputError: When the text is not of that form.
+    """
+    match = _GATE.fullmatch(text.replace(" ", ""))
+    if match is None or (match[2] is None and match[1] != "clean_accuracy"):
+        raise InputError(
+            f"cannot read the gate {text!r}; write 'certified_accuracy@0.25>=0.5' or "
+            "'clean_accuracy>=0.9'"
+        )
+    top, _, bottom = (match[2] or "0").partition("/")
+    return match[1], float(top) / float(bottom or 1), float(match[3])
+
+
+def finish(folder: Path, *, json: bool, require: Sequence[str] = ()) -> int:
+    """Write the report, say the headline, and check violations and gates.
+
+    Args:
+        folder: The run folder.
+        json: Whether to write the summary on stdout.
+        require: Gates.
+
+    Returns:
+        The exit code: 0, or 3 when a gate is missed.
+
+    Raises:
+        ViolationError: When an attack beat a deterministic certificate; the report is written
+            nevertheless.
+    """
+    summary = summarize(load_run(folder))
+    page = write_report(folder)
+    say(headline(summary))
+    say(f"report: {page}")
+    if json:
+        emit({**_finite(summary.to_dict()), "report": str(page)})
+    if summary.violations:
+        first = summary.violations[0]
+        raise ViolationError(
+            f"{len(summary.violations)} certificates were beaten by an attack, first image "
+            f"{first['index']}: {first['method']} certified {first['certified']:.6g}, "
+            f"{first['attack']} found {first['attacked']:.6g}; one of the two is wrong"
+        )
+    missed = [gate for gate in require if not _holds(summary, gate)]
+    for gate in missed:
+        say(f"missed: {gate}")
+    return 3 if missed else 0
+
+
+def headline(summary: Summary) -> str:
+    """Put the main numbers into two lines.
+
+    Args:
+        summary: The summary.
+
+    Returns:
+        The lines.
+    """
+    certified, attacked = summary.median_certified_radius, summary.median_attacked_radius
+    parts = [f"clean accuracy {summary.clean_accuracy:.1%} of {summary.n} images"]
+    if certified is not None:
+        parts.append(f"median certified {summary.norm} radius {certified:.4f} (deterministic)")
+    if attacked is not None:
+        shown = f"{attacked:.4f}" if math.isfinite(attacked) else "beyond the largest eps"
+        parts.append(f"median attacked radius {shown}")
+    return "; ".join(parts) + f"\nviolations: {len(summary.violations)} of {summary.pairs} pairs"
+
+
+def accuracy_at(curve: Sequence[Sequence[float]], radius: float) -> float:
+    """Read a curve at a radius, from the nearest point at or beyond it.
+
+    Args:
+        curve: [radius, accuracy] points, ascending in radius.
+        radius: Where to read.
+
+    Returns:
+        The accuracy there, never above the true one; 0 beyond the curve.
+    """
+    return next((float(value) for at, value in curve if at >= radius * (1 - 1e-9)), 0.0)
+
+
+def _holds(summary: Summary, gate: str) -> bool:
+    name, radius, least = parse_gate(gate)
+    if name == "clean_accuracy":
+        return summary.clean_accuracy >= least
+    return accuracy_at(getattr(summary, name), radius) >= least
+
+
+def _finite(value: Any) -> Any:
+    """Replace infinities by None, which JSON can say."""
+    if isinstance(value, dict):
+        return {key: _finite(entry) for key, entry in value.items()}
+    if isinstance(value, list | tuple):
+        return [_finite(entry) for entry in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value

@@ -1,0 +1,113 @@
+"""State the options that commands share."""
+
+import json
+import sys
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from robustcl.data import Dataset, Split, load_data
+from robustcl.errors import InputError
+
+
+@dataclass(frozen=True, kw_only=True)
+class DataOptions:
+    """Say which data, and where to compute.
+
+    Args:
+        data: digits, cifar10, cifar100, mnist, fashion-mnist, svhn, stl10, imagefolder:PATH,
+            parquet:PATH or npz:PATH, with ',size=N' to resize and crop.
+        data_root: Folder of torchvision's data sets.
+        download: Download what is missing.
+        limit: Use the first N images only.
+        device: cpu, cuda, cuda:1, ...
+        batch_size: Images per model call; halved when memory runs out.
+        seed: Seed of splits and noise.
+    """
+
+    data: str
+    data_root: Path | None = None
+    download: bool = False
+    limit: int | None = None
+    device: str = "cpu"
+    batch_size: int = 128
+    seed: int = 0
+
+
+def read_data(options: DataOptions, *, split: Split) -> Dataset:
+    """Load the data that the options name.
+
+    Args:
+        options: The options.
+        split: 'train' or 'test'.
+
+    Returns:
+        The split.
+
+    Raises:
+        InputError: When the limit, the batch size or the device is unusable.
+    """
+    if options.limit is not None and options.limit < 1:
+        raise InputError(f"--limit {options.limit} leaves no image; use 1 or more")
+    if options.batch_size < 1:
+        raise InputError(f"--batch-size {options.batch_size} is below 1")
+    check_device(options.device)
+    return load_data(
+        options.data,
+        split=split,
+        root=options.data_root,
+        download=options.download,
+        limit=options.limit,
+        seed=options.seed,
+    )
+
+
+def check_device(name: str) -> None:
+    """Refuse a device that is not there.
+
+    Args:
+        name: cpu, cuda, ...
+
+    Raises:
+        InputError: When torch cannot compute there.
+    """
+    try:
+        torch.zeros(1, device=name)
+    except (RuntimeError, AssertionError) as error:
+        reason = str(error).splitlines()[0]
+        raise InputError(f"--device {name} is not usable ({reason}); use cpu") from error
+
+
+def say(text: str) -> None:
+    """Write a line for people, on stderr.
+
+    Args:
+        text: The line.
+    """
+    sys.stderr.write(f"{text}\n")
+
+
+def emit(content: Mapping[str, Any]) -> None:
+    """Write one JSON object on stdout.
+
+    Args:
+        content: Plain values.
+    """
+    sys.stdout.write(json.dumps(dict(content), default=str) + "\n")
+
+
+def refuse_existing(path: Path, *, overwrite: bool) -> None:
+    """Refuse to replace a file unless told to.
+
+    Args:
+        path: The file.
+        overwrite: Whether it may be replaced.
+
+    Raises:
+        InputError: When it exists and may not.
+    """
+    if path.exists() and not overwrite:
+        raise InputError(f"{str(path)!r} exists; give another --out, or add --overwrite")
