@@ -1,4 +1,4 @@
-"""Say what an attack found."""
+"""State what an attack found."""
 
 from dataclasses import dataclass, field
 from typing import Any
@@ -7,19 +7,32 @@ from torch import Tensor
 
 
 @dataclass(frozen=True, eq=False)
-class Finding:
-    """Hold the adversarials of B images; every success was measured again by `run`.
-
-    `success`, `radius` and `gradients` lie on the CPU, `adversarials` where the images do.
+class Search:
+    """Hold what an attack proposes, before anything is verified.
 
     Args:
-        attack: Name of the attack.
-        adversarials: (B, C, H, W) float32; the clean image where nothing was found.
-        success: (B,) whether the adversary won.
-        radius: (B,) float64 norm of the perturbation in pixel units; infinite where not found.
-        gradients: (B,) gradient evaluations spent on each image.
-        parameters: Norm, budgets and all options, defaults included.
-        note: What differs from the attack as published; empty when nothing does.
+        candidates: (B, C, H, W) images.
+        gradients: (B,) int64 gradient evaluations spent per image.
+        note: What the reader should know, such as a part of the attack that was left out.
+    """
+
+    candidates: Tensor
+    gradients: Tensor
+    note: str = ""
+
+
+@dataclass(frozen=True, eq=False)
+class Finding:
+    """Hold what was verified, per image.
+
+    Args:
+        attack: The attack's name.
+        adversarials: (B, C, H, W) verified adversarials; the clean image where none was found.
+        success: (B,) whether the objective is positive on it, within the threat.
+        radius: (B,) float64 norm of the perturbation, in pixel units; infinite where not found.
+        gradients: (B,) int64 gradient evaluations.
+        parameters: Options of the attack.
+        note: What the reader should know.
     """
 
     attack: str

@@ -1,15 +1,14 @@
-"""Climb the margin by projected gradient steps."""
+"""Attack by projected gradient ascent."""
 
-import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import torch
 from torch import Tensor
 
-from attacks.held import held
+from attacks.finding import Search
 from robustcl.errors import InputError
 from robustcl.objectives import Objective
-from robustcl.seeds import example_noise, example_seed
+from robustcl.seeds import example_noise
 from robustcl.threat import Threat
 
 
@@ -19,149 +18,110 @@ def pgd(
     threat: Threat,
     *,
     steps: int = 40,
-    restarts: int = 1,
-    step_size: float | None = None,
-    momentum: float = 0.25,
+    restarts: int = 2,
+    step_size: float = 0.0,
     seeds: Sequence[int] | None = None,
-) -> Tensor:
-    """Climb the objective's margin from random starts and keep the best point of each image.
+) -> Search:
+    """Ascend the objective within the threat and keep the best point of all iterations.
 
-    Steps follow the sign of the gradient (Linf) or the normalized gradient (L2), projected onto
-    the threat. By default the step shrinks from 2 eps to 0 along a cosine. An image that is won
-    stops one step later, whatever the others do, so it meets the same fate alone and in a batch.
+    Steps follow the sign of the gradient for Linf, its direction for L2. The first run starts at
+    the image itself. Where the objective has a classifier, each further run aims at one rival
+    class, the next highest at the image: the nearest boundary is often not the runner-up's. Where
+    it has none, or no rival is left, runs start at random in the ball, with a seed per image.
 
     Args:
-        objective: What is raised; its margin is the loss.
-        images: (B, C, H, W) clean images.
-        threat: Norm, budgets (one per image if wanted) and box.
-        steps: Gradient steps per start.
-        restarts: Random starts.
-        step_size: A fixed step in pixel units; None for the shrinking one.
-        momentum: Share of the last move in the next one, in [0, 1).
+        objective: What is raised.
+        images: (B, C, H, W) in the box.
+        threat: The ball, with one budget or one per image.
+        steps: Steps per run.
+        restarts: Runs.
+        step_size: Step in units of eps; 0 for 2.5/steps.
         seeds: One seed per image; 0, 1, ... by default.
 
     Returns:
-        (B, C, H, W) candidates, not verified: `run` does that.
+        The best points and the gradients spent.
 
     Raises:
-        InputError: When an option is out of range, or steps x step_size < 2 eps.
+        InputError: When there are no steps or runs, or steps x step_size is below 2 eps, so that
+            the steps cannot cross the ball.
 
     Reference:
-        Madry et al., Towards Deep Learning Models Resistant to Adversarial Attacks, ICLR 2018;
-        the momentum of Croce and Hein, Reliable Evaluation of Adversarial Robustness, ICML 2020,
-        algorithm 1.
+        Madry et al., Towards Deep Learning Models Resistant to Adversarial Attacks, ICLR 2018.
     """
-    if steps < 1 or restarts < 1 or not 0 <= momentum < 1:
+    share = step_size or 2.5 / max(steps, 1)
+    if steps < 1 or restarts < 1:
+        raise InputError(f"pgd with steps={steps}, restarts={restarts} does nothing; use 1 or more")
+    if steps * share < 2.0:
         raise InputError(
-            f"steps {steps}, restarts {restarts} or momentum {momentum} is out of range; "
-            "use steps >= 1, restarts >= 1, 0 <= momentum < 1"
+            f"pgd with {steps} steps of {share:g} eps cannot cross the ball; need steps x step_size "
+            ">= 2, so raise one of them"
         )
-    if seeds is not None and len(seeds) != len(images):
-        raise InputError(f"{len(seeds)} seeds for {len(images)} images; give one each")
-    radii = threat.radii(images).detach()
-    if step_size is not None:
-        check_step_size(step_size, steps=steps, eps=float(radii.max()))
+    radii = threat.radii(images).view(-1, *[1] * (images.ndim - 1))
     best = images.detach().clone()
-    highest = torch.full_like(radii, -torch.inf)
-    with held(objective):
-        for restart in range(restarts):
-            own = [example_seed(seed, restart, "pgd start") for seed in seeds or range(len(images))]
-            points = _start(images, threat, own)
-            sizes = [_step(step, steps, step_size, radii) for step in range(steps)]
-            _climb(objective, images, threat, points, sizes, momentum, best, highest)
-            if bool((highest > 0).all()):
-                break
-    return best
+    highest = torch.full((len(images),), -torch.inf, dtype=images.dtype, device=images.device)
+    rivals = _rivals(objective, images)
+    for run in range(restarts):
+        points, loss = images.detach().clone(), objective.margin
+        if 0 < run < rivals.shape[1]:
+            loss = _towards(objective, rivals[:, run])
+        elif run:
+            offsets = [seed + run for seed in (seeds or range(len(images)))]
+            points = threat.project(images, images + _start(images, threat, radii, offsets))
+        for step in range(steps + 1):
+            with torch.enable_grad():
+                points = points.detach().requires_grad_()
+                value = loss(points)
+                last = step == steps
+                gradient = None if last else torch.autograd.grad(value.sum(), points)[0]
+            points, margin = points.detach(), value.detach()
+            if loss is not objective.margin:
+                with torch.no_grad():
+                    margin = objective.margin(points)
+            better = margin > highest
+            highest = torch.where(better, margin, highest)
+            best[better] = points[better]
+            if gradient is not None:
+                move = share * radii * _direction(gradient, threat)
+                points = threat.project(images, points + move)
+    spent = torch.full((len(images),), steps * restarts, dtype=torch.int64)
+    return Search(best, spent)
 
 
-def check_step_size(step_size: float, *, steps: int, eps: float) -> None:
-    """Refuse fixed steps that cannot cross the ball.
-
-    Args:
-        step_size: In pixel units.
-        steps: Number of steps.
-        eps: Largest budget, in pixel units.
-
-    Raises:
-        InputError: When steps x step_size < 2 eps, or the step is not positive.
-    """
-    # 1e-6 forgives eps = 8/255 having been rounded to float32.
-    if not step_size > 0 or steps * step_size < 2 * eps * (1 - 1e-6):
-        raise InputError(
-            f"{steps} steps of {step_size:g} cannot cross a ball of radius {eps:g}; use step_size "
-            f">= {2 * eps / steps:.6g}, or leave step_size out"
-        )
+def _direction(gradient: Tensor, threat: Threat) -> Tensor:
+    gradient = torch.nan_to_num(gradient)
+    if threat.norm == "linf":
+        return gradient.sign()
+    # Dividing by the largest entry first keeps tiny gradients from being squared to zero.
+    flat = gradient.flatten(1)
+    flat = flat / flat.abs().amax(dim=1, keepdim=True).clamp_min(1e-38)
+    return torch.nn.functional.normalize(flat, dim=1).view_as(gradient)
 
 
-def _step(step: int, steps: int, fixed: float | None, radii: Tensor) -> Tensor:
-    if fixed is not None:
-        return torch.full_like(radii, fixed)
-    return radii * (1.0 + math.cos(math.pi * step / steps))
-
-
-def _start(images: Tensor, threat: Threat, seeds: Sequence[int]) -> Tensor:
-    """Draw a point of the ball: anywhere in the cube (Linf), on the sphere (L2)."""
+def _start(images: Tensor, threat: Threat, radii: Tensor, seeds: Sequence[int]) -> Tensor:
+    shape = images.shape[1:]
     kind = "uniform" if threat.norm == "linf" else "normal"
-    noise = example_noise(
-        seeds, images.shape[1:], kind=kind, dtype=images.dtype, device=images.device
-    )
-    if threat.norm == "l2":
-        noise = _unit(noise)
-    return threat.project(images, images + noise * _column(threat.radii(images), images))
+    noise = example_noise(seeds, shape, kind=kind, dtype=images.dtype, device=images.device)
+    if threat.norm == "linf":
+        return radii * noise
+    return radii * torch.nn.functional.normalize(noise.flatten(1), dim=1).view_as(images)
 
 
-def _climb(
-    objective: Objective,
-    images: Tensor,
-    threat: Threat,
-    points: Tensor,
-    sizes: Sequence[Tensor],
-    momentum: float,
-    best: Tensor,
-    highest: Tensor,
-) -> None:
-    """Walk from one start; `best` and `highest` are raised in place."""
-    finished = highest > 0
-    move = torch.zeros_like(points)
-    for number in range(len(sizes) + 1):
-        last = number == len(sizes)
-        values, gradient = _value_and_gradient(objective, points, gradient=not last)
-        better = (values > highest) & ~finished
-        finished = highest > 0  # won before this point: one more was looked at, and that is all
-        best[better] = points[better]
-        highest[better] = values[better]
-        if last or bool(finished.all()):
-            return
-        direction = gradient.sign() if threat.norm == "linf" else _unit(gradient)
-        ahead = threat.project(images, points + direction * _column(sizes[number], images))
-        if number:
-            ahead = points + (1 - momentum) * (ahead - points) + momentum * move
-            ahead = threat.project(images, ahead)
-        move, points = ahead - points, ahead
+def _rivals(objective: Objective, images: Tensor) -> Tensor:
+    # (B, K - 1) rivals, highest score first; none without a classifier.
+    if objective.classifier is None or objective.targets is None:
+        return torch.zeros(len(images), 0, dtype=torch.int64)
+    with torch.no_grad():
+        scores = objective.scores(images)
+    targets = objective.targets.to(scores.device)
+    return scores.scatter(1, targets[:, None], -torch.inf).argsort(dim=1, descending=True)[:, :-1]
 
 
-def _value_and_gradient(
-    objective: Objective, points: Tensor, *, gradient: bool
-) -> tuple[Tensor, Tensor]:
-    if not gradient:
-        with torch.no_grad():
-            return objective.margin(points).detach(), torch.zeros_like(points)
-    with torch.enable_grad():
-        leaf = points.detach().requires_grad_()
-        values = objective.margin(leaf)
-        if not values.requires_grad:
-            raise InputError("the objective's margin has no gradient; pgd needs one")
-        (slope,) = torch.autograd.grad(values.sum(), leaf)
-    return values.detach(), torch.nan_to_num(slope, nan=0.0, posinf=0.0, neginf=0.0)
+def _towards(objective: Objective, rivals: Tensor) -> Callable[[Tensor], Tensor]:
+    assert objective.targets is not None
+    own = objective.targets.to(rivals.device)
 
+    def lead(points: Tensor) -> Tensor:
+        scores = objective.scores(points)
+        return (scores.gather(1, rivals[:, None]) - scores.gather(1, own[:, None]))[:, 0]
 
-def _unit(vectors: Tensor) -> Tensor:
-    """Scale each row to length 1; first by its largest entry, lest tiny squares vanish."""
-    flat = vectors.flatten(1)
-    flat = flat / flat.abs().amax(dim=1, keepdim=True).clamp_min(torch.finfo(flat.dtype).tiny)
-    lengths = torch.linalg.vector_norm(flat, dim=1, keepdim=True).clamp_min(1e-12)
-    return (flat / lengths).view_as(vectors)
-
-
-def _column(numbers: Tensor, images: Tensor) -> Tensor:
-    return numbers.view(-1, *[1] * (images.ndim - 1))
+    return lead
