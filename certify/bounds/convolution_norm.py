@@ -20,8 +20,11 @@ def convolution_norm(
     zero padding N = n + min(padding, k_eff - 1), k_eff = dilation (k - 1) + 1: on that circle no
     output wraps into another, and the convolution is a piece of the circular one. Circular
     padding: N = n. Reflect and replicate padding: the norm of the padding operator times that of
-    the convolution on the padded image. A stride only drops rows. For Linf the largest l1 norm of
-    an output channel's kernel; no padding mode can exceed it.
+    the convolution on the padded image. A stride folds frequencies that differ by multiples of
+    N/stride onto one another: their symbols side by side, over the root of their number, are the
+    symbol of the strided operator (N is rounded up to a multiple of the stride, or, for circular
+    padding where that is not possible, the stride is ignored, as it only drops rows). For Linf
+    the largest l1 norm of an output channel's kernel; no padding mode can exceed it.
 
     Args:
         layer: The convolution.
@@ -42,21 +45,22 @@ def convolution_norm(
     kernel = (layer.weight if weight is None else weight).detach().double()
     if norm == "linf":
         return round_up(float(kernel.abs().flatten(1).sum(dim=1).max()))
-    sizes, factor = [], 1.0
+    sizes, strides, factor = [], [], 1.0
     for axis, (low, high) in enumerate(_paddings(layer)):
         n, reach = input_shape[1 + axis], layer.dilation[axis] * (kernel.shape[2 + axis] - 1)
+        size, stride = n + low + high, layer.stride[axis]
         if layer.padding_mode == "zeros":
-            sizes.append(n + min(max(low, high), reach))
+            size = n + min(max(low, high), reach)
         elif layer.padding_mode == "circular" and low + high == reach:
-            sizes.append(n)
+            size, stride = n, stride if n % stride == 0 else 1
         elif layer.padding_mode in ("reflect", "replicate", "circular"):
-            sizes.append(n + low + high)
             factor *= _padding_norm(n, low, high, layer.padding_mode)
         else:
             raise UnsupportedError(f"padding_mode {layer.padding_mode!r} has no known norm")
+        sizes.append(-(-size // stride) * stride)
+        strides.append(stride)
     groups = kernel.chunk(layer.groups)
-    dilation = cast(tuple[int, int], layer.dilation)
-    largest = max(_symbol_norm(part, (sizes[0], sizes[1]), dilation) for part in groups)
+    largest = max(_symbol_norm(part, sizes, strides, layer.dilation) for part in groups)
     return round_up(factor * largest)
 
 
@@ -77,17 +81,24 @@ def _padding_norm(size: int, low: int, high: int, mode: str) -> float:
     return math.sqrt(int(copies.max()))
 
 
-def _symbol_norm(kernel: Tensor, sizes: tuple[int, int], dilation: tuple[int, int]) -> float:
+def _symbol_norm(
+    kernel: Tensor, sizes: list[int], strides: list[int], dilation: tuple[int, ...]
+) -> float:
     waves = []
     for axis, size in enumerate(sizes):
         taps = torch.arange(kernel.shape[2 + axis], dtype=torch.float64) * dilation[axis]
-        # The kernel is real, so half of the frequencies of the last axis repeat the other half.
-        frequencies = torch.arange(size if axis == 0 else size // 2 + 1, dtype=torch.float64)
+        # The kernel is real: without strides half of the last axis repeats the other half.
+        count = size // 2 + 1 if axis == 1 and strides == [1, 1] else size
+        frequencies = torch.arange(count, dtype=torch.float64)
         phase = torch.outer(frequencies, taps).remainder(size) * (2.0 * math.pi / size)
         waves.append(torch.polar(torch.ones_like(phase), phase).to(kernel.device))
-    largest = 0.0
-    for wave in waves[0]:  # one row of frequencies at a time keeps the memory small
-        partial = torch.einsum("oihw,h->oiw", kernel.to(wave.dtype), wave)
-        symbols = torch.einsum("oiw,gw->goi", partial, waves[1])
-        largest = max(largest, dense_norm(symbols))
-    return largest
+    largest, coarse = 0.0, sizes[0] // strides[0]
+    outputs, inputs = kernel.shape[:2]
+    for row in range(coarse):  # one row of frequencies at a time keeps the memory small
+        aliases = waves[0][row::coarse]
+        partial = torch.einsum("oihw,ah->aoiw", kernel.to(aliases.dtype), aliases)
+        symbols = torch.einsum("aoiw,gw->goai", partial, waves[1])
+        folded = symbols.unflatten(0, (strides[1], -1)).permute(1, 2, 0, 3, 4)
+        folded = folded.reshape(-1, outputs, strides[0] * strides[1] * inputs)
+        largest = max(largest, dense_norm(folded))
+    return largest / math.sqrt(strides[0] * strides[1])
