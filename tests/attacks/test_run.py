@@ -1,0 +1,97 @@
+"""Attacks: seeds, budgets, restored models, and the reference AutoAttack."""
+
+import numpy as np
+import pytest
+import torch
+
+from robustcl import InputError, Objective, Threat, attacks, misclassify
+from tests.network import small_classifier, some_images
+
+
+def setting(count: int = 10) -> tuple[Objective, torch.Tensor]:
+    model, images = small_classifier(), some_images(count)
+    return misclassify(model, model(images).argmax(1)), images
+
+
+def test_an_image_gets_the_same_verdict_alone_and_in_any_batch() -> None:
+    objective, images = setting()
+    seeds = list(range(10))
+    options = {"norm": "l2", "eps_grid": [0.1, 0.4], "batch_size": 8}
+    whole = attacks.attacked_radius("pgd", objective, images, seeds=seeds, **options)
+    row = torch.tensor([7])
+    alone = attacks.attacked_radius("pgd", objective.select(row), images[row], seeds=[7], **options)
+    assert float(alone.radius[0]) == float(whole.radius[7])
+
+
+def test_budgets_may_differ_by_image_and_success_rises_with_them() -> None:
+    objective, images = setting()
+    budgets = torch.linspace(0.01, 1.5, 10)
+    small = attacks.run("pgd", objective, images, Threat("linf", budgets / 10), batch_size=4)
+    large = attacks.run("pgd", objective, images, Threat("linf", budgets), batch_size=4)
+    assert bool((large.success | ~small.success).all())
+    assert int(large.success.sum()) > int(small.success.sum())
+    found = large.radius[large.success]
+    assert bool((found <= budgets[large.success].double() * (1 + 1e-6)).all())
+    assert float(large.adversarials.min()) >= 0.0
+    assert float(large.adversarials.max()) <= 1.0
+
+
+def test_the_model_is_restored_after_an_exception() -> None:
+    objective, images = setting()
+    assert objective.classifier is not None
+    objective.classifier.train()
+
+    def fails(objective, images, threat, *, seeds):
+        assert not objective.classifier.training
+        raise RuntimeError("planned")
+
+    with pytest.raises(RuntimeError, match="planned"):
+        attacks.run(fails, objective, images, Threat("l2", 1.0))
+    assert all(part.training for part in objective.classifier.modules())
+    assert all(weight.requires_grad for weight in objective.classifier.parameters())
+
+
+def test_autoattack_finds_what_pgd_finds_and_leaves_the_generators_alone() -> None:
+    objective, images = setting(6)
+    threat = Threat("linf", 0.15)
+    torch.manual_seed(3)
+    np.random.seed(3)  # noqa: NPY002
+    expected = torch.rand(1), np.random.rand()  # noqa: NPY002
+    torch.manual_seed(3)
+    np.random.seed(3)  # noqa: NPY002
+    finding = attacks.run("autoattack", objective, images, threat)
+    assert (torch.rand(1), np.random.rand()) == expected  # noqa: NPY002
+    pgd = attacks.run("pgd", objective, images, threat)
+    assert bool((finding.success | ~pgd.success).all())
+    assert objective.classifier is not None
+    assert all(weight.grad is None for weight in objective.classifier.parameters())
+
+
+def test_two_classes_are_treated_and_the_note_says_how() -> None:
+    model, images = small_classifier(classes=2), some_images(4)
+    objective = misclassify(model, model(images).argmax(1))
+    finding = attacks.run("autoattack", objective, images, Threat("linf", 0.5))
+    assert "no targeted APGD" in finding.note
+    assert bool(finding.success.any())
+
+
+def test_who_is_wrong_at_the_start_has_radius_zero() -> None:
+    model, images = small_classifier(), some_images(5)
+    other = (model(images).argmax(1) + 1) % 6
+    finding = attacks.attacked_radius(
+        "pgd", misclassify(model, other), images, norm="l2", eps_grid=[0.1]
+    )
+    assert bool((finding.radius == 0).all())
+
+
+def test_steps_that_cannot_cross_the_ball_are_refused() -> None:
+    objective, images = setting(2)
+    with pytest.raises(InputError, match="cross"):
+        attacks.run("pgd", objective, images, Threat("l2", 1.0), steps=10, step_size=0.1)
+
+
+def test_unknown_names_are_refused_with_the_known_ones() -> None:
+    with pytest.raises(InputError, match="autoattack, pgd"):
+        attacks.parse_attack("deepfool")
+    with pytest.raises(InputError, match="steps"):
+        attacks.parse_attack("pgd:stops=3")

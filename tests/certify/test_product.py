@@ -1,0 +1,92 @@
+"""The product certificate: never beaten, invariant, and above every sampled slope."""
+
+from typing import get_args
+
+import pytest
+import torch
+from torch import nn
+
+from certify import Claim, certified_radius, jacobian_norm, output_gradients, product, smoothing
+from certify.bounds import network_norm
+from robustcl import Classifier, Encoder, UnsupportedError, attacks, misclassify
+from robustcl.encoders import cifar_resnet18
+from robustcl.heads import PrototypeHead
+from robustcl.threat import Norm
+from tests.network import small_classifier, some_images
+
+NORMS = get_args(Norm)
+
+
+@pytest.mark.parametrize("norm", NORMS)
+@pytest.mark.parametrize("head", ["prototype", "linear"])
+def test_no_attack_beats_it(head: str, norm: Norm) -> None:
+    model, images = small_classifier(head=head), some_images()
+    claim = product(model, images, norm=norm)
+    finding = attacks.attacked_radius(
+        "pgd",
+        misclassify(model, claim.predicted),
+        images,
+        norm=norm,
+        eps_grid=[0.02, 0.1, 0.5, 2.0],
+        box=None,
+        batch_size=16,
+    )
+    assert bool((claim.radius > 0).any())
+    assert bool((claim.radius <= finding.radius * (1 + 1e-6)).all())
+
+
+def test_classes_may_be_permuted() -> None:
+    model, images = small_classifier(), some_images()
+    order = torch.randperm(6, generator=torch.Generator().manual_seed(0))
+    assert isinstance(model.head, PrototypeHead)
+    permuted = Classifier(model.encoder, PrototypeHead(model.head.weight[order]))
+    before, after = product(model, images), product(permuted, images)
+    torch.testing.assert_close(before.radius, after.radius, rtol=1e-6, atol=0)
+    assert torch.equal(order[after.predicted], before.predicted)
+
+
+@pytest.mark.parametrize("norm", NORMS)
+def test_bounds_sampled_jacobians_of_a_resnet(norm: Norm) -> None:
+    torch.manual_seed(0)
+    encoder = Encoder(cifar_resnet18(), image_shape=(3, 8, 8), std=(0.5,)).eval()
+    for part in encoder.modules():
+        if isinstance(part, nn.BatchNorm2d):
+            part.running_var.uniform_(0.5, 2.0)  # pyright: ignore[reportOptionalMemberAccess]
+            nn.init.uniform_(part.weight, 0.5, 1.5)
+    directions = torch.randn(3, 512, dtype=torch.float64)
+    points = torch.rand(2, 3, 8, 8)
+    _, slopes = output_gradients(lambda x: encoder(x) @ directions.float().T, points)
+    sizes = torch.linalg.vector_norm(slopes.flatten(2).double(), 2 if norm == "l2" else 1, dim=2)
+    assert bool((sizes <= network_norm(encoder, norm=norm).along(directions)).all())
+
+
+def test_a_folded_batch_norm_counts() -> None:
+    layers = nn.Sequential(nn.Conv2d(1, 2, 1, bias=False), nn.BatchNorm2d(2), nn.Flatten())
+    nn.init.constant_(layers[0].weight, 1.0)  # pyright: ignore[reportArgumentType]
+    nn.init.constant_(layers[1].weight, 10.0)  # pyright: ignore[reportArgumentType]
+    bound = network_norm(Encoder(layers, image_shape=(1, 3, 3))).total
+    assert bound == pytest.approx(10.0 * 2**0.5, rel=1e-4)
+
+
+def test_what_is_unsupported_is_named_with_its_place() -> None:
+    layers = nn.Sequential(nn.Conv2d(1, 2, 1), nn.GroupNorm(1, 2), nn.Flatten())
+    encoder = Encoder(layers, image_shape=(1, 3, 3))
+    with pytest.raises(UnsupportedError, match=r"GroupNorm.*'1'.*smoothing"):
+        network_norm(encoder)
+
+
+def test_the_model_is_left_as_it_was() -> None:
+    model, images = small_classifier(head="linear"), some_images(3)
+    model.train()
+    before = {name: value.clone() for name, value in model.state_dict().items()}
+    for call in (product, jacobian_norm, smoothing, certified_radius):
+        assert isinstance(call(model, images), Claim)
+    assert model.training and all(part.training for part in model.modules())
+    assert all(weight.requires_grad and weight.grad is None for weight in model.parameters())
+    assert all(torch.equal(before[name], value) for name, value in model.state_dict().items())
+
+
+def test_mapped_gradients_equal_looped_ones() -> None:
+    model, images = small_classifier(), some_images(4)
+    loop, mapped = (output_gradients(model, images, strategy=s) for s in ("loop", "vmap"))
+    torch.testing.assert_close(loop[1], mapped[1])

@@ -1,0 +1,131 @@
+"""A stranger's encoder comes in, and bad files are refused."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+import torchvision
+from PIL import Image
+from safetensors.torch import load_file, save_file
+
+from robustcl.checkpoint import load_checkpoint
+from robustcl.cli import certify, robustcl
+from robustcl.errors import CheckpointError
+
+
+@pytest.fixture(scope="module")
+def stranger(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("stranger")
+    torch.manual_seed(0)
+    state = torchvision.models.resnet18().state_dict()
+    torch.save({f"backbone.{key}": value for key, value in state.items()}, folder / "weights.pth")
+    draws = np.random.default_rng(0)
+    for number, name in enumerate(("dark", "light", "mixed")):
+        place = folder / "images" / name
+        place.mkdir(parents=True)
+        for index in range(10):
+            low, high = ((0, 90), (160, 255), (0, 255))[number]
+            pixels = draws.integers(low, high, size=(32, 32, 3), dtype=np.uint8)
+            Image.fromarray(pixels).save(place / f"{index}.png")
+    arguments = ["convert", str(folder / "weights.pth"), "--arch", "torchvision:resnet18"]
+    arguments += ["--input-size", "32", "--mean", ".485,.456,.406", "--std", ".229,.224,.225"]
+    assert robustcl([*arguments, "--out", str(folder / "encoder.safetensors")]) == 0
+    data = f"imagefolder:{folder / 'images'}"
+    arguments = ["probe", str(folder / "encoder.safetensors"), "--data", data]
+    assert robustcl([*arguments, "--out", str(folder / "probe.safetensors")]) == 0
+    return folder
+
+
+def test_run_ends_with_a_report(stranger: Path, tmp_path: Path) -> None:
+    arguments = ["run", str(stranger / "probe.safetensors")]
+    arguments += ["--data", f"imagefolder:{stranger / 'images'}", "--methods", "smoothing:n=100"]
+    arguments += ["--attack", "pgd:steps=5", "--eps", "0.5,1", "--batch-size", "8", "--quiet"]
+    assert certify([*arguments, "--out", str(tmp_path / "run")]) == 0
+    assert "resnet18" not in (tmp_path / "run" / "report.html").read_text()[:200]
+    assert (tmp_path / "run" / "report.html").stat().st_size > 10_000
+
+
+def test_the_probe_leaves_the_encoder_alone(stranger: Path) -> None:
+    before = load_file(stranger / "encoder.safetensors")
+    after = load_file(stranger / "probe.safetensors")
+    assert all(torch.equal(value, after[name]) for name, value in before.items())
+    state = torch.load(stranger / "weights.pth", weights_only=True)
+    kept = {name: v for name, v in state.items() if ".fc." not in name}
+    assert len(kept) == 120
+    for name, value in kept.items():
+        assert torch.equal(after[f"encoder.{name}"], value)
+
+
+def test_a_partial_load_is_refused_unless_told(stranger: Path, tmp_path: Path, capsys) -> None:
+    state = torch.load(stranger / "weights.pth", weights_only=True)
+    part = {key: value for key, value in state.items() if "layer4" not in key}
+    part["odd.weight"] = torch.zeros(3)
+    torch.save(part, tmp_path / "part.pth")
+    arguments = ["convert", str(tmp_path / "part.pth"), "--arch", "torchvision:resnet18"]
+    arguments += ["--input-size", "32", "--out", str(tmp_path / "part.safetensors")]
+    assert robustcl(arguments) == 2
+    assert not (tmp_path / "part.safetensors").exists()
+    message = capsys.readouterr().err
+    assert "layer4" in message
+    assert "odd.weight" in message
+    assert robustcl([*arguments, "--allow-partial"]) == 0
+
+
+class Spy:
+    def __reduce__(self):
+        return (Path("/nonexistent").joinpath, ("spied",))
+
+
+def test_a_pickle_with_code_is_not_run(tmp_path: Path, capsys) -> None:
+    torch.save({"state_dict": Spy()}, tmp_path / "evil.pth")
+    arguments = ["convert", str(tmp_path / "evil.pth"), "--arch", "torchvision:resnet18"]
+    assert robustcl([*arguments, "--out", str(tmp_path / "x.safetensors")]) == 2
+    assert "run code" in capsys.readouterr().err
+
+
+def test_bad_checkpoints_get_their_own_message(stranger: Path, tmp_path: Path) -> None:
+    good = (stranger / "probe.safetensors").read_bytes()
+    (tmp_path / "cut.safetensors").write_bytes(good[: len(good) // 2])
+    tensors = load_file(stranger / "probe.safetensors")
+    header = json.loads(good[8 : 8 + int.from_bytes(good[:8], "little")])
+    metadata = header["__metadata__"]
+    name = "encoder.backbone.conv1.weight"
+    spoiled = {**tensors, name: torch.full_like(tensors[name], torch.nan)}
+    save_file(spoiled, tmp_path / "nan.safetensors", metadata=metadata)
+    save_file(tensors, tmp_path / "foreign.safetensors")
+    fewer = {key: value for key, value in tensors.items() if key != name}
+    save_file(fewer, tmp_path / "other.safetensors", metadata=metadata)
+    factory = metadata["robustcl"].replace("torchvision:resnet18", "evil.module:factory")
+    save_file(tensors, tmp_path / "factory.safetensors", metadata={"robustcl": factory})
+    cases = {
+        "cut": "damaged",
+        "nan": "NaN",
+        "foreign": "no robustcl description",
+        "other": "conv1",
+        "factory": "--arch evil.module:factory",
+        "absent": "no checkpoint",
+    }
+    for file, message in cases.items():
+        with pytest.raises(CheckpointError, match=message):
+            load_checkpoint(tmp_path / f"{file}.safetensors")
+    with pytest.raises(CheckpointError, match="pickle"):
+        load_checkpoint(stranger / "weights.pth")
+
+
+def test_bad_requests_are_refused(stranger: Path, tmp_path: Path, capsys) -> None:
+    probe = str(stranger / "probe.safetensors")
+    data = f"imagefolder:{stranger / 'images'}"
+    out = ["--out", str(tmp_path / "run"), "--quiet"]
+    cases = {
+        "product": ["run", probe, "--data", data, "--methods", "produkt"],
+        "takes": ["run", probe, "--data", "digits"],
+        "fit one by": ["run", str(stranger / "encoder.safetensors"), "--data", data],
+        "ascending": ["run", probe, "--data", data, "--eps", "0.5,0.1"],
+        "--limit 0": ["run", probe, "--data", data, "--limit", "0"],
+    }
+    for message, arguments in cases.items():
+        assert certify([*arguments, *out]) == 2
+        assert message in capsys.readouterr().err
+    assert not (tmp_path / "run").exists()

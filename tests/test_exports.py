@@ -1,0 +1,33 @@
+"""Every public name is there, twice, and is what it says."""
+
+import importlib
+import types
+
+import pytest
+
+ROOMS = ["robustcl", "attacks", "certify", "certify.bounds", "robustcl.data", "robustcl.heads",
+         "robustcl.encoders", "robustcl.losses", "robustcl.views", "robustcl.training",
+         "robustcl.report"]  # fmt: skip
+PACKAGES = ("attacks", "certify", "bounds")
+
+
+@pytest.mark.parametrize("room", ROOMS)
+def test_public_names(room: str) -> None:
+    module = importlib.import_module(room)
+    for name in module.__all__:
+        first, second = getattr(module, name), getattr(module, name)
+        assert first is second
+        assert isinstance(first, types.ModuleType) == (name in PACKAGES), name
+        assert getattr(first, "__doc__", "x"), name
+
+
+def test_the_facade_refuses_a_stranger(monkeypatch: pytest.MonkeyPatch, tmp_path) -> None:
+    import robustcl
+
+    (tmp_path / "attacks").mkdir()
+    (tmp_path / "attacks" / "__init__.py").write_text("")
+    monkeypatch.syspath_prepend(str(tmp_path))
+    for name in [name for name in importlib.sys.modules if name.split(".")[0] == "attacks"]:  # pyright: ignore[reportAttributeAccessIssue]
+        monkeypatch.delitem(importlib.sys.modules, name)  # pyright: ignore[reportAttributeAccessIssue]
+    with pytest.raises(ImportError, match="stranger"):
+        _ = robustcl.attacks
