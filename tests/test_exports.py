@@ -18,7 +18,7 @@ def test_public_names(room: str) -> None:
         first, second = getattr(module, name), getattr(module, name)
         assert first is second
         assert isinstance(first, types.ModuleType) == (name in PACKAGES), name
-        assert getattr(first, "__doc__", "x"), name
+        assert not callable(first) or first.__doc__, name
 
 
 def test_the_facade_refuses_a_stranger(monkeypatch: pytest.MonkeyPatch, tmp_path) -> None:

@@ -95,8 +95,8 @@ def page_data(run: Run, summary: Summary) -> dict[str, Any]:
 
 def _title(run: Run) -> str:
     config = run.manifest.get("config", {})
-    parts = [Path(str(config[key])).name for key in ("checkpoint", "data") if config.get(key)]
-    return " on ".join(parts) or "Robustness of a model"
+    data = str(config.get("data") or "")
+    return f"Robustness on {data}" if data else "Robustness of a model"
 
 
 def _tiles(summary: Summary) -> list[dict[str, str]]:
