@@ -132,7 +132,7 @@ def _shrink(
 
 
 def _line_search(objective: Objective, images: Tensor, found: Tensor, *, batch_size: int) -> Tensor:
-    """Bisect along each perturbation; return the nearest point at which the margin was positive."""
+    # The nearest point along each perturbation at which the margin was positive.
     shape = (-1, *[1] * (images.ndim - 1))
     low, high = torch.zeros(len(images)).to(images), torch.ones(len(images)).to(images)
     best, delta = found, found - images

@@ -53,8 +53,8 @@ def pgd(
         raise InputError(f"pgd with steps={steps}, restarts={restarts} does nothing; use 1 or more")
     if steps * share < 2.0:
         raise InputError(
-            f"pgd with {steps} steps of {share:g} eps cannot cross the ball; need steps x step_size "
-            ">= 2, so raise one of them"
+            f"pgd with {steps} steps of {share:g} eps cannot cross the ball; "
+            "need steps x step_size >= 2, so raise one of them"
         )
     radii = threat.radii(images).view(-1, *[1] * (images.ndim - 1))
     best = images.detach().clone()

@@ -133,7 +133,7 @@ def _sample(
     batch_size: int,
     generator: torch.Generator,
 ) -> Tensor:
-    """Return the function's outputs on noisy copies; every call has the same batch shape."""
+    # The function's outputs on noisy copies; every call has the same batch shape.
     outputs = []
     for start in range(0, count, batch_size):
         noise = torch.randn(batch_size, *image.shape, generator=generator).to(image)
@@ -168,7 +168,7 @@ def _mean(
 
 
 def _quantile(mean: np.ndarray) -> np.ndarray:
-    """Return Phi^-1((1 + mean) / 2), written so that no digits are lost near 1."""
+    # Phi^-1((1 + mean) / 2), written so that no digits are lost near 1.
     return -np.asarray(ndtri((1.0 - np.clip(mean, -1.0, 1.0)) / 2.0))
 
 
@@ -184,6 +184,6 @@ def _vote(chosen: Tensor, fresh: Tensor, sigma: float, alpha: float) -> tuple[in
 
 
 def _counts(scores: Tensor) -> Tensor:
-    """Count votes per class; a sample whose scores are not finite votes for none."""
+    # Votes per class; a sample whose scores are not finite votes for none.
     finite = torch.isfinite(scores).all(dim=1)
     return torch.bincount(scores[finite].argmax(dim=1), minlength=scores.shape[1])

@@ -141,8 +141,8 @@ def load_checkpoint(path: str | Path, *, arch: str | None = None) -> Loaded:
     tensors, description = _read(place)
     if is_factory(description.architecture) and arch != description.architecture:
         raise CheckpointError(
-            f"{str(place)!r} was made by the code {description.architecture!r}, which is not run on "
-            f"a file's word; add --arch {description.architecture} if you trust it"
+            f"{str(place)!r} was made by the code {description.architecture!r}, which is not run "
+            f"on a file's word; add --arch {description.architecture} if you trust it"
         )
     if arch is not None and arch != description.architecture:
         raise CheckpointError(

@@ -105,8 +105,8 @@ def start_run(folder: Path, manifest: Mapping[str, Any], *, resume: bool) -> set
     found = read_manifest(folder)
     if found.get("config_hash") != manifest["config_hash"]:
         raise RunError(
-            f"{str(folder)!r} holds another run ({_difference(found, manifest)}); give a new --out, "
-            "or repeat the options of that run"
+            f"{str(folder)!r} holds another run ({_difference(found, manifest)}); give a new "
+            "--out, or repeat the options of that run"
         )
     own = folder / f"records-{rank()}.jsonl"
     if own.exists():

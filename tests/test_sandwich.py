@@ -1,4 +1,4 @@
-"""certified <= exact <= attacked, on a problem whose exact radius is known, and planted mistakes."""
+"""certified <= exact <= attacked where the exact radius is known, and planted mistakes."""
 
 from typing import get_args
 
@@ -66,8 +66,7 @@ def test_an_attack_that_oversteps_is_pulled_back(norm: Norm) -> None:
     eps = 0.5 * exact_distance(model, points, norm)
 
     def cheat(objective, images, threat, *, seeds):
-        far = attacks.pgd(objective, images, Threat(norm, 100 * threat.eps, None), seeds=seeds)
-        return far
+        return attacks.pgd(objective, images, Threat(norm, 100 * threat.eps, None), seeds=seeds)
 
     finding = attacks.run(
         cheat, misclassify(model, left), points, Threat(norm, eps, None), batch_size=4

@@ -179,14 +179,13 @@ def _module_norm(node: fx.Node, modules: dict[str, nn.Module], norm: Norm) -> fl
     source = node.all_input_nodes[0]
     if type(layer) is nn.Conv2d and _folds(node, modules) is not None:
         return 1.0  # counted at the BatchNorm that follows
-    if isinstance(layer, nn.BatchNorm2d) and source.op == "call_module":
-        if _folds(source, modules) is layer:
-            convolution = modules[str(source.target)]
-            assert isinstance(convolution, nn.Conv2d)
-            scale = batch_norm_scale(layer).view(-1, 1, 1, 1)
-            folded = convolution.weight.detach().double() * scale
-            shape = _shape(source.all_input_nodes[0])
-            return convolution_norm(convolution, shape, norm=norm, weight=folded)
+    convolution = modules.get(str(source.target)) if source.op == "call_module" else None
+    if isinstance(convolution, nn.Conv2d) and _folds(source, modules) is layer:
+        assert isinstance(layer, nn.BatchNorm2d)
+        scale = batch_norm_scale(layer).view(-1, 1, 1, 1)
+        folded = convolution.weight.detach().double() * scale
+        shape = _shape(source.all_input_nodes[0])
+        return convolution_norm(convolution, shape, norm=norm, weight=folded)
     return layer_norm(layer, _shape(source), norm=norm)
 
 

@@ -113,7 +113,7 @@ def _holds(summary: Summary, gate: str) -> bool:
 
 
 def _finite(value: Any) -> Any:
-    """Replace infinities by None, which JSON can say."""
+    # JSON can say None, but not infinity.
     if isinstance(value, dict):
         return {key: _finite(entry) for key, entry in value.items()}
     if isinstance(value, list | tuple):

@@ -224,7 +224,7 @@ def _triples(run: Run, summary: Summary) -> Drawing | None:
 
 
 def _pictures(stored: np.ndarray) -> list[np.ndarray]:
-    """Turn (M, C, H, W) into what imshow takes: gray, or the first three channels."""
+    # Turn (M, C, H, W) into what imshow takes: gray, or the first three channels.
     images = np.clip(stored.astype(np.float64), 0.0, 1.0).transpose(0, 2, 3, 1)
     return [image[..., :3] if image.shape[2] >= 3 else image[..., 0] for image in images]
 
@@ -262,7 +262,7 @@ def _estimates(run: Run, summary: Summary) -> Drawing | None:
 
 
 def _scale(small: np.ndarray, large: np.ndarray) -> tuple[bool, float]:
-    """Choose logarithmic axes where the two sides are of different sizes, and their floor."""
+    # Choose logarithmic axes where the two sides are of different sizes, and their floor.
     small, large = small[np.isfinite(small) & (small > 0)], large[large > 0]
     if not len(small) or not len(large):
         return False, 0.0

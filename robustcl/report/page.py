@@ -200,7 +200,7 @@ def _reproduce(run: Run, summary: Summary) -> list[tuple[str, str]]:
 
 
 def _write_figures(run: Run, summary: Summary) -> dict[str, str]:
-    """Write figures/ and return the pictures of the page as data addresses."""
+    # Write figures/ and return the pictures of the page as data addresses.
     folder = run.folder / "figures"
     folder.mkdir(parents=True, exist_ok=True)
     for old in [*folder.glob("*.png"), *folder.glob("*.svg")]:
