@@ -1,7 +1,7 @@
 """Compute the gradients of all outputs at a point, and their pairwise differences' norms."""
 
 from collections.abc import Callable
-from typing import Literal
+from typing import Literal, cast
 
 import torch
 from torch import Tensor
@@ -75,7 +75,9 @@ def pairwise_gradient_norms(gradients: Tensor, *, norm: Norm) -> Tensor:
 def _mapped(
     function: Callable[[Tensor], Tensor], images: Tensor, chunk_size: int | None
 ) -> tuple[Tensor, Tensor]:
-    outputs, pull_back = torch.func.vjp(function, images.detach())
+    outputs, pull_back = cast(
+        tuple[Tensor, Callable[[Tensor], tuple[Tensor]]], torch.func.vjp(function, images.detach())
+    )
     count = outputs.shape[1]
     basis = torch.eye(count, dtype=outputs.dtype, device=outputs.device)
     cotangents = basis[:, None, :].expand(count, len(images), count)

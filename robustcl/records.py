@@ -15,6 +15,10 @@ method, flushed per chunk, so that a run that is killed leaves whole records and
 units of images in [0, 1].
 """
 
+# pandas annotates results as unions (Series | DataFrame | ...) that no call narrows.
+# pyright: reportArgumentType=false, reportCallIssue=false, reportAttributeAccessIssue=false
+# pyright: reportReturnType=false, reportOperatorIssue=false, reportIndexIssue=false
+
 import hashlib
 import json
 import os

@@ -7,6 +7,10 @@ Probabilistic certificates, and those for another subject, have curves of their 
 none.
 """
 
+# pandas annotates results as unions (Series | DataFrame | ...) that no call narrows.
+# pyright: reportArgumentType=false, reportCallIssue=false, reportAttributeAccessIssue=false
+# pyright: reportReturnType=false, reportOperatorIssue=false, reportIndexIssue=false
+
 import math
 from dataclasses import asdict, dataclass
 from typing import Any

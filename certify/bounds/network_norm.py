@@ -104,7 +104,7 @@ class _Value(NamedTuple):
 def _walk(encoder: Encoder, norm: Norm) -> NetworkNorm:
     with frozen(encoder), torch.no_grad():
         graph_module = _trace(encoder)
-        modules = dict(graph_module.named_modules())
+        modules: dict[str, nn.Module] = {**dict(graph_module.named_modules())}
         values: dict[fx.Node, _Value] = {}
         for node in graph_module.graph.nodes:
             if node.op != "output":

@@ -83,6 +83,7 @@ def _decode_jpeg(source: bytes, name: str) -> np.ndarray:
         pixels = decode_jpeg(torch.frombuffer(bytearray(source), dtype=torch.uint8))
     except RuntimeError as error:
         raise InputError(f"{name} cannot be decoded ({error}); remove or replace it") from error
+    assert isinstance(pixels, torch.Tensor)
     return pixels.permute(1, 2, 0).numpy()
 
 

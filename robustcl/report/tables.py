@@ -1,5 +1,9 @@
 """Make the tables of a report, and write them as CSV, Markdown and LaTeX."""
 
+# pandas annotates results as unions (Series | DataFrame | ...) that no call narrows.
+# pyright: reportArgumentType=false, reportCallIssue=false, reportAttributeAccessIssue=false
+# pyright: reportReturnType=false, reportOperatorIssue=false, reportIndexIssue=false
+
 import re
 from pathlib import Path
 

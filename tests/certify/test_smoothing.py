@@ -9,6 +9,7 @@ from torch import nn
 from certify import smoothing
 from certify.bounds import betting_lower_bound, clopper_pearson_lower_bound
 from robustcl import Classifier, UnsupportedError
+from robustcl.heads import PrototypeHead
 from tests.affine import affine_classifier, exact_distance
 from tests.network import small_classifier, some_images
 
@@ -38,7 +39,7 @@ def test_vote_of_two_affine_classes_nearly_reaches_the_exact_distance() -> None:
     decided = claim.predicted >= 0
     assert torch.equal(claim.predicted[decided], model(images).argmax(1)[decided])
     assert bool((claim.radius <= exact).all())
-    ceiling = sigma * normal.ppf(0.001 ** (1 / 4000))
+    ceiling = sigma * float(normal.ppf(0.001 ** (1 / 4000)))
     near = torch.clamp(exact, max=ceiling)
     assert bool((claim.radius[decided] >= 0.6 * near[decided] - 0.1 * sigma).all())
 
@@ -46,6 +47,7 @@ def test_vote_of_two_affine_classes_nearly_reaches_the_exact_distance() -> None:
 def test_a_constant_embedding_has_the_closed_form() -> None:
     model = small_classifier()
     last = model.encoder.backbone[-1]  # pyright: ignore[reportIndexIssue]
+    assert isinstance(model.head, PrototypeHead)
     nn.init.zeros_(last.weight)
     claim = smoothing(model, some_images(2), sigma=0.5, n=20000, form="mean")
     point = last.bias.detach().double() / last.bias.detach().double().norm()
