@@ -1,13 +1,9 @@
 """Audit a classifier: clean accuracy, certificates and attacks, one record per image and method."""
 
-import platform
 import sys
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from dataclasses import dataclass
-from datetime import UTC, datetime
-from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
@@ -24,12 +20,12 @@ from robustcl.classifier import Classifier
 from robustcl.data.batch import Batch
 from robustcl.data.dataset import Dataset
 from robustcl.errors import InputError
+from robustcl.frozen import frozen
+from robustcl.manifest import run_manifest
 from robustcl.objectives import misclassify, score_margin
 from robustcl.records import (
-    SCHEMA,
     Key,
     append_records,
-    config_hash,
     finish_run,
     load_arrays,
     save_arrays,
@@ -42,7 +38,6 @@ DEFAULT_EPS: dict[str, tuple[float, ...]] = {
     "l2": (0.1, 0.25, 0.5, 1.0, 2.0),
     "linf": (2 / 255, 4 / 255, 8 / 255, 16 / 255, 32 / 255),
 }
-PACKAGES = ("robustcl", "torch", "torchvision", "numpy", "scipy", "pyautoattack")
 TRIPLES = 4  # of the nearest, and of the most robust images
 
 
@@ -130,15 +125,20 @@ def evaluate(
             f"{classifier.num_classes} classes; probe the checkpoint on this data"
         )
     started = time.monotonic()
-    manifest = _manifest(classifier, dataset, audit, checkpoint_hash, command, str(device))
-    with _frozen(classifier, device):
+    manifest = run_manifest(classifier, dataset, audit, checkpoint_hash, command, str(device))
+    home = classifier.encoder.mean.device
+    with frozen(classifier):
+        classifier.to(device)
         prepared = {
             text: certify.prepare(certify.parse_method(text), classifier, norm=audit.norm)
             for text in audit.methods
         }
         done = start_run(folder, manifest, resume=resume)
         job = _Job(classifier, audit, folder, manifest["config_hash"], device, prepared, done)
-        _measure(job, dataset, progress=progress)
+        try:
+            _measure(job, dataset, progress=progress)
+        finally:
+            classifier.to(home)
     finish_run(folder, seconds=time.monotonic() - started, extra={})
 
 
@@ -313,95 +313,6 @@ def _keep_triples(folder: Path, batch: Batch, finding: attacks.Finding) -> None:
 
 def _seeds(job: _Job, batch: Batch, text: str) -> list[int]:
     return [example_seed(job.audit.seed, index, text) for index in batch.index.tolist()]
-
-
-def _manifest(
-    classifier: Classifier,
-    dataset: Dataset,
-    audit: Audit,
-    checkpoint_hash: str,
-    command: str,
-    device: str,
-) -> dict[str, Any]:
-    config = {
-        "norm": audit.norm,
-        "methods": list(audit.methods),
-        "attacks": list(audit.attacks),
-        "eps": list(audit.eps),
-        "seed": audit.seed,
-        "batch_size": audit.batch_size,
-        "data": dataset.name,
-        "num_examples": len(dataset),
-        "data_hash": dataset.hash(),
-        "checkpoint_hash": checkpoint_hash,
-    }
-    return {
-        "schema": SCHEMA,
-        "config": config,
-        "config_hash": config_hash(config),
-        "command": command,
-        "created": datetime.now(UTC).isoformat(timespec="seconds"),
-        "versions": {"python": platform.python_version(), **_versions()},
-        "device": _device_name(device),
-        "hashes": {"checkpoint": checkpoint_hash, "data": config["data_hash"]},
-        "claims": [_claim_entry(text) for text in audit.methods],
-        "attacks": [
-            {"name": text, "parameters": attacks.parse_attack(text).options}
-            for text in audit.attacks
-        ],
-        "class_names": list(classifier.class_names),
-        "num_examples": len(dataset),
-        "image_shape": list(dataset.image_shape),
-        "seconds": 0.0,
-        "complete": False,
-    }
-
-
-def _claim_entry(text: str) -> dict[str, Any]:
-    method = certify.METHODS[certify.parse_method(text).name]
-    return {
-        "name": text,
-        "norm": list(method.norms),
-        "guarantee": method.guarantee,
-        "subject": method.subject,
-        "claim": method.claim,
-        "reference": method.reference,
-    }
-
-
-def _versions() -> dict[str, str]:
-    found = {}
-    for package in PACKAGES:
-        try:
-            found[package] = version(package)
-        except PackageNotFoundError:
-            found[package] = "not installed"
-    return found
-
-
-def _device_name(device: str) -> str:
-    if device.startswith("cuda"):
-        return torch.cuda.get_device_name(device)
-    return f"CPU ({platform.machine()}, {torch.get_num_threads()} threads)"
-
-
-@contextmanager
-def _frozen(classifier: Classifier, device: str | torch.device) -> Iterator[None]:
-    """Put the model into eval mode on the device without gradients of weights, and restore it."""
-    modes = [(part, part.training) for part in classifier.modules()]
-    wanted = [(weight, weight.requires_grad) for weight in classifier.parameters()]
-    home = next((weight.device for weight in classifier.parameters()), torch.device("cpu"))
-    try:
-        classifier.eval().to(device)
-        for weight, _ in wanted:
-            weight.requires_grad_(False)
-        yield
-    finally:
-        classifier.to(home)
-        for part, training in modes:
-            part.training = training
-        for weight, wants in wanted:
-            weight.requires_grad_(wants)
 
 
 def _bar(visible: bool) -> Progress:

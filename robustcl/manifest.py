@@ -1,0 +1,116 @@
+"""State a run for its manifest."""
+
+import platform
+from datetime import UTC, datetime
+from importlib.metadata import PackageNotFoundError, version
+from typing import Any, Protocol
+
+import torch
+
+import attacks
+import certify
+from robustcl.classifier import Classifier
+from robustcl.data.dataset import Dataset
+from robustcl.records import SCHEMA, config_hash
+
+PACKAGES = ("robustcl", "torch", "torchvision", "numpy", "scipy", "pyautoattack")
+
+
+class AuditLike(Protocol):
+    """What a manifest says of an audit."""
+
+    @property
+    def norm(self) -> str: ...  # noqa: D102
+    @property
+    def methods(self) -> tuple[str, ...]: ...  # noqa: D102
+    @property
+    def attacks(self) -> tuple[str, ...]: ...  # noqa: D102
+    @property
+    def eps(self) -> tuple[float, ...]: ...  # noqa: D102
+    @property
+    def seed(self) -> int: ...  # noqa: D102
+    @property
+    def batch_size(self) -> int: ...  # noqa: D102
+
+
+def run_manifest(
+    classifier: Classifier,
+    dataset: Dataset,
+    audit: AuditLike,
+    checkpoint_hash: str,
+    command: str,
+    device: str,
+) -> dict[str, Any]:
+    """State a run: what was asked, of which model and data, by which versions, on which device.
+
+    Args:
+        classifier: The model.
+        dataset: The images.
+        audit: What is measured.
+        checkpoint_hash: SHA-256 of the checkpoint.
+        command: The command line.
+        device: Where it is computed.
+
+    Returns:
+        The content of manifest.json, with `complete` off.
+    """
+    config = {
+        "norm": audit.norm,
+        "methods": list(audit.methods),
+        "attacks": list(audit.attacks),
+        "eps": list(audit.eps),
+        "seed": audit.seed,
+        "batch_size": audit.batch_size,
+        "data": dataset.name,
+        "num_examples": len(dataset),
+        "data_hash": dataset.hash(),
+        "checkpoint_hash": checkpoint_hash,
+    }
+    return {
+        "schema": SCHEMA,
+        "config": config,
+        "config_hash": config_hash(config),
+        "command": command,
+        "created": datetime.now(UTC).isoformat(timespec="seconds"),
+        "versions": {"python": platform.python_version(), **_versions()},
+        "device": _device_name(device),
+        "hashes": {"checkpoint": checkpoint_hash, "data": config["data_hash"]},
+        "claims": [_claim_entry(text) for text in audit.methods],
+        "attacks": [
+            {"name": text, "parameters": attacks.parse_attack(text).options}
+            for text in audit.attacks
+        ],
+        "class_names": list(classifier.class_names),
+        "num_examples": len(dataset),
+        "image_shape": list(dataset.image_shape),
+        "seconds": 0.0,
+        "complete": False,
+    }
+
+
+def _claim_entry(text: str) -> dict[str, Any]:
+    method = certify.METHODS[certify.parse_method(text).name]
+    return {
+        "name": text,
+        "norm": list(method.norms),
+        "guarantee": method.guarantee,
+        "subject": method.subject,
+        "claim": method.claim,
+        "reference": method.reference,
+    }
+
+
+def _versions() -> dict[str, str]:
+    found = {}
+    for package in PACKAGES:
+        try:
+            found[package] = version(package)
+        except PackageNotFoundError:
+            found[package] = "not installed"
+    return found
+
+
+def _device_name(device: str) -> str:
+    if device.startswith("cuda"):
+        return torch.cuda.get_device_name(device)
+    return f"CPU ({platform.machine()}, {torch.get_num_threads()} threads)"
