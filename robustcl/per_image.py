@@ -99,7 +99,7 @@ def counted_radii(rows: pd.DataFrame, images: pd.DataFrame) -> pd.Series:
     Returns:
         One radius per row of `images`.
     """
-    right = images["correct"].reindex(rows["index"]).fillna(False).to_numpy(dtype=bool)
+    right = images["correct"].reindex(rows["index"], fill_value=False).to_numpy(dtype=bool)
     right = right & (rows["predicted"] == rows["label"]).to_numpy(dtype=bool)
     found = pd.Series(radii(rows).where(right, 0.0).to_numpy(), index=rows["index"])
     return found.reindex(images.index).fillna(0.0)

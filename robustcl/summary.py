@@ -204,11 +204,15 @@ def _attacked_side(
 
 def _grid(run: Run, eps: float | None) -> list[float]:
     proved = run.certificates[run.certificates["guarantee"] != "estimate"]
-    found = radii(proved)
+    ends = [
+        found[np.isfinite(found)].max()
+        for _, rows in proved.groupby("method")
+        if len(found := radii(rows))
+    ]
     wanted = [float(e) for e in run.manifest.get("config", {}).get("eps") or ()]
     wanted += [headline_radius(run), eps or 0.0]
-    end = max([*wanted, *found[np.isfinite(found)]])
-    even = [float(f"{r:.6g}") for r in np.linspace(0.0, end, GRID_POINTS)]
+    ends = [max(wanted), *(float(end) for end in ends if end > 0)]  # a small one is resolved too
+    even = [float(f"{r:.6g}") for end in ends for r in np.linspace(0.0, end, GRID_POINTS)]
     return sorted({0.0, *even, *wanted})
 
 

@@ -108,7 +108,8 @@ def short_name(method: str, names: list[str]) -> str:
     """
     name = method.split(":", maxsplit=1)[0]
     alone = sum(other.split(":", maxsplit=1)[0] == name for other in names) == 1
-    return name if alone else method if len(method) <= 40 else f"{method[:39]}…"
+    label = name if alone else method if len(method) <= 40 else f"{method[:39]}…"
+    return label.replace("$", r"\$")  # matplotlib would read it as a formula
 
 
 def _sandwich(run: Run, summary: Summary) -> Drawing | None:
@@ -188,9 +189,10 @@ def _histogram(run: Run, summary: Summary) -> Drawing | None:
 def _embeddings(run: Run, summary: Summary) -> Drawing | None:
     del summary
     stored = load_arrays(run.folder, "embeddings")
-    if not stored or len(stored["embeddings"]) < 2:
+    if not stored or len(stored["embeddings"]) < 2 or not np.isfinite(stored["embeddings"]).all():
         return None
     points, shares = principal_components(stored["embeddings"])
+    names = [str(name).replace("$", r"\$") for name in run.manifest.get("class_names") or ()]
     return Drawing(
         "embedding_map",
         (6.4, 4.4),
@@ -198,7 +200,7 @@ def _embeddings(run: Run, summary: Summary) -> Drawing | None:
             ax,
             points=points,
             labels=stored["labels"],
-            class_names=[str(name) for name in run.manifest.get("class_names") or ()],
+            class_names=names,
             shares=shares,
         ),
     )
