@@ -20,12 +20,15 @@ SLOPES: dict[type[nn.Module], float] = {
     nn.Tanh: 1.0,
     nn.Hardtanh: 1.0,
     nn.Sigmoid: 0.25,
-    nn.Softplus: 1.0,
     nn.SiLU: 1.09985,
     nn.Mish: 1.08850,
     nn.Hardswish: 1.5,
     nn.SELU: 1.75811,
 }
+PARAMETRIZED = (
+    *(nn.BatchNorm1d, nn.BatchNorm2d, nn.AvgPool2d, nn.AdaptiveAvgPool2d, nn.MaxPool2d),
+    *(nn.LeakyReLU, nn.ELU, nn.PReLU, nn.GELU, nn.Softplus),
+)
 GELU_SLOPES = {"none": 1.12891, "tanh": 1.12900}
 
 
@@ -48,15 +51,18 @@ def layer_norm(layer: nn.Module, input_shape: tuple[int, ...], *, norm: Norm) ->
         return weight_norm(layer.weight, norm=norm)  # pyright: ignore[reportArgumentType]
     if isinstance(layer, nn.Conv2d) and kind is nn.Conv2d:
         return convolution_norm(layer, input_shape, norm=norm)
-    if isinstance(layer, nn.BatchNorm2d | nn.BatchNorm1d) and kind in (
-        nn.BatchNorm2d,
-        nn.BatchNorm1d,
-    ):
+    if kind in SLOPES:
+        return SLOPES[kind]
+    if kind not in PARAMETRIZED:
+        raise UnsupportedError(f"{kind.__name__} has no guaranteed norm")
+    if isinstance(layer, nn.BatchNorm2d | nn.BatchNorm1d):
         return round_up(float(batch_norm_scale(layer).abs().max()))
     if isinstance(layer, nn.AvgPool2d | nn.AdaptiveAvgPool2d | nn.MaxPool2d):
         return pooling_norm(layer, input_shape, norm=norm)
-    if kind in SLOPES:
-        return SLOPES[kind]
+    if isinstance(layer, nn.Softplus):
+        if layer.threshold < 20:
+            raise UnsupportedError(f"Softplus jumps at its threshold {layer.threshold}; use 20")
+        return 1.0
     if isinstance(layer, nn.LeakyReLU):
         return max(1.0, abs(layer.negative_slope))
     if isinstance(layer, nn.ELU):

@@ -8,6 +8,7 @@ from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, fx, nn
+from torch.fx.node import map_arg
 from torch.fx.passes.shape_prop import ShapeProp
 from torch.nn import functional
 
@@ -23,8 +24,11 @@ CURE = "smoothing:form=vote certifies any network, and first_order estimates"
 ADDITIONS = (operator.add, operator.iadd, operator.sub, torch.add, torch.sub)
 ADDING_METHODS = ("add", "add_", "sub", "sub_")
 CONCATENATIONS = (torch.cat, torch.concat, torch.concatenate)
-RESHAPES = ("flatten", "view", "reshape", "contiguous", "clone", "relu", "relu_", "tanh", "dropout")
-NON_EXPANSIVE = (torch.flatten, torch.relu, torch.tanh, functional.relu, functional.dropout)
+VIEWS = ("flatten", "view", "reshape", "contiguous")
+NON_EXPANSIVE_METHODS = (*VIEWS, "clone", "relu", "relu_", "tanh")
+NON_EXPANSIVE = (torch.flatten, torch.relu, torch.tanh, functional.relu)
+ACTIVATIONS = (functional.relu, functional.silu, functional.leaky_relu, functional.elu)
+BATCH = 2  # images traced; one alone would not show where a network mixes them
 # Functions that are the same as a layer, made from the call's arguments after the input.
 AS_LAYERS: dict[Callable[..., Any], type[nn.Module]] = {
     functional.adaptive_avg_pool2d: nn.AdaptiveAvgPool2d,
@@ -85,8 +89,9 @@ def network_norm(encoder: Encoder, *, norm: Norm = "l2") -> NetworkNorm:
         norm: 'l2' or 'linf', in pixel units at the input.
 
     Returns:
-        The bound. A layer without a known norm is refused by name and place, as is a network that
-        cannot be traced.
+        The bound. A layer without a known norm is refused by name and place, as are a network that
+        cannot be traced, one that mixes the images of a batch, and one that overwrites a value it
+        uses again. A network that draws random numbers in eval mode is not covered.
     """
     if check_norm(norm) == "linf":
         other = network_norm(encoder, norm="l2")
@@ -118,11 +123,10 @@ def _trace(encoder: Encoder) -> fx.GraphModule:
             raise UnsupportedError(f"layer {name!r} has hooks, which tracing cannot see; {CURE}")
     try:
         graph_module = fx.symbolic_trace(encoder.backbone)
+        images = torch.zeros_like(encoder.mean).expand(BATCH, *encoder.image_shape)
+        ShapeProp(graph_module).propagate(images)
     except Exception as error:  # tracing runs the network's own code
         raise UnsupportedError(f"torch.fx cannot trace the network ({error}); {CURE}") from error
-    ShapeProp(graph_module).propagate(
-        torch.zeros_like(encoder.mean).expand(1, *encoder.image_shape)
-    )
     return graph_module
 
 
@@ -135,17 +139,59 @@ def _node_value(
 ) -> _Value:
     if node.op == "placeholder":
         return _Value(round_up(1.0 / float(encoder.std.double().min())), False)
-    if node.op == "get_attr":
-        return _Value(0.0, True)
-    inputs = [values[source] for source in node.all_input_nodes]
-    if all(value.constant for value in inputs):
+    inputs = [values[source] for source in _sources(node)]
+    if node.op == "get_attr" or _reads_shape(node) or (inputs and all(v.constant for v in inputs)):
         return _Value(0.0, True)
     moving = [value.bound for value in inputs if not value.constant]
     try:
+        _check_meaning(node, modules)
         return _Value(_bound(node, modules, moving, norm), False)
     except UnsupportedError as error:
         place = node.target if isinstance(node.target, str) else node.name
         raise UnsupportedError(f"{error} (at {place!r} in the network); {CURE}") from error
+
+
+def _sources(node: fx.Node) -> list[fx.Node]:
+    # Every input as often as it is used: x + x has two.
+    found: list[fx.Node] = []
+    map_arg((node.args, node.kwargs), found.append)
+    return found
+
+
+def _reads_shape(node: fx.Node) -> bool:
+    if node.op == "call_method":
+        return node.target in ("size", "dim")
+    return node.target is getattr and node.args[1] in ("shape", "ndim", "dtype", "device")
+
+
+def _check_meaning(node: fx.Node, modules: dict[str, nn.Module]) -> None:
+    # Refuse what mixes images, and what changes a value that is used again.
+    tensor = node.meta.get("tensor_meta")
+    if not _sources(node) or getattr(tensor, "shape", (0,))[:1] != (BATCH,):
+        raise UnsupportedError(f"the operation {_name(node)!r}, which does not keep images apart")
+    if not _overwrites(node, modules):
+        return
+    source = _sources(node)[0]
+    while True:
+        if len(source.users) > 1:
+            raise UnsupportedError(f"{_name(node)!r} overwrites a value that is used again")
+        is_view = source.op == "call_method" and source.target in VIEWS
+        if not (is_view or source.target is torch.flatten):
+            return
+        source = _sources(source)[0]
+
+
+def _overwrites(node: fx.Node, modules: dict[str, nn.Module]) -> bool:
+    if node.op == "call_module":
+        return bool(getattr(modules[str(node.target)], "inplace", False))
+    if node.op == "call_method":
+        return str(node.target).endswith("_")
+    positional = node.target in ACTIVATIONS and any(arg is True for arg in node.args)
+    return node.target is operator.iadd or positional or bool(node.kwargs.get("inplace"))
+
+
+def _name(node: fx.Node) -> str:
+    return str(getattr(node.target, "__name__", node.target))
 
 
 def _bound(node: fx.Node, modules: dict[str, nn.Module], moving: list[float], norm: Norm) -> float:
@@ -154,24 +200,31 @@ def _bound(node: fx.Node, modules: dict[str, nn.Module], moving: list[float], no
     if node.target in ADDITIONS or (node.op == "call_method" and node.target in ADDING_METHODS):
         if node.kwargs.get("alpha", 1) != 1:
             raise UnsupportedError("a sum with alpha has no known norm")
-        return round_up(sum(moving) * (2.0 if _adds_to_itself(node) else 1.0))
+        return round_up(sum(moving))
     if node.target in CONCATENATIONS:
         return combined_norm(moving, norm=norm)
-    if node.target in NON_EXPANSIVE or (node.op == "call_method" and node.target in RESHAPES):
+    is_method = node.op == "call_method"
+    if node.target in NON_EXPANSIVE or (is_method and node.target in NON_EXPANSIVE_METHODS):
+        return moving[0]
+    if node.target is functional.dropout:
+        if node.kwargs.get("training", (*node.args, True, True)[2]) is not False:
+            raise UnsupportedError("a dropout that is active outside training")
         return moving[0]
     if node.target in (operator.mul, operator.truediv) and not isinstance(node.args[1], fx.Node):
         factor = abs(float(node.args[1]))  # pyright: ignore[reportArgumentType]
         return round_up(moving[0] * (factor if node.target is operator.mul else 1.0 / factor))
-    if node.target is torch.mean or (node.op == "call_method" and node.target == "mean"):
+    if node.target is torch.mean or (is_method and node.target == "mean"):
         return moving[0] * _mean_norm(node, norm)
     if node.target in AS_LAYERS:
-        kind = AS_LAYERS[node.target]  # pyright: ignore[reportArgumentType]
-        names = {
-            key: value for key, value in node.kwargs.items() if key not in ("input", "inplace")
-        }
-        layer = kind(*[arg for arg in node.args[1:] if not isinstance(arg, bool)], **names)
-        return moving[0] * layer_norm(layer, _shape(node.all_input_nodes[0]), norm=norm)
-    raise UnsupportedError(f"the operation {getattr(node.target, '__name__', node.target)!r}")
+        return moving[0] * layer_norm(_as_layer(node), _shape(_sources(node)[0]), norm=norm)
+    raise UnsupportedError(f"the operation {_name(node)!r}")
+
+
+def _as_layer(node: fx.Node) -> nn.Module:
+    # The arguments of these functions have the names and the order of the layers' own.
+    kind = AS_LAYERS[node.target]  # pyright: ignore[reportArgumentType]
+    named = {key: value for key, value in node.kwargs.items() if key != "input"}
+    return kind(*(node.args if "input" in node.kwargs else node.args[1:]), **named)
 
 
 def _module_norm(node: fx.Node, modules: dict[str, nn.Module], norm: Norm) -> float:
@@ -199,15 +252,11 @@ def _folds(node: fx.Node, modules: dict[str, nn.Module]) -> nn.BatchNorm2d | Non
     return follower if type(follower) is nn.BatchNorm2d else None
 
 
-def _adds_to_itself(node: fx.Node) -> bool:
-    return len(node.args) > 1 and node.args[0] is node.args[1]
-
-
 def _mean_norm(node: fx.Node, norm: Norm) -> float:
     dims = node.kwargs.get("dim", node.args[1] if len(node.args) > 1 else None)
     if dims is None:
         raise UnsupportedError("a mean over the batch")
-    shape = (1, *_shape(node.all_input_nodes[0]))
+    shape = (BATCH, *_shape(node.all_input_nodes[0]))
     axes = [dims] if isinstance(dims, int) else list(dims)  # pyright: ignore[reportArgumentType]
     if any(axis % len(shape) == 0 for axis in axes):
         raise UnsupportedError("a mean over the batch")
