@@ -2,7 +2,6 @@
 
 from collections.abc import Sequence
 from contextlib import nullcontext
-from dataclasses import replace
 from itertools import pairwise
 from typing import Any
 
@@ -126,9 +125,8 @@ def _shrink(
         )
         spent += finding.gradients
     found = _line_search(objective, images, found, batch_size=batch_size)
-    finding = Finding("pgd", found, torch.ones_like(radius, dtype=torch.bool),
-                      perturbation_norm(found - images, norm), spent)  # fmt: skip
-    return replace(finding, radius=torch.minimum(finding.radius, radius))
+    radius = perturbation_norm(found - images, norm)
+    return Finding("pgd", found, torch.ones_like(radius, dtype=torch.bool), radius, spent)
 
 
 def _line_search(objective: Objective, images: Tensor, found: Tensor, *, batch_size: int) -> Tensor:

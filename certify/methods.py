@@ -13,7 +13,7 @@ from certify.first_order import first_order
 from certify.jacobian_norm import jacobian_norm
 from certify.pairs import affine_head
 from certify.product import product
-from certify.smoothing import smoothing
+from certify.smoothing import check_smoothing, smoothing
 from robustcl.classifier import Classifier
 from robustcl.specification import Specification, check_options, choose, parse_specification
 from robustcl.threat import Norm
@@ -31,7 +31,8 @@ class Method:
         claim: One line.
         reference: The paper.
         function: (classifier, images, *, norm, ...) to a `Claim`.
-        prepare: (classifier, norm) to what `function` takes as `prepared`, once per model.
+        prepare: (classifier, norm, options) to what `function` takes as `prepared`, or None; called
+            once per model, it refuses what the method cannot treat.
     """
 
     name: str
@@ -41,12 +42,24 @@ class Method:
     claim: str
     reference: str
     function: Callable[..., Claim]
-    prepare: Callable[[Classifier, Norm], Any] | None = None
+    prepare: Callable[[Classifier, Norm, dict[str, Any]], Any] | None = None
 
 
-def _layer_norms(classifier: Classifier, norm: Norm) -> Any:
+def _layer_norms(classifier: Classifier, norm: Norm, options: dict[str, Any]) -> Any:
+    del options
     affine_head(classifier, method="product")
     return network_norm(classifier.encoder, norm=norm)
+
+
+def _has_affine_head(classifier: Classifier, norm: Norm, options: dict[str, Any]) -> None:
+    del norm, options
+    affine_head(classifier, method="jacobian_norm")
+
+
+def _can_be_smoothed(classifier: Classifier, norm: Norm, options: dict[str, Any]) -> None:
+    del norm
+    names = ("sigma", "n", "n_select", "alpha", "form")
+    check_smoothing(classifier, **{key: options[key] for key in names if key in options})
 
 
 METHODS: dict[str, Method] = {
@@ -70,6 +83,7 @@ METHODS: dict[str, Method] = {
             "mean embedding or vote under Gaussian noise, wrong with probability <= alpha",
             "Cohen et al. 2019; Salman et al. 2019",
             smoothing,
+            _can_be_smoothed,
         ),
         Method(
             "first_order",
@@ -88,6 +102,7 @@ METHODS: dict[str, Method] = {
             "margin over the Jacobian's norm at the image; proves nothing",
             "Tsuzuku et al. 2018",
             jacobian_norm,
+            _has_affine_head,
         ),
     )
 }
@@ -124,7 +139,8 @@ def prepare(specification: Specification, classifier: Classifier, *, norm: Norm)
         that the method cannot treat is refused here.
     """
     method = METHODS[choose(specification.name, METHODS, what="method")]
-    return None if method.prepare is None else method.prepare(classifier, norm)
+    options: dict[str, Any] = dict(specification.options)
+    return None if method.prepare is None else method.prepare(classifier, norm, options)
 
 
 def certificate(

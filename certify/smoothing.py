@@ -64,14 +64,15 @@ def smoothing(
         A probabilistic claim about the smoothed model.
 
     Raises:
-        InputError: When an option is out of range.
-        UnsupportedError: When the mean form does not apply.
+        InputError: When the seeds are not one per image; what `check_smoothing` refuses is refused.
 
     Reference:
         Cohen et al., Certified Adversarial Robustness via Randomized Smoothing, ICML 2019,
         theorem 1 and algorithm CERTIFY; Salman et al., NeurIPS 2019, lemma 2 (the mean form).
     """
-    _check(classifier, images, sigma, n, n_select, alpha, form, seeds)
+    check_smoothing(classifier, sigma=sigma, n=n, n_select=n_select, alpha=alpha, form=form)
+    if seeds is not None and len(seeds) != len(images):
+        raise InputError(f"{len(seeds)} seeds for {len(images)} images; give one each")
     head = affine_head(classifier, method="smoothing:form=mean") if form == "mean" else None
     function = classifier.embeddings if form == "mean" else classifier
     predicted, radii, rivals = [], [], []
@@ -98,16 +99,29 @@ def smoothing(
     )
 
 
-def _check(
+def check_smoothing(
     classifier: Classifier,
-    images: Tensor,
-    sigma: float,
-    n: int,
-    n_select: int,
-    alpha: float,
-    form: str,
-    seeds: Sequence[int] | None,
+    *,
+    sigma: float = 0.25,
+    n: int = 1000,
+    n_select: int = 100,
+    alpha: float = 0.001,
+    form: str = "mean",
 ) -> None:
+    """Refuse options that are out of range, and classifiers that the mean form cannot treat.
+
+    Args:
+        classifier: The classifier.
+        sigma: See `smoothing`, as for the others.
+        n: Samples that bound the margins.
+        n_select: Samples that choose the class.
+        alpha: Probability of a wrong claim.
+        form: 'mean' or 'vote'.
+
+    Raises:
+        InputError: When an option is out of range.
+        UnsupportedError: When the mean form does not apply.
+    """
     if form not in ("mean", "vote"):
         raise InputError(f"unknown form {form!r} of smoothing; use mean or vote")
     if not 0 < sigma < np.inf:
@@ -116,9 +130,10 @@ def _check(
         raise InputError(f"alpha {alpha} is not between 0 and 0.5; try 0.001")
     if n < 2 or n_select < 1:
         raise InputError(f"n {n} or n_select {n_select} is too small; try n=1000,n_select=100")
-    if seeds is not None and len(seeds) != len(images):
-        raise InputError(f"{len(seeds)} seeds for {len(images)} images; give one each")
-    if form == "mean" and not classifier.normalizes:
+    if form == "vote":
+        return
+    affine_head(classifier, method="smoothing:form=mean")
+    if not classifier.normalizes:
         raise UnsupportedError(
             "smoothing:form=mean needs embeddings on the unit sphere, since its theorem needs "
             "bounded scores; use smoothing:form=vote"

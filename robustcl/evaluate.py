@@ -3,7 +3,7 @@
 import sys
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +15,7 @@ from torch import Tensor
 
 import attacks
 import certify
+from robustcl.audit import Audit
 from robustcl.batching import padded
 from robustcl.classifier import Classifier
 from robustcl.data.batch import Batch
@@ -23,63 +24,20 @@ from robustcl.errors import InputError
 from robustcl.frozen import frozen
 from robustcl.manifest import run_manifest
 from robustcl.objectives import misclassify, score_margin
+from robustcl.out_of_memory import halving
 from robustcl.records import (
     Key,
     append_records,
     finish_run,
     load_arrays,
+    read_lines,
+    record_key,
     save_arrays,
     start_run,
 )
 from robustcl.seeds import example_seed
-from robustcl.threat import Norm, check_norm
 
-DEFAULT_EPS: dict[str, tuple[float, ...]] = {
-    "l2": (0.1, 0.25, 0.5, 1.0, 2.0),
-    "linf": (2 / 255, 4 / 255, 8 / 255, 16 / 255, 32 / 255),
-}
-TRIPLES = 4  # of the nearest, and of the most robust images
-
-
-@dataclass(frozen=True)
-class Audit:
-    """State what is measured.
-
-    Args:
-        norm: 'l2' or 'linf'.
-        methods: Certificates, as in 'smoothing:sigma=.25,n=1000'.
-        attacks: Attacks, as in 'pgd:steps=100'.
-        eps: Ascending budgets of the attacks, in pixel units.
-        seed: Seed of all noise.
-        batch_size: Images per model call.
-
-    Raises:
-        InputError: When a method, an attack or an option is unknown, does not treat the norm, or
-            the budgets are not positive and ascending.
-    """
-
-    norm: Norm = "l2"
-    methods: tuple[str, ...] = ("product",)
-    attacks: tuple[str, ...] = ("pgd",)
-    eps: tuple[float, ...] = DEFAULT_EPS["l2"]
-    seed: int = 0
-    batch_size: int = 128
-
-    def __post_init__(self) -> None:
-        check_norm(self.norm)
-        for text in self.methods:
-            method = certify.METHODS[certify.parse_method(text).name]
-            if self.norm not in method.norms:
-                raise InputError(
-                    f"{method.name} gives no {self.norm} radius, only {', '.join(method.norms)}"
-                )
-        for text in self.attacks:
-            attacks.parse_attack(text)
-        if self.batch_size < 1:
-            raise InputError(f"batch_size {self.batch_size} is below 1")
-        steps = zip((0.0, *self.eps), self.eps, strict=False)
-        if not self.eps or not all(low < high < np.inf for low, high in steps):
-            raise InputError(f"eps {self.eps} is not positive and ascending; write 0.1,0.25,0.5")
+TRIPLES = 16  # of the nearest, and of the most robust images; figures show fewer
 
 
 def evaluate(
@@ -128,18 +86,25 @@ def evaluate(
     manifest = run_manifest(classifier, dataset, audit, checkpoint_hash, command, str(device))
     home = classifier.encoder.mean.device
     with frozen(classifier):
-        classifier.to(device)
-        prepared = {
-            text: certify.prepare(certify.parse_method(text), classifier, norm=audit.norm)
-            for text in audit.methods
-        }
-        done = start_run(folder, manifest, resume=resume)
-        job = _Job(classifier, audit, folder, manifest["config_hash"], device, prepared, done)
         try:
-            _measure(job, dataset, progress=progress)
+            classifier.to(device)
+            prepared = {
+                text: certify.prepare(certify.parse_method(text), classifier, norm=audit.norm)
+                for text in audit.methods
+            }
+            start_run(folder, manifest, resume=resume)
+            job = _Job(classifier, audit, folder, manifest["config_hash"], device, prepared)
+            used = halving(
+                lambda size: _measure(replace(job, batch_size=size), dataset, progress=progress),
+                audit.batch_size,
+            )
         finally:
             classifier.to(home)
-    finish_run(folder, seconds=time.monotonic() - started, extra={})
+    seconds = time.monotonic() - started
+    finish_run(folder, seconds=seconds, extra={"batch_size_used": used})
+
+
+_Task = Callable[["_Job", Batch, Tensor, str], list[dict[str, Any]]]
 
 
 @dataclass(frozen=True, eq=False)
@@ -150,110 +115,81 @@ class _Job:
     config: str
     device: str | torch.device
     prepared: dict[str, Any]
-    done: set[Key]
+    batch_size: int = 1
+    done: frozenset[Key] = frozenset()
 
 
-def _measure(job: _Job, dataset: Dataset, *, progress: bool) -> None:
-    audit = job.audit
-    tasks: list[tuple[str, str, Callable[[_Job, Batch, Tensor, str], list[dict[str, Any]]]]] = [
-        *(("certificate", text, _certify) for text in audit.methods),
-        *(("attack", text, _attack) for text in audit.attacks),
+def _measure(job: _Job, dataset: Dataset, *, progress: bool) -> int:
+    # Called again with a smaller batch when memory runs out: what is on the disk is kept.
+    job = replace(job, done=frozenset(map(record_key, read_lines(job.folder))))
+    tasks: list[tuple[str, str, _Task]] = [
+        *(("certificate", text, _certify) for text in job.audit.methods),
+        *(("attack", text, _attack) for text in job.audit.attacks),
     ]
     predicted = _clean(job, dataset)
     with _bar(progress) as bar:
         for kind, text, function in tasks:
             task = bar.add_task(text, total=len(dataset))
-            for batch in dataset.batches(audit.batch_size):
-                missing = [i for i in batch.index.tolist() if (kind, i, text) not in job.done]
+            for batch in dataset.batches(job.batch_size):
+                missing = {i for i in batch.index.tolist() if (kind, i, text) not in job.done}
                 if missing:
                     begun = time.monotonic()
                     left = predicted[batch.index].to(job.device)
                     records = function(job, batch.to(job.device), left, text)
                     share = (time.monotonic() - begun) / len(batch)
-                    fresh = [record for record in records if record["index"] in set(missing)]
+                    fresh = [record for record in records if record["index"] in missing]
                     append_records(job.folder, [{**record, "seconds": share} for record in fresh])
                 bar.advance(task, len(batch))
+    return job.batch_size
+
+
+def _records(
+    job: _Job, batch: Batch, kind: str, method: str, **columns: Tensor
+) -> list[dict[str, Any]]:
+    # One record per image; the columns hold one number per image.
+    common = {"kind": kind, "method": method, "config": job.config}
+    values = {"index": batch.index, "label": batch.labels, **columns}
+    rows = zip(*(column.tolist() for column in values.values()), strict=True)
+    return [{**common, **dict(zip(values, row, strict=True))} for row in rows]
 
 
 def _clean(job: _Job, dataset: Dataset) -> Tensor:
-    size = job.audit.batch_size
     predictions, embeddings = [], []
-    for batch in dataset.batches(size):
+    for batch in dataset.batches(job.batch_size):
         begun = time.monotonic()
         images = batch.images.to(job.device)
         with torch.no_grad():
-            points = padded(job.classifier.embeddings, images, batch_size=size)
-            scores = padded(job.classifier, images, batch_size=size)
+            points = padded(job.classifier.embeddings, images, batch_size=job.batch_size)
+            scores = padded(job.classifier, images, batch_size=job.batch_size)
         if not bool(torch.isfinite(scores).all()):
             row = int(torch.nonzero(~torch.isfinite(scores).all(dim=1))[0, 0])
             raise InputError(f"image {int(batch.index[row])} gets scores that are not finite")
         predicted = scores.argmax(dim=1)
         margins = -score_margin(scores, predicted).double()
         share = (time.monotonic() - begun) / len(batch)
-        rows = zip(
-            *(t.tolist() for t in (batch.index, batch.labels, predicted, margins)), strict=True
-        )
-        append_records(
-            job.folder,
-            [
-                {
-                    "kind": "clean",
-                    "index": index,
-                    "method": "clean",
-                    "config": job.config,
-                    "label": label,
-                    "predicted": p,
-                    "margin": margin,
-                    "seconds": share,
-                }
-                for index, label, p, margin in rows
-                if ("clean", index, "clean") not in job.done
-            ],
-        )
+        records = _records(job, batch, "clean", "clean", predicted=predicted, margin=margins)
+        fresh = [record for record in records if record_key(record) not in job.done]
+        append_records(job.folder, [{**record, "seconds": share} for record in fresh])
         predictions.append(predicted.cpu())
         embeddings.append(points.float().cpu().numpy())
-    save_arrays(
-        job.folder,
-        "embeddings",
-        {
-            "index": np.arange(len(dataset)),
-            "embeddings": np.concatenate(embeddings),
-            "labels": dataset.labels,
-        },
-    )
+    arrays = {"index": np.arange(len(dataset)), "labels": dataset.labels}
+    save_arrays(job.folder, "embeddings", {**arrays, "embeddings": np.concatenate(embeddings)})
     return torch.cat(predictions)
 
 
 def _certify(job: _Job, batch: Batch, left: Tensor, text: str) -> list[dict[str, Any]]:
     del left  # a certificate states its own prediction
-    specification = certify.parse_method(text)
     claim = certify.certificate(
-        specification,
+        certify.parse_method(text),
         job.classifier,
         batch.images,
         norm=job.audit.norm,
         seeds=_seeds(job, batch, text),
         prepared=job.prepared[text],
     )
-    columns = (batch.index, batch.labels, claim.predicted, claim.radius, claim.rival)
-    return [
-        {
-            "kind": "certificate",
-            "index": index,
-            "method": text,
-            "config": job.config,
-            "label": label,
-            "predicted": predicted,
-            "norm": job.audit.norm,
-            "guarantee": claim.guarantee,
-            "subject": claim.subject,
-            "radius": radius,
-            "rival": rival,
-        }
-        for index, label, predicted, radius, rival in zip(
-            *(column.tolist() for column in columns), strict=True
-        )
-    ]
+    columns = {"predicted": claim.predicted, "radius": claim.radius, "rival": claim.rival}
+    terms = {"norm": claim.norm, "guarantee": claim.guarantee, "subject": claim.subject}
+    return [{**row, **terms} for row in _records(job, batch, "certificate", text, **columns)]
 
 
 def _attack(job: _Job, batch: Batch, left: Tensor, text: str) -> list[dict[str, Any]]:
@@ -266,49 +202,44 @@ def _attack(job: _Job, batch: Batch, left: Tensor, text: str) -> list[dict[str, 
         norm=job.audit.norm,
         eps_grid=job.audit.eps,
         seeds=_seeds(job, batch, text),
-        batch_size=job.audit.batch_size,
+        batch_size=job.batch_size,
         **options,
     )
-    _keep_triples(job.folder, batch, finding)
-    columns = (batch.index, batch.labels, left, finding.radius, finding.gradients)
-    return [
-        {
-            "kind": "attack",
-            "index": index,
-            "method": text,
-            "config": job.config,
-            "label": label,
-            "predicted": predicted,
-            "norm": job.audit.norm,
-            "eps": list(job.audit.eps),
-            "radius": radius,
-            "gradients": gradients,
-            "subject": "model",
-        }
-        for index, label, predicted, radius, gradients in zip(
-            *(column.tolist() for column in columns), strict=True
-        )
-    ]
+    _keep_triples(job.folder, batch, finding, right=left == batch.labels)
+    columns = {"predicted": left, "radius": finding.radius, "gradients": finding.gradients}
+    terms = {"norm": job.audit.norm, "eps": list(job.audit.eps), "subject": "model"}
+    if finding.note:
+        terms["note"] = finding.note
+    return [{**row, **terms} for row in _records(job, batch, "attack", text, **columns)]
 
 
-def _keep_triples(folder: Path, batch: Batch, finding: attacks.Finding) -> None:
-    """Keep the nearest and the most robust of the rightly classified images found so far."""
-    rows = torch.nonzero(torch.isfinite(finding.radius) & (finding.radius > 0))[:, 0].cpu()
+def _keep_triples(folder: Path, batch: Batch, finding: attacks.Finding, *, right: Tensor) -> None:
+    # Keep adversarials of the nearest and the most robust of the rightly classified images. An
+    # image stays until another attack comes nearer; one that was let go comes back only when an
+    # attack beats every radius on record. So each picture shows the smallest perturbation.
+    lines = (line for line in read_lines(folder) if line["kind"] == "attack")
+    known: dict[int, float] = {}
+    for line in lines:
+        if line["radius"] is not None:
+            known[line["index"]] = min(line["radius"], known.get(line["index"], np.inf))
+    radius = finding.radius.cpu().numpy()
+    index = batch.index.numpy()
+    before = np.array([known.get(i, np.inf) for i in index.tolist()])
+    rows = np.isfinite(radius) & (radius > 0) & (radius <= before) & right.cpu().numpy()
     new = {
-        "index": batch.index[rows].numpy(),
-        "clean": batch.images.cpu()[rows].numpy(),
-        "attacked": finding.adversarials.detach().cpu()[rows].float().numpy(),
-        "radius": finding.radius.cpu()[rows].numpy(),
+        "index": index[rows],
+        "clean": batch.images.cpu().numpy()[rows],
+        "attacked": finding.adversarials.detach().cpu().float().numpy()[rows],
+        "radius": radius[rows],
     }
     kept = load_arrays(folder, "triples")
-    merged = {key: np.concatenate([kept[key], new[key]]) if kept else new[key] for key in new}
-    order = np.lexsort((merged["radius"], merged["index"]))
-    _, first = np.unique(merged["index"][order], return_index=True)
-    nearest = order[first]  # the smallest radius of every image
-    nearest = nearest[np.argsort(merged["radius"][nearest], kind="stable")]
-    if len(nearest) > 2 * TRIPLES:
-        nearest = np.concatenate([nearest[:TRIPLES], nearest[-TRIPLES:]])
-    save_arrays(folder, "triples", {key: value[nearest] for key, value in merged.items()})
+    if kept:
+        stay = ~np.isin(kept["index"], new["index"])
+        new = {key: np.concatenate([kept[key][stay], new[key]]) for key in new}
+    order = np.argsort(new["radius"], kind="stable")
+    if len(order) > 2 * TRIPLES:
+        order = np.concatenate([order[:TRIPLES], order[-TRIPLES:]])
+    save_arrays(folder, "triples", {key: value[order] for key, value in new.items()})
 
 
 def _seeds(job: _Job, batch: Batch, text: str) -> list[int]:

@@ -3,12 +3,13 @@
 import platform
 from datetime import UTC, datetime
 from importlib.metadata import PackageNotFoundError, version
-from typing import Any, Protocol
+from typing import Any
 
 import torch
 
 import attacks
 import certify
+from robustcl.audit import Audit
 from robustcl.classifier import Classifier
 from robustcl.data.dataset import Dataset
 from robustcl.records import SCHEMA, config_hash
@@ -16,27 +17,10 @@ from robustcl.records import SCHEMA, config_hash
 PACKAGES = ("robustcl", "torch", "torchvision", "numpy", "scipy", "pyautoattack")
 
 
-class AuditLike(Protocol):
-    """What a manifest says of an audit."""
-
-    @property
-    def norm(self) -> str: ...  # noqa: D102
-    @property
-    def methods(self) -> tuple[str, ...]: ...  # noqa: D102
-    @property
-    def attacks(self) -> tuple[str, ...]: ...  # noqa: D102
-    @property
-    def eps(self) -> tuple[float, ...]: ...  # noqa: D102
-    @property
-    def seed(self) -> int: ...  # noqa: D102
-    @property
-    def batch_size(self) -> int: ...  # noqa: D102
-
-
 def run_manifest(
     classifier: Classifier,
     dataset: Dataset,
-    audit: AuditLike,
+    audit: Audit,
     checkpoint_hash: str,
     command: str,
     device: str,

@@ -9,7 +9,7 @@ method, flushed per chunk, so that a run that is killed leaves whole records and
 * kind `certificate`: `norm`, `guarantee`, `subject`, `radius`, `rival` (-1: none); `predicted` is
   the certificate's own (-1: abstained);
 * kind `attack`: `norm`, `subject`, `eps` (the grid), `radius` (null: none found up to the largest
-  eps), `gradients`; `predicted` is the class to be left.
+  eps), `gradients`; `predicted` is the class to be left; `note` where a part was left out.
 
 `arrays/embeddings.npz` and `arrays/triples.npz` hold what figures need besides. Radii are in pixel
 units of images in [0, 1].
@@ -42,7 +42,7 @@ COLUMNS = {
     ),
     "attack": (
         *("kind", "index", "method", "config", "label", "predicted", "norm"),
-        *("eps", "radius", "gradients", "subject", "seconds"),
+        *("eps", "radius", "gradients", "subject", "seconds", "note"),
     ),
 }
 
@@ -79,16 +79,25 @@ def config_hash(config: Mapping[str, Any]) -> str:
     return hashlib.sha256(text.encode()).hexdigest()[:16]
 
 
-def start_run(folder: Path, manifest: Mapping[str, Any], *, resume: bool) -> set[Key]:
+def record_key(record: Mapping[str, Any]) -> Key:
+    """Tell one record of a run from another.
+
+    Args:
+        record: A record.
+
+    Returns:
+        Its kind, index and method.
+    """
+    return record["kind"], record["index"], record["method"]
+
+
+def start_run(folder: Path, manifest: Mapping[str, Any], *, resume: bool) -> None:
     """Make a run folder, or go on with one.
 
     Args:
         folder: Where the run is written.
         manifest: States the run; its `config_hash` tells one run from another.
         resume: Whether to go on with the same run where the folder holds it.
-
-    Returns:
-        The keys (kind, index, method) of the records that are there already.
 
     Raises:
         RunError: When the folder holds a run and `resume` is off, or it is another run, or it
@@ -100,7 +109,7 @@ def start_run(folder: Path, manifest: Mapping[str, Any], *, resume: bool) -> set
             raise RunError(f"{str(folder)!r} has records but no manifest; give a new --out")
         (folder / "arrays").mkdir(parents=True, exist_ok=True)
         write_json(place, manifest)
-        return set()
+        return
     if not resume:
         raise RunError(
             f"{str(folder)!r} already holds a run; add --resume to go on with it, or give a new "
@@ -115,7 +124,6 @@ def start_run(folder: Path, manifest: Mapping[str, Any], *, resume: bool) -> set
     own = folder / f"records-{rank()}.jsonl"
     if own.exists():
         _cut_partial_line(own)
-    return {(line["kind"], line["index"], line["method"]) for line in read_lines(folder)}
 
 
 def append_records(folder: Path, records: Iterable[Mapping[str, Any]]) -> None:
@@ -159,7 +167,7 @@ def load_run(folder: str | Path) -> Run:
     """
     place = Path(folder)
     manifest = read_manifest(place)
-    unique = {(line["kind"], line["index"], line["method"]): line for line in read_lines(place)}
+    unique = {record_key(line): line for line in read_lines(place)}
     tables = {}
     for kind, columns in COLUMNS.items():
         rows = [line for line in unique.values() if line["kind"] == kind]

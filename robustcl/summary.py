@@ -61,7 +61,7 @@ class Summary:
         by_method: Certificates by name: guarantee, subject, accuracy, abstained, median, at the
             headline radius, curve (empty for estimates), seconds.
         by_attack: Attacks by name: n, found, median, accuracy at the headline radius, gradients,
-            seconds.
+            note (what was left out), seconds.
         seconds: Time of the run.
     """
 
@@ -255,6 +255,7 @@ def _by_attack(rows: pd.DataFrame, images: pd.DataFrame, radius: float) -> dict[
         "median": float(np.median(counted)),
         "at_headline": float((images["correct"] & (counted > radius)).mean()),
         "gradients": int(rows["gradients"].sum()),
+        "note": "; ".join(sorted(set(rows["note"].dropna()))),
         "seconds": float(rows["seconds"].sum()),
     }
 

@@ -8,6 +8,7 @@ from pathlib import Path
 import torch
 
 from robustcl import __version__
+from robustcl.audit import Audit
 from robustcl.checkpoint import Description, load_checkpoint, save_checkpoint
 from robustcl.classifier import Encoder
 from robustcl.commands.finish import finish
@@ -15,7 +16,7 @@ from robustcl.commands.options import check_device, say
 from robustcl.data import load_data
 from robustcl.encoders import small_convnet
 from robustcl.errors import InputError
-from robustcl.evaluate import Audit, evaluate
+from robustcl.evaluate import evaluate
 from robustcl.fit_head import fit_head
 from robustcl.training import DEMO_ARCHITECTURE, DEMO_RECIPE, train_simclr
 

@@ -2,19 +2,19 @@
 
 import shlex
 import sys
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import cast
 
 import tyro
 
+from robustcl.audit import DEFAULT_EPS, Audit
 from robustcl.checkpoint import load_checkpoint
 from robustcl.commands.finish import finish, parse_gate
 from robustcl.commands.options import DataOptions, read_data, say
 from robustcl.data import Split
 from robustcl.errors import InputError
-from robustcl.evaluate import DEFAULT_EPS, Audit, evaluate
-from robustcl.out_of_memory import halving
+from robustcl.evaluate import evaluate
 from robustcl.specification import parse_number, split_specifications
 from robustcl.threat import Norm
 
@@ -75,27 +75,22 @@ def run(options: RunOptions) -> int:
             f"{options.checkpoint} --data {options.data} --out CKPT"
         )
     dataset = read_data(options, split=options.split)
-    classifier = loaded.classifier
     command = shlex.join([Path(sys.argv[0]).name, *sys.argv[1:]])
-    resumes = [options.resume]
-
-    def attempt(batch_size: int) -> None:
+    try:
         evaluate(
-            classifier,
+            loaded.classifier,
             dataset,
-            replace(audit, batch_size=batch_size),
+            audit,
             options.out,
             checkpoint_hash=loaded.hash,
             command=command,
             device=options.device,
-            resume=resumes[-1],
+            resume=options.resume,
             progress=not options.quiet,
         )
-
-    try:
-        halving(attempt, options.batch_size)
     except KeyboardInterrupt:
-        say(f"interrupted; the records in {options.out} are whole. Go on by: {command} --resume")
+        again = command if options.resume else f"{command} --resume"
+        say(f"interrupted; the records in {options.out} are whole. Go on by: {again}")
         return 130
     return finish(options.out, json=options.json, require=options.require)
 

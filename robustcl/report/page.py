@@ -156,6 +156,7 @@ def _attacks(run: Run, summary: Summary) -> list[dict[str, Any]]:
     return [
         {
             "name": name,
+            "note": entry["note"],
             "parameters": ", ".join(
                 f"{key}={value}"
                 for key, value in (said.get(name, {}).get("parameters") or {}).items()

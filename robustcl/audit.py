@@ -1,0 +1,56 @@
+"""State what an audit measures."""
+
+from dataclasses import dataclass
+
+import numpy as np
+
+import attacks
+import certify
+from robustcl.errors import InputError
+from robustcl.threat import Norm, check_norm
+
+DEFAULT_EPS: dict[str, tuple[float, ...]] = {
+    "l2": (0.1, 0.25, 0.5, 1.0, 2.0),
+    "linf": (2 / 255, 4 / 255, 8 / 255, 16 / 255, 32 / 255),
+}
+
+
+@dataclass(frozen=True)
+class Audit:
+    """State what is measured.
+
+    Args:
+        norm: 'l2' or 'linf'.
+        methods: Certificates, as in 'smoothing:sigma=.25,n=1000'.
+        attacks: Attacks, as in 'pgd:steps=100'.
+        eps: Ascending budgets of the attacks, in pixel units.
+        seed: Seed of all noise.
+        batch_size: Images per model call.
+
+    Raises:
+        InputError: When a method, an attack or an option is unknown, does not treat the norm, or
+            the budgets are not positive and ascending.
+    """
+
+    norm: Norm = "l2"
+    methods: tuple[str, ...] = ("product",)
+    attacks: tuple[str, ...] = ("pgd",)
+    eps: tuple[float, ...] = DEFAULT_EPS["l2"]
+    seed: int = 0
+    batch_size: int = 128
+
+    def __post_init__(self) -> None:
+        check_norm(self.norm)
+        for text in self.methods:
+            method = certify.METHODS[certify.parse_method(text).name]
+            if self.norm not in method.norms:
+                raise InputError(
+                    f"{method.name} gives no {self.norm} radius, only {', '.join(method.norms)}"
+                )
+        for text in self.attacks:
+            attacks.parse_attack(text)
+        if self.batch_size < 1:
+            raise InputError(f"batch_size {self.batch_size} is below 1")
+        steps = zip((0.0, *self.eps), self.eps, strict=False)
+        if not self.eps or not all(low < high < np.inf for low, high in steps):
+            raise InputError(f"eps {self.eps} is not positive and ascending; write 0.1,0.25,0.5")
