@@ -8,9 +8,11 @@ import torch
 from torch import nn
 
 from robustcl.encoders import ARCHITECTURES
-from robustcl.errors import CheckpointError, InputError
+from robustcl.errors import InputError
 
 CLASSIFICATION_LAYERS = ("fc", "classifier", "heads", "head")
+# Arguments by which timm and torchvision would read or download other files.
+READING = ("weights", "pretrained", "checkpoint", "cache_dir", "url")
 
 
 def is_factory(architecture: str) -> bool:
@@ -43,6 +45,11 @@ def build_backbone(architecture: str, arguments: Mapping[str, Any]) -> nn.Module
         InputError: When the name is unknown or the arguments do not fit.
     """
     source, _, name = architecture.partition(":")
+    reads = [key for key in arguments if any(key.startswith(word) for word in READING)]
+    if reads and not is_factory(architecture):
+        raise InputError(
+            f"argument {reads[0]!r} of {architecture!r} reads other files; leave it out"
+        )
     try:
         if architecture in ARCHITECTURES:
             return ARCHITECTURES[architecture](**arguments)
@@ -56,7 +63,10 @@ def build_backbone(architecture: str, arguments: Mapping[str, Any]) -> nn.Module
                 return network
             raise InputError(f"{architecture!r} gives a {type(network).__name__}, not a nn.Module")
     except (TypeError, AttributeError, ModuleNotFoundError) as error:
-        raise InputError(f"architecture {architecture!r} cannot be built ({error})") from error
+        raise InputError(
+            f"architecture {architecture!r} cannot be built ({error}); a module in this folder is "
+            "found with PYTHONPATH=."
+        ) from error
     known = ", ".join(sorted(ARCHITECTURES))
     raise InputError(
         f"unknown architecture {architecture!r}; use {known}, torchvision:NAME, timm:NAME or "
@@ -93,7 +103,10 @@ def _torchvision(name: str, arguments: Mapping[str, Any]) -> nn.Module:
     if name not in models.list_models(models):
         raise InputError(f"torchvision has no classification model {name!r}; try resnet18")
     network = models.get_model(name, weights=None, **arguments)
-    layer = next(name for name in CLASSIFICATION_LAYERS if name in dict(network.named_children()))
+    children = dict(network.named_children())
+    layer = next((name for name in CLASSIFICATION_LAYERS if name in children), None)
+    if layer is None:
+        raise InputError(f"torchvision's {name!r} has no classification layer to take off")
     setattr(network, layer, nn.Identity())
     return network
 
@@ -104,5 +117,5 @@ def _timm(name: str, arguments: Mapping[str, Any]) -> nn.Module:
     except ImportError as error:
         raise InputError('timm:NAME needs timm; pip install "robustcl[timm]"') from error
     if name not in timm.list_models():
-        raise CheckpointError(f"timm has no model {name!r}; see timm.list_models()")
+        raise InputError(f"timm has no model {name!r}; see timm.list_models()")
     return timm.create_model(name, pretrained=False, num_classes=0, **arguments)

@@ -182,18 +182,18 @@ def read_description(path: str | Path) -> tuple[Description, dict[str, Tensor]]:
 def _read(place: Path) -> tuple[dict[str, Tensor], Description]:
     if not place.is_file():
         raise CheckpointError(f"there is no checkpoint {str(place)!r}; check the path")
-    with place.open("rb") as stream:
-        beginning = stream.read(4)
-    if beginning.startswith(PICKLES):
-        raise CheckpointError(
-            f"{str(place)!r} is a pickle (torch.save), which can run code and is not loaded; "
-            "bring its weights in by: robustcl convert WEIGHTS --arch ARCH --out CKPT"
-        )
     try:
         with safe_open(place, framework="pt") as stored:
             metadata = stored.metadata() or {}
             tensors = {name: stored.get_tensor(name) for name in stored.keys()}  # noqa: SIM118
     except (SafetensorError, OSError, ValueError) as error:
+        with place.open("rb") as stream:  # a sound file may begin with the same bytes by chance
+            is_pickle = stream.read(4).startswith(PICKLES)
+        if is_pickle:
+            raise CheckpointError(
+                f"{str(place)!r} is a pickle (torch.save), which can run code and is not loaded; "
+                "bring its weights in by: robustcl convert WEIGHTS --arch ARCH --out CKPT"
+            ) from error
         raise CheckpointError(
             f"{str(place)!r} is damaged or cut off ({error}); copy or train it again"
         ) from error

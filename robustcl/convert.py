@@ -90,10 +90,17 @@ def place_weights(
 
     Raises:
         CheckpointError: When something is missing or left over and `allow_partial` is off, or
-            nothing fits.
+            nothing fits, or two keys fit the same place, as with a teacher and a student.
     """
     wanted = network.state_dict()
     named = {key: _strip(key, wanted) for key in weights}
+    claims = [name for name in named.values() if name in wanted]
+    twice = sorted({name for name in claims if claims.count(name) > 1})
+    if twice:
+        keys = ", ".join(key for key, name in named.items() if name == twice[0])
+        raise CheckpointError(
+            f"{len(twice)} tensors have two candidates each ({keys}); keep one network in the file"
+        )
     placed = {
         name: weights[key]
         for key, name in named.items()

@@ -3,6 +3,7 @@
 import json as json_text
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Any
 
 import tyro
 
@@ -62,7 +63,7 @@ def convert(options: ConvertOptions) -> int:
         for text in (options.mean, options.std)
     )
     weights = conversion.read_weights(options.weights)
-    arguments = json_text.loads(options.arguments)
+    arguments = read_arguments(options.arguments)
     network = build_backbone(options.arch, arguments)
     placement = conversion.place_weights(network, weights, allow_partial=options.allow_partial)
     size = embedding_size(network, shape)
@@ -85,6 +86,27 @@ def convert(options: ConvertOptions) -> int:
     if options.json:
         emit({**asdict(placement), "embedding_size": size, "checkpoint": str(options.out)})
     return 0
+
+
+def read_arguments(text: str) -> dict[str, Any]:
+    """Read keyword arguments in JSON.
+
+    Args:
+        text: An object such as {"channels": 1}.
+
+    Returns:
+        The arguments.
+
+    Raises:
+        InputError: When the text is no JSON object.
+    """
+    try:
+        found = json_text.loads(text)
+    except json_text.JSONDecodeError as error:
+        raise InputError(f"--arguments {text!r} is not JSON ({error})") from error
+    if not isinstance(found, dict):
+        raise InputError(f'--arguments {text!r} is no object; write {{"channels": 1}}')
+    return found
 
 
 def parse_size(text: str) -> tuple[int, int, int]:

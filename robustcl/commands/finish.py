@@ -4,12 +4,12 @@ import math
 import re
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 from robustcl.commands.options import emit, say
 from robustcl.errors import InputError, ViolationError
 from robustcl.records import load_run
 from robustcl.report import write_report
+from robustcl.specification import parse_number
 from robustcl.summary import Summary, summarize
 
 _GATE = re.compile(
@@ -35,8 +35,7 @@ def parse_gate(text: str) -> tuple[str, float, float]:
             f"cannot read the gate {text!r}; write 'certified_accuracy@0.25>=0.5' or "
             "'clean_accuracy>=0.9'"
         )
-    top, _, bottom = (match[2] or "0").partition("/")
-    return match[1], float(top) / float(bottom or 1), float(match[3])
+    return match[1], parse_number(match[2] or "0"), parse_number(match[3])
 
 
 def finish(folder: Path, *, json: bool, require: Sequence[str] = ()) -> int:
@@ -59,7 +58,7 @@ def finish(folder: Path, *, json: bool, require: Sequence[str] = ()) -> int:
     say(headline(summary))
     say(f"report: {page}")
     if json:
-        emit({**_finite(summary.to_dict()), "report": str(page)})
+        emit({**summary.to_dict(), "report": str(page)})
     if summary.violations:
         first = summary.violations[0]
         raise ViolationError(
@@ -110,12 +109,3 @@ def _holds(summary: Summary, gate: str) -> bool:
     if name == "clean_accuracy":
         return summary.clean_accuracy >= least
     return accuracy_at(getattr(summary, name), radius) >= least
-
-
-def _finite(value: Any) -> Any:
-    # JSON can say None, but not infinity.
-    if isinstance(value, dict):
-        return {key: _finite(entry) for key, entry in value.items()}
-    if isinstance(value, list | tuple):
-        return [_finite(entry) for entry in value]
-    return None if isinstance(value, float) and not math.isfinite(value) else value

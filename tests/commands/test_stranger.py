@@ -1,6 +1,7 @@
 """A stranger's encoder comes in, and bad files are refused."""
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -10,9 +11,13 @@ import torchvision
 from PIL import Image
 from safetensors.torch import load_file, save_file
 
-from robustcl.checkpoint import load_checkpoint
+from robustcl.architectures import build_backbone
+from robustcl.checkpoint import Description, load_checkpoint, save_checkpoint
 from robustcl.cli import certify, robustcl
-from robustcl.errors import CheckpointError
+from robustcl.convert import place_weights
+from robustcl.errors import CheckpointError, InputError
+from robustcl.records import load_run
+from tests.network import small_classifier, some_images
 
 
 @pytest.fixture(scope="module")
@@ -43,8 +48,13 @@ def test_run_ends_with_a_report(stranger: Path, tmp_path: Path) -> None:
     arguments += ["--data", f"imagefolder:{stranger / 'images'}", "--methods", "smoothing:n=100"]
     arguments += ["--attack", "pgd:steps=5", "--eps", "0.5,1", "--batch-size", "8", "--quiet"]
     assert certify([*arguments, "--out", str(tmp_path / "run")]) == 0
-    assert "resnet18" not in (tmp_path / "run" / "report.html").read_text()[:200]
-    assert (tmp_path / "run" / "report.html").stat().st_size > 10_000
+    run = load_run(tmp_path / "run")
+    assert len(run.clean) == len(run.certificates) == len(run.attacks) == 6
+    assert set(run.certificates["guarantee"]) == {"probabilistic"}
+    assert run.manifest["complete"]
+    page = (tmp_path / "run" / "report.html").read_text()
+    assert "smoothed model (sigma=0.25, mean)" in page
+    assert "No deterministic certificate for the model itself was asked for." in page
 
 
 def test_the_probe_leaves_the_encoder_alone(stranger: Path) -> None:
@@ -129,3 +139,44 @@ def test_bad_requests_are_refused(stranger: Path, tmp_path: Path, capsys) -> Non
         assert certify([*arguments, *out]) == 2
         assert message in capsys.readouterr().err
     assert not (tmp_path / "run").exists()
+
+
+def test_a_file_cannot_make_a_library_read_other_files() -> None:
+    for key in ("weights", "pretrained_cfg", "checkpoint_path"):
+        with pytest.raises(InputError, match="reads other files"):
+            build_backbone("torchvision:resnet18", {key: "DEFAULT"})
+
+
+def test_a_teacher_and_a_student_are_told_apart() -> None:
+    layer = torch.nn.Linear(2, 3)
+    state = {
+        f"{prefix}{k}": v for prefix in ("net.", "model.") for k, v in layer.state_dict().items()
+    }
+    with pytest.raises(CheckpointError, match="two candidates"):
+        place_weights(layer, state)
+
+
+def test_a_sound_file_may_begin_like_a_pickle(tmp_path: Path) -> None:
+    place, model = tmp_path / "model.safetensors", small_classifier()
+    arguments = {"channels": 1, "image_size": 8, "width": 4, "embedding_size": 5}
+    plain = Description("small_convnet", arguments, (1, 8, 8), (0.3,), (0.4,))
+    save_checkpoint(place, model, plain)
+    length = int.from_bytes(place.read_bytes()[:8], "little")
+    note = {"n": "x" * (0x10280 - length - 12)}  # 12: the key and its escaped quotes
+    save_checkpoint(place, model, replace(plain, recipe=note))
+    assert place.read_bytes()[:2] == b"\x80\x02"
+    loaded = load_checkpoint(place).classifier
+    assert loaded is not None
+    images = some_images(3)
+    assert torch.equal(loaded(images), model(images))
+
+
+def test_arguments_and_gates_that_cannot_be_read(stranger: Path, tmp_path: Path, capsys) -> None:
+    convert = ["convert", str(stranger / "weights.pth"), "--arch", "torchvision:resnet18"]
+    assert robustcl([*convert, "--out", str(tmp_path / "a.safetensors"), "--arguments", "{"]) == 2
+    assert "not JSON" in capsys.readouterr().err
+    run = ["run", str(stranger / "probe.safetensors"), "--data", "digits"]
+    run += ["--out", str(tmp_path / "run"), "--require"]
+    for gate in ("certified_accuracy>=0.5", "certified_accuracy@1/0>=0.5", "accuracy>=1"):
+        assert certify([*run, gate]) == 2
+        assert "error" in capsys.readouterr().err
