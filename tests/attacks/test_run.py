@@ -95,3 +95,18 @@ def test_unknown_names_are_refused_with_the_known_ones() -> None:
         attacks.parse_attack("deepfool")
     with pytest.raises(InputError, match="steps"):
         attacks.parse_attack("pgd:stops=3")
+
+
+def test_a_point_outside_the_ball_counts_where_its_projection_wins() -> None:
+    objective, images = setting(6)
+    threat = Threat("l2", 2.0)
+    found = attacks.run("pgd", objective, images, threat)
+    assert bool(found.success.any())
+
+    def far(objective, images, threat, *, seeds):
+        near = attacks.pgd(objective, images, threat, seeds=seeds)
+        return attacks.Search(images + 1.5 * (near.candidates - images), near.gradients)
+
+    pulled = attacks.run(far, objective, images, Threat("l2", 2.0, None))
+    assert bool(pulled.success.any())
+    assert float(pulled.radius[pulled.success].max()) <= 2.0 * (1 + 1e-6)

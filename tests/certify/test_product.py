@@ -10,7 +10,7 @@ from certify import Claim, certified_radius, jacobian_norm, output_gradients, pr
 from certify.bounds import network_norm
 from robustcl import Classifier, Encoder, UnsupportedError, attacks, misclassify
 from robustcl.encoders import cifar_resnet18
-from robustcl.heads import PrototypeHead
+from robustcl.heads import LinearHead, PrototypeHead
 from robustcl.threat import Norm
 from tests.network import small_classifier, some_images
 
@@ -90,3 +90,29 @@ def test_mapped_gradients_equal_looped_ones() -> None:
     model, images = small_classifier(), some_images(4)
     loop, mapped = (output_gradients(model, images, strategy=s) for s in ("loop", "vmap"))
     torch.testing.assert_close(loop[1], mapped[1])
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_a_probe_on_the_circle_is_certified_exactly(seed: int) -> None:
+    generator = torch.Generator().manual_seed(seed)
+    turn = nn.Linear(2, 2, bias=False)
+    turn.weight.data = torch.tensor([[0.6, -0.8], [0.8, 0.6]])  # a rotation: h moves as x does
+    encoder = Encoder(nn.Sequential(nn.Flatten(), turn), image_shape=(1, 1, 2))
+    weight = torch.randn(3, 2, generator=generator)
+    bias = 0.8 * torch.randn(3, generator=generator)
+    model = Classifier(encoder, LinearHead(weight, bias)).eval()
+    images = torch.randn(20, 1, 1, 2, generator=generator)
+    claim = product(model, images)
+    # By hand: h loses on some rays from 0; the distance to the nearest of them, on a fine grid.
+    angles = torch.linspace(0, 2 * torch.pi, 400_001, dtype=torch.float64)
+    rays = torch.stack([angles.cos(), angles.sin()], 1)
+    scores = rays @ weight.double().T + bias.double()
+    for row, raw in enumerate(encoder(images).detach().double()):
+        own = scores[:, claim.predicted[row]]
+        lost = rays[(scores > own[:, None]).any(1)]
+        along = lost @ raw
+        away = (raw.norm() ** 2 - along.clamp(min=0) ** 2).clamp(min=0).sqrt()
+        # A class that loses nowhere can still be lost at h = 0, where the sphere ends.
+        exact = float(away.min()) if len(away) else float(raw.norm())
+        assert float(claim.radius[row]) <= exact + 1e-4
+        assert float(claim.radius[row]) >= exact * (1 - 1e-3) - 1e-4

@@ -10,71 +10,29 @@ import numpy as np
 EPS = [0.1, 0.5, 1.0]
 
 
+def record(kind: str, index: int, label: int, predicted: int, **values: Any) -> dict[str, Any]:
+    common = {"kind": kind, "index": index, "label": label, "predicted": predicted, "config": "h"}
+    return {**common, **values}
+
+
 def clean(index: int, label: int, predicted: int) -> dict[str, Any]:
-    return {
-        "kind": "clean",
-        "index": index,
-        "method": "clean",
-        "config": "h",
-        "label": label,
-        "predicted": predicted,
-        "margin": 0.5,
-        "seconds": 0.01,
-    }
+    return record("clean", index, label, predicted, method="clean", margin=0.5, seconds=0.01)
 
 
 def certificate(
-    index: int,
-    label: int,
-    predicted: int,
-    radius: float | None,
-    *,
-    method: str = "product",
-    guarantee: str = "deterministic",
-    subject: str = "model",
-    norm: str = "l2",
-    rival: int = 1,
+    index: int, label: int, predicted: int, radius: float | None, **other: Any
 ) -> dict[str, Any]:
-    return {
-        "kind": "certificate",
-        "index": index,
-        "method": method,
-        "config": "h",
-        "label": label,
-        "predicted": predicted,
-        "norm": norm,
-        "guarantee": guarantee,
-        "subject": subject,
-        "radius": radius,
-        "rival": rival,
-        "seconds": 0.02,
-    }
+    terms = {"method": "product", "guarantee": "deterministic", "subject": "model", "norm": "l2"}
+    values = {"rival": 1, "seconds": 0.02, **terms, **other}
+    return record("certificate", index, label, predicted, radius=radius, **values)
 
 
 def attack(
-    index: int,
-    label: int,
-    predicted: int,
-    radius: float | None,
-    *,
-    method: str = "pgd",
-    norm: str = "l2",
-    eps: Sequence[float] = EPS,
+    index: int, label: int, predicted: int, radius: float | None, **other: Any
 ) -> dict[str, Any]:
-    return {
-        "kind": "attack",
-        "index": index,
-        "method": method,
-        "config": "h",
-        "label": label,
-        "predicted": predicted,
-        "norm": norm,
-        "eps": list(eps),
-        "radius": radius,
-        "gradients": 100,
-        "subject": "model",
-        "seconds": 0.1,
-    }
+    terms = {"method": "pgd", "subject": "model", "norm": "l2", "eps": EPS}
+    values = {"gradients": 100, "seconds": 0.1, **terms, **other}
+    return record("attack", index, label, predicted, radius=radius, **values)
 
 
 def four_images() -> list[dict[str, Any]]:
