@@ -5,6 +5,8 @@ from collections.abc import Mapping
 import numpy as np
 from matplotlib.axes import Axes
 
+from robustcl.report.equal_axes import equal_axes
+
 
 def estimates(
     ax: Axes,
@@ -36,11 +38,7 @@ def estimates(
             color=("C1", "C4", "C5", "C9")[number % 4], marker="oDs^"[number % 4],
             label=f"{label} (estimate)", clip_on=False,
         )  # fmt: skip
-    if log:
-        ax.set_xscale("log")
-        ax.set_yscale("log")
-    ax.set_xlim(low, high)
-    ax.set_ylim(low, high)
+    equal_axes(ax, low=low, high=high, log=log)
     ax.set_xlabel(f"{reference_label} {radius_label}")
     ax.set_ylabel(f"ESTIMATED {radius_label}, not proved")
     ax.legend(loc="lower right", handletextpad=0.2)

@@ -7,6 +7,8 @@
 import numpy as np
 from matplotlib.axes import Axes
 
+from robustcl.report.equal_axes import equal_axes
+
 
 def radius_scatter(
     ax: Axes,
@@ -57,11 +59,7 @@ def radius_scatter(
             x[violated], y[violated], s=90, c="red", marker="X", edgecolors="white",
             linewidths=0.8, label="VIOLATION", clip_on=False, zorder=5,
         )  # fmt: skip
-    if log:
-        ax.set_xscale("log")
-        ax.set_yscale("log")
-    ax.set_xlim(low, high)
-    ax.set_ylim(low, high)
+    equal_axes(ax, low=low, high=high, log=log)
     ax.set_xlabel(f"attacked {radius_label}")
     ax.set_ylabel(f"certified {radius_label}")
     ax.legend(loc="upper left", handletextpad=0.2)

@@ -87,8 +87,8 @@ def markdown(table: pd.DataFrame) -> str:
     """
     if not len(table.columns):
         return "(nothing measured)\n"
-    rows = [[str(column) for column in table.columns], ["---"] * len(table.columns)]
-    rows += [[_cell(value) for value in row] for row in table.itertuples(index=False)]
+    head, *body = _rows(table)
+    rows = [head, ["---"] * len(head), *body]
     lines = (" | ".join(re.sub(r"([|\\])", r"\\\1", cell) for cell in row) for row in rows)
     return "".join(f"| {line} |\n" for line in lines)
 
@@ -105,9 +105,7 @@ def latex(table: pd.DataFrame) -> str:
     if not len(table.columns):
         return "% nothing measured\n"
     numeric = [pd.api.types.is_numeric_dtype(kind) for kind in table.dtypes]
-    rows = [[str(column) for column in table.columns]]
-    rows += [[_cell(value) for value in row] for row in table.itertuples(index=False)]
-    lines = [" & ".join(_escaped(cell) for cell in row) + r" \\" for row in rows]
+    lines = [" & ".join(_escaped(cell) for cell in row) + r" \\" for row in _rows(table)]
     return "\n".join([
         f"\\begin{{tabular}}{{{''.join('r' if right else 'l' for right in numeric)}}}",
         r"\hline",
@@ -115,6 +113,11 @@ def latex(table: pd.DataFrame) -> str:
         r"\hline",
         "\\end{tabular}\n",
     ])
+
+
+def _rows(table: pd.DataFrame) -> list[list[str]]:
+    body = [[_cell(value) for value in row] for row in table.itertuples(index=False)]
+    return [[str(column) for column in table.columns], *body]
 
 
 def _cell(value: object) -> str:
