@@ -96,7 +96,7 @@ def evaluate(
             job = _Job(classifier, audit, folder, manifest["config_hash"], device, prepared)
             used = halving(
                 lambda size: _measure(replace(job, batch_size=size), dataset, progress=progress),
-                audit.batch_size,
+                min(audit.batch_size, len(dataset)),  # a small data set is not filled up
             )
         finally:
             classifier.to(home)

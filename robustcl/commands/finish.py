@@ -1,6 +1,5 @@
 """Close a run: the report, the headline, the gates."""
 
-import math
 import re
 from collections.abc import Sequence
 from pathlib import Path
@@ -9,6 +8,7 @@ from robustcl.commands.options import emit, say
 from robustcl.errors import InputError, ViolationError
 from robustcl.records import load_run
 from robustcl.report import write_report
+from robustcl.report.headline import headline
 from robustcl.specification import parse_number
 from robustcl.summary import Summary, summarize
 
@@ -56,39 +56,22 @@ def finish(folder: Path, *, json: bool, require: Sequence[str] = ()) -> int:
     summary = summarize(load_run(folder))
     page = write_report(folder)
     say(headline(summary))
+    say(f"violations: {len(summary.violations)} of {summary.pairs} pairs")
     say(f"report: {page}")
     if json:
         emit({**summary.to_dict(), "report": str(page)})
     if summary.violations:
         first = summary.violations[0]
         raise ViolationError(
-            f"{len(summary.violations)} certificates were beaten by an attack, first image "
-            f"{first['index']}: {first['method']} certified {first['certified']:.6g}, "
-            f"{first['attack']} found {first['attacked']:.6g}; one of the two is wrong"
+            f"{len(summary.violations)} deterministic certificates about the model were beaten by an "
+            f"attack, first image {first['index']}: {first['method']} certified the {summary.norm} "
+            f"radius {first['certified']:.6g}, {first['attack']} found {first['attacked']:.6g}; "
+            "one of the two is wrong"
         )
     missed = [gate for gate in require if not _holds(summary, gate)]
     for gate in missed:
         say(f"missed: {gate}")
     return 3 if missed else 0
-
-
-def headline(summary: Summary) -> str:
-    """Put the main numbers into two lines.
-
-    Args:
-        summary: The summary.
-
-    Returns:
-        The lines.
-    """
-    certified, attacked = summary.median_certified_radius, summary.median_attacked_radius
-    parts = [f"clean accuracy {summary.clean_accuracy:.1%} of {summary.n} images"]
-    if certified is not None:
-        parts.append(f"median certified {summary.norm} radius {certified:.4f} (deterministic)")
-    if attacked is not None:
-        shown = f"{attacked:.4f}" if math.isfinite(attacked) else "beyond the largest eps"
-        parts.append(f"median attacked radius {shown}")
-    return "; ".join(parts) + f"\nviolations: {len(summary.violations)} of {summary.pairs} pairs"
 
 
 def accuracy_at(curve: Sequence[Sequence[float]], radius: float) -> float:

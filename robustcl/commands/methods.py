@@ -1,5 +1,7 @@
 """Print the table of claims."""
 
+import sys
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from rich.console import Console
@@ -39,13 +41,19 @@ def methods(options: MethodsOptions) -> int:
         found = {name: entry.claim for name, entry in attacks.ATTACKS.items()}
         emit({"methods": [dict(zip(heads, row, strict=True)) for row in rows], "attacks": found})
         return 0
-    table = Table(*heads, title="certificates: what is claimed, about which model")
+    console = Console(width=None if sys.stdout.isatty() else 140)
+    console.print(_table("certificates: what is claimed, about which model", heads, rows))
+    rows = [(name, entry.claim, entry.reference) for name, entry in attacks.ATTACKS.items()]
+    heads = ("attack", "what it does", "reference")
+    console.print(_table("attacks: every find is verified", heads, rows))
+    return 0
+
+
+def _table(title: str, heads: Sequence[str], rows: Sequence[Sequence[str]]) -> Table:
+    table = Table(title=title)
+    for head in heads:
+        # A name, a guarantee or a subject is never cut short.
+        table.add_column(head, no_wrap=head not in ("claim", "what it does", "reference"))
     for row in rows:
         table.add_row(*row)
-    console = Console()
-    console.print(table)
-    table = Table("attack", "what it does", "reference", title="attacks: every find is verified")
-    for name, entry in attacks.ATTACKS.items():
-        table.add_row(name, entry.claim, entry.reference)
-    console.print(table)
-    return 0
+    return table
