@@ -63,9 +63,10 @@ def finish(folder: Path, *, json: bool, require: Sequence[str] = ()) -> int:
     if summary.violations:
         first = summary.violations[0]
         raise ViolationError(
-            f"{len(summary.violations)} deterministic certificates about the model were beaten by an "
-            f"attack, first image {first['index']}: {first['method']} certified the {summary.norm} "
-            f"radius {first['certified']:.6g}, {first['attack']} found {first['attacked']:.6g}; "
+            f"{len(summary.violations)} deterministic certificates about the model were beaten by "
+            f"an attack, first image {first['index']}: {first['method']} certified the "
+            f"{summary.norm} radius {first['certified']:.6g}, {first['attack']} found "
+            f"{first['attacked']:.6g}; "
             "one of the two is wrong"
         )
     missed = [gate for gate in require if not _holds(summary, gate)]
