@@ -5,6 +5,7 @@ from collections.abc import Callable
 from torch import nn
 
 from robustcl.encoders.cifar_resnet18 import cifar_resnet18
+from robustcl.encoders.max_min import MaxMin
 from robustcl.encoders.small_convnet import small_convnet
 
 ARCHITECTURES: dict[str, Callable[..., nn.Module]] = {
@@ -12,4 +13,4 @@ ARCHITECTURES: dict[str, Callable[..., nn.Module]] = {
     "small_convnet": small_convnet,
 }
 
-__all__ = ["ARCHITECTURES", "cifar_resnet18", "small_convnet"]
+__all__ = ["ARCHITECTURES", "MaxMin", "cifar_resnet18", "small_convnet"]
