@@ -6,8 +6,10 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from robustcl.batching import padded
 from robustcl.classifier import Classifier
 from robustcl.errors import InputError
+from robustcl.frozen import frozen
 
 
 @dataclass(frozen=True, eq=False)
@@ -101,3 +103,97 @@ def score_margin(scores: Tensor, targets: Tensor) -> Tensor:
     own = scores.gather(1, targets[:, None])[:, 0]
     itself = torch.nn.functional.one_hot(targets, scores.shape[1]).bool()
     return scores.masked_fill(itself, -torch.inf).amax(dim=1) - own
+
+
+def displace(
+    classifier: Classifier,
+    images: Tensor,
+    *,
+    threshold: float | Tensor,
+    batch_size: int = 128,
+) -> Objective:
+    """Aim at moving the embedding: margin |f(x') - f(x)| - threshold. No labels are needed.
+
+    A drift of exactly the threshold is no win.
+
+    Args:
+        classifier: The model under attack; its head is not used.
+        images: (B, C, H, W) the clean images x, whose embeddings are computed here.
+        threshold: Euclidean distance of embeddings, >= 0, one number or (B,).
+        batch_size: Images per model call.
+
+    Returns:
+        The objective, for batches of the same B images in the same order.
+
+    Raises:
+        InputError: When a threshold is negative or not a number, or their number is neither 1
+            nor B.
+    """
+    limits = torch.as_tensor(threshold, device=images.device)
+    if limits.shape not in ((), (len(images),)) or not bool((limits >= 0).all()):
+        raise InputError(f"threshold {threshold!r} is not one number >= 0, or one per image")
+    with torch.no_grad(), frozen(classifier):
+        references = padded(classifier.embeddings, images, batch_size=batch_size)
+    limits = limits.to(references).expand(len(images))
+
+    def aim(rows: Tensor) -> Callable[[Tensor], Tensor]:
+        start, limit = references[rows], limits[rows]
+        return lambda points: _distance(classifier.embeddings(points), start) - limit
+
+    return Objective(aim(torch.arange(len(images), device=images.device)), classifier, None, aim)
+
+
+def _distance(points: Tensor, start: Tensor) -> Tensor:
+    # |p - s| = u.(p - s) with u its direction, held fixed in the gradient. At p = s any unit vector
+    # is a subgradient; torch's own is 0, from which no attack that begins there could move. A
+    # coordinate in which s is small is nearly tangential to the sphere.
+    difference = points - start
+    length = torch.linalg.vector_norm(difference.detach(), dim=1, keepdim=True)
+    side = torch.nn.functional.one_hot(start.abs().argmin(dim=1), start.shape[1]).to(points)
+    unit = torch.where(length > 0, difference.detach() / length, side)
+    return (unit * difference).sum(dim=1)
+
+
+def outrank(classifier: Classifier, gallery: Tensor, *, items: Tensor, k: int = 1) -> Objective:
+    """Aim at driving an item out of the k nearest of a gallery: k other items become nearer.
+
+    Items are ranked by Euclidean distance |f(x) - g_i|, which for items of unit norm is the order
+    of cosine similarity. The margin is the k-th largest, over the other items j, of
+    (|f - g_i|^2 - |f - g_j|^2) / 2 = (g_j - g_i).f - (|g_j|^2 - |g_i|^2) / 2; a tie is no win.
+
+    Args:
+        classifier: The model under attack; its head is not used.
+        gallery: (M, d) embeddings, M > k.
+        items: (B,) the item to be driven out, per image.
+        k: Length of the list.
+
+    Returns:
+        The objective, for batches of the same B images in the same order.
+
+    Raises:
+        InputError: When the gallery is no matrix, k is not in 1 to M - 1, or an item is none of it.
+    """
+    if gallery.ndim != 2 or not 1 <= k < len(gallery):
+        raise InputError(
+            f"k {k} with a gallery of shape {tuple(gallery.shape)}; use (M, d) and 1 <= k < M"
+        )
+    if items.ndim != 1 or not bool(((items >= 0) & (items < len(gallery))).all()):
+        raise InputError(
+            f"items {items.tolist()} are not (B,) numbers from 0 to {len(gallery) - 1}"
+        )
+    known = gallery.detach()
+
+    def aim(rows: Tensor) -> Callable[[Tensor], Tensor]:
+        chosen = items[rows.to(items.device)]
+        return lambda points: _lead(classifier.embeddings(points), known, chosen, k)
+
+    return Objective(aim(torch.arange(len(items), device=items.device)), classifier, None, aim)
+
+
+def _lead(points: Tensor, gallery: Tensor, items: Tensor, k: int) -> Tensor:
+    known = gallery.to(points)
+    scores = points @ known.T - (known * known).sum(dim=1) / 2.0
+    chosen = items.to(points.device)
+    leads = scores - scores.gather(1, chosen[:, None])
+    own = torch.nn.functional.one_hot(chosen, len(known)).bool()
+    return leads.masked_fill(own, -torch.inf).topk(k, dim=1).values[:, -1]

@@ -1,0 +1,183 @@
+"""Estimate the radius by extreme-value statistics of sampled gradients (CLEVER)."""
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+
+from certify.claim import Claim, nearest_rival
+from certify.gradients import output_gradients
+from robustcl.batching import fill
+from robustcl.classifier import Classifier
+from robustcl.errors import InputError
+from robustcl.frozen import frozen
+from robustcl.threat import Norm, check_norm
+
+BALL: dict[str, float] = {"l2": 5.0, "linf": 0.05}  # the paper's, section 5.2
+POOL = 10  # gradients per batch size, from which the batches are drawn with replacement
+SHAPES = 16  # Newton steps for the shape
+ROOM = torch.logspace(-4, 0, 25, dtype=torch.float64)  # endpoint past the maximum, in ranges
+
+
+def clever(
+    classifier: Classifier,
+    images: Tensor,
+    *,
+    norm: Norm = "l2",
+    seeds: Sequence[int] | None = None,
+    ball: float | None = None,
+    batches: int = 100,
+    samples: int = 128,
+    batch_size: int = 256,
+) -> Claim:
+    """Estimate min_j min((s_y - s_j) / a_j, R), a_j an estimate of the slope's maximum in a ball.
+
+    Nothing is proved: samples in a ball of many dimensions miss its steepest places. Per image,
+    10 `samples` points are drawn uniformly in the ball of radius R. At each, K gradients give
+    |grad (s_y - s_j)|_q for every rival at once. The maxima of `batches` batches of `samples` of
+    them, drawn with replacement, are fitted by a reverse Weibull distribution, whose endpoint is
+    a_j. For scores that are affine in the image it is the exact distance to the decision boundary,
+    without the pixel box, up to R.
+
+    Args:
+        classifier: Any classifier.
+        images: (B, C, H, W) in [0, 1].
+        norm: 'l2' or 'linf'; q is its dual.
+        seeds: One seed per image; 0, 1, ... by default.
+        ball: R in pixel units, the largest radius that can be given; 5 for L2 and 0.05 for Linf
+            by default. Points are not clipped to [0, 1].
+        batches: Maxima to which the distribution is fitted.
+        samples: Gradient norms per maximum.
+        batch_size: Points per model call.
+
+    Returns:
+        An estimate about the model.
+
+    Raises:
+        InputError: When an option is out of range, or the seeds are not one per image.
+
+    Reference:
+        Weng et al., Evaluating the Robustness of Neural Networks: An Extreme Value Theory
+        Approach, ICLR 2018, algorithms 1 and 2.
+    """
+    size = BALL[check_norm(norm)] if ball is None else ball
+    if not 0 < size < float("inf") or batches < 2 or samples < 1 or batch_size < 1:
+        raise InputError(
+            f"clever with ball={ball}, batches={batches}, samples={samples}, "
+            f"batch_size={batch_size} does nothing; use positive numbers and at least 2 batches"
+        )
+    seeds = list(range(len(images)) if seeds is None else seeds)
+    if len(seeds) != len(images):
+        raise InputError(f"{len(seeds)} seeds for {len(images)} images; give one each")
+    with frozen(classifier):
+        with torch.no_grad():
+            scores = classifier(images).detach()
+        predicted = scores.argmax(dim=1)
+        maxima = []
+        for image, top, seed in zip(images, predicted.tolist(), seeds, strict=True):
+            generator = torch.Generator().manual_seed(seed)
+            pool = POOL * samples
+            slopes = _slopes(classifier, image, top, pool, size, norm, batch_size, generator)
+            maxima.append(_batch_maxima(slopes, batches, samples, generator))
+    largest = weibull_endpoint(torch.stack(maxima, dim=1)).to(scores.device)
+    gaps = (scores.gather(1, predicted[:, None]) - scores).double()
+    radius, rival = nearest_rival((gaps / largest).clamp(max=size), predicted)
+    return Claim("clever", norm, "estimate", "model", predicted, radius, rival)
+
+
+def weibull_endpoint(maxima: Tensor) -> Tensor:
+    """Estimate the upper endpoint of reverse Weibull distributions by maximum likelihood.
+
+    The distribution function is exp(-((a - y) / b)^c) for y < a; the endpoint a is returned. The
+    likelihood is maximized over c >= 1, since below 1 it has no bound, and over endpoints up to the
+    samples' range past their maximum, since it is nearly flat beyond and samples of a light tail
+    would be carried far away. Samples that are all equal give their value.
+
+    Args:
+        maxima: (n, ...) samples, n >= 2, of as many distributions as the other axes have entries.
+
+    Returns:
+        (...) float64 endpoints, none below the largest sample.
+
+    Reference:
+        Weng et al., ICLR 2018, theorem 4.1 and algorithm 1, line 10.
+    """
+    values = maxima.detach().double().flatten(1)
+    top = values.amax(dim=0)
+    width = top - values.amin(dim=0)
+    varied = width > 1e-12 * top.abs()
+    depth = (top - values) / torch.where(varied, width, 1.0)
+    grid = ROOM.to(depth.device)[:, None].expand(-1, depth.shape[1])
+    for refinement in (2, 3):
+        best = _log_likelihood(depth, grid).argmax(dim=0, keepdim=True)
+        low = grid.gather(0, (best - 1).clamp_min(0)).log()
+        high = grid.gather(0, (best + 1).clamp_max(len(grid) - 1)).log()
+        parts = torch.linspace(0, 1, 6 * refinement + 1, dtype=torch.float64, device=depth.device)
+        grid = torch.exp(low + parts[:, None] * (high - low))
+    best = _log_likelihood(depth, grid).argmax(dim=0, keepdim=True)
+    past = torch.where(varied, grid.gather(0, best)[0] * width, 0.0)
+    return (top + past).view(maxima.shape[1:])
+
+
+def _log_likelihood(depth: Tensor, room: Tensor) -> Tensor:
+    # (G, P) mean log-likelihood at the best shape c >= 1, for depths (n, P) and endpoints (G, P).
+    rows = []
+    for past in room:
+        z = (depth + past) / (1.0 + past)
+        logs = z.clamp_min(1e-300).log()
+        mean = logs.mean(dim=0)
+        shape = torch.ones_like(past)
+        for _ in range(SHAPES):
+            # Newton's method in 1/c for E[z^c log z] / E[z^c] - E[log z] = 1/c.
+            power = (shape * logs).exp()
+            weights = power / power.sum(dim=0)
+            first = (weights * logs).sum(dim=0)
+            spread = (weights * logs**2).sum(dim=0) - first**2
+            inverse = 1.0 / shape
+            slope = spread * shape**2 + 1.0
+            step = (first - mean - inverse) / slope
+            shape = 1.0 / (inverse + step).clamp(1e-6, 1.0)
+        scale = (shape * logs).exp().mean(dim=0).log()
+        rows.append(shape.log() - scale + (shape - 1.0) * mean - torch.log1p(past))
+    return torch.stack(rows)
+
+
+def _slopes(
+    classifier: Classifier,
+    image: Tensor,
+    top: int,
+    count: int,
+    size: float,
+    norm: Norm,
+    batch_size: int,
+    generator: torch.Generator,
+) -> Tensor:
+    # (count, K) dual norms of grad (s_y - s_j) at points drawn uniformly in the ball.
+    order = 2.0 if norm == "l2" else 1.0
+    rows = []
+    for start in range(0, count, batch_size):
+        wanted = min(batch_size, count - start)
+        points = image + size * _in_unit_ball(wanted, image, norm, generator)
+        _, gradients = output_gradients(classifier, fill(points, batch_size))
+        flat = gradients[:wanted].flatten(2)
+        difference = flat[:, top : top + 1] - flat
+        rows.append(torch.linalg.vector_norm(difference, order, dim=2).double().cpu())
+    return torch.cat(rows)
+
+
+def _in_unit_ball(count: int, image: Tensor, norm: Norm, generator: torch.Generator) -> Tensor:
+    shape = (count, *image.shape)
+    if norm == "linf":
+        return torch.empty(shape).uniform_(-1.0, 1.0, generator=generator).to(image)
+    normal = torch.randn(shape, generator=generator).flatten(1)
+    share = torch.rand(count, 1, generator=generator) ** (1.0 / normal.shape[1])
+    return (torch.nn.functional.normalize(normal, dim=1) * share).view(shape).to(image)
+
+
+def _batch_maxima(slopes: Tensor, batches: int, samples: int, generator: torch.Generator) -> Tensor:
+    # The maximum of s draws with replacement from N sorted values has rank ceil(N u^(1/s)) for
+    # uniform u, so its rank is drawn instead; (batches, K).
+    ordered = slopes.sort(dim=0).values
+    uniform = torch.rand(batches, slopes.shape[1], generator=generator, dtype=torch.float64)
+    ranks = torch.ceil(len(slopes) * uniform ** (1.0 / samples)).long()
+    return ordered.gather(0, (ranks - 1).clamp(0, len(slopes) - 1))
