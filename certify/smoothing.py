@@ -1,23 +1,43 @@
 """Certify the Gaussian-smoothed classifier by sampling."""
 
 from collections.abc import Sequence
-from typing import Literal
 
 import numpy as np
 import torch
-from scipy.special import ndtri
+from scipy.special import ndtr, ndtri
 from torch import Tensor
 
-from certify.bounds.confidence import betting_lower_bound, clopper_pearson_lower_bound
+from certify.bounds.confidence import (
+    betting_exceeds,
+    betting_lower_bound,
+    clopper_pearson_lower_bound,
+    empirical_bernstein_lower_bound,
+)
+from certify.check_smoothing import check_smoothing
+from certify.choose_pairing import choose_pairing
 from certify.claim import ABSTAINED, NO_RIVAL, Claim
-from certify.pairs import affine_head
+from certify.decide_radius import decide_radius
+from certify.smoothed_margins import (
+    SLACK,
+    Bound,
+    Form,
+    Pairing,
+    Smoothed,
+    base_function,
+    runner_up,
+    smoothed,
+    unit_values,
+)
+from certify.smoothing_samples import noise_streams, noisy_outputs
 from robustcl.classifier import Classifier
-from robustcl.errors import InputError, UnsupportedError
+from robustcl.errors import InputError
 from robustcl.frozen import frozen
-from robustcl.threat import Norm
+from robustcl.threat import Norm, check_norm
 
-Form = Literal["mean", "vote"]
+__all__ = ["check_smoothing", "smoothing"]
 DOWN = 1.0 - 1e-12
+Found = tuple[int, float, int]
+NOTHING: Found = (ABSTAINED, 0.0, NO_RIVAL)
 
 
 def smoothing(
@@ -31,33 +51,47 @@ def smoothing(
     n_select: int = 100,
     alpha: float = 0.001,
     form: Form = "mean",
+    clip: float = 0.25,
+    bound: Bound = "betting",
+    target: float = 0.0,
     batch_size: int = 256,
 ) -> Claim:
     """Certify the prediction of the smoothed classifier, not of the model itself.
 
     Guarantee: probabilistic, wrong with probability at most alpha per image, up to floating-point
     sampling. Noise N(0, sigma^2) is added to the image before the input normalization, without
-    clipping. The class is chosen on n_select samples; n fresh ones bound the margins. Where no
-    positive radius follows, the claim is to abstain.
+    clipping to the box. The class is chosen on n_select samples; n fresh ones bound the margins.
+    Where no positive radius follows, the claim is to abstain.
 
     * form 'mean': the subject scores by g(x) = E f(x + e), not renormalized; per rival j,
       r_j = sigma [Phi^-1((1 + mu_j)/2) - Phi^-1((1 + t_j)/2)] with a lower confidence bound mu_j
-      of a_j.g / |a_j| and t_j = -c_j / |a_j|. The nearest rival is one fixed class, so level
-      alpha per pair is enough.
+      of a_j.g / |a_j| and t_j = -c_j / |a_j|.
     * form 'vote': the subject takes the most frequent class; r = sigma Phi^-1(p) with the
       Clopper-Pearson bound p > 1/2.
+    * form 'clip': the subject takes the class y with E phi(m_j / (|a_j| + |c_j|)) > 0 for all
+      rivals j, phi(s) = clip(s / t, -1, 1), and none where there is no such class;
+      r_j = sigma Phi^-1((1 + mu_j)/2) with mu_j a bound of that mean. t = 1 is a mean, t -> 0 the
+      vote of every pair. Every t is another subject: with `clip=0` each radius is about the
+      classifier of the t chosen on the image's selection samples; `choose_clip` finds one for all.
+
+    The nearest rival is one fixed class, so level alpha per pair is enough. A claim about all N
+    images at once needs alpha / N.
 
     Args:
-        classifier: Any classifier for 'vote'; one with embeddings on the sphere and a prototype
-            or linear head for 'mean'.
+        classifier: Any classifier for 'vote'; a prototype or linear head for 'clip'; for 'mean'
+            also embeddings on the sphere.
         images: (B, C, H, W) in [0, 1].
         norm: 'l2'; for 'linf' the L2 radius is divided by sqrt(D).
-        seeds: One seed per image; 0, 1, ... by default.
+        seeds: One seed per image; 0, 1, ... by default. The noise is drawn on the model's device.
         sigma: Standard deviation of the noise, in pixel units.
         n: Samples that bound the margins.
         n_select: Samples that choose the class.
         alpha: Probability of a wrong claim, per image.
-        form: 'mean' or 'vote'.
+        form: 'mean', 'vote' or 'clip'.
+        clip: t > 0 of the form 'clip', or 0.
+        bound: Of the means of 'mean' and 'clip': 'betting', or the looser 'bernstein'.
+        target: Where positive, the radius that is to be decided: each image gets it or nothing, by
+            up to n samples that end as soon as the answer is clear; see `decide_radius`.
         batch_size: Noisy images per model call.
 
     Returns:
@@ -68,137 +102,89 @@ def smoothing(
 
     Reference:
         Cohen et al., Certified Adversarial Robustness via Randomized Smoothing, ICML 2019,
-        theorem 1 and algorithm CERTIFY; Salman et al., NeurIPS 2019, lemma 2 (the mean form).
+        theorem 1 and algorithm CERTIFY; Salman et al., NeurIPS 2019, lemma 2 (bounded means).
     """
-    check_smoothing(classifier, sigma=sigma, n=n, n_select=n_select, alpha=alpha, form=form)
+    options = {"sigma": sigma, "n": n, "n_select": n_select, "alpha": alpha}
+    check_smoothing(classifier, **options, form=form, clip=clip, bound=bound, target=target)
+    check_norm(norm)
     if seeds is not None and len(seeds) != len(images):
         raise InputError(f"{len(seeds)} seeds for {len(images)} images; give one each")
-    head = affine_head(classifier, method="smoothing:form=mean") if form == "mean" else None
-    function = classifier.embeddings if form == "mean" else classifier
-    predicted, radii, rivals = [], [], []
+    common = {"norm": norm, "seeds": seeds, "form": form, "clip": clip, "batch_size": batch_size}
+    if target:
+        return decide_radius(classifier, images, radius=target, **common, **options).claim
+    terms = smoothed(classifier, form=form, sigma=sigma, clip=clip)
+    images = images.to(classifier.encoder.mean.device)
+    found: list[Found] = []
     with torch.no_grad(), frozen(classifier):
-        for row, image in enumerate(images):
-            generator = torch.Generator().manual_seed(row if seeds is None else seeds[row])
-            chosen = _sample(function, image, sigma, n_select, batch_size, generator)
-            fresh = _sample(function, image, sigma, n, batch_size, generator)
-            if head is not None:
-                found = _mean(chosen, fresh, head, sigma, alpha)
-            else:
-                found = _vote(chosen, fresh, sigma, alpha)
-            for column, value in zip((predicted, radii, rivals), found, strict=True):
-                column.append(value)
+        outputs = noisy_outputs(
+            base_function(classifier, form),
+            images,
+            noise_streams(images, seeds),
+            sigma=sigma,
+            count=n_select + n,
+            batch_size=batch_size,
+        )
+        for rows in outputs:
+            chosen, fresh = rows.numpy()[:n_select], rows.numpy()[n_select:]
+            found.append(_certify(chosen, fresh, terms, alpha, bound))
+    predicted, radii, rivals = zip(*found, strict=True)
     scale = 1.0 if norm == "l2" else DOWN / float(np.sqrt(images[0].numel()))
+    radius = torch.tensor(radii, dtype=torch.float64) * scale
     return Claim(
         "smoothing",
         norm,
         "probabilistic",
-        f"smoothed model (sigma={sigma:g}, {form})",
+        terms.subject,
         torch.tensor(predicted),
-        torch.tensor(radii, dtype=torch.float64) * scale,
+        radius,
         torch.tensor(rivals),
     )
 
 
-def check_smoothing(
-    classifier: Classifier,
-    *,
-    sigma: float = 0.25,
-    n: int = 1000,
-    n_select: int = 100,
-    alpha: float = 0.001,
-    form: str = "mean",
-) -> None:
-    """Refuse options that are out of range, and classifiers that the mean form cannot treat.
-
-    Args:
-        classifier: The classifier.
-        sigma: See `smoothing`, as for the others.
-        n: Samples that bound the margins.
-        n_select: Samples that choose the class.
-        alpha: Probability of a wrong claim.
-        form: 'mean' or 'vote'.
-
-    Raises:
-        InputError: When an option is out of range.
-        UnsupportedError: When the mean form does not apply.
-    """
-    if form not in ("mean", "vote"):
-        raise InputError(f"unknown form {form!r} of smoothing; use mean or vote")
-    if not 0 < sigma < np.inf:
-        raise InputError(f"sigma {sigma} is not positive and finite; try 0.25")
-    if not 0 < alpha < 0.5:
-        raise InputError(f"alpha {alpha} is not between 0 and 0.5; try 0.001")
-    if n < 2 or n_select < 1:
-        raise InputError(f"n {n} or n_select {n_select} is too small; try n=1000,n_select=100")
-    if form == "vote":
-        return
-    affine_head(classifier, method="smoothing:form=mean")
-    if not classifier.normalizes:
-        raise UnsupportedError(
-            "smoothing:form=mean needs embeddings on the unit sphere, since its theorem needs "
-            "bounded scores; use smoothing:form=vote"
-        )
+def _certify(
+    chosen: np.ndarray, fresh: np.ndarray, terms: Smoothed, alpha: float, bound: Bound
+) -> Found:
+    choice = choose_pairing(chosen, terms, n=len(fresh), alpha=alpha)
+    if choice is None:
+        return NOTHING
+    pair, terms = choice
+    if terms.form == "vote":
+        successes = int(unit_values(fresh, pair, terms).sum())
+        share = clopper_pearson_lower_bound(successes, len(fresh), alpha=alpha)
+        radius, rival = _quantile(np.array(share)), runner_up(fresh, terms, pair.top)
+    elif not pair.matters.any():
+        return pair.top, np.inf, NO_RIVAL
+    elif np.isinf(pair.offset[pair.matters]).any():
+        return NOTHING
+    else:
+        radius, rival = _smallest_radius(fresh, pair, terms, alpha, bound)
+    radius = float(radius) * terms.sigma * DOWN
+    return (pair.top, radius, rival) if radius > 0 else NOTHING
 
 
-def _sample(
-    function: object,
-    image: Tensor,
-    sigma: float,
-    count: int,
-    batch_size: int,
-    generator: torch.Generator,
-) -> Tensor:
-    # The function's outputs on noisy copies; every call has the same batch shape.
-    outputs = []
-    for start in range(0, count, batch_size):
-        noise = torch.randn(batch_size, *image.shape, generator=generator).to(image)
-        values = function(image + sigma * noise)  # pyright: ignore[reportCallIssue]
-        outputs.append(values[: count - start].double().cpu())
-    return torch.cat(outputs)
-
-
-def _mean(
-    chosen: Tensor, fresh: Tensor, head: tuple[Tensor, Tensor], sigma: float, alpha: float
-) -> tuple[int, float, int]:
-    weight, bias = (part.cpu() for part in head)
-    scores = torch.nan_to_num(chosen).mean(dim=0) @ weight.T + bias
-    top = int(scores.argmax())
-    directions, offsets = weight[top] - weight, bias[top] - bias
-    lengths = torch.linalg.vector_norm(directions, dim=1)
-    units = directions / lengths.clamp_min(1e-300)[:, None]
-    # A sample that is not finite counts as the worst one.
-    values = torch.nan_to_num(fresh @ units.T, nan=-1.0).clamp(-1.0, 1.0)
-    lower = 2.0 * betting_lower_bound(((values + 1.0) / 2.0).numpy(), alpha=alpha) - 1.0
-    threshold = (-offsets / lengths.clamp_min(1e-300)).numpy()
-    radii = sigma * (_quantile(lower - 1e-12) - _quantile(np.minimum(threshold + 1e-12, 1.0)))
-    radii = np.where(threshold >= 1.0, 0.0, np.where(threshold <= -1.0, np.inf, radii))
-    tied = lengths.numpy() == 0
-    radii = np.where(tied, np.where(offsets.numpy() > 0, np.inf, 0.0), radii)
-    radii[top] = np.inf
-    rival = int(np.argmin(radii))
-    radius = float(radii[rival])
-    if not radius > 0:
-        return ABSTAINED, 0.0, NO_RIVAL
-    return top, radius * DOWN, rival
+def _smallest_radius(
+    outputs: np.ndarray, pair: Pairing, terms: Smoothed, alpha: float, bound: Bound
+) -> tuple[float, int]:
+    # In units of sigma. Betting is bounded for the rival that looks nearest; the others need only
+    # be shown to be no nearer, which takes one evaluation of the capital instead of a search.
+    rivals = np.flatnonzero(pair.matters)
+    values, offset = unit_values(outputs, pair, terms)[:, rivals], pair.offset[rivals]
+    if bound == "bernstein":
+        radii = _quantile(empirical_bernstein_lower_bound(values, alpha=alpha)) - offset
+        return float(radii.min()), int(rivals[radii.argmin()])
+    first = int((ndtri(np.clip(values.mean(axis=0), 1e-15, 1.0 - 1e-15)) - offset).argmin())
+    lower = betting_lower_bound(values[:, [first]], alpha=alpha)
+    radii = np.full(len(rivals), np.inf)
+    radii[first] = _quantile(lower)[0] - offset[first]
+    needed = np.minimum(ndtr(radii[first] + offset) + 2.0 * SLACK, 1.0)
+    nearer = ~betting_exceeds(values, needed, alpha=alpha)
+    nearer[first] = False
+    if nearer.any():
+        lower = betting_lower_bound(values[:, nearer], alpha=alpha)
+        radii[nearer] = _quantile(lower) - offset[nearer]
+    return float(radii.min()), int(rivals[radii.argmin()])
 
 
 def _quantile(mean: np.ndarray) -> np.ndarray:
-    # Phi^-1((1 + mean) / 2), written so that no digits are lost near 1.
-    return -np.asarray(ndtri((1.0 - np.clip(mean, -1.0, 1.0)) / 2.0))
-
-
-def _vote(chosen: Tensor, fresh: Tensor, sigma: float, alpha: float) -> tuple[int, float, int]:
-    top = int(_counts(chosen).argmax())
-    votes = int(_counts(fresh)[top])
-    share = clopper_pearson_lower_bound(votes, len(fresh), alpha=alpha)
-    if not share > 0.5:
-        return ABSTAINED, 0.0, NO_RIVAL
-    others = _counts(fresh)
-    others[top] = -1
-    return top, float(sigma * -ndtri(1.0 - share)) * DOWN, int(others.argmax())
-
-
-def _counts(scores: Tensor) -> Tensor:
-    # Votes per class; a sample whose scores are not finite votes for none.
-    finite = torch.isfinite(scores).all(dim=1)
-    return torch.bincount(scores[finite].argmax(dim=1), minlength=scores.shape[1])
+    # Phi^-1(mean), rounded down, written so that no digits are lost near 1.
+    return -np.asarray(ndtri(np.minimum(1.0 - mean + SLACK, 1.0)))

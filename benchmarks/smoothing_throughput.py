@@ -1,0 +1,96 @@
+"""Time the smoothing certificate against a bare loop of noise and forward passes.
+
+The bare loop draws the same number of noisy images in full batches, from one generator, calls the
+base classifier and throws the outputs away. Both are timed in turn in one process and compared as
+a median of ratios; above 1 the certificate is faster than the loop.
+
+Run: python benchmarks/smoothing_throughput.py [--network resnet18] [--form vote] [--device cuda]
+"""
+
+import argparse
+import json
+import statistics
+import time
+
+import torch
+from torch import Tensor
+
+from certify import smoothing
+from robustcl.classifier import Classifier, Encoder
+from robustcl.encoders import cifar_resnet18, small_convnet
+from robustcl.heads import PrototypeHead
+
+
+def build(network: str) -> Classifier:
+    torch.manual_seed(0)
+    if network == "digits":
+        backbone = small_convnet(channels=1, image_size=8, width=32, embedding_size=64)
+        return Classifier(
+            Encoder(backbone, image_shape=(1, 8, 8)), PrototypeHead(torch.randn(10, 64))
+        ).eval()
+    if network == "convnet":
+        encoder = Encoder(small_convnet(), image_shape=(3, 32, 32))
+        return Classifier(encoder, PrototypeHead(torch.randn(10, 64))).eval()
+    encoder = Encoder(cifar_resnet18(), image_shape=(3, 32, 32))
+    return Classifier(encoder, PrototypeHead(torch.randn(10, 512))).eval()
+
+
+def bare(classifier: Classifier, images: Tensor, options: argparse.Namespace) -> None:
+    total = len(images) * (options.n + options.n_select)
+    with torch.no_grad():
+        for start in range(0, total, options.batch_size):
+            image = images[start * len(images) // total]
+            noise = torch.randn(options.batch_size, *image.shape, device=image.device)
+            classifier(image + 0.25 * noise)
+
+
+def ours(classifier: Classifier, images: Tensor, options: argparse.Namespace) -> None:
+    smoothing(
+        classifier,
+        images,
+        n=options.n,
+        n_select=options.n_select,
+        form=options.form,
+        batch_size=options.batch_size,
+    )
+
+
+def seconds(function, classifier: Classifier, images: Tensor, options: argparse.Namespace) -> float:
+    begun = time.perf_counter()
+    function(classifier, images, options)
+    if images.is_cuda:
+        torch.cuda.synchronize()
+    return time.perf_counter() - begun
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser()
+    parser.add_argument("--network", choices=["digits", "convnet", "resnet18"], default="digits")
+    parser.add_argument("--form", choices=["mean", "vote", "clip"], default="mean")
+    parser.add_argument("--images", type=int, default=32)
+    parser.add_argument("--n", type=int, default=1000)
+    parser.add_argument("--n-select", type=int, default=100)
+    parser.add_argument("--batch-size", type=int, default=256)
+    parser.add_argument("--repeats", type=int, default=7)
+    parser.add_argument("--device", default="cpu")
+    options = parser.parse_args()
+    classifier = build(options.network).to(options.device)
+    images = torch.rand(options.images, *classifier.image_shape, device=options.device)
+    arguments = (classifier, images, options)
+    seconds(ours, *arguments)
+    seconds(bare, *arguments)
+    pairs = [(seconds(bare, *arguments), seconds(ours, *arguments)) for _ in range(options.repeats)]
+    ratios = sorted(loop / own for loop, own in pairs)
+    rows = options.images * (options.n + options.n_select)
+    result = {
+        "throughput_ratio": round(statistics.median(ratios), 3),
+        "ratios": [round(ratio, 3) for ratio in ratios],
+        "noisy_images_per_second": round(rows / statistics.median(own for _, own in pairs)),
+        "threads": torch.get_num_threads(),
+        **vars(options),
+    }
+    print(json.dumps(result))
+
+
+if __name__ == "__main__":
+    main()
