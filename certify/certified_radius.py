@@ -1,16 +1,22 @@
-"""Combine the sound certificates."""
+"""Combine the sound certificates, rival by rival."""
 
+from collections.abc import Callable
 from typing import Literal
 
 import torch
 from torch import Tensor
 
-from certify.claim import Claim
-from certify.methods import METHODS, certificate
+from certify.claim import NO_RIVAL, Claim, nearest_rival
+from certify.crown import crown_pairs
+from certify.local import local_pairs
+from certify.problem import Problem, Traced, problem, traced
+from certify.product import product_pairs
 from robustcl.classifier import Classifier
 from robustcl.errors import InputError, UnsupportedError
-from robustcl.specification import Specification
-from robustcl.threat import Norm, check_norm
+from robustcl.threat import Norm
+
+STAIRS = 12
+STEPS = 7
 
 
 def certified_radius(
@@ -19,47 +25,59 @@ def certified_radius(
     *,
     norm: Norm = "l2",
     methods: Literal["sound"] = "sound",
+    prepared: Traced | None = None,
 ) -> Claim:
-    """Certify by every deterministic method and keep the largest radius of each image.
+    """Certify by every deterministic method and keep the largest radius of each rival.
 
-    Claimed of the real-arithmetic model; perturbations of norm strictly below the radius do not
-    change its predicted class. Methods that cannot treat the network are left out.
+    Claimed of the real-arithmetic network with the stored weights in eval mode; perturbations of
+    norm strictly below the radius do not change its predicted class, whether or not they leave
+    [0, 1]. Guarantee: deterministic. The radius is min over all rivals j of the largest radius that
+    any of `product`, `local` and `crown` proves against j. Each starts from what the one before has
+    proved, and looks only at rivals that can still be the nearest. A network whose activations have
+    a global norm alone is certified by `product` alone.
 
     Args:
-        classifier: Any classifier, also one from `Classifier.from_scores`.
+        classifier: Any classifier with an affine head, also one from `Classifier.from_scores`.
         images: (B, C, H, W) in [0, 1].
         norm: 'l2' or 'linf'.
         methods: 'sound': all deterministic methods about the model itself.
+        prepared: `traced(classifier, norm=norm, method="certified_radius")`, once per model.
 
     Returns:
-        A deterministic claim whose `method` names the method that won, per image.
+        A deterministic claim whose `method` names, per image, the method whose radius against the
+        nearest rival is the one returned. A network that no sound method can treat is refused.
 
     Raises:
         InputError: When `methods` is something else.
-        UnsupportedError: When no sound method can treat the network.
     """
     if methods != "sound":
         raise InputError(f"methods {methods!r} is unknown; use 'sound', or certificate() for one")
-    check_norm(norm)
-    claims: list[Claim] = []
-    reasons: list[str] = []
-    for name, method in METHODS.items():
-        if method.guarantee == "deterministic" and norm in method.norms:
+    model = prepared or traced(classifier, norm=norm, method="certified_radius")
+    task = problem(model, images)
+    stages: dict[str, Callable[[Problem, Tensor], Tensor]] = {
+        "local": lambda task, known: local_pairs(task, stairs=STAIRS, floor=known),
+        "crown": lambda task, known: crown_pairs(task, known, steps=STEPS),
+    }
+    with torch.no_grad():
+        best = product_pairs(task)
+        winner = torch.zeros_like(best, dtype=torch.long)
+        for number, stage in enumerate(stages.values(), start=1):
             try:
-                claims.append(certificate(Specification(name), classifier, images, norm=norm))
-            except UnsupportedError as error:
-                reasons.append(str(error))
-    if not claims:
-        raise UnsupportedError("; ".join(reasons) or f"no sound method gives {norm} radii")
-    radii = torch.stack([claim.radius for claim in claims])
-    radius, best = radii.max(dim=0)
+                found = stage(task, best)
+            except UnsupportedError:
+                break
+            winner = torch.where(found > best, number, winner)
+            best = torch.maximum(best, found)
+        radius, rival = nearest_rival(best, task.predicted)
+    names = ("product", *stages)
     rows = torch.arange(len(radius), device=radius.device)
+    chosen = winner[rows, rival.clamp_min(0)].masked_fill(rival == NO_RIVAL, 0)
     return Claim(
-        tuple(str(claims[int(number)].method) for number in best),
-        norm,
+        tuple(names[int(number)] for number in chosen),
+        model.norm,
         "deterministic",
         "model",
-        claims[0].predicted,
+        task.predicted,
         radius,
-        torch.stack([claim.rival for claim in claims])[best, rows],
+        rival,
     )

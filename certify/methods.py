@@ -7,11 +7,14 @@ from typing import Any
 
 from torch import Tensor
 
-from certify.bounds.network_norm import network_norm
+from certify.certified_radius import certified_radius
 from certify.claim import Claim, Guarantee
+from certify.crown import crown
 from certify.first_order import first_order
 from certify.jacobian_norm import jacobian_norm
+from certify.local import local
 from certify.pairs import affine_head
+from certify.problem import traced
 from certify.product import product
 from certify.smoothing import check_smoothing, smoothing
 from robustcl.classifier import Classifier
@@ -45,10 +48,9 @@ class Method:
     prepare: Callable[[Classifier, Norm, dict[str, Any]], Any] | None = None
 
 
-def _layer_norms(classifier: Classifier, norm: Norm, options: dict[str, Any]) -> Any:
+def _traced(classifier: Classifier, norm: Norm, options: dict[str, Any]) -> Any:
     del options
-    affine_head(classifier, method="product")
-    return network_norm(classifier.encoder, norm=norm)
+    return traced(classifier, norm=norm, method="a certificate of the model itself")
 
 
 def _has_affine_head(classifier: Classifier, norm: Norm, options: dict[str, Any]) -> None:
@@ -73,7 +75,37 @@ METHODS: dict[str, Method] = {
             "margin over the product of guaranteed layer norms, last layer pair by pair",
             "Tsuzuku et al. 2018",
             product,
-            _layer_norms,
+            _traced,
+        ),
+        Method(
+            "local",
+            ("l2", "linf"),
+            "deterministic",
+            "model",
+            "margin over gradient bounds that hold on the ball, integrated up a staircase",
+            "Hein and Andriushchenko 2017; Weng et al. 2018",
+            local,
+            _traced,
+        ),
+        Method(
+            "crown",
+            ("l2", "linf"),
+            "deterministic",
+            "model",
+            "margins bounded by lines over the ball, offsets coupled in L2",
+            "Zhang et al. 2018; Chiu et al. 2025",
+            crown,
+            _traced,
+        ),
+        Method(
+            "sound",
+            ("l2", "linf"),
+            "deterministic",
+            "model",
+            "the best of product, local and crown, rival by rival",
+            "all of the above",
+            certified_radius,
+            _traced,
         ),
         Method(
             "smoothing",
@@ -106,7 +138,7 @@ METHODS: dict[str, Method] = {
         ),
     )
 }
-SUPPLIED = ("norm", "seeds", "prepared", "batch_size")
+SUPPLIED = ("norm", "methods", "seeds", "prepared", "batch_size")
 
 
 def parse_method(text: str) -> Specification:

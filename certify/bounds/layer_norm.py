@@ -5,38 +5,35 @@ from torch import Tensor, nn
 
 from certify.bounds.convolution_norm import convolution_norm
 from certify.bounds.dense_norm import dense_norm, round_up
+from certify.bounds.operations.activation import activation
 from certify.bounds.pooling_norm import pooling_norm
+from robustcl.encoders.max_min import MaxMin
 from robustcl.errors import UnsupportedError
 from robustcl.threat import Norm
 
-# The largest slope of each activation, rounded up.
+# The largest slope of activations whose slope on an interval is not bounded, rounded up.
 SLOPES: dict[type[nn.Module], float] = {
     nn.Identity: 1.0,
     nn.Flatten: 1.0,
     nn.Dropout: 1.0,  # in eval mode
     nn.Dropout2d: 1.0,
-    nn.ReLU: 1.0,
     nn.ReLU6: 1.0,
-    nn.Tanh: 1.0,
     nn.Hardtanh: 1.0,
-    nn.Sigmoid: 0.25,
-    nn.SiLU: 1.09985,
     nn.Mish: 1.08850,
     nn.Hardswish: 1.5,
     nn.SELU: 1.75811,
 }
 PARAMETRIZED = (
     *(nn.BatchNorm1d, nn.BatchNorm2d, nn.AvgPool2d, nn.AdaptiveAvgPool2d, nn.MaxPool2d),
-    *(nn.LeakyReLU, nn.ELU, nn.PReLU, nn.GELU, nn.Softplus),
+    *(nn.PReLU, MaxMin),
 )
-GELU_SLOPES = {"none": 1.12891, "tanh": 1.12900}
 
 
 def layer_norm(layer: nn.Module, input_shape: tuple[int, ...], *, norm: Norm) -> float:
     """Bound |layer(x) - layer(y)| / |x - y| over all x, y in eval mode.
 
     Args:
-        layer: A layer of torch.nn; subclasses are refused, as they may do something else.
+        layer: A layer of torch.nn, or MaxMin; subclasses are refused, as they may differ.
         input_shape: Shape of one input, without the batch.
         norm: 'l2' or 'linf', at the input and at the output.
 
@@ -51,6 +48,9 @@ def layer_norm(layer: nn.Module, input_shape: tuple[int, ...], *, norm: Norm) ->
         return weight_norm(layer.weight, norm=norm)  # pyright: ignore[reportArgumentType]
     if isinstance(layer, nn.Conv2d) and kind is nn.Conv2d:
         return convolution_norm(layer, input_shape, norm=norm)
+    known = activation(layer)
+    if known is not None:
+        return known.steepest
     if kind in SLOPES:
         return SLOPES[kind]
     if kind not in PARAMETRIZED:
@@ -59,18 +59,10 @@ def layer_norm(layer: nn.Module, input_shape: tuple[int, ...], *, norm: Norm) ->
         return round_up(float(batch_norm_scale(layer).abs().max()))
     if isinstance(layer, nn.AvgPool2d | nn.AdaptiveAvgPool2d | nn.MaxPool2d):
         return pooling_norm(layer, input_shape, norm=norm)
-    if isinstance(layer, nn.Softplus):
-        if layer.threshold < 20:
-            raise UnsupportedError(f"Softplus jumps at its threshold {layer.threshold}; use 20")
+    if isinstance(layer, MaxMin):
         return 1.0
-    if isinstance(layer, nn.LeakyReLU):
-        return max(1.0, abs(layer.negative_slope))
-    if isinstance(layer, nn.ELU):
-        return max(1.0, abs(layer.alpha))
     if isinstance(layer, nn.PReLU):
         return max(1.0, float(layer.weight.detach().abs().max()))
-    if isinstance(layer, nn.GELU):
-        return GELU_SLOPES[layer.approximate]
     raise UnsupportedError(f"{kind.__name__} has no guaranteed norm")
 
 

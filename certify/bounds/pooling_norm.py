@@ -62,6 +62,19 @@ def pooling_norm(layer: Pooling, input_shape: tuple[int, ...], *, norm: Norm) ->
     return _separable([along(0), along(1)], input_shape, norm, scale=scale)
 
 
+def mean_norms(sizes: list[int]) -> tuple[dict[Norm, float], int]:
+    """Bound the norms of a mean over some axes.
+
+    Args:
+        sizes: Lengths of these axes.
+
+    Returns:
+        Norms by name, and how many numbers one mean is taken of.
+    """
+    count = math.prod(sizes)
+    return {"l2": round_up(1.0 / math.sqrt(count)), "linf": round_up(1.0)}, count
+
+
 def _separable(
     operators: list[Callable[[Tensor], Tensor]],
     input_shape: tuple[int, ...],

@@ -1,0 +1,231 @@
+"""Bound directions of h from below over a ball by lines through the network (CROWN)."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from certify.bounds.activation_lines import activation_lines
+from certify.bounds.dense_norm import round_up
+from certify.bounds.operations.activation import Activation
+from certify.bounds.operations.affine import UNIT_ROUNDOFF, Affine
+from certify.bounds.operations.joining import (
+    Concatenation,
+    Constant,
+    Image,
+    MaxPool,
+    PairSort,
+    Sum,
+)
+from certify.bounds.regions import Region
+from certify.bounds.trace import Network
+from robustcl.threat import Norm
+
+ROUND = round_up(1.0)
+
+
+@dataclass(frozen=True, eq=False)
+class Surroundings:
+    """Hold what is known of a network over a ball.
+
+    Args:
+        network: The steps.
+        center: Regions at the images, from `center_regions`.
+        regions: Regions over the ball, from `ball_regions`.
+        alphas: Slopes of the lines below unstable ReLUs, (B * K, *shape) in [0, 1], by the position
+            of the step; where a step has none, the slope follows from its region.
+    """
+
+    network: Network
+    center: Sequence[Region]
+    regions: Sequence[Region]
+    alphas: Mapping[int, Tensor]
+
+
+@dataclass(frozen=True, eq=False)
+class Bound:
+    """Hold a lower bound that is linear in the values of one step.
+
+    Args:
+        slope: (B * K, *shape) coefficients of the step's values.
+        constant: (B * K,) what is added.
+        lost: (B * K,) at least what rounding may have added wrongly.
+    """
+
+    slope: Tensor
+    constant: Tensor
+    lost: Tensor
+
+
+def lower_bounds(
+    around: Surroundings, directions: Tensor, images: Tensor, radius: Tensor, *, norm: Norm
+) -> Tensor:
+    """Bound a.h from below over a ball, for each direction a.
+
+    Backwards from a, every operation is replaced by lines that bound it over its region; at the
+    image the linear function's minimum over the ball is known. At an activation the offsets of the
+    lines may be coupled over all numbers by the L2 reach of the region (see `activation_lines`).
+    Rounding is included.
+
+    Args:
+        around: The network and its regions over the ball.
+        directions: (B, K, d) float64.
+        images: (B, C, H, W).
+        radius: (B,) of the ball, pixel units.
+        norm: 'l2' or 'linf'.
+
+    Returns:
+        (B, K) lower bounds of a.h over the ball.
+
+    Reference:
+        Zhang et al., Efficient Neural Network Robustness Certification (CROWN), NeurIPS 2018.
+    """
+    count = directions.shape[1]
+    flat = directions.double().flatten(0, 1)
+    zero = torch.zeros(len(flat), dtype=torch.float64, device=flat.device)
+    waiting = {len(around.network.steps) - 1: flat}
+    constant, lost = zero, zero
+    for position in range(len(around.network.steps) - 1, -1, -1):
+        if position not in waiting:
+            continue
+        slope = waiting.pop(position)
+        operation = around.network.steps[position].operation
+        if isinstance(operation, Image):
+            constant, lost = _at_image(Bound(slope, constant, lost), images, radius, norm)
+            continue
+        if isinstance(operation, Constant):
+            value = operation.value.expand_as(slope)
+            constant = constant + _dot(slope, value)
+            lost = lost + _loss(slope.numel() // len(slope), _dot(slope.abs(), value.abs()))
+            continue
+        parts, more, error = _through(around, position, slope, count)
+        constant, lost = constant + more, lost + error
+        for source, part in parts:
+            waiting[source] = waiting[source] + part if source in waiting else part
+    return (constant - lost - _loss(8, constant.abs())).view(-1, count)
+
+
+def _through(
+    around: Surroundings, position: int, slope: Tensor, count: int
+) -> tuple[list[tuple[int, Tensor]], Tensor, Tensor]:
+    # The slopes at the sources, what is added to the constant, and the rounding.
+    step = around.network.steps[position]
+    operation, sources = step.operation, step.sources
+    zero = torch.zeros(len(slope), dtype=torch.float64, device=slope.device)
+    if isinstance(operation, Sum):
+        signed = zip(sources, operation.signs, strict=True)
+        # Where slopes meet again at a source they are added, with one rounding each.
+        size = [_dot(slope.abs(), _largest(around.regions[s], count)) for s in sources]
+        lost = _loss(4, torch.stack(size).sum(dim=0))
+        return [(source, sign * slope) for source, sign in signed], zero, lost
+    if isinstance(operation, Concatenation):
+        pieces = slope.split(operation.sizes, operation.axis + 1)
+        return list(zip(sources, pieces, strict=True)), zero, zero
+    (source,) = sources
+    region = around.regions[source]
+    if isinstance(operation, Affine):
+        part, more, lost = _through_affine(operation, region, slope, count)
+    elif isinstance(operation, Activation):
+        part, more, lost = activation_lines(
+            operation,
+            region,
+            around.center[source],
+            slope,
+            count=count,
+            alpha=around.alphas.get(position),
+        )
+    elif isinstance(operation, PairSort):
+        part, more, lost = _through_pairs(region, slope, count)
+    else:
+        assert isinstance(operation, MaxPool)
+        part, more, lost = _through_windows(operation, region, slope, count)
+    # The slopes of several users of the source are added, with one rounding each.
+    lost = lost + _loss(4, _dot(part.abs(), _largest(region, count)))
+    return [(source, part)], more, lost
+
+
+def _at_image(bound: Bound, images: Tensor, radius: Tensor, norm: Norm) -> tuple[Tensor, Tensor]:
+    images = images.double().to(bound.slope.device)
+    count = len(bound.slope) // len(images)
+    centers = images.repeat_interleave(count, 0)
+    order = 2.0 if norm == "l2" else 1.0
+    size = torch.linalg.vector_norm(bound.slope.flatten(1), order, dim=1) * ROUND
+    fall = radius.to(size).repeat_interleave(count, 0) * size * ROUND
+    terms = images[0].numel()
+    lost = bound.lost + _loss(terms, _dot(bound.slope.abs(), centers.abs()) + fall)
+    return bound.constant + _dot(bound.slope, centers) - fall, lost
+
+
+def _through_affine(
+    operation: Affine, region: Region, slope: Tensor, count: int
+) -> tuple[Tensor, Tensor, Tensor]:
+    largest = operation.absolute(torch.maximum(region.low.abs(), region.high.abs()))
+    more = torch.zeros(len(slope), dtype=torch.float64, device=slope.device)
+    if operation.offset is not None:
+        largest = largest + operation.offset.abs()
+        more = _dot(slope, operation.offset.expand_as(slope))
+    largest = largest.expand(len(slope) // count, *slope.shape[1:]).repeat_interleave(count, 0)
+    terms = operation.terms + slope[0].numel()
+    return operation.pull(slope), more, _loss(terms, _dot(slope.abs(), largest))
+
+
+def _through_pairs(region: Region, slope: Tensor, count: int) -> tuple[Tensor, Tensor, Tensor]:
+    # max and min are (a + b +- |a - b|) / 2; |d| is bounded by lines like any activation.
+    low = region.low[:, 0::2] - region.high[:, 1::2]
+    high = region.high[:, 0::2] - region.low[:, 1::2]
+    slack = 4e-16 * (_size(region, 0) + _size(region, 1))
+    low, high = (low - slack).clamp_max(0.0), (high + slack).clamp_min(0.0)
+    first = region.low[:, 0::2] >= region.high[:, 1::2]
+    second = region.low[:, 1::2] >= region.high[:, 0::2]
+    chord = (high + low) / (high - low).clamp_min(1e-300)
+    chord = torch.where(first, 1.0, torch.where(second, -1.0, chord.clamp(-1.0, 1.0)))
+    below = torch.where(first, 1.0, torch.where(second, -1.0, torch.sign(high + low)))
+    over = torch.maximum(high - chord * high, -low - chord * low) * (1.0 + 1e-15)
+    over = torch.where(first | second, torch.zeros_like(over), over)
+    spread = (slope[:, 0::2] - slope[:, 1::2]) / 2.0
+    middle = (slope[:, 0::2] + slope[:, 1::2]) / 2.0
+    chord, below, over = (value.repeat_interleave(count, 0) for value in (chord, below, over))
+    tilt = torch.where(spread >= 0, below, chord) * spread
+    part = torch.stack([middle + tilt, middle - tilt], dim=2).flatten(1, 2)
+    more = _dot(spread.clamp_max(0.0), over)
+    lost = _loss(slope[0].numel() + 16, _dot(slope.abs(), _largest(region, count)) + more.abs())
+    return part, more, 2.0 * lost
+
+
+def _size(region: Region, channel: int) -> Tensor:
+    return torch.maximum(region.low[:, channel::2].abs(), region.high[:, channel::2].abs())
+
+
+def _through_windows(
+    operation: MaxPool, region: Region, slope: Tensor, count: int
+) -> tuple[Tensor, Tensor, Tensor]:
+    # From below by the pixel whose lower bound is largest; from above by the largest upper bound,
+    # or by that pixel itself where no other can be larger.
+    low, high = operation.windows(region.low), operation.windows(region.high)
+    winner = torch.nn.functional.one_hot(low.argmax(dim=2), low.shape[2]).movedim(-1, 2)
+    highest = high.amax(dim=2)
+    others = high.masked_fill(winner.bool(), -torch.inf).amax(dim=2)
+    decided = low.amax(dim=2) >= others
+    winner, decided, highest = (
+        value.double().repeat_interleave(count, 0) for value in (winner, decided, highest)
+    )
+    flat = slope.flatten(2)
+    kept = torch.where((flat >= 0) | decided.bool(), flat, torch.zeros_like(flat))
+    rest = (flat - kept).clamp_max(0.0)
+    part = operation.scatter(kept[:, :, None] * winner)
+    more = _dot(rest, highest)
+    lost = _loss(slope[0].numel() + 16, _dot(flat.abs(), highest.abs()) + more.abs())
+    return part, more, lost + _loss(operation.covers + 4, _dot(part.abs(), _largest(region, count)))
+
+
+def _largest(region: Region, count: int) -> Tensor:
+    return torch.maximum(region.low.abs(), region.high.abs()).repeat_interleave(count, 0)
+
+
+def _dot(first: Tensor, second: Tensor) -> Tensor:
+    return (first * second).flatten(1).sum(dim=1)
+
+
+def _loss(terms: int, size: Tensor) -> Tensor:
+    return size * ((terms + 16) * 2.0 * UNIT_ROUNDOFF)

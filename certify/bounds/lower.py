@@ -1,0 +1,115 @@
+"""Lower one layer of torch.nn to an operation that bounds are computed on."""
+
+from collections.abc import Callable
+
+import torch
+from torch import Tensor, nn
+
+from certify.bounds.layer_norm import batch_norm_scale, layer_norm
+from certify.bounds.operations.activation import Activation, activation
+from certify.bounds.operations.affine import (
+    Affine,
+    averaging,
+    convolution,
+    dense,
+    reshaping,
+    scaling,
+)
+from certify.bounds.operations.joining import (
+    Concatenation,
+    Constant,
+    Image,
+    MaxPool,
+    PairSort,
+    Sum,
+    max_pool,
+)
+from certify.bounds.pooling_norm import pooling_norm
+from robustcl.encoders.max_min import MaxMin
+from robustcl.threat import NORMS, Norm
+
+Operation = Affine | Activation | Sum | Concatenation | PairSort | MaxPool | Image | Constant
+Shape = tuple[int, ...]
+
+
+def lower_layer(layer: nn.Module, input_shape: Shape, output_shape: Shape) -> Operation:
+    """Describe a layer in eval mode.
+
+    A layer without a guaranteed norm is refused; one with a global norm alone becomes an
+    activation without slopes.
+
+    Args:
+        layer: A layer of torch.nn in float64; subclasses are refused.
+        input_shape: Shape of one input.
+        output_shape: Shape of one output.
+
+    Returns:
+        The operation.
+    """
+    kind = type(layer)
+    if isinstance(layer, nn.Linear) and kind is nn.Linear:
+        return dense(layer.weight, layer.bias)
+    if isinstance(layer, nn.Conv2d) and kind is nn.Conv2d:
+        return convolution(layer, layer.weight, layer.bias, input_shape)
+    if isinstance(layer, nn.BatchNorm1d | nn.BatchNorm2d) and layer.__module__.startswith("torch."):
+        factor, offset = batch_norm(layer)
+        sides = (1, -1, *[1] * (len(input_shape) - 1))
+        return scaling(factor.view(sides), offset.view(sides))
+    if isinstance(layer, nn.MaxPool2d) and kind is nn.MaxPool2d:
+        pooling_norm(layer, input_shape, norm="l2")
+        return max_pool(layer, input_shape)
+    if isinstance(layer, nn.AvgPool2d | nn.AdaptiveAvgPool2d):
+        norms: dict[Norm, float] = {p: pooling_norm(layer, input_shape, norm=p) for p in NORMS}
+        return averaging(layer, input_shape, norms, input_shape[-1] * input_shape[-2])
+    if kind is MaxMin:
+        return PairSort()
+    if kind in (nn.Identity, nn.Flatten, nn.Dropout, nn.Dropout2d):
+        return reshaping(input_shape, output_shape)
+    known = activation(layer)
+    if known is not None:
+        return known
+    return Activation(kind.__name__, layer_norm(layer, input_shape, norm="l2"), _as_function(layer))
+
+
+def batch_norm(layer: nn.BatchNorm1d | nn.BatchNorm2d) -> tuple[Tensor, Tensor]:
+    """Return factor and offset per channel that a BatchNorm applies in eval mode.
+
+    Args:
+        layer: The layer.
+
+    Returns:
+        (C,) float64 each.
+    """
+    factor = batch_norm_scale(layer)
+    assert layer.running_mean is not None
+    offset = -layer.running_mean.detach().double() * factor
+    return factor, offset if layer.bias is None else offset + layer.bias.detach().double()
+
+
+def folded(
+    layer: nn.Conv2d | nn.Linear, follower: nn.BatchNorm1d | nn.BatchNorm2d, input_shape: Shape
+) -> Affine:
+    """Describe a convolution or linear layer with the BatchNorm that follows it.
+
+    Args:
+        layer: The first layer.
+        follower: The BatchNorm.
+        input_shape: Shape of one input of the first.
+
+    Returns:
+        One affine operation.
+    """
+    factor, offset = batch_norm(follower)
+    weight = layer.weight * factor.view(-1, *[1] * (layer.weight.ndim - 1))
+    bias = offset if layer.bias is None else offset + factor * layer.bias
+    if isinstance(layer, nn.Conv2d):
+        return convolution(layer, weight, bias, input_shape)
+    return dense(weight, bias)
+
+
+def _as_function(layer: nn.Module) -> Callable[[Tensor], Tensor]:
+    def value(z: Tensor) -> Tensor:
+        with torch.no_grad():
+            return layer(z)
+
+    return value

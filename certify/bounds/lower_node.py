@@ -1,0 +1,231 @@
+"""Lower one node of a traced network to an operation."""
+
+import operator
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import fx, nn
+from torch.fx.node import map_arg
+from torch.nn import functional
+
+from certify.bounds.lower import Operation, Shape, folded, lower_layer
+from certify.bounds.operations.affine import averaging, reshaping, scaling
+from certify.bounds.operations.joining import Concatenation, Sum
+from certify.bounds.pooling_norm import mean_norms
+from robustcl.errors import UnsupportedError
+
+if TYPE_CHECKING:
+    from certify.bounds.trace import Step
+
+BATCH = 2  # images traced; one alone would not show where a network mixes them
+SUMS = (operator.add, operator.iadd, torch.add)
+DIFFERENCES = (operator.sub, operator.isub, torch.sub)
+SUM_METHODS, DIFFERENCE_METHODS = ("add", "add_"), ("sub", "sub_")
+CONCATENATIONS = (torch.cat, torch.concat, torch.concatenate)
+VIEWS = ("flatten", "view", "reshape", "contiguous", "clone")
+# Functions that are the same as a layer, made from the call's arguments after the input.
+AS_LAYERS: dict[Callable[..., Any], type[nn.Module]] = {
+    functional.adaptive_avg_pool2d: nn.AdaptiveAvgPool2d,
+    functional.avg_pool2d: nn.AvgPool2d,
+    functional.relu: nn.ReLU,
+    functional.gelu: nn.GELU,
+    functional.silu: nn.SiLU,
+    functional.leaky_relu: nn.LeakyReLU,
+    functional.elu: nn.ELU,
+    functional.softplus: nn.Softplus,
+    torch.relu: nn.ReLU,
+    torch.tanh: nn.Tanh,
+    torch.sigmoid: nn.Sigmoid,
+}
+METHODS_AS_LAYERS = {"relu": nn.ReLU, "relu_": nn.ReLU, "tanh": nn.Tanh, "sigmoid": nn.Sigmoid}
+
+
+@dataclass(frozen=True, eq=False)
+class Context:
+    """Hold a graph while it is lowered.
+
+    Args:
+        modules: The network's layers by name.
+        values: What each node gave on `BATCH` images.
+        steps: The steps so far, filled in by the caller.
+        made: Positions of the nodes that depend on the image.
+    """
+
+    modules: Mapping[str, nn.Module]
+    values: dict[fx.Node, Any]
+    steps: "list[Step]"
+    made: dict[fx.Node, int]
+
+    def shape(self, node: fx.Node) -> Shape:
+        """Return the shape of one output of a node.
+
+        Args:
+            node: The node.
+
+        Returns:
+            Its shape without the batch.
+        """
+        return tuple(self.values[node].shape[1:])
+
+
+def lower_node(node: fx.Node, context: Context) -> Operation:
+    """Describe what a node does.
+
+    Args:
+        node: A node that depends on the image.
+        context: The graph.
+
+    Returns:
+        The operation.
+
+    Raises:
+        UnsupportedError: When it has no guaranteed norm.
+    """
+    source, shape = sources(node)[0], context.shape(node)
+    target, is_method = node.target, node.op == "call_method"
+    if node.op == "call_module":
+        return _lower_module(node, context)
+    if target in SUMS or (is_method and target in SUM_METHODS):
+        return _lower_sum(node, context, sign=1.0)
+    if target in DIFFERENCES or (is_method and target in DIFFERENCE_METHODS):
+        return _lower_sum(node, context, sign=-1.0)
+    if target in CONCATENATIONS:
+        return _lower_concatenation(node, context)
+    if target is torch.flatten or (is_method and target in VIEWS):
+        return reshaping(context.shape(source), shape)
+    if target is functional.dropout:
+        if node.kwargs.get("training", (*node.args, True, True)[2]) is not False:
+            raise UnsupportedError("a dropout that is active outside training")
+        return reshaping(shape, shape)
+    if target in (operator.mul, operator.truediv) and len(sources(node)) == 1:
+        return _lower_product(node, context)
+    if target is torch.mean or (is_method and target == "mean"):
+        return _lower_mean(node, context)
+    layer: nn.Module | None = None
+    if is_method and target in METHODS_AS_LAYERS:
+        layer = METHODS_AS_LAYERS[str(target)]()
+    elif not is_method and target in AS_LAYERS:
+        layer = _as_layer(node)
+    if layer is None:
+        raise UnsupportedError(f"the operation {node_name(node)!r}")
+    return lower_layer(layer, context.shape(source), shape)
+
+
+def _as_layer(node: fx.Node) -> nn.Module:
+    # The arguments of these functions have the names and the order of the layers' own.
+    kind = AS_LAYERS[node.target]  # pyright: ignore[reportArgumentType]
+    named = {key: value for key, value in node.kwargs.items() if key != "input"}
+    return kind(*(node.args if "input" in node.kwargs else node.args[1:]), **named)
+
+
+def _lower_module(node: fx.Node, context: Context) -> Operation:
+    layer, source = context.modules[str(node.target)], sources(node)[0]
+    if source.op == "call_module" and folds(source, context) is layer:
+        first = context.modules[str(source.target)]
+        shape = context.shape(sources(source)[0])
+        return folded(first, layer, shape)  # pyright: ignore[reportArgumentType]
+    return lower_layer(layer, context.shape(source), context.shape(node))
+
+
+def _lower_sum(node: fx.Node, context: Context, *, sign: float) -> Operation:
+    if node.kwargs.get("alpha", 1) != 1:
+        raise UnsupportedError("a sum with alpha has no known norm")
+    named = {"input": 0, "self": 0, "other": 1}
+    terms: list[Any] = list(node.args[:2])
+    terms += [value for key, value in node.kwargs.items() if key in named]
+    shape = context.shape(node)
+    moving = [t for t in terms if isinstance(t, fx.Node) and t in context.made]
+    if any(context.shape(term) != shape for term in moving):
+        raise UnsupportedError(f"{node_name(node)!r} repeats a value along new axes")
+    if len(moving) == len(terms):
+        return Sum((1.0, sign))
+    first = terms[0] is moving[0]
+    still = context.values[terms[first]] if isinstance(terms[first], fx.Node) else terms[first]
+    offset = torch.as_tensor(still, dtype=torch.float64) * (sign if first else 1.0)
+    if offset.ndim > len(shape) and not bool((offset == offset[:1]).all()):
+        raise UnsupportedError("a constant that differs between the images of a batch")
+    offset = offset[:1] if offset.ndim > len(shape) else offset
+    factor = torch.tensor(1.0 if first else sign, dtype=torch.float64)
+    return scaling(factor.to(offset.device), offset)
+
+
+def _lower_concatenation(node: fx.Node, context: Context) -> Concatenation:
+    parts = sources(node)
+    axis = node.kwargs.get("dim", node.args[1] if len(node.args) > 1 else 0)
+    axis = int(axis) % context.values[node].ndim  # pyright: ignore[reportArgumentType]
+    if axis == 0:
+        raise UnsupportedError(
+            f"the operation {node_name(node)!r}, which does not keep images apart"
+        )
+    return Concatenation(axis - 1, tuple(context.values[p].shape[axis] for p in parts))
+
+
+def _lower_product(node: fx.Node, context: Context) -> Operation:
+    number = node.args[1] if isinstance(node.args[0], fx.Node) else node.args[0]
+    if node.target is operator.truediv and number is node.args[0]:
+        raise UnsupportedError(f"the operation {node_name(node)!r}")
+    factor = float(number)  # pyright: ignore[reportArgumentType]
+    device = context.values[node].device
+    if node.target is operator.truediv:
+        factor = 1.0 / factor
+    return scaling(torch.tensor(factor, dtype=torch.float64, device=device), None)
+
+
+def _lower_mean(node: fx.Node, context: Context) -> Operation:
+    source = sources(node)[0]
+    dims = node.kwargs.get("dim", node.args[1] if len(node.args) > 1 else None)
+    shape = (BATCH, *context.shape(source))
+    axes = [dims] if isinstance(dims, int) else list(dims or [0])  # pyright: ignore[reportArgumentType]
+    axes = sorted({int(axis) % len(shape) for axis in axes})
+    if 0 in axes:
+        raise UnsupportedError("a mean over the batch")
+    keep = len(context.values[node].shape) == len(shape)
+    norms, terms = mean_norms([shape[axis] for axis in axes])
+    return averaging(lambda x: x.mean(axes, keepdim=keep), shape[1:], norms, terms)
+
+
+def sources(node: fx.Node) -> list[fx.Node]:
+    """List the nodes that a node reads.
+
+    Args:
+        node: The node.
+
+    Returns:
+        Every input as often as it is used: x + x has two.
+    """
+    found: list[fx.Node] = []
+    map_arg((node.args, node.kwargs), found.append)
+    return found
+
+
+def folds(node: fx.Node, context: Context) -> nn.Module | None:
+    """Find the BatchNorm that a convolution or linear layer is folded into.
+
+    Args:
+        node: Any node.
+        context: The graph.
+
+    Returns:
+        The BatchNorm where it alone reads such a layer, else None.
+    """
+    users = list(node.users)
+    if node.op != "call_module" or len(users) != 1 or users[0].op != "call_module":
+        return None
+    if type(context.modules[str(node.target)]) not in (nn.Conv2d, nn.Linear):
+        return None
+    follower = context.modules[str(users[0].target)]
+    return follower if type(follower) in (nn.BatchNorm2d, nn.BatchNorm1d) else None
+
+
+def node_name(node: fx.Node) -> str:
+    """Name what a node calls, for messages.
+
+    Args:
+        node: The node.
+
+    Returns:
+        The name.
+    """
+    return str(getattr(node.target, "__name__", node.target))

@@ -1,0 +1,1 @@
+"""Operations: what bounds need to know of each kind of layer."""

@@ -1,0 +1,264 @@
+"""Describe activations by their slopes and by lines above and below them on an interval."""
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from robustcl.errors import UnsupportedError
+
+OUTWARD = 1e-12
+CELLS = 8
+
+
+@dataclass(frozen=True, eq=False)
+class Activation:
+    """Hold a function that acts on each number alone.
+
+    Args:
+        name: Its name.
+        steepest: An upper bound of |slope| everywhere.
+        value: The function.
+        slope: Its derivative, where it has one; None where only `steepest` is known.
+        turns: Where the slope has a local extreme or a jump, and the slopes found there.
+        bends: Where the function has a local extreme.
+        curvature: An upper bound of the second derivative's size away from jumps of the slope.
+        jump: Size of the jump of the slope at 0.
+    """
+
+    name: str
+    steepest: float
+    value: Callable[[Tensor], Tensor]
+    slope: Callable[[Tensor], Tensor] | None = None
+    turns: tuple[tuple[float, float], ...] = ()
+    bends: tuple[float, ...] = ()
+    curvature: float = 0.0
+    jump: float = 0.0
+
+    @property
+    def is_piecewise_linear(self) -> bool:
+        """Whether it is a line on each side of 0."""
+        return self.curvature == 0.0
+
+    def slope_at(self, points: Tensor) -> Tensor:
+        """Evaluate the slope.
+
+        Args:
+            points: Where.
+
+        Returns:
+            The derivative; at a jump, the one on its left.
+
+        Raises:
+            UnsupportedError: When only the steepest slope is known.
+        """
+        if self.slope is None:
+            raise UnsupportedError(f"{self.name} has no bound on an interval, only a global one")
+        return self.slope(points)
+
+    def slopes(self, low: Tensor, high: Tensor) -> tuple[Tensor, Tensor]:
+        """Enclose the slope on an interval.
+
+        Args:
+            low: Left ends.
+            high: Right ends.
+
+        Returns:
+            The smallest and the largest slope, rounded outward unless exact.
+        """
+        left, right = self.slope_at(low), self.slope_at(high)
+        smallest, largest = torch.minimum(left, right), torch.maximum(left, right)
+        for place, slope in self.turns:
+            inside = (low <= place + OUTWARD) & (high >= place - OUTWARD)
+            smallest = torch.where(inside, smallest.clamp(max=slope), smallest)
+            largest = torch.where(inside, largest.clamp(min=slope), largest)
+        if self.is_piecewise_linear:
+            return smallest, largest
+        return smallest - OUTWARD, largest + OUTWARD
+
+    def range(self, low: Tensor, high: Tensor) -> tuple[Tensor, Tensor]:
+        """Enclose the function on an interval.
+
+        Args:
+            low: Left ends.
+            high: Right ends.
+
+        Returns:
+            The smallest and the largest value, rounded outward unless exact.
+        """
+        left, right = self.value(low), self.value(high)
+        smallest, largest = torch.minimum(left, right), torch.maximum(left, right)
+        for place in self.bends:
+            extreme = self.value(torch.full_like(low, place))
+            inside = (low <= place) & (high >= place)
+            smallest = torch.where(inside, torch.minimum(smallest, extreme), smallest)
+            largest = torch.where(inside, torch.maximum(largest, extreme), largest)
+        if self.is_piecewise_linear:
+            return smallest, largest
+        size = torch.maximum(low.abs(), high.abs()) + 1.0
+        return smallest - OUTWARD * size, largest + OUTWARD * size
+
+    def offsets(self, low: Tensor, high: Tensor, slope: Tensor) -> tuple[Tensor, Tensor]:
+        """Enclose value(z) - slope z on an interval, for lines of this slope below and above.
+
+        On each of `CELLS` cells of width w a function stays within curvature w^2/8 + jump w/4 of
+        its chord, so the values at the cells' ends enclose it up to that.
+
+        Args:
+            low: Left ends.
+            high: Right ends.
+            slope: The slope of both lines.
+
+        Returns:
+            Offsets of the line below and of the line above.
+        """
+        cells = 1 if self.is_piecewise_linear else CELLS
+        width = (high - low) / cells
+        ends = [low + width * step for step in range(cells)] + [high]
+        if self.is_piecewise_linear:
+            ends.append(torch.zeros_like(low).clamp(min=low, max=high))
+        rests = [self.value(end) - slope * end for end in ends]
+        below, above = rests[0], rests[0]
+        for rest in rests[1:]:
+            below, above = torch.minimum(below, rest), torch.maximum(above, rest)
+        crossing = (low < 0) & (high > 0)
+        gap = self.curvature * width**2 / 8.0
+        if not self.is_piecewise_linear:
+            gap = gap + torch.where(crossing, self.jump * width / 4.0, torch.zeros_like(width))
+        size = (1.0 + slope.abs()) * (torch.maximum(low.abs(), high.abs()) + 1.0)
+        gap = gap + (1e-15 if self.is_piecewise_linear else OUTWARD) * size
+        return below - gap, above + gap
+
+
+def activation(layer: nn.Module) -> Activation | None:
+    """Describe an activation of torch.nn.
+
+    Args:
+        layer: A layer.
+
+    Returns:
+        Its description; None where bounds on an interval are not known.
+
+    Raises:
+        UnsupportedError: When it jumps.
+    """
+    kind = type(layer)
+    if isinstance(layer, nn.LeakyReLU) and kind is nn.LeakyReLU:
+        return _bent("LeakyReLU", layer.negative_slope)
+    if isinstance(layer, nn.ELU) and kind is nn.ELU:
+        return _elu(layer.alpha)
+    if isinstance(layer, nn.GELU) and kind is nn.GELU:
+        return TANH_GELU if layer.approximate == "tanh" else GELU
+    if isinstance(layer, nn.Softplus) and kind is nn.Softplus:
+        if layer.threshold < 20:
+            raise UnsupportedError(f"Softplus jumps at its threshold {layer.threshold}; use 20")
+        return _softplus(layer.beta)
+    return PLAIN.get(kind)
+
+
+def _bent(name: str, below: float) -> Activation:
+    return Activation(
+        name,
+        max(1.0, abs(below)),
+        lambda z: torch.where(z > 0, z, below * z),
+        lambda z: torch.where(z > 0, torch.ones_like(z), below),
+        turns=((0.0, below), (0.0, 1.0)) if below else ((0.0, 0.0),),
+        bends=(0.0,) if below < 0 else (),
+        jump=abs(1.0 - below),
+    )
+
+
+def _elu(alpha: float) -> Activation:
+    return Activation(
+        "ELU",
+        max(1.0, abs(alpha)),
+        lambda z: torch.where(z > 0, z, alpha * torch.expm1(z.clamp(max=0.0))),
+        lambda z: torch.where(z > 0, 1.0, alpha * torch.exp(z.clamp(max=0.0))),
+        turns=((0.0, 1.0), (0.0, alpha)),
+        bends=(0.0,) if alpha < 0 else (),
+        curvature=max(abs(alpha), 1e-300),
+        jump=abs(1.0 - alpha),
+    )
+
+
+def _softplus(beta: float) -> Activation:
+    return Activation(
+        "Softplus",
+        1.0,
+        lambda z: functional.softplus(z, beta=beta, threshold=1e9),
+        lambda z: torch.sigmoid(beta * z),
+        curvature=beta / 4.0 + 1e-12,
+    )
+
+
+def _gelu_slope(z: Tensor) -> Tensor:
+    density = torch.exp(-z * z / 2.0) / math.sqrt(2.0 * math.pi)
+    return 0.5 * torch.special.erfc(-z / math.sqrt(2.0)) + z * density
+
+
+def _tanh_gelu_slope(z: Tensor) -> Tensor:
+    root, cubic = math.sqrt(2.0 / math.pi), 0.044715
+    inner = torch.tanh(root * (z + cubic * z**3))
+    return 0.5 * (1.0 + inner) + 0.5 * z * (1.0 - inner**2) * root * (1.0 + 3.0 * cubic * z**2)
+
+
+def _silu_slope(z: Tensor) -> Tensor:
+    gate = torch.sigmoid(z)
+    return gate * (1.0 + z * (1.0 - gate))
+
+
+def _turned(place: float, slope: Callable[[Tensor], Tensor]) -> tuple[tuple[float, float], ...]:
+    # The places are given to 9 digits; at an extreme the slope is then right to 1e-16.
+    places = torch.tensor([-place, place], dtype=torch.float64)
+    return tuple(zip(places.tolist(), slope(places).tolist(), strict=True))
+
+
+GELU = Activation(
+    "GELU",
+    1.12891,
+    functional.gelu,
+    _gelu_slope,
+    turns=_turned(math.sqrt(2.0), _gelu_slope),
+    bends=(-0.751791524,),
+    curvature=0.79789,
+)
+TANH_GELU = Activation(
+    "GELU (tanh)",
+    1.12900,
+    lambda z: functional.gelu(z, approximate="tanh"),
+    _tanh_gelu_slope,
+    turns=_turned(1.418504009, _tanh_gelu_slope),
+    bends=(-0.752461422,),
+    curvature=0.79789,
+)
+PLAIN: dict[type[nn.Module], Activation] = {
+    nn.ReLU: _bent("ReLU", 0.0),
+    nn.SiLU: Activation(
+        "SiLU",
+        1.09985,
+        functional.silu,
+        _silu_slope,
+        turns=_turned(2.399357280, _silu_slope),
+        bends=(-1.278464543,),
+        curvature=0.5 + 1e-9,
+    ),
+    nn.Tanh: Activation(
+        "Tanh",
+        1.0,
+        torch.tanh,
+        lambda z: 1.0 - torch.tanh(z) ** 2,
+        turns=((0.0, 1.0),),
+        curvature=0.76981,
+    ),
+    nn.Sigmoid: Activation(
+        "Sigmoid",
+        0.25,
+        torch.sigmoid,
+        lambda z: torch.sigmoid(z) * torch.sigmoid(-z),
+        turns=((0.0, 0.25),),
+        curvature=0.09623,
+    ),
+}

@@ -1,0 +1,215 @@
+"""Describe affine operations by what bounds need: W, |W|, their transposes, norms, row norms."""
+
+import math
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any, cast
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+from torch.nn.grad import conv2d_input
+
+from certify.bounds.convolution_norm import convolution_norm
+from certify.bounds.dense_norm import dense_norm, round_up
+from robustcl.threat import NORMS, Norm
+
+Linear = Callable[[Tensor], Tensor]
+UNIT_ROUNDOFF = 2.0**-53
+SPARE_TERMS = 16  # roundings besides those of the sum: folding, the offset, the bound itself
+
+
+@dataclass(frozen=True, eq=False)
+class Affine:
+    """Hold x -> W x + b on batches, in float64.
+
+    Args:
+        apply: (B, *in) to W x, (B, *out).
+        absolute: (B, *in) to |W| x, entry by entry.
+        pull: (B, *out) to W^T g, (B, *in).
+        pull_absolute: (B, *out) to |W|^T g.
+        offset: b, which broadcasts to (B, *out), or None.
+        norms: Guaranteed operator norms from p to p, by the name of p.
+        rows: An upper bound of the L2 norm of each row, which broadcasts to (B, *out).
+        magnitude: An upper bound of the spectral norm of |W|, for rounding errors alone.
+        terms: The most products that are added into one number, forwards or backwards.
+    """
+
+    apply: Linear
+    absolute: Linear
+    pull: Linear
+    pull_absolute: Linear
+    offset: Tensor | None
+    norms: Mapping[Norm, float]
+    rows: Tensor
+    magnitude: float
+    terms: int
+
+    @property
+    def rounding(self) -> float:
+        """gamma_k = k u / (1 - k u) for sums of `terms` products, in any order of summation."""
+        count = (self.terms + SPARE_TERMS) * UNIT_ROUNDOFF
+        return count / (1.0 - count)
+
+
+def dense(weight: Tensor, bias: Tensor | None) -> Affine:
+    """Describe a linear layer.
+
+    Args:
+        weight: (m, n) float64.
+        bias: (m,) float64, or None.
+
+    Returns:
+        The operation on (B, n).
+    """
+    size = weight.abs()
+    return Affine(
+        apply=lambda x: x @ weight.T,
+        absolute=lambda x: x @ size.T,
+        pull=lambda g: g @ weight,
+        pull_absolute=lambda g: g @ size,
+        offset=None if bias is None else bias[None],
+        norms={"l2": dense_norm(weight), "linf": round_up(float(size.sum(dim=1).max()))},
+        rows=torch.linalg.vector_norm(weight, dim=1)[None] * round_up(1.0),
+        magnitude=_holder(size.sum(dim=1), size.sum(dim=0)),
+        terms=max(weight.shape),
+    )
+
+
+def convolution(
+    layer: nn.Conv2d, weight: Tensor, bias: Tensor | None, input_shape: tuple[int, ...]
+) -> Affine:
+    """Describe a convolution on images of a given size.
+
+    Args:
+        layer: Its stride, padding, dilation and groups.
+        weight: (out, in/groups, h, w) float64, for instance with a BatchNorm folded in.
+        bias: (out,) float64, or None.
+        input_shape: (C, H, W) of the input.
+
+    Returns:
+        The operation on (B, C, H, W).
+    """
+    size = weight.abs()
+    grouped = size.unflatten(0, (layer.groups, -1))
+    columns = grouped.sum(dim=(1, 3, 4)).flatten()
+    filled = layer.padding_mode != "zeros"
+    # Padding by copies lets a pixel enter a row more than once: at most once per tap of a row.
+    copies = math.prod(layer.kernel_size) if filled else 1
+    rows = torch.linalg.vector_norm(weight.flatten(1), dim=1) * math.sqrt(copies) * round_up(1.0)
+    return Affine(
+        apply=_convolve(layer, weight),
+        absolute=_convolve(layer, size),
+        pull=_convolve_transposed(layer, weight, input_shape),
+        pull_absolute=_convolve_transposed(layer, size, input_shape),
+        offset=None if bias is None else bias[None, :, None, None],
+        norms={p: convolution_norm(layer, input_shape, norm=p, weight=weight) for p in NORMS},
+        rows=rows[None, :, None, None],
+        magnitude=_holder(size.flatten(1).sum(dim=1), columns * copies),
+        terms=max(weight[0].numel(), grouped.shape[1] * math.prod(layer.kernel_size) * copies),
+    )
+
+
+def scaling(factor: Tensor, offset: Tensor | None) -> Affine:
+    """Describe a multiplication entry by entry: BatchNorm in eval mode, input normalization.
+
+    Args:
+        factor: Broadcasts to (B, *shape), float64.
+        offset: Likewise, or None.
+
+    Returns:
+        The operation.
+    """
+    size = factor.abs()
+    largest = round_up(float(size.max()))
+    return Affine(
+        apply=lambda x: x * factor,
+        absolute=lambda x: x * size,
+        pull=lambda g: g * factor,
+        pull_absolute=lambda g: g * size,
+        offset=offset,
+        norms=dict.fromkeys(NORMS, largest),
+        rows=size * round_up(1.0),
+        magnitude=largest,
+        terms=1,
+    )
+
+
+def averaging(
+    function: Linear, input_shape: tuple[int, ...], norms: Mapping[Norm, float], terms: int
+) -> Affine:
+    """Describe a linear function without negative entries, such as average pooling.
+
+    Args:
+        function: (B, *input_shape) to (B, *out).
+        input_shape: Shape of one input.
+        norms: Guaranteed operator norms.
+        terms: The most entries of one row or column.
+
+    Returns:
+        The operation; its rows are bounded by its L2 norm.
+    """
+
+    def pull(cotangents: Tensor) -> Tensor:
+        point = cotangents.new_zeros(len(cotangents), *input_shape)
+        return torch.func.vjp(function, point)[1](cotangents)[0]  # pyright: ignore[reportCallIssue]
+
+    rows = torch.tensor(norms["l2"], dtype=torch.float64)
+    return Affine(
+        function, function, pull, pull, None, dict(norms), rows, float(norms["l2"]), terms
+    )
+
+
+def reshaping(input_shape: tuple[int, ...], output_shape: tuple[int, ...]) -> Affine:
+    """Describe a change of shape.
+
+    Args:
+        input_shape: Without the batch.
+        output_shape: Without the batch.
+
+    Returns:
+        The operation.
+    """
+
+    def there(x: Tensor) -> Tensor:
+        return x.reshape(len(x), *output_shape)
+
+    def back(g: Tensor) -> Tensor:
+        return g.reshape(len(g), *input_shape)
+
+    one = torch.ones((), dtype=torch.float64)
+    return Affine(there, there, back, back, None, dict.fromkeys(NORMS, 1.0), one, 1.0, 0)
+
+
+def _holder(rows: Tensor, columns: Tensor) -> float:
+    return round_up(math.sqrt(float(rows.max()) * float(columns.max())))
+
+
+def _convolve(layer: nn.Conv2d, weight: Tensor) -> Linear:
+    if layer.padding_mode == "zeros":
+        return lambda x: functional.conv2d(
+            x, weight, None, layer.stride, layer.padding, layer.dilation, layer.groups
+        )
+    sides = cast(list[int], layer._reversed_padding_repeated_twice)
+    return lambda x: functional.conv2d(
+        functional.pad(x, sides, mode=layer.padding_mode),
+        weight,
+        None,
+        layer.stride,
+        0,
+        layer.dilation,
+        layer.groups,
+    )
+
+
+def _convolve_transposed(layer: nn.Conv2d, weight: Tensor, shape: tuple[int, ...]) -> Linear:
+    if layer.padding_mode == "zeros" and not isinstance(layer.padding, str):
+        options: dict[str, Any] = {
+            "stride": layer.stride,
+            "padding": layer.padding,
+            "dilation": layer.dilation,
+            "groups": layer.groups,
+        }
+        return lambda g: conv2d_input([len(g), *shape], weight, g, **options)
+    forward = _convolve(layer, weight)
+    return lambda g: torch.func.vjp(forward, g.new_zeros(len(g), *shape))[1](g)[0]  # pyright: ignore[reportCallIssue]

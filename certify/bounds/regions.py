@@ -1,0 +1,214 @@
+"""Enclose every value inside a network over a ball around the image."""
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from certify.bounds.dense_norm import round_up
+from certify.bounds.operations.activation import Activation
+from certify.bounds.operations.affine import Affine
+from certify.bounds.operations.joining import (
+    Concatenation,
+    Constant,
+    Image,
+    MaxPool,
+    PairSort,
+    Sum,
+)
+from certify.bounds.prefix_norms import operation_norm, prefix_norms
+from certify.bounds.trace import Network, Step
+from robustcl.threat import Norm
+
+ULPS = 1e-15  # several roundings of one number
+ROUND = round_up(1.0)  # a norm of many numbers
+TINY = 1e-290
+
+
+@dataclass(frozen=True, eq=False)
+class Region:
+    """Enclose the values of one step over a ball.
+
+    Args:
+        low: (B, *shape) float64, at most every value.
+        high: (B, *shape), at least every value.
+        reach: (B,) at least the L2 distance of every value from the one at the center.
+    """
+
+    low: Tensor
+    high: Tensor
+    reach: Tensor
+
+
+@dataclass(frozen=True, eq=False)
+class Ball:
+    """Hold the ball, and what is known of its center.
+
+    Args:
+        norm: Of the ball.
+        radius: (B,) float64 in pixel units.
+        center: Regions of radius 0, whose width is the rounding of the forward pass; None while
+            they are computed.
+        prefix: Bounds from the image to every step, measured by the norm of the ball.
+    """
+
+    norm: Norm
+    radius: Tensor
+    center: "Sequence[Region] | None"
+    prefix: tuple[float, ...]
+
+
+def center_regions(network: Network, images: Tensor) -> list[Region]:
+    """Enclose the values at the images themselves, rounding errors included.
+
+    Args:
+        network: The steps.
+        images: (B, C, H, W) in pixel units.
+
+    Returns:
+        One region per step: the real-arithmetic values lie in them, and `reach` is 0.
+    """
+    still = torch.zeros(len(images), dtype=torch.float64, device=network.device)
+    return _walk(network, images, Ball("l2", still, None, (0.0,) * len(network.steps)))
+
+
+def ball_regions(
+    network: Network, images: Tensor, radius: Tensor, center: Sequence[Region], *, norm: Norm
+) -> list[Region]:
+    """Enclose the values over balls around the images.
+
+    Of interval arithmetic through each operation and of the distance that the norms of the layers
+    before allow (the L2 norm of a row times the reach of its inputs; the Linf norm of the steps
+    before), the tighter is taken for each number. Rounding is accounted for.
+
+    Args:
+        network: The steps.
+        images: (B, C, H, W).
+        radius: (B,) of the balls, in pixel units.
+        center: From `center_regions`.
+        norm: 'l2' or 'linf'.
+
+    Returns:
+        One region per step.
+
+    Reference:
+        Gowal et al., On the Effectiveness of Interval Bound Propagation, 2018; Weng et al., Towards
+        Fast Computation of Certified Robustness, ICML 2018, section 3.4 for the rows' norms.
+    """
+    radius = radius.double().to(network.device)
+    prefix = prefix_norms(network, norm=norm)
+    return _walk(network, images, Ball(norm, radius, center, prefix))
+
+
+def _walk(network: Network, images: Tensor, ball: Ball) -> list[Region]:
+    images = images.double().to(network.device)
+    found: list[Region] = []
+    for position, step in enumerate(network.steps):
+        if isinstance(step.operation, Image):
+            fresh = _image(images, ball)
+        else:
+            fresh = _step(step, [found[source] for source in step.sources], position, ball)
+        found.append(fresh if ball.center is None else _meet(fresh, position, ball))
+    return found
+
+
+def _image(images: Tensor, ball: Ball) -> Region:
+    sides = (-1, *[1] * (images.ndim - 1))
+    radius = ball.radius.view(sides) * (1.0 + ULPS)
+    slack = torch.where(radius > 0, ULPS, 0.0) * (images.abs() + radius)
+    reach = ball.radius * ROUND
+    if ball.norm == "linf":
+        reach = reach * math.sqrt(images[0].numel())
+    return Region(images - radius - slack, images + radius + slack, reach)
+
+
+def _meet(region: Region, position: int, ball: Ball) -> Region:
+    # Intersect with the reach around the center, and bound the reach by the intervals' width.
+    assert ball.center is not None
+    center = ball.center[position]
+    reach = bound = region.reach
+    if ball.norm == "linf":
+        bound = torch.minimum(reach, ball.radius * (ball.prefix[position] * ROUND))
+    sides = (-1, *[1] * (region.low.ndim - 1))
+    low = torch.maximum(region.low, _down(center.low - bound.view(sides)))
+    high = torch.minimum(region.high, _up(center.high + bound.view(sides)))
+    width = torch.maximum(high - center.low, center.high - low).clamp_min(0.0)
+    size = torch.linalg.vector_norm(width.flatten(1), dim=1) * ROUND
+    return Region(low, high, torch.minimum(reach, size))
+
+
+def _step(step: Step, sources: list[Region], position: int, ball: Ball) -> Region:
+    operation = step.operation
+    if isinstance(operation, Affine):
+        return _affine(operation, sources[0], position, step, ball)
+    if isinstance(operation, Activation):
+        low, high = operation.range(sources[0].low, sources[0].high)
+        return Region(low, high, sources[0].reach * operation.steepest * ROUND)
+    if isinstance(operation, Sum):
+        low, high = _sum(operation, sources)
+        reach = torch.stack([source.reach for source in sources]).sum(dim=0) * ROUND
+        return Region(low, high, reach)
+    if isinstance(operation, Concatenation):
+        axis = operation.axis + 1
+        low = torch.cat([source.low for source in sources], axis)
+        high = torch.cat([source.high for source in sources], axis)
+        parts = torch.stack([source.reach for source in sources])
+        return Region(low, high, torch.linalg.vector_norm(parts, dim=0) * ROUND)
+    if isinstance(operation, PairSort):
+        low, high = _sorted_pairs(sources[0].low), _sorted_pairs(sources[0].high)
+        return Region(low, high, sources[0].reach)
+    if isinstance(operation, MaxPool):
+        norm = operation_norm(operation, norm="l2")
+        low, high = operation.layer(sources[0].low), operation.layer(sources[0].high)
+        return Region(low, high, sources[0].reach * (norm * ROUND))
+    assert isinstance(operation, Constant)
+    value = operation.value.expand(len(ball.radius), *operation.value.shape[1:])
+    return Region(value, value, torch.zeros_like(ball.radius))
+
+
+def _affine(operation: Affine, source: Region, position: int, step: Step, ball: Ball) -> Region:
+    middle = (source.low + source.high) / 2.0
+    radius = torch.maximum(source.high - middle, middle - source.low) * (1.0 + ULPS)
+    loss = operation.rounding
+    spread = operation.absolute(radius * (1.0 + 4 * loss) + 2 * loss * middle.abs()) * (1.0 + ULPS)
+    value = operation.apply(middle)
+    if operation.offset is not None:
+        value = value + operation.offset
+        spread = spread + loss * operation.offset.abs()
+    spread = spread + TINY
+    reach = source.reach * (operation.norms["l2"] * ROUND)
+    if ball.center is not None:
+        # |row| times the reach of the inputs, around the value at the center.
+        center = ball.center[position]
+        sides = (-1, *[1] * len(step.shape))
+        row = operation.rows * (source.reach.view(sides) * ROUND)
+        low = torch.maximum(_down(value - spread), _down(center.low - row))
+        high = torch.minimum(_up(value + spread), _up(center.high + row))
+        return Region(low, high, reach)
+    return Region(_down(value - spread), _up(value + spread), reach)
+
+
+def _sum(operation: Sum, sources: list[Region]) -> tuple[Tensor, Tensor]:
+    low: Tensor | float = 0.0
+    high: Tensor | float = 0.0
+    for sign, source in zip(operation.signs, sources, strict=True):
+        low = low + (source.low if sign > 0 else -source.high)
+        high = high + (source.high if sign > 0 else -source.low)
+    assert isinstance(low, Tensor) and isinstance(high, Tensor)
+    return _down(low), _up(high)
+
+
+def _sorted_pairs(values: Tensor) -> Tensor:
+    first, second = values[:, 0::2], values[:, 1::2]
+    pairs = torch.stack([torch.maximum(first, second), torch.minimum(first, second)], dim=2)
+    return pairs.flatten(1, 2)
+
+
+def _down(values: Tensor) -> Tensor:
+    return values - values.abs() * ULPS
+
+
+def _up(values: Tensor) -> Tensor:
+    return values + values.abs() * ULPS

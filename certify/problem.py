@@ -1,0 +1,180 @@
+"""State, per image and rival, what deterministic certificates have to prove."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from certify.bounds.dense_norm import round_up
+from certify.bounds.network_norm import NetworkNorm, traced_norm
+from certify.bounds.operations.affine import UNIT_ROUNDOFF
+from certify.bounds.regions import Region, center_regions
+from certify.bounds.trace import Network, trace
+from certify.pairs import Pairs, affine_head, pairs
+from robustcl.classifier import Classifier
+from robustcl.errors import InputError
+from robustcl.threat import Norm, check_norm
+
+
+@dataclass(frozen=True, eq=False)
+class Traced:
+    """Hold what certificates need of a model, whatever the images.
+
+    Args:
+        norm: Norm of the perturbation.
+        network: The encoder's steps.
+        bound: The product of its layers' norms.
+        weight: (K, d) rows of the head, float64.
+        bias: (K,) offsets.
+        on_sphere: Whether the head sees h / |h|.
+    """
+
+    norm: Norm
+    network: Network
+    bound: NetworkNorm
+    weight: Tensor
+    bias: Tensor
+    on_sphere: bool
+
+
+@dataclass(frozen=True, eq=False)
+class Problem:
+    """State when the predicted class keeps ahead of each class j, in terms of h alone.
+
+    It does inside a ball if directions_j . h + constants_j - bends_j q^2 / (2 s) > 0 there, where
+    q bounds the distance that h moves and s is at least `size` - q > 0. On the sphere with an
+    offset c the condition is a.h + c |h| > 0, and with u = h(x) / |h(x)|, |h| >= u.h serves for
+    c > 0 and |h| <= u.h + q^2 / (2 u.h) for c < 0; so directions are a + c u, and bends max(-c, 0).
+
+    Args:
+        traced: The model.
+        images: (B, C, H, W) float64.
+        center: Enclosures of all values at the images.
+        predicted: (B,) classes.
+        pair: a_j and c_j.
+        directions: (B, K, d).
+        constants: (B, K).
+        bends: (B, K).
+        margins: (B, K) lower bounds of the left side at the image itself.
+        unit: (B, d) u.
+        size: (B,) lower bounds of u.h(x).
+        drift: (B,) by how much the computed h(x) may differ from the true one.
+    """
+
+    traced: Traced
+    images: Tensor
+    center: Sequence[Region]
+    predicted: Tensor
+    pair: Pairs
+    directions: Tensor
+    constants: Tensor
+    bends: Tensor
+    margins: Tensor
+    unit: Tensor
+    size: Tensor
+    drift: Tensor
+
+    def bent(self, reach: Tensor) -> Tensor:
+        """Evaluate bends q^2 / (2 s).
+
+        Args:
+            reach: (B,) bounds of the distance that h moves over a ball.
+
+        Returns:
+            (B, K), inf where h could reach the origin.
+        """
+        moved = (reach + self.drift) * round_up(1.0)
+        left = (self.size - moved)[:, None]
+        bent = self.bends * (moved**2)[:, None] / (2.0 * left) * round_up(1.0)
+        return torch.where(left > 0, bent, torch.where(self.bends > 0, torch.inf, 0.0))
+
+
+def traced(classifier: Classifier, *, norm: Norm, method: str) -> Traced:
+    """Trace a model once, for any number of images.
+
+    Args:
+        classifier: A classifier with a prototype, linear or identity head.
+        norm: 'l2' or 'linf'.
+        method: Who asks, for messages. A head that is not affine, and a network without known
+            norms, are refused.
+
+    Returns:
+        The traced model.
+    """
+    weight, bias = affine_head(classifier, method=method)
+    network = trace(classifier.encoder, drops_normalization=classifier.normalizes)
+    bound = traced_norm(network, norm=check_norm(norm))
+    return Traced(norm, network, bound, weight, bias, classifier.normalizes)
+
+
+def problem(model: Traced, images: Tensor) -> Problem:
+    """Predict the classes and state what is to be proved.
+
+    Args:
+        model: From `traced`.
+        images: (B, C, H, W).
+
+    Returns:
+        The problem.
+
+    Raises:
+        InputError: When the images are of another shape than the network takes, or not finite.
+    """
+    shape = model.network.steps[0].shape
+    if tuple(images.shape[1:]) != shape:
+        raise InputError(
+            f"images of shape {tuple(images.shape[1:])} (C, H, W) but the encoder takes {shape}; "
+            "resize, or convert with --input-size"
+        )
+    if not bool(torch.isfinite(images).all()):
+        raise InputError("an image is not finite; nothing can be certified about it")
+    images = images.detach().double().to(model.network.device)
+    with torch.no_grad():
+        center = center_regions(model.network, images)
+        end = center[-1]
+        raw = (end.low + end.high) / 2.0
+        drift = torch.linalg.vector_norm(end.high - end.low, dim=1) * round_up(1.0)
+        length = torch.linalg.vector_norm(raw, dim=1, keepdim=True)
+        unit = raw / length.clamp_min(1e-300)
+        seen = unit if model.on_sphere else raw
+        predicted = (seen @ model.weight.T + model.bias).argmax(dim=1)
+        pair = pairs(model.weight, model.bias, predicted)
+        return _stated(model, images, center, predicted, pair, raw, unit, drift)
+
+
+def _stated(  # the parts of one dataclass, each computed once
+    model: Traced,
+    images: Tensor,
+    center: Sequence[Region],
+    predicted: Tensor,
+    pair: Pairs,
+    raw: Tensor,
+    unit: Tensor,
+    drift: Tensor,
+) -> Problem:
+    if model.on_sphere:
+        directions = pair.directions + pair.offsets[:, :, None] * unit[:, None]
+        constants, bends = torch.zeros_like(pair.offsets), (-pair.offsets).clamp_min(0.0)
+    else:
+        directions, constants, bends = pair.directions, pair.offsets, torch.zeros_like(pair.offsets)
+    # u is a unit vector up to rounding: what that changes is below 4 u (|a| + |c|) |h|.
+    sizes = torch.linalg.vector_norm(pair.directions, dim=2) + pair.offsets.abs()
+    length = torch.linalg.vector_norm(raw, dim=1)
+    terms = (raw.shape[1] + 32) * 2.0 * UNIT_ROUNDOFF
+    slack = terms * (sizes * (length + drift)[:, None] + constants.abs()) + sizes * drift[:, None]
+    margins = torch.einsum("bkd,bd->bk", directions, raw) + constants - slack
+    return Problem(
+        traced=model,
+        images=images,
+        center=center,
+        predicted=predicted,
+        pair=pair,
+        directions=directions,
+        constants=constants,
+        bends=bends,
+        margins=margins,
+        unit=unit,
+        size=length * (1.0 - terms) - drift,
+        drift=drift,
+    )

@@ -1,0 +1,155 @@
+"""Bounds over a ball: above everything found in it, exact where the ball shrinks to the image."""
+
+from fractions import Fraction
+from typing import get_args
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from certify import output_gradients
+from certify.bounds.lines import Surroundings, lower_bounds
+from certify.bounds.network_norm import network_norm
+from certify.bounds.regions import Region, ball_regions, center_regions
+from certify.bounds.slopes import slope_bounds
+from certify.bounds.trace import Network, trace
+from robustcl import Encoder, UnsupportedError
+from robustcl.threat import Norm
+from tests.families import FAMILIES, family, images_and_directions, perturbed
+
+NORMS = get_args(Norm)
+RADII = {"l2": (0.02, 0.1, 0.6), "linf": (0.003, 0.015, 0.09)}
+
+
+def setting(name: str, radius: float, norm: Norm) -> tuple[Encoder, Network, list, list, Tensor]:
+    encoder = family(name)
+    images, _ = images_and_directions()
+    network = trace(encoder)
+    radii = torch.full((len(images),), radius, dtype=torch.float64)
+    center = center_regions(network, images)
+    return encoder, network, center, ball_regions(network, images, radii, center, norm=norm), radii
+
+
+def inside(region: Region, values: Tensor) -> bool:
+    return bool(((region.low <= values) & (values <= region.high)).all())
+
+
+@pytest.mark.parametrize("name", FAMILIES)
+def test_the_trace_is_the_network(name: str) -> None:
+    encoder = family(name)
+    images, _ = images_and_directions()
+    end = center_regions(trace(encoder), images)[-1]
+    assert inside(end, encoder(images))
+    assert float((end.high - end.low).max()) < 1e-9
+
+
+@pytest.mark.parametrize("norm", NORMS)
+@pytest.mark.parametrize("name", FAMILIES)
+def test_bounds_hold_for_every_point_found(name: str, norm: Norm) -> None:
+    images, directions = images_and_directions()
+    for radius in RADII[norm]:
+        encoder, network, center, regions, radii = setting(name, radius, norm)
+        slopes = slope_bounds(network, regions, directions, norm=norm)
+        plain = slope_bounds(network, regions, directions, norm=norm, elementwise=False)
+        around = Surroundings(network, center, regions, {})
+        lower = lower_bounds(around, directions, images, radii, norm=norm)
+        clean = encoder(images)
+        for seed in range(12):
+            points = perturbed(images, radius, norm, seed=seed)
+            values, gradients = output_gradients(encoder, points)
+            assert inside(regions[-1], values)
+            assert bool(((values - clean).norm(dim=1) <= regions[-1].reach).all())
+            along = torch.einsum("bkd,bdchw->bkchw", directions, gradients).flatten(2)
+            sizes = torch.linalg.vector_norm(along, 2 if norm == "l2" else 1, dim=2)
+            assert bool((sizes <= torch.minimum(slopes, plain)).all())
+            assert bool((torch.einsum("bkd,bd->bk", directions, values) >= lower).all())
+
+
+@pytest.mark.parametrize("norm", NORMS)
+@pytest.mark.parametrize("name", FAMILIES)
+def test_lines_hold_under_gradient_descent(name: str, norm: Norm) -> None:
+    images, directions = images_and_directions()
+    radius = RADII[norm][1]
+    encoder, network, center, regions, radii = setting(name, radius, norm)
+    lower = lower_bounds(
+        Surroundings(network, center, regions, {}), directions, images, radii, norm=norm
+    )
+    for k in range(directions.shape[1]):
+        points = images.clone()
+        for step in range(15):
+            points.requires_grad_()
+            value = (directions[:, k] * encoder(points)).sum(dim=1)
+            assert bool((value >= lower[:, k]).all())
+            (slope,) = torch.autograd.grad(value.sum(), points)
+            pace = radius if step == 0 else radius / 4
+            if norm == "l2":
+                slope = slope / slope.flatten(1).norm(dim=1).clamp_min(1e-300).view(-1, 1, 1, 1)
+                delta = points.detach() - pace * slope - images
+                sizes = delta.flatten(1).norm(dim=1).view(-1, 1, 1, 1).clamp_min(1e-300)
+                delta = delta * (radius / sizes).clamp(max=1 - 1e-12)
+            else:
+                delta = (points.detach() - pace * slope.sign() - images).clamp(-radius, radius)
+            points = images + delta
+    slopes = slope_bounds(network, regions, directions, norm=norm)
+    product = network_norm(encoder, norm=norm).along(directions)
+    assert bool((slopes <= product * (1 + 1e-9)).all())
+
+
+@pytest.mark.parametrize("norm", NORMS)
+@pytest.mark.parametrize("name", FAMILIES)
+def test_a_small_ball_gives_the_gradient(name: str, norm: Norm) -> None:
+    images, directions = images_and_directions()
+    encoder, network, center, regions, radii = setting(name, 1e-6, norm)
+    values, gradients = output_gradients(encoder, images)
+    along = torch.einsum("bkd,bdchw->bkchw", directions, gradients).flatten(2)
+    sizes = torch.linalg.vector_norm(along, 2 if norm == "l2" else 1, dim=2)
+    slopes = slope_bounds(network, regions, directions, norm=norm)
+    torch.testing.assert_close(slopes, sizes, rtol=1e-3, atol=1e-9)
+    lower = lower_bounds(
+        Surroundings(network, center, regions, {}), directions, images, radii, norm=norm
+    )
+    fall = (torch.einsum("bkd,bd->bk", directions, values) - lower) / 1e-6
+    torch.testing.assert_close(fall, sizes, rtol=1e-3, atol=1e-4)
+
+
+def test_rounding_is_enclosed() -> None:
+    # 1e8 x - 1e8 x + x in float64 loses eight digits; the region must know.
+    layers = nn.Sequential(nn.Flatten(), nn.Linear(2, 3), nn.Linear(3, 1)).double()
+    weight = torch.tensor([[1e8, 1.0], [1e8, 3.0], [1.0 / 3.0, 1e-9]], dtype=torch.float64)
+    layers[1].weight.data, layers[1].bias.data = weight, torch.full((3,), 0.1, dtype=torch.float64)  # pyright: ignore[reportAttributeAccessIssue]
+    layers[2].weight.data = torch.tensor([[1.0, -1.0, 1.0]], dtype=torch.float64)  # pyright: ignore[reportAttributeAccessIssue]
+    layers[2].bias.data.zero_()  # pyright: ignore[reportAttributeAccessIssue]
+    encoder = Encoder(layers, image_shape=(1, 1, 2)).double()
+    point = torch.tensor([[[[0.3, 0.7]]]], dtype=torch.float64)
+    x = [Fraction(value) for value in point.flatten().tolist()]
+    rows = [
+        sum(Fraction(w) * v for w, v in zip(row, x, strict=True)) + Fraction(0.1)
+        for row in weight.tolist()
+    ]
+    exact = rows[0] - rows[1] + rows[2]
+    end = center_regions(trace(encoder), point)[-1]
+    assert Fraction(float(end.low)) <= exact <= Fraction(float(end.high))
+    assert Fraction(encoder(point).item()) != exact
+    assert float(end.high - end.low) > 1e-9
+
+
+def test_a_repeated_value_is_refused() -> None:
+    class Spread(nn.Module):
+        def forward(self, images: Tensor) -> Tensor:
+            return (images + images.mean((2, 3), keepdim=True)).flatten(1)
+
+    with pytest.raises(UnsupportedError, match="repeats a value along new axes"):
+        trace(Encoder(Spread(), image_shape=(1, 2, 2)))
+
+
+def test_random_numbers_and_weights_that_are_not_finite_are_refused() -> None:
+    class Noisy(nn.Module):
+        def forward(self, images: Tensor) -> Tensor:
+            return images.flatten(1) + torch.randn(4)
+
+    with pytest.raises(UnsupportedError, match="random"):
+        trace(Encoder(Noisy(), image_shape=(1, 2, 2)))
+    layers = nn.Sequential(nn.Flatten(), nn.Linear(4, 2))
+    layers[1].weight.data[0, 0] = torch.nan  # pyright: ignore[reportArgumentType, reportIndexIssue, reportAttributeAccessIssue]
+    with pytest.raises(UnsupportedError, match=r"'backbone.1.weight' is not finite"):
+        trace(Encoder(layers, image_shape=(1, 2, 2)))
