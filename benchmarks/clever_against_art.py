@@ -128,7 +128,7 @@ def agreement(mine: np.ndarray, other: np.ndarray) -> dict[str, float]:
     return {
         "difference": round(float(gap / mean), 4),
         "of_medians": round(float((np.median(mine, 0) / np.median(other, 0)).mean() - 1.0), 4),
-        "errors": round(float(gap / error), 2),
+        "errors": round(float(gap / error), 2) if error else 0.0,
         "one_run": round(float((other.std(axis=0, ddof=1) / other.mean(axis=0)).mean()), 4),
         "our_run": round(float((mine.std(axis=0, ddof=1) / mine.mean(axis=0)).mean()), 4),
     }

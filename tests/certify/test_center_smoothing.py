@@ -11,6 +11,7 @@ from certify.center_smoothing import Noise, center_smoothing, smoothed_centers
 from robustcl import InputError
 from tests.network import small_classifier, some_images
 
+MODULE = __import__("certify.center_smoothing", fromlist=["center_smoothing"])
 SIGMA, DELTA = 0.5, 0.15
 LOOSE = Noise(sigma=SIGMA, n=200, alpha=0.2, batch_size=200)
 REPEATS = 400
@@ -51,7 +52,7 @@ def test_the_simulation_sees_a_bound_without_confidence(monkeypatch: pytest.Monk
     def naive(successes: int, trials: int, *, alpha: float) -> float:
         return min(successes / trials, 1 - 1e-9)
 
-    monkeypatch.setattr("certify.center_smoothing.clopper_pearson_lower_bound", naive)
+    monkeypatch.setattr(MODULE, "clopper_pearson_lower_bound", naive)
     value = 0.6
     exact = value - SIGMA * float(normal.ppf(0.5 + DELTA))
     claim, _ = center_smoothing(sign, same(value), threshold=1.0, noise=LOOSE, delta=DELTA)

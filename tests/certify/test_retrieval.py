@@ -102,6 +102,20 @@ def test_on_the_circle_the_radius_of_the_nearest_is_exact(seed: int, spread: flo
             assert k > 1 or radius >= exact - 1e-3
 
 
+def test_past_a_quarter_turn_the_sphere_ends_first() -> None:
+    # A long rival opposite the item: f would have to turn by more than 90 degrees to lose.
+    gallery = torch.tensor([[-0.8, 0.6], [1.52, -1.14]], dtype=torch.float64)
+    model = circle_classifier()
+    images = torch.tensor([[0.1, 1.0], [0.3, 0.9]], dtype=torch.float64).view(2, 1, 1, 2)
+    claim = retrieval(model, images, gallery)
+    size = images.flatten(1).norm(dim=1)
+    assert claim.items.tolist() == [0, 0]
+    for row, image in enumerate(images):
+        assert distance_to_loss(model, image, gallery, 0, 1) == pytest.approx(float(size[row]))
+    torch.testing.assert_close(claim.radius, size, rtol=1e-6, atol=0)
+    assert bool((claim.radius <= size).all())
+
+
 def unit(count: int, *, seed: int = 3, spread: float = 0.0) -> Tensor:
     generator = torch.Generator().manual_seed(seed)
     items = nn.functional.normalize(
