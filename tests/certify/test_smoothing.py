@@ -1,33 +1,18 @@
-"""Smoothing: confidence bounds by simulation, and a problem with a known answer."""
+"""Smoothing: problems with known answers, rates of wrong claims, invariances, abstention."""
 
 import numpy as np
 import pytest
 import torch
+from scipy.stats import binom
 from scipy.stats import norm as normal
 from torch import nn
 
 from certify import smoothing
-from certify.bounds import betting_lower_bound, clopper_pearson_lower_bound
-from robustcl import Classifier, UnsupportedError
-from robustcl.heads import PrototypeHead
+from certify.choose_clip import choose_clip
+from robustcl import Classifier, Encoder, InputError, UnsupportedError
+from robustcl.heads import LinearHead, PrototypeHead
 from tests.affine import affine_classifier, exact_distance
 from tests.network import small_classifier, some_images
-
-
-def test_betting_bound_covers() -> None:
-    draws = np.random.default_rng(0)
-    for shape in ((0.5, 0.5), (8.0, 1.0), (1.0, 5.0)):
-        mean = shape[0] / sum(shape)
-        samples = draws.beta(*shape, size=(200, 2000))
-        bounds = betting_lower_bound(samples, alpha=0.05)
-        assert np.mean(bounds > mean) <= 0.05 + 3 * np.sqrt(0.05 * 0.95 / 2000)
-        assert np.mean(bounds) > mean - 0.12
-
-
-def test_clopper_pearson_covers() -> None:
-    counts = np.random.default_rng(0).binomial(100, 0.8, size=3000)
-    wrong = [clopper_pearson_lower_bound(int(c), 100, alpha=0.05) > 0.8 for c in counts]
-    assert 0.01 <= np.mean(wrong) <= 0.05 + 3 * np.sqrt(0.05 * 0.95 / 3000)
 
 
 def test_vote_of_two_affine_classes_nearly_reaches_the_exact_distance() -> None:
@@ -72,3 +57,182 @@ def test_the_mean_form_needs_the_sphere() -> None:
     assert isinstance(model, Classifier)
     with pytest.raises(UnsupportedError, match="form=vote"):
         smoothing(model, torch.rand(1, 2, 4, 4, dtype=torch.float64))
+
+
+def half_space(distance: float) -> tuple[Classifier, torch.Tensor]:
+    """Two affine classes, and an image at a known distance from their boundary."""
+    layer = nn.Linear(32, 2)
+    layer.weight.data = torch.zeros(2, 32)
+    layer.weight.data[0, 5], layer.bias.data = torch.tensor(1.0), torch.zeros(2)
+    network = nn.Sequential(nn.Flatten(), layer)
+    image = torch.zeros(1, 2, 4, 4)
+    image.flatten()[5] = distance
+    return Classifier.from_scores(network, image_shape=(2, 4, 4)).eval(), image
+
+
+def test_vote_reaches_the_distance_in_the_limit() -> None:
+    model, image = half_space(0.4)
+    for sigma in (0.25, 0.8):
+        claim = smoothing(model, image, form="vote", sigma=sigma, n=100_000, batch_size=2000)
+        assert 0.97 * 0.4 <= float(claim.radius[0]) <= 0.4
+
+
+def exact_clip_radius(distance: float, sigma: float, clip: float) -> float:
+    grid = np.linspace(-9, 9, 200_001)
+    margins = np.clip((distance + sigma * grid) / np.sqrt(2.0) / clip, -1, 1)
+    mean = float((margins * normal.pdf(grid)).sum() * (grid[1] - grid[0]))
+    return sigma * float(normal.ppf((1 + mean) / 2))
+
+
+@pytest.mark.parametrize("form", ["vote", "clip"])
+def test_wrong_claims_are_as_rare_as_alpha(form) -> None:
+    # Scores f = (x_5, 0) with an identity head: a = (1, -1), so s = (x_5 + e_5) / sqrt 2.
+    model, image = half_space(0.3)
+    runs, alpha, sigma = 800, 0.05, 0.3
+    exact = 0.3 if form == "vote" else exact_clip_radius(0.3, sigma, 0.2)
+    claim = smoothing(
+        model, image.expand(runs, -1, -1, -1), form=form, sigma=sigma, clip=0.2, n=150, n_select=20,
+        alpha=alpha, batch_size=1000,
+    )  # fmt: skip
+    assert 0.5 * exact < float(claim.radius.mean()) < exact
+    assert int((claim.radius > exact).sum()) <= binom.ppf(0.999, runs, alpha)
+    assert int((1.25 * claim.radius > exact).sum()) > binom.ppf(0.999, runs, alpha)
+
+
+@pytest.mark.parametrize("form", ["mean", "vote", "clip"])
+def test_scaling_image_and_noise_scales_the_radius(form) -> None:
+    model, images = small_classifier(head="linear"), some_images(4)
+    encoder = Encoder(model.encoder.backbone, image_shape=(1, 8, 8), mean=(1.2,), std=(1.6,))
+    large = Classifier(encoder, model.head).eval()
+    before = smoothing(model, images, form=form, sigma=0.25, n=500)
+    after = smoothing(large, 4.0 * images, form=form, sigma=1.0, n=500)
+    assert bool((before.radius > 0).any())
+    torch.testing.assert_close(after.radius, 4.0 * before.radius, rtol=1e-4, atol=1e-6)
+
+
+def constant_embedding(point: list[float], head: nn.Module) -> Classifier:
+    layer = nn.Linear(16, len(point))
+    nn.init.zeros_(layer.weight)
+    layer.bias.data = torch.tensor(point)
+    encoder = Encoder(nn.Sequential(nn.Flatten(), layer), image_shape=(1, 4, 4))
+    return Classifier(encoder, head).eval()
+
+
+@pytest.mark.parametrize("form", ["mean", "clip"])
+@pytest.mark.parametrize("bound", ["betting", "bernstein"])
+def test_every_rival_counts_and_lengths_are_not_squared(form, bound) -> None:
+    # Scores 1, .5, .4: class 1 is the runner-up, but class 2 has the longer a_j and is nearer.
+    weight = torch.tensor([[1.0, 0.0], [0.5, 0.3], [0.3, 2.0]])
+    model = constant_embedding([1.0, 0.0], LinearHead(weight, torch.tensor([0.0, 0.0, 0.1])))
+    options = {"form": form, "bound": bound, "clip": 1.0, "sigma": 0.5, "n": 20_000}
+    claim = smoothing(model, torch.zeros(1, 1, 4, 4), batch_size=2000, **options)
+    dots, shift = np.array([0.5, 0.7]), np.array([0.0, -0.1])
+    lengths = np.sqrt([0.5**2 + 0.3**2, 0.7**2 + 2.0**2])
+    if form == "mean":
+        radii = normal.ppf((1 + dots / lengths) / 2) - normal.ppf((1 - shift / lengths) / 2)
+    else:
+        radii = normal.ppf((1 + (dots + shift) / (lengths + np.abs(shift))) / 2)
+    assert np.argmin(radii) == 1
+    exact = 0.5 * radii.min()
+    assert claim.rival.tolist() == [2]
+    assert 0.95 * exact <= float(claim.radius[0]) <= exact
+
+
+def test_a_small_t_beats_the_vote_among_many_classes() -> None:
+    # Cohen's vote takes 1 - p_A for the runner-up; pairs do not.
+    model = affine_classifier(5, dtype=torch.float32)
+    images = torch.rand(12, 2, 4, 4, generator=torch.Generator().manual_seed(1))
+    exact = exact_distance(model, images, "l2")
+    sigma = float(exact.mean())
+    vote = smoothing(model, images, form="vote", sigma=sigma, n=4000)
+    pairs = smoothing(model, images, form="clip", clip=1e-4, sigma=sigma, n=4000)
+    assert bool((pairs.radius <= exact).all())
+    assert float(pairs.radius.mean()) > 1.1 * float(vote.radius.mean())
+
+
+def test_the_chosen_t_is_no_worse_than_the_ends() -> None:
+    model = affine_classifier(3, dtype=torch.float32)
+    images = torch.rand(12, 2, 4, 4, generator=torch.Generator().manual_seed(1))
+    sigma = float(exact_distance(model, images, "l2").mean())
+    t = choose_clip(model, images, sigma=sigma)
+    assert 0 < t < 10
+    chosen, wide, alone = (
+        smoothing(model, images, form="clip", sigma=sigma, n=2000, clip=c) for c in (t, 100.0, 0.0)
+    )
+    assert f"t={t:g}" in chosen.subject and "per image" in alone.subject
+    assert min(chosen.radius.mean(), alone.radius.mean()) > 2 * wide.radius.mean()
+
+
+class Circle(nn.Module):
+    """A beats B, B beats C, C beats A, each on two thirds of the noise."""
+
+    def forward(self, points: torch.Tensor) -> torch.Tensor:
+        sector = ((torch.atan2(points[:, 0, 0, 0], points[:, 0, 0, 1]) / torch.pi + 1) * 1.5).long()
+        order = torch.tensor([[2.0, 1.0, 0.0], [0.0, 2.0, 1.0], [1.0, 0.0, 2.0]])
+        return order[sector.clamp(0, 2)]
+
+
+@pytest.mark.parametrize("clip", [0.01, 0.0])
+def test_no_class_wins_all_pairs(clip: float) -> None:
+    model = Classifier.from_scores(Circle(), image_shape=(1, 1, 2))
+    images = torch.zeros(5, 1, 1, 2)
+    for form in ("clip", "vote"):
+        claim = smoothing(model, images, form=form, clip=clip, n=500)
+        assert claim.predicted.tolist() == [-1] * 5
+        assert claim.radius.tolist() == [0.0] * 5
+
+
+def test_ties_and_broken_embeddings_abstain() -> None:
+    twins = PrototypeHead(torch.tensor([[1.0, 0.0], [1.0, 0.0], [0.0, 1.0]]))
+    image = torch.zeros(1, 1, 4, 4)
+    for model, forms in (
+        (constant_embedding([1.0, 0.0], twins), ("mean", "clip")),
+        (constant_embedding([0.0, 0.0], twins), ("mean", "clip", "vote")),  # 0 / 0
+    ):
+        for form in forms:
+            claim = smoothing(model, image, form=form)
+            assert (claim.predicted.tolist(), claim.radius.tolist()) == ([-1], [0.0])
+
+
+def test_a_class_that_cannot_be_overtaken() -> None:
+    head = LinearHead(torch.zeros(2, 2), torch.tensor([1.0, 0.0]))
+    model = constant_embedding([1.0, 0.0], head)
+    for form in ("mean", "clip"):
+        claim = smoothing(model, torch.zeros(1, 1, 4, 4), form=form)
+        assert (claim.predicted.tolist(), claim.rival.tolist()) == ([0], [-1])
+        assert claim.radius.tolist() == [float("inf")]
+
+
+@pytest.mark.parametrize("form", ["mean", "vote", "clip"])
+def test_the_batch_size_does_not_matter(form) -> None:
+    model, images = small_classifier(), some_images(3)
+    one, other = (smoothing(model, images, form=form, n=300, batch_size=b) for b in (64, 1000))
+    torch.testing.assert_close(one.radius, other.radius, rtol=1e-6, atol=1e-9)
+
+
+def test_no_noise_is_used_twice() -> None:
+    seen = []
+
+    class Spy(nn.Module):
+        def forward(self, points: torch.Tensor) -> torch.Tensor:
+            seen.append(points.flatten(1).clone())
+            return points.flatten(1)[:, :2]
+
+    model = Classifier.from_scores(Spy(), image_shape=(1, 4, 4))
+    seen.clear()
+    smoothing(model, torch.zeros(3, 1, 4, 4), form="vote", n=500, n_select=20, batch_size=128)
+    rows = torch.cat(seen)[: 3 * 520]
+    assert len(torch.unique(rows, dim=0)) == 3 * 520
+    assert {len(batch) for batch in seen} == {128}
+    assert abs(float(rows.std()) - 0.25) < 0.005
+
+
+@pytest.mark.parametrize(
+    "options",
+    [{"form": "median"}, {"bound": "hoeffding"}, {"form": "vote", "bound": "bernstein"},
+     {"bound": "bernstein", "target": 0.1}, {"clip": -1.0}, {"target": -0.1}, {"sigma": 0.0},
+     {"alpha": 0.6}, {"n": 1}, {"seeds": [1]}],
+)  # fmt: skip
+def test_unusable_options_are_refused(options) -> None:
+    with pytest.raises(InputError):
+        smoothing(small_classifier(), some_images(2), **options)

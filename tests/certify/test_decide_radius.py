@@ -1,0 +1,81 @@
+"""Deciding a radius: rarely wrong although it looks often, and quick where the answer is clear."""
+
+import numpy as np
+import pytest
+import torch
+from scipy.stats import binom
+
+from certify import smoothing
+from certify.decide_radius import decide_radius
+from robustcl import InputError
+from tests.certify.test_smoothing import exact_clip_radius, half_space
+from tests.network import small_classifier, some_images
+
+RUNS, ALPHA, SIGMA = 400, 0.05, 0.3
+
+
+def decide(form, radius: float, n: int = 800):
+    model, image = half_space(0.3)
+    exact = 0.3 if form == "vote" else exact_clip_radius(0.3, SIGMA, 0.2)
+    options = {"sigma": SIGMA, "clip": 0.2, "n": n, "n_select": 20, "alpha": ALPHA}
+    images = image.expand(RUNS, -1, -1, -1)
+    return decide_radius(
+        model, images, radius=radius * exact, form=form, batch_size=2048, **options
+    )
+
+
+@pytest.mark.parametrize("form", ["vote", "clip"])
+def test_a_radius_that_is_too_large_is_rarely_proved(form) -> None:
+    proved = decide(form, 1.0 + 1e-9).outcome.count("proved")
+    assert proved <= binom.ppf(0.999, RUNS, ALPHA)
+    # Of a radius a tenth smaller it proves more: the simulation can tell.
+    assert decide(form, 0.9).outcome.count("proved") > binom.ppf(0.999, RUNS, ALPHA)
+
+
+@pytest.mark.parametrize("form", ["vote", "clip"])
+def test_clear_cases_end_early(form) -> None:
+    near, far = decide(form, 0.4), decide(form, 2.0)
+    assert near.outcome.count("proved") > 0.98 * RUNS
+    assert far.outcome.count("given up") > 0.98 * RUNS
+    assert float(near.samples.double().mean()) < 200
+    assert float(far.samples.double().mean()) < 200
+    assert set(near.claim.radius.tolist()) <= {0.0, near.claim.radius.max().item()}
+
+
+def test_what_n_samples_cannot_show_is_given_up_at_once() -> None:
+    model, image = half_space(5.0)
+    decision = decide_radius(model, image, radius=1.0, sigma=0.25, n=100)
+    assert decision.outcome == ("given up",)
+    assert decision.samples.tolist() == [100]
+    assert decision.claim.predicted.tolist() == [-1]
+
+
+@pytest.mark.parametrize("form", ["mean", "vote", "clip"])
+def test_seeds_decide_not_the_batch(form) -> None:
+    model, images = small_classifier(), some_images(6)
+    whole = decide_radius(model, images, radius=0.1, form=form)
+    part = decide_radius(model, images[2:4], seeds=[2, 3], radius=0.1, form=form, batch_size=50)
+    assert part.outcome == whole.outcome[2:4]
+    assert part.samples.tolist() == whole.samples[2:4].tolist()
+    assert "proved" in whole.outcome
+    assert int(whole.samples.max()) <= 1100
+
+
+def test_smoothing_with_a_target_gives_the_radius_or_nothing() -> None:
+    model, images = small_classifier(), some_images(6)
+    decision = decide_radius(model, images, radius=0.02, norm="linf", form="vote")
+    claim = smoothing(model, images, norm="linf", form="vote", target=0.02)
+    assert torch.equal(claim.radius, decision.claim.radius)
+    proved = np.array(decision.outcome) == "proved"
+    assert claim.radius.tolist() == np.where(proved, 0.02, 0.0).tolist()
+    assert ((claim.predicted >= 0).numpy() == proved).all() and proved.any()
+    # 0.02 in every pixel of 64 is 0.16 in L2.
+    same = decide_radius(model, images, radius=0.02 * 8, form="vote")
+    assert same.outcome == decision.outcome
+
+
+def test_unusable_options_are_refused() -> None:
+    model, images = small_classifier(), some_images(2)
+    for options in ({"radius": 0.0}, {"radius": 0.1, "beta": 1.0}, {"radius": 0.1, "seeds": [1]}):
+        with pytest.raises(InputError):
+            decide_radius(model, images, **options)  # pyright: ignore[reportArgumentType]
