@@ -69,7 +69,7 @@ def smoothed_centers(
     images: Tensor,
     *,
     noise: Noise | None = None,
-    delta: float = 0.05,
+    delta: float = 0.07,
     seeds: Sequence[int] | None = None,
 ) -> Centers:
     """Answer with the center of a small ball that holds about half of the noisy embeddings.
@@ -85,7 +85,7 @@ def smoothed_centers(
             to (B, d), row by row; of a function the caller sees to eval mode.
         images: (B, C, H, W).
         noise: Standard deviation, samples and level; `Noise()` by default.
-        delta: Slack in mass, between 0 and 1/2; below about 1.7/sqrt(n) the model abstains.
+        delta: Slack in mass, between 0 and 1/2; below about 2.5/sqrt(n) it often abstains.
         seeds: One seed per image; 0, 1, ... by default.
 
     Returns:
@@ -107,7 +107,7 @@ def center_smoothing(
     threshold: float | None = None,
     norm: Norm = "l2",
     noise: Noise | None = None,
-    delta: float = 0.05,
+    delta: float = 0.07,
     seeds: Sequence[int] | None = None,
 ) -> tuple[Drift, Centers]:
     """Bound the drift of the center-smoothed embedding, knowing nothing of the encoder.
@@ -134,7 +134,7 @@ def center_smoothing(
         threshold: Largest drift allowed, a Euclidean distance of embeddings.
         norm: 'l2'; for 'linf' the L2 norm of the perturbation is at most sqrt(D) times as large.
         noise: Standard deviation, samples and level; `Noise()` by default.
-        delta: Slack in mass, between 0 and 1/2; below about 1.7/sqrt(n) the model abstains.
+        delta: Slack in mass, between 0 and 1/2; below about 2.5/sqrt(n) it often abstains.
         seeds: One seed per image; 0, 1, ... by default.
 
     Returns:
@@ -201,7 +201,7 @@ def _answers(
 ) -> tuple[Centers, Tensor]:
     # The answers, and (B, n) distances of fresh embeddings from them.
     if not 0 < delta < 0.5:
-        raise InputError(f"delta {delta} is not between 0 and 0.5; try 0.05")
+        raise InputError(f"delta {delta} is not between 0 and 0.5; try 0.07")
     if seeds is not None and len(seeds) != len(images):
         raise InputError(f"{len(seeds)} seeds for {len(images)} images; give one each")
     count = _enough(noise, delta)

@@ -134,6 +134,13 @@ def test_the_model_abstains_where_the_slack_is_too_small() -> None:
     assert claim.budget.tolist() == [0.0] * 5
 
 
+def test_with_the_defaults_it_seldom_abstains() -> None:
+    for pixels in (1, 16):
+        images = same(0.4, 60, pixels=pixels)
+        centers = smoothed_centers(lambda points: points.flatten(1), images)
+        assert int(centers.abstained.sum()) <= 1
+
+
 def test_embeddings_that_are_not_finite_are_far_from_all() -> None:
     def broken(images: Tensor) -> Tensor:
         values = first(images)
