@@ -4,11 +4,14 @@ import numpy as np
 import pytest
 import torch
 from scipy.stats import binom
+from scipy.stats import norm as normal
 
 from certify import smoothing
-from certify.decide_radius import decide_radius
+from certify.bounds.confidence_sequence import stake_shares
+from certify.decide_radius import STEP, decide_radius
 from robustcl import InputError
-from tests.certify.test_smoothing import exact_clip_radius, half_space
+from robustcl.heads import LinearHead
+from tests.certify.test_smoothing import constant_embedding, exact_clip_radius, half_space
 from tests.network import small_classifier, some_images
 
 RUNS, ALPHA, SIGMA = 400, 0.05, 0.3
@@ -40,6 +43,31 @@ def test_clear_cases_end_early(form) -> None:
     assert float(near.samples.double().mean()) < 200
     assert float(far.samples.double().mean()) < 200
     assert set(near.claim.radius.tolist()) <= {0.0, near.claim.radius.max().item()}
+
+
+def test_it_stops_when_the_capital_is_one_over_alpha() -> None:
+    # Every vote is won: after k samples the capital is the mean of (1 + c (1/m - 1))^k.
+    model, image = half_space(50.0)
+    radius, alpha, n = 0.5, 1e-4, 5000
+    decision = decide_radius(model, image, radius=radius, sigma=0.25, n=n, alpha=alpha)
+    shares = stake_shares(n, alpha=alpha)
+    gains = 1 + shares * (1 / normal.cdf(radius / 0.25) - 1)
+    needed = next(k for k in range(STEP, n, STEP) if (gains**k).mean() >= 1 / alpha)
+    assert decision.outcome == ("proved",)
+    assert decision.samples.tolist() == [100 + needed]
+
+
+@pytest.mark.parametrize("form", ["mean", "clip"])
+def test_every_rival_has_to_be_shown(form) -> None:
+    # Relative margins .857 and .33 (see test_smoothing): the first rival alone proves nothing.
+    head = LinearHead(torch.tensor([[1.0, 0.0], [0.5, 0.3], [0.3, 2.0]]), torch.zeros(3))
+    model, image = constant_embedding([1.0, 0.0], head), torch.zeros(1, 1, 4, 4)
+    options = {"form": form, "sigma": 0.5, "n": 4000, "clip": 1.0}
+    near = 0.5 * float(normal.ppf((1 + 0.7 / (0.7**2 + 4.0) ** 0.5) / 2))
+    for factor, outcome in ((0.9, "proved"), (1.1, "given up"), (2.5, "given up")):
+        decision = decide_radius(model, image, radius=factor * near, **options)
+        assert decision.outcome == (outcome,)
+    assert decide_radius(model, image, radius=0.9 * near, **options).claim.rival.tolist() == [2]
 
 
 def test_what_n_samples_cannot_show_is_given_up_at_once() -> None:

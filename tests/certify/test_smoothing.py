@@ -8,7 +8,10 @@ from scipy.stats import norm as normal
 from torch import nn
 
 from certify import smoothing
+from certify.bounds.confidence import betting_lower_bound
 from certify.choose_clip import choose_clip
+from certify.smoothed_margins import Form
+from certify.smoothing_samples import noise_streams, noisy_outputs
 from robustcl import Classifier, Encoder, InputError, UnsupportedError
 from robustcl.heads import LinearHead, PrototypeHead
 from tests.affine import affine_classifier, exact_distance
@@ -182,16 +185,61 @@ def test_no_class_wins_all_pairs(clip: float) -> None:
         assert claim.radius.tolist() == [0.0] * 5
 
 
-def test_ties_and_broken_embeddings_abstain() -> None:
+FORMS: tuple[Form, ...] = ("mean", "vote", "clip")
+
+
+@pytest.mark.parametrize("form", FORMS)
+def test_broken_embeddings_abstain(form: Form) -> None:
+    model = constant_embedding([0.0, 0.0], PrototypeHead(torch.eye(2)))  # 0 / 0
+    claim = smoothing(model, torch.zeros(1, 1, 4, 4), form=form)
+    assert (claim.predicted.tolist(), claim.radius.tolist()) == ([-1], [0.0])
+
+
+@pytest.mark.parametrize("form", ["mean", "clip"])
+def test_a_tie_abstains(form: Form) -> None:
     twins = PrototypeHead(torch.tensor([[1.0, 0.0], [1.0, 0.0], [0.0, 1.0]]))
-    image = torch.zeros(1, 1, 4, 4)
-    for model, forms in (
-        (constant_embedding([1.0, 0.0], twins), ("mean", "clip")),
-        (constant_embedding([0.0, 0.0], twins), ("mean", "clip", "vote")),  # 0 / 0
-    ):
-        for form in forms:
-            claim = smoothing(model, image, form=form)
-            assert (claim.predicted.tolist(), claim.radius.tolist()) == ([-1], [0.0])
+    claim = smoothing(constant_embedding([1.0, 0.0], twins), torch.zeros(1, 1, 4, 4), form=form)
+    assert (claim.predicted.tolist(), claim.radius.tolist()) == ([-1], [0.0])
+
+
+class Outlier(nn.Module):
+    """Class 0 has the highest mean score, but loses to class 1 nine times of ten."""
+
+    def forward(self, points: torch.Tensor) -> torch.Tensor:
+        rare = (points[:, 0, 0, 0] > 0.25 * 1.2816).float()
+        return torch.stack([100.0 * rare, 1.0 - rare], dim=1)
+
+
+def test_the_winner_of_pairs_need_not_have_the_highest_mean() -> None:
+    model = Classifier.from_scores(Outlier(), image_shape=(1, 1, 2))
+    claim = smoothing(model, torch.zeros(1, 1, 1, 2), form="clip", clip=0.01, n=20_000)
+    assert claim.predicted.tolist() == [1]
+    # E phi = .9 - .1 = .8, whose radius is the distance to the step in the limit.
+    assert 0.95 * 0.25 * 1.2816 < float(claim.radius[0]) < 0.25 * 1.2816
+
+
+def test_the_short_cut_over_rivals_is_the_smallest_of_all_bounds() -> None:
+    model, images = small_classifier(classes=6), some_images(40)
+    assert isinstance(model.head, PrototypeHead)
+    weight = model.head.weight.double()
+    claim = smoothing(model, images, n=60, n_select=40, sigma=0.5, alpha=0.05)
+    rows = noisy_outputs(
+        lambda x: model.embeddings(x).double() @ weight.T,
+        images, noise_streams(images, None), sigma=0.5, count=100, batch_size=256,
+    )  # fmt: skip
+    differs = 0
+    with torch.no_grad():
+        for row, outputs in enumerate(rows):
+            top = int(outputs[:40].mean(0).argmax())
+            others = [j for j in range(6) if j != top]
+            lengths = (weight[top] - weight[others]).norm(dim=1)
+            values = (outputs[40:, [top]] - outputs[40:, others]) / lengths
+            units = ((1 + values) / 2).numpy()
+            lower = betting_lower_bound(units, alpha=0.05)
+            slow = max(0.5 * float(normal.ppf(lower.min())), 0.0)
+            assert float(claim.radius[row]) == pytest.approx(slow, rel=1e-4, abs=1e-6)
+            differs += int(slow > 0 and lower.argmin() != units.mean(0).argmin())
+    assert differs >= 1  # or this test shows nothing
 
 
 def test_a_class_that_cannot_be_overtaken() -> None:
