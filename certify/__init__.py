@@ -1,9 +1,14 @@
 """Certificates: one file per method, each with one line in the table of claims."""
 
 from certify import bounds
+from certify.center_smoothing import Centers, Noise, center_smoothing, smoothed_centers
 from certify.certified_radius import certified_radius
+from certify.choose_clip import choose_clip
 from certify.claim import Claim
+from certify.clever import clever, weibull_endpoint
 from certify.crown import crown
+from certify.decide_radius import Decision, decide_radius
+from certify.displacement import Drift, displacement, smoothed_displacement
 from certify.first_order import first_order
 from certify.gradients import output_gradients, pairwise_gradient_norms
 from certify.jacobian_norm import jacobian_norm
@@ -11,16 +16,27 @@ from certify.local import local
 from certify.methods import METHODS, Method, certificate, parse_method, prepare
 from certify.problem import traced
 from certify.product import product
+from certify.retrieval import Retrieval, retrieval, smoothed_retrieval
 from certify.smoothing import smoothing
 
 __all__ = [
     "METHODS",
+    "Centers",
     "Claim",
+    "Decision",
+    "Drift",
     "Method",
+    "Noise",
+    "Retrieval",
     "bounds",
+    "center_smoothing",
     "certificate",
     "certified_radius",
+    "choose_clip",
+    "clever",
     "crown",
+    "decide_radius",
+    "displacement",
     "first_order",
     "jacobian_norm",
     "local",
@@ -29,6 +45,11 @@ __all__ = [
     "parse_method",
     "prepare",
     "product",
+    "retrieval",
+    "smoothed_centers",
+    "smoothed_displacement",
+    "smoothed_retrieval",
     "smoothing",
     "traced",
+    "weibull_endpoint",
 ]

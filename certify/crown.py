@@ -14,7 +14,8 @@ from robustcl.classifier import Classifier
 from robustcl.errors import InputError
 from robustcl.threat import Norm
 
-CHUNK = 512  # directions held in memory at once
+CHUNK = 128  # directions held in memory at once
+NEAREST = 3  # rivals whose radius is searched for
 
 
 def crown(
@@ -45,13 +46,13 @@ def crown(
         A deterministic claim about the model.
 
     Raises:
-        InputError: When `steps` is below 1.
+        InputError: When `steps` is below 2.
 
     Reference:
         Zhang et al., Efficient Neural Network Robustness Certification (CROWN), NeurIPS 2018.
     """
-    if steps < 1:
-        raise InputError(f"steps {steps} is below 1; try 8")
+    if steps < 2:
+        raise InputError(f"steps {steps} is below 2; try 8")
     model = prepared or traced(classifier, norm=norm, method="crown")
     task = problem(model, images)
     with torch.no_grad():
@@ -62,6 +63,9 @@ def crown(
 
 def crown_pairs(task: Problem, known: Tensor, *, steps: int) -> Tensor:
     """Raise the radii of the rivals that bind, as far as linear bounds prove it.
+
+    All rivals are tried at one radius; the radius of the nearest ones is then searched for, and the
+    others are tried again at the radius found.
 
     Args:
         task: What is to be proved.
@@ -75,19 +79,63 @@ def crown_pairs(task: Problem, known: Tensor, *, steps: int) -> Tensor:
     own = torch.nn.functional.one_hot(task.predicted, known.shape[1]).bool()
     low = known.masked_fill(own, torch.inf).amin(dim=1)
     high = torch.maximum(ceiling.amin(dim=1), low)
-    best = known
-    fall = torch.full_like(low, 0.5)
-    for _ in range(steps):
-        trial = torch.where(torch.isfinite(high), low + fall * (high - low), low)
-        rivals = open_rivals(task, best, ceiling, trial)
-        margins = margins_at(task, trial, rivals)
-        proved = (margins > 0) | (known.gather(1, rivals) >= trial[:, None])
-        proved = proved | (rivals == task.predicted[:, None])
-        grown = torch.where(proved, trial[:, None], torch.zeros_like(margins))
-        best = best.scatter(1, rivals, torch.maximum(best.gather(1, rivals), grown))
-        holds = proved.all(dim=1) & (task.margins.masked_fill(own, torch.inf).amin(dim=1) > 0)
-        low, high = torch.where(holds, trial, low), torch.where(holds, high, trial)
-    return best
+    trial = low + 0.5 * (high - low)
+    rivals = open_rivals(known, ceiling, high)
+    best, margins = _tried(task, known, trial, rivals)
+    start = task.margins.gather(1, rivals)
+    roots = _parabola(start, start / ceiling.gather(1, rivals), trial[:, None], margins)
+    order = roots.argsort(dim=1)[:, :NEAREST]
+    nearest = rivals.gather(1, order)
+    below = (torch.zeros_like(trial), start.clamp_min(1e-300).gather(1, order).amin(dim=1))
+    least = margins.gather(1, order).amin(dim=1).clamp(max=1e300)
+    above = (high, -below[1])
+    for step in range(steps - 2):
+        reached = best.masked_fill(own, torch.inf).gather(1, nearest).amin(dim=1)
+        low, held = torch.maximum(low, reached), least > 0
+        # The end that stays counts half (the Illinois rule), or the other would creep.
+        below = _chosen(held, (trial, least), (below[0], below[1] / 2.0))
+        above = _chosen(held, (above[0], above[1] / 2.0), (trial, least))
+        high = torch.where(held, high, torch.minimum(high, trial))
+        trial = _crossing(below, above)
+        if step == 0:
+            trial = roots.gather(1, order)[:, 0]
+        room = high - low
+        trial = torch.minimum(torch.maximum(trial, low + 0.04 * room), low + 0.96 * room)
+        best, margins = _tried(task, best, trial, nearest)
+        least = margins.amin(dim=1).clamp(max=1e300)
+    low = torch.maximum(low, best.masked_fill(own, torch.inf).gather(1, nearest).amin(dim=1))
+    return _tried(task, best, low, open_rivals(best, ceiling, low))[0]
+
+
+Point = tuple[Tensor, Tensor]  # radii and the least margins there
+
+
+def _chosen(where: Tensor, first: Point, second: Point) -> Point:
+    return torch.where(where, first[0], second[0]), torch.where(where, first[1], second[1])
+
+
+def _crossing(below: Point, above: Point) -> Tensor:
+    # The zero of the chord.
+    share = below[1] / (below[1] - above[1]).clamp_min(1e-300)
+    return below[0] + (above[0] - below[0]) * share.nan_to_num(nan=0.5)
+
+
+def _parabola(start: Tensor, slope: Tensor, trial: Tensor, margins: Tensor) -> Tensor:
+    # The zero of start - slope t - bend t^2 through the margin at the trial.
+    bend = ((start - slope * trial - margins) / trial.clamp_min(1e-300) ** 2).clamp_min(0.0)
+    roots = 2.0 * start / (slope + (slope**2 + 4.0 * bend * start).sqrt()).clamp_min(1e-300)
+    return roots.masked_fill(margins == torch.inf, torch.inf)
+
+
+def _tried(task: Problem, known: Tensor, trial: Tensor, rivals: Tensor) -> tuple[Tensor, Tensor]:
+    # The radii known, raised to `trial` for the rivals that are proved; and the margins there.
+    margins = margins_at(task, trial, rivals)
+    before = known.gather(1, rivals)
+    # The predicted class may fill up the rivals; it, and what is known already, need no proof.
+    done = (rivals == task.predicted[:, None]) | (before >= trial[:, None])
+    grown = torch.where(margins > 0, trial[:, None], torch.zeros_like(margins))
+    raised = known.scatter(1, rivals, torch.maximum(before, grown))
+    return raised, margins.masked_fill(done, torch.inf)
 
 
 def margins_at(task: Problem, radius: Tensor, rivals: Tensor) -> Tensor:
@@ -103,7 +151,7 @@ def margins_at(task: Problem, radius: Tensor, rivals: Tensor) -> Tensor:
     """
     found = torch.zeros(rivals.shape, dtype=torch.float64, device=radius.device)
     size = max(1, CHUNK // rivals.shape[1])
-    network, norm = task.traced.network, task.traced.norm
+    network, norm = task.traced.fast, task.traced.norm
     for start in range(0, len(radius), size):
         part = slice(start, start + size)
         rows = torch.arange(len(radius), device=radius.device)[part]

@@ -14,7 +14,8 @@ from robustcl.errors import InputError
 from robustcl.threat import Norm
 
 DOWN = 1.0 / round_up(1.0)
-CHUNK = 1024  # directions times stairs held in memory at once
+CHUNK = 256  # directions times stairs held in memory at once
+NEAREST = 3  # rivals that the finer stairs are for
 
 
 def local(
@@ -64,10 +65,13 @@ def local(
 def local_pairs(task: Problem, *, stairs: int, floor: Tensor | None = None) -> Tensor:
     """Climb the staircase for every rival that could be the nearest.
 
+    A few coarse stairs serve for all rivals; the others are spent on the rivals that are nearest
+    after that.
+
     Args:
         task: What is to be proved.
-        stairs: Number of stairs, spread evenly up to the largest radius that could follow.
-        floor: (B, K) radii known already; a rival that cannot bind any more is left at 0.
+        stairs: Number of stairs.
+        floor: (B, K) radii known already; a rival that cannot bind any more is left at them.
 
     Returns:
         (B, K) radii inside which class j cannot overtake.
@@ -75,15 +79,28 @@ def local_pairs(task: Problem, *, stairs: int, floor: Tensor | None = None) -> T
     known = torch.zeros_like(task.margins) if floor is None else floor
     ceiling = first_radii(task)
     outer = ceiling.amin(dim=1)
-    rivals = open_rivals(task, known, ceiling, outer)
+    coarse = max(1, stairs // 3)
+    rivals = open_rivals(known, ceiling, outer)
+    known = _climbed(task, known, rivals, outer, coarse)
+    own = torch.nn.functional.one_hot(task.predicted, known.shape[1]).bool()
+    reached = known.masked_fill(own, torch.inf)
+    nearest = reached.argsort(dim=1)[:, :NEAREST]
+    outer = torch.minimum(outer, 1.5 * reached.amin(dim=1))
+    return _climbed(task, known, nearest, outer, stairs - coarse)
+
+
+def _climbed(task: Problem, known: Tensor, rivals: Tensor, outer: Tensor, stairs: int) -> Tensor:
+    # The radii known, raised for some rivals by stairs spread evenly up to `outer`.
+    if stairs < 1:
+        return known
     fractions = torch.arange(1, stairs + 1, dtype=torch.float64, device=outer.device) / stairs
-    edges = outer[:, None] * fractions
+    edges = outer.clamp_min(1e-12)[:, None] * fractions
     slopes, reaches = _slopes_at(task, edges, rivals)
     bent = torch.stack([task.bent(reach) for reach in reaches.unbind(1)], dim=1)
-    margins = task.margins.gather(1, rivals)
-    beyond = task.traced.bound.along(task.directions).gather(1, rivals)
     bent = bent.gather(2, rivals[:, None].expand(-1, stairs, -1))
-    found = staircase(margins, slopes, bent, edges, beyond)
+    beyond = task.traced.bound.along(task.directions).gather(1, rivals)
+    found = staircase(task.margins.gather(1, rivals), slopes, bent, edges, beyond)
+    found = found.nan_to_num(nan=0.0)
     return known.scatter(1, rivals, torch.maximum(found, known.gather(1, rivals)))
 
 
@@ -97,7 +114,7 @@ def first_radii(task: Problem) -> Tensor:
         (B, K), inf for the predicted class and where there is no gradient.
     """
     slopes = slope_bounds(
-        task.traced.network, task.center, task.directions, norm=task.traced.norm, elementwise=False
+        task.traced.fast, task.center, task.directions, norm=task.traced.norm, elementwise=False
     )
     radii = task.margins.clamp_min(0.0) / slopes.clamp_min(1e-300)
     own = torch.nn.functional.one_hot(task.predicted, radii.shape[1]).bool()
@@ -105,11 +122,10 @@ def first_radii(task: Problem) -> Tensor:
     return radii.clamp(max=float(largest)).masked_fill(own, torch.inf)
 
 
-def open_rivals(task: Problem, known: Tensor, ceiling: Tensor, outer: Tensor) -> Tensor:
+def open_rivals(known: Tensor, ceiling: Tensor, outer: Tensor) -> Tensor:
     """List the rivals that may overtake within `outer`, the same number for every image.
 
     Args:
-        task: What is to be proved.
         known: (B, K) radii known already.
         ceiling: (B, K) radii that cannot be exceeded.
         outer: (B,) radii of interest.
@@ -169,7 +185,7 @@ def _slopes_at(task: Problem, edges: Tensor, rivals: Tensor) -> tuple[Tensor, Te
         radii = edges[part].flatten()
         center = [_repeated(region, part, count) for region in task.center]
         images = task.images[part].repeat_interleave(count, 0)
-        network, norm = task.traced.network, task.traced.norm
+        network, norm = task.traced.fast, task.traced.norm
         regions = ball_regions(network, images, radii, center, norm=norm)
         directions = picked[part].repeat_interleave(count, 0)
         found = slope_bounds(network, regions, directions, norm=norm)

@@ -9,6 +9,7 @@ from torch import Tensor
 
 from certify.certified_radius import certified_radius
 from certify.claim import Claim, Guarantee
+from certify.clever import clever
 from certify.crown import crown
 from certify.first_order import first_order
 from certify.jacobian_norm import jacobian_norm
@@ -60,7 +61,7 @@ def _has_affine_head(classifier: Classifier, norm: Norm, options: dict[str, Any]
 
 def _can_be_smoothed(classifier: Classifier, norm: Norm, options: dict[str, Any]) -> None:
     del norm
-    names = ("sigma", "n", "n_select", "alpha", "form")
+    names = ("sigma", "n", "n_select", "alpha", "form", "clip", "bound", "target")
     check_smoothing(classifier, **{key: options[key] for key in names if key in options})
 
 
@@ -112,8 +113,8 @@ METHODS: dict[str, Method] = {
             ("l2", "linf"),
             "probabilistic",
             "smoothed model",
-            "mean embedding or vote under Gaussian noise, wrong with probability <= alpha",
-            "Cohen et al. 2019; Salman et al. 2019",
+            "mean embedding, vote or clipped pairs under noise, wrong with probability <= alpha",
+            "Cohen et al. 2019; Salman et al. 2019; Waudby-Smith and Ramdas 2023",
             smoothing,
             _can_be_smoothed,
         ),
@@ -135,6 +136,15 @@ METHODS: dict[str, Method] = {
             "Tsuzuku et al. 2018",
             jacobian_norm,
             _has_affine_head,
+        ),
+        Method(
+            "clever",
+            ("l2", "linf"),
+            "estimate",
+            "model",
+            "margins over extreme values of sampled gradients; proves nothing",
+            "Weng et al. 2018",
+            clever,
         ),
     )
 }

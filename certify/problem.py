@@ -1,5 +1,6 @@
 """State, per image and rival, what deterministic certificates have to prove."""
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -8,13 +9,15 @@ from torch import Tensor
 
 from certify.bounds.dense_norm import round_up
 from certify.bounds.network_norm import NetworkNorm, traced_norm
-from certify.bounds.operations.affine import UNIT_ROUNDOFF
-from certify.bounds.regions import Region, center_regions
+from certify.bounds.regions import Region, center_regions, in_type
+from certify.bounds.rounding import UNITS
 from certify.bounds.trace import Network, trace
 from certify.pairs import Pairs, affine_head, pairs
 from robustcl.classifier import Classifier
 from robustcl.errors import InputError
 from robustcl.threat import Norm, check_norm
+
+CHEAP = 1000  # numbers per step below which float64 is used everywhere
 
 
 @dataclass(frozen=True, eq=False)
@@ -23,7 +26,8 @@ class Traced:
 
     Args:
         norm: Norm of the perturbation.
-        network: The encoder's steps.
+        network: The encoder's steps in float64.
+        fast: The same in the type that bounds over balls are computed in.
         bound: The product of its layers' norms.
         weight: (K, d) rows of the head, float64.
         bias: (K,) offsets.
@@ -32,6 +36,7 @@ class Traced:
 
     norm: Norm
     network: Network
+    fast: Network
     bound: NetworkNorm
     weight: Tensor
     bias: Tensor
@@ -50,7 +55,7 @@ class Problem:
     Args:
         traced: The model.
         images: (B, C, H, W) float64.
-        center: Enclosures of all values at the images.
+        center: Enclosures of all values at the images, in the type of `fast`.
         predicted: (B,) classes.
         pair: a_j and c_j.
         directions: (B, K, d).
@@ -105,7 +110,16 @@ def traced(classifier: Classifier, *, norm: Norm, method: str) -> Traced:
     weight, bias = affine_head(classifier, method=method)
     network = trace(classifier.encoder, drops_normalization=classifier.normalizes)
     bound = traced_norm(network, norm=check_norm(norm))
-    return Traced(norm, network, bound, weight, bias, classifier.normalizes)
+    fast = network.remade(_fast_type(network))
+    return Traced(norm, network, fast, bound, weight, bias, classifier.normalizes)
+
+
+def _fast_type(network: Network) -> torch.dtype:
+    # On a CPU convolutions run about twenty times as fast in float32; what rounding costs then was
+    # measured to be below a thousandth of the radius (tests/certify/bounds/test_balls.py).
+    largest = max(math.prod(step.shape) for step in network.steps)
+    is_cheap = largest < CHEAP or network.device.type != "cpu"
+    return torch.float64 if is_cheap else torch.float32
 
 
 def problem(model: Traced, images: Tensor) -> Problem:
@@ -161,13 +175,13 @@ def _stated(  # the parts of one dataclass, each computed once
     # u is a unit vector up to rounding: what that changes is below 4 u (|a| + |c|) |h|.
     sizes = torch.linalg.vector_norm(pair.directions, dim=2) + pair.offsets.abs()
     length = torch.linalg.vector_norm(raw, dim=1)
-    terms = (raw.shape[1] + 32) * 2.0 * UNIT_ROUNDOFF
+    terms = (raw.shape[1] + 32) * 2.0 * UNITS[torch.float64]
     slack = terms * (sizes * (length + drift)[:, None] + constants.abs()) + sizes * drift[:, None]
     margins = torch.einsum("bkd,bd->bk", directions, raw) + constants - slack
     return Problem(
         traced=model,
         images=images,
-        center=center,
+        center=in_type(center, model.fast.dtype),
         predicted=predicted,
         pair=pair,
         directions=directions,

@@ -19,7 +19,7 @@ from robustcl.errors import (
     UnsupportedError,
     ViolationError,
 )
-from robustcl.objectives import Objective, misclassify
+from robustcl.objectives import Objective, displace, misclassify, outrank
 from robustcl.threat import Threat
 
 if TYPE_CHECKING:
@@ -44,7 +44,9 @@ __all__ = [
     "ViolationError",
     "attacks",
     "certify",
+    "displace",
     "misclassify",
+    "outrank",
 ]
 
 

@@ -189,7 +189,10 @@ def _certify(job: _Job, batch: Batch, left: Tensor, text: str) -> list[dict[str,
     )
     columns = {"predicted": claim.predicted, "radius": claim.radius, "rival": claim.rival}
     terms = {"norm": claim.norm, "guarantee": claim.guarantee, "subject": claim.subject}
-    return [{**row, **terms} for row in _records(job, batch, "certificate", text, **columns)]
+    records = [{**row, **terms} for row in _records(job, batch, "certificate", text, **columns)]
+    if isinstance(claim.method, str):
+        return records
+    return [{**row, "by": name} for row, name in zip(records, claim.method, strict=True)]
 
 
 def _attack(job: _Job, batch: Batch, left: Tensor, text: str) -> list[dict[str, Any]]:

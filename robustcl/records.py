@@ -7,7 +7,7 @@ method, flushed per chunk, so that a run that is killed leaves whole records and
   `seconds`;
 * kind `clean`: `margin` (score of the predicted class less the best other, >= 0);
 * kind `certificate`: `norm`, `guarantee`, `subject`, `radius`, `rival` (-1: none); `predicted` is
-  the certificate's own (-1: abstained);
+  the certificate's own (-1: abstained); `by` names the method that won where several were combined;
 * kind `attack`: `norm`, `subject`, `eps` (the grid), `radius` (null: none found up to the largest
   eps), `gradients`; `predicted` is the class to be left; `note` where a part was left out.
 
@@ -38,7 +38,7 @@ COLUMNS = {
     "clean": ("kind", "index", "method", "config", "label", "predicted", "margin", "seconds"),
     "certificate": (
         *("kind", "index", "method", "config", "label", "predicted", "norm"),
-        *("guarantee", "subject", "radius", "rival", "seconds"),
+        *("guarantee", "subject", "radius", "rival", "seconds", "by"),
     ),
     "attack": (
         *("kind", "index", "method", "config", "label", "predicted", "norm"),

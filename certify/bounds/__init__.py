@@ -1,17 +1,38 @@
 """Bounds: numbers, not claims."""
 
-from certify.bounds.confidence import betting_lower_bound, clopper_pearson_lower_bound
+from certify.bounds.confidence import (
+    betting_lower_bound,
+    clopper_pearson_lower_bound,
+    empirical_bernstein_lower_bound,
+)
+from certify.bounds.confidence_sequence import betting_confidence_sequence
 from certify.bounds.convolution_norm import convolution_norm
 from certify.bounds.layer_norm import layer_norm
+from certify.bounds.lines import Surroundings, lower_bounds
 from certify.bounds.network_norm import NetworkNorm, network_norm
 from certify.bounds.pooling_norm import pooling_norm
+from certify.bounds.prefix_norms import prefix_norms
+from certify.bounds.regions import Region, ball_regions, center_regions
+from certify.bounds.slopes import slope_bounds
+from certify.bounds.trace import Network, trace
 
 __all__ = [
+    "Network",
     "NetworkNorm",
+    "Region",
+    "Surroundings",
+    "ball_regions",
+    "betting_confidence_sequence",
     "betting_lower_bound",
+    "center_regions",
     "clopper_pearson_lower_bound",
     "convolution_norm",
+    "empirical_bernstein_lower_bound",
     "layer_norm",
+    "lower_bounds",
     "network_norm",
     "pooling_norm",
+    "prefix_norms",
+    "slope_bounds",
+    "trace",
 ]

@@ -5,12 +5,10 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from certify.bounds.dense_norm import round_up
-from certify.bounds.operations.activation import OUTWARD, Activation
-from certify.bounds.operations.affine import UNIT_ROUNDOFF
+from certify.bounds.operations.activation import Activation
 from certify.bounds.regions import Region
+from certify.bounds.rounding import NORM, dot_loss, length, outward
 
-ROUND = round_up(1.0)
 SHARES = (0.0625, 0.125, 0.25, 0.5, 1.0, 2.0)
 
 
@@ -89,20 +87,19 @@ def activation_lines(
     else:
         slope, constant = _bound(place, weights, _chords(one, None).repeated(count))
         other, rest = _bound(place, weights, _tangents(one).repeated(count))
-        gain = ((other - slope) * place.z0).flatten(1).sum(dim=1) + rest - constant
+        gain = _sums((other - slope) * place.z0) + rest - constant
         better = gain > 0
         slope = torch.where(better.view(-1, *[1] * (slope.ndim - 1)), other, slope)
         constant = torch.where(better, rest, constant)
     largest = torch.maximum(place.low.abs(), place.high.abs()) + 1.0
     size = (slope.abs() + weights.abs() * operation.steepest) * largest
-    total = size.flatten(1).sum(dim=1) + constant.abs()
-    return slope, constant, total * _unit(weights)
+    return slope, constant, (_sums(size) + constant.abs()) * dot_loss(weights, 32)
 
 
 def _place(operation: Activation, region: Region, center: Region) -> _Place:
     z0 = (center.low + center.high) / 2.0
-    error = torch.linalg.vector_norm((center.high - center.low).flatten(1), dim=1)
-    return _Place(operation, region.low, region.high, z0, (region.reach + error) * ROUND)
+    error = length(center.high - center.low)
+    return _Place(operation, region.low, region.high, z0, (region.reach + error) * NORM)
 
 
 def _chords(place: _Place, alpha: Tensor | None) -> _Lines:
@@ -132,7 +129,7 @@ def _bound(place: _Place, weights: Tensor, lines: _Lines) -> tuple[Tensor, Tenso
     up, down = weights.clamp_min(0.0), weights.clamp_max(0.0)
     slope = up * lines.below + down * lines.above
     each = up * lines.floor + down * lines.roof
-    constant = each.flatten(1).sum(dim=1)
+    constant = _sums(each)
     if place.operation.is_piecewise_linear:
         return slope, torch.maximum(constant, _coupled_kinks(place, weights, slope))
     if lines.touching and place.operation.jump == 0.0:
@@ -147,15 +144,16 @@ def _coupled_kinks(place: _Place, weights: Tensor, slope: Tensor) -> Tensor:
     c = torch.where(open_units, weights * (1.0 - left), 0.0)
     g = torch.where(open_units, slope - weights * left, 0.0)
     z0 = torch.where(open_units, place.z0, 0.0)
-    scale = _length(c) / place.reach.clamp_min(1e-300)
+    scale = length(c) / place.reach.clamp_min(1e-300)
     best = torch.full_like(scale, -torch.inf)
     for share in SHARES:
-        weight = (scale * share).clamp(1e-150, 1e150)
+        weight = (scale * share).clamp(1e-15, 1e15).to(c)
         t = weight.view(-1, *[1] * (c.ndim - 1))
+        weight = weight.double()
         least = torch.minimum(c - g - t * z0, g + t * z0).clamp_max(0.0)
-        gained = (t * z0**2 / 2.0).flatten(1).sum(dim=1)
-        paid = (least**2 / (2.0 * t)).flatten(1).sum(dim=1) + weight * place.reach**2 / 2.0
-        bound = gained - paid - (gained + paid) * _unit(weights)
+        gained = _sums(t * z0**2 / 2.0)
+        paid = _sums(least**2 / (2.0 * t)) + weight * place.reach**2 / 2.0
+        bound = gained - paid - (gained + paid) * dot_loss(weights, 32)
         best = torch.maximum(best, bound.nan_to_num(nan=-torch.inf))
     return best
 
@@ -163,24 +161,21 @@ def _coupled_kinks(place: _Place, weights: Tensor, slope: Tensor) -> Tensor:
 def _coupled_curves(place: _Place, weights: Tensor, slope: Tensor, each: Tensor) -> Tensor:
     # |w (f(z) - f(z0) - f'(z0) d)| <= |w| curvature d^2 / 2; above the interval's own gap, that.
     start = weights * place.operation.value(place.z0) - slope * place.z0
-    start = start - weights.abs() * OUTWARD * (place.z0.abs() + 1.0)
+    error = place.z0.abs() + (place.high - place.low) + 1.0
+    start = start - weights.abs() * outward(error) * error
     bend = weights.abs() * place.operation.curvature
     span = torch.maximum(place.high - place.z0, place.z0 - place.low) ** 2
     gap = (start - each).clamp_min(0.0)
-    scale = bend.flatten(1).amax(dim=1)
+    scale = bend.flatten(1).amax(dim=1).double()
     best = torch.full_like(scale, -torch.inf)
     for share in (0.0, 0.0625, 0.125, 0.25, 0.5, 1.0):
-        weight = scale * share
+        weight = (scale * share).to(bend)
         t = weight.view(-1, *[1] * (bend.ndim - 1))
         drop = torch.minimum(gap, (bend - t).clamp_min(0.0) * span / 2.0)
-        fall = drop.flatten(1).sum(dim=1) + weight * place.reach**2 / 2.0
-        best = torch.maximum(best, start.flatten(1).sum(dim=1) - fall * (1.0 + 1e-9))
+        fall = _sums(drop) + weight.double() * place.reach**2 / 2.0
+        best = torch.maximum(best, _sums(start) - fall * (1.0 + dot_loss(bend, 32)))
     return best
 
 
-def _length(values: Tensor) -> Tensor:
-    return torch.linalg.vector_norm(values.flatten(1), dim=1)
-
-
-def _unit(values: Tensor) -> float:
-    return (values[0].numel() + 32) * 2.0 * UNIT_ROUNDOFF
+def _sums(values: Tensor) -> Tensor:
+    return values.flatten(1).sum(dim=1, dtype=torch.float64)

@@ -7,9 +7,8 @@ import torch
 from torch import Tensor
 
 from certify.bounds.activation_lines import activation_lines
-from certify.bounds.dense_norm import round_up
 from certify.bounds.operations.activation import Activation
-from certify.bounds.operations.affine import UNIT_ROUNDOFF, Affine
+from certify.bounds.operations.affine import Affine
 from certify.bounds.operations.joining import (
     Concatenation,
     Constant,
@@ -19,10 +18,9 @@ from certify.bounds.operations.joining import (
     Sum,
 )
 from certify.bounds.regions import Region
+from certify.bounds.rounding import NORM, dot, dot_loss, length, ulps
 from certify.bounds.trace import Network
 from robustcl.threat import Norm
-
-ROUND = round_up(1.0)
 
 
 @dataclass(frozen=True, eq=False)
@@ -82,10 +80,11 @@ def lower_bounds(
         Zhang et al., Efficient Neural Network Robustness Certification (CROWN), NeurIPS 2018.
     """
     count = directions.shape[1]
-    flat = directions.double().flatten(0, 1)
-    zero = torch.zeros(len(flat), dtype=torch.float64, device=flat.device)
-    waiting = {len(around.network.steps) - 1: flat}
-    constant, lost = zero, zero
+    last = len(around.network.steps) - 1
+    flat = directions.to(around.network.dtype).flatten(0, 1)
+    constant = torch.zeros(len(flat), dtype=torch.float64, device=flat.device)
+    lost = dot_loss(flat) * dot(flat.abs(), _largest(around.regions[last], count))
+    waiting = {last: flat}
     for position in range(len(around.network.steps) - 1, -1, -1):
         if position not in waiting:
             continue
@@ -96,14 +95,14 @@ def lower_bounds(
             continue
         if isinstance(operation, Constant):
             value = operation.value.expand_as(slope)
-            constant = constant + _dot(slope, value)
-            lost = lost + _loss(slope.numel() // len(slope), _dot(slope.abs(), value.abs()))
+            constant = constant + dot(slope, value)
+            lost = lost + dot_loss(slope) * dot(slope.abs(), value.abs())
             continue
         parts, more, error = _through(around, position, slope, count)
         constant, lost = constant + more, lost + error
         for source, part in parts:
             waiting[source] = waiting[source] + part if source in waiting else part
-    return (constant - lost - _loss(8, constant.abs())).view(-1, count)
+    return (constant - lost - 1e-14 * constant.abs()).view(-1, count)
 
 
 def _through(
@@ -116,8 +115,8 @@ def _through(
     if isinstance(operation, Sum):
         signed = zip(sources, operation.signs, strict=True)
         # Where slopes meet again at a source they are added, with one rounding each.
-        size = [_dot(slope.abs(), _largest(around.regions[s], count)) for s in sources]
-        lost = _loss(4, torch.stack(size).sum(dim=0))
+        size = [dot(slope.abs(), _largest(around.regions[s], count)) for s in sources]
+        lost = dot_loss(slope) * torch.stack(size).sum(dim=0)
         return [(source, sign * slope) for source, sign in signed], zero, lost
     if isinstance(operation, Concatenation):
         pieces = slope.split(operation.sizes, operation.axis + 1)
@@ -141,7 +140,7 @@ def _through(
         assert isinstance(operation, MaxPool)
         part, more, lost = _through_windows(operation, region, slope, count)
     # The slopes of several users of the source are added, with one rounding each.
-    lost = lost + _loss(4, _dot(part.abs(), _largest(region, count)))
+    lost = lost + dot_loss(part) * dot(part.abs(), _largest(region, count))
     return [(source, part)], more, lost
 
 
@@ -149,12 +148,11 @@ def _at_image(bound: Bound, images: Tensor, radius: Tensor, norm: Norm) -> tuple
     images = images.double().to(bound.slope.device)
     count = len(bound.slope) // len(images)
     centers = images.repeat_interleave(count, 0)
-    order = 2.0 if norm == "l2" else 1.0
-    size = torch.linalg.vector_norm(bound.slope.flatten(1), order, dim=1) * ROUND
-    fall = radius.to(size).repeat_interleave(count, 0) * size * ROUND
-    terms = images[0].numel()
-    lost = bound.lost + _loss(terms, _dot(bound.slope.abs(), centers.abs()) + fall)
-    return bound.constant + _dot(bound.slope, centers) - fall, lost
+    slope = bound.slope.double()
+    size = length(slope) if norm == "l2" else slope.abs().flatten(1).sum(dim=1) * NORM
+    fall = radius.to(size).repeat_interleave(count, 0) * size * NORM
+    lost = bound.lost + dot_loss(slope) * (dot(slope.abs(), centers.abs()) + fall)
+    return bound.constant + dot(slope, centers) - fall, lost
 
 
 def _through_affine(
@@ -164,32 +162,32 @@ def _through_affine(
     more = torch.zeros(len(slope), dtype=torch.float64, device=slope.device)
     if operation.offset is not None:
         largest = largest + operation.offset.abs()
-        more = _dot(slope, operation.offset.expand_as(slope))
+        more = dot(slope, operation.offset.expand_as(slope))
     largest = largest.expand(len(slope) // count, *slope.shape[1:]).repeat_interleave(count, 0)
-    terms = operation.terms + slope[0].numel()
-    return operation.pull(slope), more, _loss(terms, _dot(slope.abs(), largest))
+    lost = dot_loss(slope, operation.terms) * dot(slope.abs(), largest)
+    return operation.pull(slope), more, lost
 
 
 def _through_pairs(region: Region, slope: Tensor, count: int) -> tuple[Tensor, Tensor, Tensor]:
     # max and min are (a + b +- |a - b|) / 2; |d| is bounded by lines like any activation.
     low = region.low[:, 0::2] - region.high[:, 1::2]
     high = region.high[:, 0::2] - region.low[:, 1::2]
-    slack = 4e-16 * (_size(region, 0) + _size(region, 1))
+    slack = ulps(low) * (_size(region, 0) + _size(region, 1))
     low, high = (low - slack).clamp_max(0.0), (high + slack).clamp_min(0.0)
     first = region.low[:, 0::2] >= region.high[:, 1::2]
     second = region.low[:, 1::2] >= region.high[:, 0::2]
     chord = (high + low) / (high - low).clamp_min(1e-300)
     chord = torch.where(first, 1.0, torch.where(second, -1.0, chord.clamp(-1.0, 1.0)))
     below = torch.where(first, 1.0, torch.where(second, -1.0, torch.sign(high + low)))
-    over = torch.maximum(high - chord * high, -low - chord * low) * (1.0 + 1e-15)
+    over = torch.maximum(high - chord * high, -low - chord * low) * (1.0 + ulps(low))
     over = torch.where(first | second, torch.zeros_like(over), over)
     spread = (slope[:, 0::2] - slope[:, 1::2]) / 2.0
     middle = (slope[:, 0::2] + slope[:, 1::2]) / 2.0
     chord, below, over = (value.repeat_interleave(count, 0) for value in (chord, below, over))
     tilt = torch.where(spread >= 0, below, chord) * spread
     part = torch.stack([middle + tilt, middle - tilt], dim=2).flatten(1, 2)
-    more = _dot(spread.clamp_max(0.0), over)
-    lost = _loss(slope[0].numel() + 16, _dot(slope.abs(), _largest(region, count)) + more.abs())
+    more = dot(spread.clamp_max(0.0), over)
+    lost = dot_loss(slope, 16) * (dot(slope.abs(), _largest(region, count)) + more.abs())
     return part, more, 2.0 * lost
 
 
@@ -208,24 +206,17 @@ def _through_windows(
     others = high.masked_fill(winner.bool(), -torch.inf).amax(dim=2)
     decided = low.amax(dim=2) >= others
     winner, decided, highest = (
-        value.double().repeat_interleave(count, 0) for value in (winner, decided, highest)
+        value.to(low).repeat_interleave(count, 0) for value in (winner, decided, highest)
     )
     flat = slope.flatten(2)
     kept = torch.where((flat >= 0) | decided.bool(), flat, torch.zeros_like(flat))
     rest = (flat - kept).clamp_max(0.0)
     part = operation.scatter(kept[:, :, None] * winner)
-    more = _dot(rest, highest)
-    lost = _loss(slope[0].numel() + 16, _dot(flat.abs(), highest.abs()) + more.abs())
-    return part, more, lost + _loss(operation.covers + 4, _dot(part.abs(), _largest(region, count)))
+    more = dot(rest, highest)
+    lost = dot_loss(flat, 16) * (dot(flat.abs(), highest.abs()) + more.abs())
+    pixels = dot(part.abs(), _largest(region, count))
+    return part, more, lost + dot_loss(part, operation.covers) * pixels
 
 
 def _largest(region: Region, count: int) -> Tensor:
     return torch.maximum(region.low.abs(), region.high.abs()).repeat_interleave(count, 0)
-
-
-def _dot(first: Tensor, second: Tensor) -> Tensor:
-    return (first * second).flatten(1).sum(dim=1)
-
-
-def _loss(terms: int, size: Tensor) -> Tensor:
-    return size * ((terms + 16) * 2.0 * UNIT_ROUNDOFF)

@@ -7,7 +7,6 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from certify.bounds.dense_norm import round_up
 from certify.bounds.operations.activation import Activation
 from certify.bounds.operations.affine import Affine
 from certify.bounds.operations.joining import (
@@ -19,12 +18,9 @@ from certify.bounds.operations.joining import (
     Sum,
 )
 from certify.bounds.prefix_norms import operation_norm, prefix_norms
+from certify.bounds.rounding import NORM, TINY, down, length, ulps, up
 from certify.bounds.trace import Network, Step
 from robustcl.threat import Norm
-
-ULPS = 1e-15  # several roundings of one number
-ROUND = round_up(1.0)  # a norm of many numbers
-TINY = 1e-290
 
 
 @dataclass(frozen=True, eq=False)
@@ -32,9 +28,9 @@ class Region:
     """Enclose the values of one step over a ball.
 
     Args:
-        low: (B, *shape) float64, at most every value.
+        low: (B, *shape) in the network's type, at most every value.
         high: (B, *shape), at least every value.
-        reach: (B,) at least the L2 distance of every value from the one at the center.
+        reach: (B,) float64, at least the L2 distance of every value from the one at the center.
     """
 
     low: Tensor
@@ -102,26 +98,40 @@ def ball_regions(
     return _walk(network, images, Ball(norm, radius, center, prefix))
 
 
+def in_type(regions: Sequence[Region], dtype: torch.dtype) -> list[Region]:
+    """Round regions outward to another type.
+
+    Args:
+        regions: Any.
+        dtype: torch.float64 or torch.float32.
+
+    Returns:
+        Regions that contain them.
+    """
+    return [Region(down(r.low.to(dtype)), up(r.high.to(dtype)), r.reach) for r in regions]
+
+
 def _walk(network: Network, images: Tensor, ball: Ball) -> list[Region]:
     images = images.double().to(network.device)
     found: list[Region] = []
     for position, step in enumerate(network.steps):
         if isinstance(step.operation, Image):
-            fresh = _image(images, ball)
+            fresh = _image(images, ball, network.dtype)
         else:
             fresh = _step(step, [found[source] for source in step.sources], position, ball)
         found.append(fresh if ball.center is None else _meet(fresh, position, ball))
     return found
 
 
-def _image(images: Tensor, ball: Ball) -> Region:
-    sides = (-1, *[1] * (images.ndim - 1))
-    radius = ball.radius.view(sides) * (1.0 + ULPS)
-    slack = torch.where(radius > 0, ULPS, 0.0) * (images.abs() + radius)
-    reach = ball.radius * ROUND
+def _image(images: Tensor, ball: Ball, dtype: torch.dtype) -> Region:
+    radius = _sided(ball.radius, images) * (1.0 + ulps(images))
+    low, high = images - radius, images + radius
+    still = dtype == torch.float64 and not bool((ball.radius > 0).any())
+    low, high = (low, high) if still else (down(down(low).to(dtype)), up(up(high).to(dtype)))
+    reach = ball.radius * NORM
     if ball.norm == "linf":
         reach = reach * math.sqrt(images[0].numel())
-    return Region(images - radius - slack, images + radius + slack, reach)
+    return Region(low, high, reach)
 
 
 def _meet(region: Region, position: int, ball: Ball) -> Region:
@@ -130,64 +140,66 @@ def _meet(region: Region, position: int, ball: Ball) -> Region:
     center = ball.center[position]
     reach = bound = region.reach
     if ball.norm == "linf":
-        bound = torch.minimum(reach, ball.radius * (ball.prefix[position] * ROUND))
-    sides = (-1, *[1] * (region.low.ndim - 1))
-    low = torch.maximum(region.low, _down(center.low - bound.view(sides)))
-    high = torch.minimum(region.high, _up(center.high + bound.view(sides)))
+        bound = torch.minimum(reach, ball.radius * (ball.prefix[position] * NORM))
+    bound = up(_sided(bound, region.low).to(region.low))
+    low = torch.maximum(region.low, down(center.low - bound))
+    high = torch.minimum(region.high, up(center.high + bound))
     width = torch.maximum(high - center.low, center.high - low).clamp_min(0.0)
-    size = torch.linalg.vector_norm(width.flatten(1), dim=1) * ROUND
-    return Region(low, high, torch.minimum(reach, size))
+    return Region(low, high, torch.minimum(reach, length(up(width))))
+
+
+def _sided(values: Tensor, like: Tensor) -> Tensor:
+    return values.view(-1, *[1] * (like.ndim - 1))
 
 
 def _step(step: Step, sources: list[Region], position: int, ball: Ball) -> Region:
     operation = step.operation
     if isinstance(operation, Affine):
-        return _affine(operation, sources[0], position, step, ball)
+        return _affine(operation, sources[0], position, ball)
     if isinstance(operation, Activation):
         low, high = operation.range(sources[0].low, sources[0].high)
-        return Region(low, high, sources[0].reach * operation.steepest * ROUND)
+        return Region(low, high, sources[0].reach * operation.steepest * NORM)
     if isinstance(operation, Sum):
         low, high = _sum(operation, sources)
-        reach = torch.stack([source.reach for source in sources]).sum(dim=0) * ROUND
+        reach = torch.stack([source.reach for source in sources]).sum(dim=0) * NORM
         return Region(low, high, reach)
     if isinstance(operation, Concatenation):
         axis = operation.axis + 1
         low = torch.cat([source.low for source in sources], axis)
         high = torch.cat([source.high for source in sources], axis)
         parts = torch.stack([source.reach for source in sources])
-        return Region(low, high, torch.linalg.vector_norm(parts, dim=0) * ROUND)
+        return Region(low, high, torch.linalg.vector_norm(parts, dim=0) * NORM)
     if isinstance(operation, PairSort):
         low, high = _sorted_pairs(sources[0].low), _sorted_pairs(sources[0].high)
         return Region(low, high, sources[0].reach)
     if isinstance(operation, MaxPool):
         norm = operation_norm(operation, norm="l2")
         low, high = operation.layer(sources[0].low), operation.layer(sources[0].high)
-        return Region(low, high, sources[0].reach * (norm * ROUND))
+        return Region(low, high, sources[0].reach * (norm * NORM))
     assert isinstance(operation, Constant)
     value = operation.value.expand(len(ball.radius), *operation.value.shape[1:])
-    return Region(value, value, torch.zeros_like(ball.radius))
+    return Region(down(value), up(value), torch.zeros_like(ball.radius))
 
 
-def _affine(operation: Affine, source: Region, position: int, step: Step, ball: Ball) -> Region:
+def _affine(operation: Affine, source: Region, position: int, ball: Ball) -> Region:
     middle = (source.low + source.high) / 2.0
-    radius = torch.maximum(source.high - middle, middle - source.low) * (1.0 + ULPS)
+    radius = up(torch.maximum(source.high - middle, middle - source.low))
     loss = operation.rounding
-    spread = operation.absolute(radius * (1.0 + 4 * loss) + 2 * loss * middle.abs()) * (1.0 + ULPS)
+    spread = operation.absolute(radius * (1.0 + 4 * loss) + 2 * loss * middle.abs())
     value = operation.apply(middle)
     if operation.offset is not None:
         value = value + operation.offset
-        spread = spread + loss * operation.offset.abs()
-    spread = spread + TINY
-    reach = source.reach * (operation.norms["l2"] * ROUND)
+        spread = spread + 2 * loss * operation.offset.abs()
+    spread = up(spread) + TINY[value.dtype]
+    low, high = down(value - spread), up(value + spread)
+    reach = source.reach * (operation.norms["l2"] * NORM)
     if ball.center is not None:
         # |row| times the reach of the inputs, around the value at the center.
         center = ball.center[position]
-        sides = (-1, *[1] * len(step.shape))
-        row = operation.rows * (source.reach.view(sides) * ROUND)
-        low = torch.maximum(_down(value - spread), _down(center.low - row))
-        high = torch.minimum(_up(value + spread), _up(center.high + row))
-        return Region(low, high, reach)
-    return Region(_down(value - spread), _up(value + spread), reach)
+        row = up(operation.rows * up(_sided(source.reach, value).to(value)))
+        low = torch.maximum(low, down(center.low - row))
+        high = torch.minimum(high, up(center.high + row))
+    return Region(low, high, reach)
 
 
 def _sum(operation: Sum, sources: list[Region]) -> tuple[Tensor, Tensor]:
@@ -197,18 +209,10 @@ def _sum(operation: Sum, sources: list[Region]) -> tuple[Tensor, Tensor]:
         low = low + (source.low if sign > 0 else -source.high)
         high = high + (source.high if sign > 0 else -source.low)
     assert isinstance(low, Tensor) and isinstance(high, Tensor)
-    return _down(low), _up(high)
+    return down(low), up(high)
 
 
 def _sorted_pairs(values: Tensor) -> Tensor:
     first, second = values[:, 0::2], values[:, 1::2]
     pairs = torch.stack([torch.maximum(first, second), torch.minimum(first, second)], dim=2)
     return pairs.flatten(1, 2)
-
-
-def _down(values: Tensor) -> Tensor:
-    return values - values.abs() * ULPS
-
-
-def _up(values: Tensor) -> Tensor:
-    return values + values.abs() * ULPS

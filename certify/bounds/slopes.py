@@ -7,7 +7,6 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor
 
-from certify.bounds.dense_norm import round_up
 from certify.bounds.operations.activation import Activation
 from certify.bounds.operations.affine import Affine
 from certify.bounds.operations.joining import (
@@ -19,11 +18,10 @@ from certify.bounds.operations.joining import (
     Sum,
 )
 from certify.bounds.prefix_norms import prefix_norms
-from certify.bounds.regions import ULPS, Region
+from certify.bounds.regions import Region
+from certify.bounds.rounding import NORM, TINY, length, ulps, up
 from certify.bounds.trace import Network
 from robustcl.threat import Norm
-
-ROUND = round_up(1.0)
 
 
 @dataclass(frozen=True, eq=False)
@@ -73,9 +71,9 @@ def slope_bounds(
         Constants, NeurIPS 2022, for the interval form. The L2 part is ours.
     """
     batch, count = directions.shape[:2]
-    flat = directions.double().flatten(0, 1)
-    zero = torch.zeros(len(flat), dtype=torch.float64, device=flat.device)
-    spread = torch.zeros_like(flat) if elementwise else None
+    flat = directions.to(network.dtype).flatten(0, 1)
+    zero = ulps(flat) * length(flat)
+    spread = ulps(flat) * flat.abs() if elementwise else None
     waiting: dict[int, Slopes] = {len(network.steps) - 1: Slopes(flat, spread, zero)}
     prefixes = _prefixes(network, norm)
     best = torch.full_like(zero, torch.inf)
@@ -93,7 +91,7 @@ def slope_bounds(
 
 
 def _prefixes(network: Network, norm: Norm) -> dict[str, tuple[float, ...]]:
-    root = math.sqrt(math.prod(network.steps[0].shape)) * ROUND
+    root = math.sqrt(math.prod(network.steps[0].shape)) * NORM
     found: dict[str, tuple[float, ...]] = {"l2": prefix_norms(network, norm="l2")}
     return (
         found
@@ -107,16 +105,16 @@ def _cut(
 ) -> Tensor:
     # Bound the gradient at the image by the gradient at this step and the steps before it.
     entries = slopes.center.abs().flatten(1)
-    size = torch.linalg.vector_norm(entries, dim=1) + slopes.rho
-    total = entries.sum(dim=1) + math.sqrt(entries.shape[1]) * slopes.rho
+    size = length(entries) + slopes.rho
+    total = entries.sum(dim=1, dtype=torch.float64) + math.sqrt(entries.shape[1]) * slopes.rho
     if slopes.spread is not None:
-        wide = entries + slopes.spread.flatten(1)
-        size = torch.minimum(size, torch.linalg.vector_norm(wide, dim=1))
-        total = torch.minimum(total, wide.sum(dim=1))
-    size = size * (prefixes["l2"][position] * ROUND)
+        wide = up(entries + slopes.spread.flatten(1))
+        size = torch.minimum(size, length(wide))
+        total = torch.minimum(total, wide.sum(dim=1, dtype=torch.float64))
+    size = size * (prefixes["l2"][position] * NORM)
     if norm == "l2":
         return size
-    total = total * (prefixes["linf"][position] * ROUND)
+    total = total * (prefixes["linf"][position] * NORM)
     return torch.minimum(total, size * prefixes["pixels"][0])
 
 
@@ -152,32 +150,34 @@ def _merged(first: Slopes, second: Slopes) -> Slopes:
     center = first.center + second.center
     spread = None
     if first.spread is not None and second.spread is not None:
-        spread = (first.spread + second.spread) * ROUND + ULPS * center.abs()
-    return Slopes(center, spread, (first.rho + second.rho) * ROUND + ULPS * _length(center))
+        spread = up(first.spread + second.spread) + ulps(center) * center.abs()
+    rho = (first.rho + second.rho) * NORM + ulps(center) * length(center)
+    return Slopes(center, spread, rho)
 
 
 def _pull_affine(operation: Affine, slopes: Slopes) -> Slopes:
     loss = 2.0 * operation.rounding
     center = operation.pull(slopes.center)
-    lost = loss * operation.magnitude * _length(slopes.center)
-    rho = slopes.rho * (operation.norms["l2"] * ROUND) + lost
+    lost = loss * operation.magnitude * length(slopes.center)
+    rho = slopes.rho * (operation.norms["l2"] * NORM) + lost + TINY[center.dtype]
     if slopes.spread is None:
         return Slopes(center, None, rho)
     wide = slopes.spread * (1.0 + 2.0 * loss) + loss * slopes.center.abs()
-    return _tightened(center, operation.pull_absolute(wide) * (1.0 + ULPS), rho)
+    return _tightened(center, up(operation.pull_absolute(wide)), rho)
 
 
 def _pull_activation(operation: Activation, source: Region, slopes: Slopes, count: int) -> Slopes:
     low, high = operation.slopes(source.low, source.high)
-    middle, width = (low + high) / 2.0, (high - low) * (0.5 + ULPS)
+    middle, width = (low + high) / 2.0, up(high - low) / 2.0
     largest = torch.maximum(low.abs(), high.abs())
     center = _times(slopes.center, middle, count)
-    change = _times(slopes.center, width, count).abs() + ULPS * center.abs()
-    steepest = largest.flatten(1).amax(dim=1).repeat_interleave(count)
-    rho = (slopes.rho * steepest + _length(change)) * ROUND
+    change = _times(slopes.center, width, count).abs() + ulps(center) * center.abs()
+    change = up(change)
+    steepest = largest.flatten(1).amax(dim=1).double().repeat_interleave(count)
+    rho = (slopes.rho * steepest + length(change)) * NORM
     if slopes.spread is None:
         return Slopes(center, None, rho)
-    spread = (_times(slopes.spread, largest, count) + change) * (1.0 + 4.0 * ULPS)
+    spread = up(_times(slopes.spread, largest, count) + change)
     return _tightened(center, spread, rho)
 
 
@@ -190,12 +190,13 @@ def _pull_pairs(source: Region, slopes: Slopes, count: int) -> Slopes:
         torch.where(keeps, second, torch.where(swaps, first, half)),
     ]
     center = torch.stack(centers, dim=2).flatten(1, 2)
-    gap = torch.where(keeps | swaps, 0.0, (first - second).abs() * (0.5 + ULPS) + ULPS * half.abs())
-    rho = (slopes.rho + math.sqrt(2.0) * _length(gap)) * ROUND
+    gap = torch.where(keeps | swaps, 0.0, up((first - second).abs()) / 2.0)
+    gap = gap + ulps(half) * half.abs()
+    rho = (slopes.rho + math.sqrt(2.0) * length(gap)) * NORM
     if slopes.spread is None:
         return Slopes(center, None, rho)
     one, two = slopes.spread[:, 0::2], slopes.spread[:, 1::2]
-    wide = torch.maximum(one, two) + gap
+    wide = up(torch.maximum(one, two) + gap)
     spreads = [
         torch.where(keeps, one, torch.where(swaps, two, wide)),
         torch.where(keeps, two, torch.where(swaps, one, wide)),
@@ -212,31 +213,27 @@ def _orders(source: Region, count: int) -> tuple[Tensor, Tensor]:
 
 def _pull_windows(operation: MaxPool, source: Region, slopes: Slopes, count: int) -> Slopes:
     low, high = operation.windows(source.low), operation.windows(source.high)
-    chosen = (high >= low.amax(dim=2, keepdim=True)).double()
-    decided = (chosen.sum(dim=2, keepdim=True) == 1).double()
+    chosen = (high >= low.amax(dim=2, keepdim=True)).to(low)
+    decided = (chosen.sum(dim=2, keepdim=True) == 1).to(low)
     center = slopes.center.flatten(2)[:, :, None]
     kept = operation.scatter(_times(center, chosen * decided, count))
     open_part = _times(center, 1.0 - decided, count).abs()
-    root = math.sqrt(operation.covers) * ROUND
-    lost = ULPS * operation.covers * _length(center)
-    rho = root * (slopes.rho + _length(open_part)) + lost
+    root = math.sqrt(operation.covers) * NORM
+    lost = ulps(center) * operation.covers * length(center)
+    rho = root * (slopes.rho + length(open_part)) + lost
     if slopes.spread is None:
         return Slopes(kept, None, rho)
-    wide = slopes.spread.flatten(2)[:, :, None] + open_part + ULPS * center.abs()
-    spread = operation.scatter(_times(wide, chosen, count)) * ROUND
+    wide = slopes.spread.flatten(2)[:, :, None] + open_part + ulps(center) * center.abs()
+    spread = operation.scatter(_times(wide, chosen, count)) * (1.0 + operation.covers * ulps(wide))
     return _tightened(kept, spread, rho)
 
 
 def _tightened(center: Tensor, spread: Tensor, rho: Tensor) -> Slopes:
-    rho = torch.minimum(rho, _length(spread) * ROUND)
-    sides = (-1, *[1] * (spread.ndim - 1))
-    return Slopes(center, torch.minimum(spread, rho.view(sides)), rho)
+    rho = torch.minimum(rho, length(spread))
+    cap = up(rho.to(spread)).view(-1, *[1] * (spread.ndim - 1))
+    return Slopes(center, torch.minimum(spread, cap), rho)
 
 
 def _times(values: Tensor, factors: Tensor, count: int) -> Tensor:
     # (B * K, ...) values times (B, ...) factors, the same for all K directions.
     return (values.unflatten(0, (-1, count)) * factors[:, None]).flatten(0, 1)
-
-
-def _length(values: Tensor) -> Tensor:
-    return torch.linalg.vector_norm(values.flatten(1), dim=1) * ROUND

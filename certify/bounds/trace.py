@@ -3,7 +3,7 @@
 import copy
 import operator
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
@@ -12,7 +12,7 @@ from torch.nn import functional
 
 from certify.bounds.lower import Operation, Shape
 from certify.bounds.lower_node import BATCH, VIEWS, Context, folds, lower_node, node_name, sources
-from certify.bounds.operations.affine import scaling
+from certify.bounds.operations.affine import Affine, scaling
 from certify.bounds.operations.joining import Concatenation, Constant, Image, Sum
 from robustcl.classifier import Encoder
 from robustcl.encoders.max_min import MaxMin
@@ -46,10 +46,31 @@ class Network:
     Args:
         steps: The first is the image, the last gives h(x), (d,).
         device: Where the weights are.
+        dtype: The type that values are computed in; norms are always from float64.
     """
 
     steps: tuple[Step, ...]
     device: torch.device
+    dtype: torch.dtype = torch.float64
+
+    def remade(self, dtype: torch.dtype) -> "Network":
+        """Return the same network in another type.
+
+        Args:
+            dtype: torch.float64 or torch.float32.
+
+        Returns:
+            The network; what rounding its weights changes is counted as rounding everywhere.
+        """
+        made: list[Step] = []
+        for step in self.steps:
+            operation = step.operation
+            if isinstance(operation, Affine):
+                operation = operation.remake(dtype)
+            elif isinstance(operation, Constant):
+                operation = Constant(operation.value.to(dtype))
+            made.append(replace(step, operation=operation))
+        return Network(tuple(made), self.device, dtype)
 
 
 def trace(encoder: Encoder, *, drops_normalization: bool = False) -> Network:
@@ -161,7 +182,7 @@ def _normalizes(end: Any) -> bool:
     if not isinstance(end, fx.Node) or end.target is not functional.normalize:
         return False
     options = dict(zip(("input", "p", "dim"), end.args, strict=False)) | dict(end.kwargs)
-    return options.get("p", 2.0) == 2 and options.get("dim", 1) in (1, -1)
+    return bool(options.get("p", 2.0) == 2 and options.get("dim", 1) in (1, -1))
 
 
 def _add(node: fx.Node, context: Context) -> None:

@@ -20,7 +20,7 @@ from robustcl.evaluate import evaluate
 from robustcl.fit_head import fit_head
 from robustcl.training import DEMO_ARCHITECTURE, DEMO_RECIPE, train_simclr
 
-METHODS = ("product", "smoothing:sigma=0.25,n=1000", "first_order", "jacobian_norm")
+METHODS = ("sound", "product", "smoothing:sigma=0.25,n=1000", "first_order", "jacobian_norm")
 EPS = (0.1, 0.25, 0.5, 1.0, 2.0)
 
 

@@ -10,7 +10,7 @@ def test_no_term_of_a_claim_is_cut_short(capsys) -> None:
     assert certify(["methods"]) == 0
     printed = capsys.readouterr().out
     for method in room.METHODS.values():
-        lines = [line for line in printed.splitlines() if f" {method.name} " in line]
+        lines = [line for line in printed.splitlines() if line.startswith(f"│ {method.name} ")]
         assert len(lines) == 1
         for term in (*method.norms, method.guarantee, method.subject):
             assert term in lines[0]

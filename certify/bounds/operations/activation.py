@@ -8,9 +8,9 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from certify.bounds.rounding import outward, ulps
 from robustcl.errors import UnsupportedError
 
-OUTWARD = 1e-12
 CELLS = 8
 
 
@@ -72,12 +72,12 @@ class Activation:
         left, right = self.slope_at(low), self.slope_at(high)
         smallest, largest = torch.minimum(left, right), torch.maximum(left, right)
         for place, slope in self.turns:
-            inside = (low <= place + OUTWARD) & (high >= place - OUTWARD)
+            inside = (low <= place + outward(low)) & (high >= place - outward(low))
             smallest = torch.where(inside, smallest.clamp(max=slope), smallest)
             largest = torch.where(inside, largest.clamp(min=slope), largest)
-        if self.is_piecewise_linear:
+        if self.is_piecewise_linear and self.jump == 1.0:
             return smallest, largest
-        return smallest - OUTWARD, largest + OUTWARD
+        return smallest - outward(low), largest + outward(low)
 
     def range(self, low: Tensor, high: Tensor) -> tuple[Tensor, Tensor]:
         """Enclose the function on an interval.
@@ -93,13 +93,13 @@ class Activation:
         smallest, largest = torch.minimum(left, right), torch.maximum(left, right)
         for place in self.bends:
             extreme = self.value(torch.full_like(low, place))
-            inside = (low <= place) & (high >= place)
+            inside = (low <= place + outward(low)) & (high >= place - outward(low))
             smallest = torch.where(inside, torch.minimum(smallest, extreme), smallest)
             largest = torch.where(inside, torch.maximum(largest, extreme), largest)
-        if self.is_piecewise_linear:
+        if self.is_piecewise_linear and self.jump == 1.0:  # ReLU is exact
             return smallest, largest
         size = torch.maximum(low.abs(), high.abs()) + 1.0
-        return smallest - OUTWARD * size, largest + OUTWARD * size
+        return smallest - outward(low) * size, largest + outward(low) * size
 
     def offsets(self, low: Tensor, high: Tensor, slope: Tensor) -> tuple[Tensor, Tensor]:
         """Enclose value(z) - slope z on an interval, for lines of this slope below and above.
@@ -129,7 +129,7 @@ class Activation:
         if not self.is_piecewise_linear:
             gap = gap + torch.where(crossing, self.jump * width / 4.0, torch.zeros_like(width))
         size = (1.0 + slope.abs()) * (torch.maximum(low.abs(), high.abs()) + 1.0)
-        gap = gap + (1e-15 if self.is_piecewise_linear else OUTWARD) * size
+        gap = gap + (ulps(low) if self.is_piecewise_linear else outward(low)) * size
         return below - gap, above + gap
 
 

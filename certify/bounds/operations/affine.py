@@ -12,16 +12,16 @@ from torch.nn.grad import conv2d_input
 
 from certify.bounds.convolution_norm import convolution_norm
 from certify.bounds.dense_norm import dense_norm, round_up
+from certify.bounds.rounding import UNITS
 from robustcl.threat import NORMS, Norm
 
 Linear = Callable[[Tensor], Tensor]
-UNIT_ROUNDOFF = 2.0**-53
 SPARE_TERMS = 16  # roundings besides those of the sum: folding, the offset, the bound itself
 
 
 @dataclass(frozen=True, eq=False)
 class Affine:
-    """Hold x -> W x + b on batches, in float64.
+    """Hold x -> W x + b on batches, in float64 or float32.
 
     Args:
         apply: (B, *in) to W x, (B, *out).
@@ -33,6 +33,8 @@ class Affine:
         rows: An upper bound of the L2 norm of each row, which broadcasts to (B, *out).
         magnitude: An upper bound of the spectral norm of |W|, for rounding errors alone.
         terms: The most products that are added into one number, forwards or backwards.
+        dtype: The type that all this is computed in.
+        remake: The same operation in another type.
     """
 
     apply: Linear
@@ -44,11 +46,13 @@ class Affine:
     rows: Tensor
     magnitude: float
     terms: int
+    dtype: torch.dtype
+    remake: "Callable[[torch.dtype], Affine]"
 
     @property
     def rounding(self) -> float:
         """gamma_k = k u / (1 - k u) for sums of `terms` products, in any order of summation."""
-        count = (self.terms + SPARE_TERMS) * UNIT_ROUNDOFF
+        count = (self.terms + SPARE_TERMS) * UNITS[self.dtype]
         return count / (1.0 - count)
 
 
@@ -63,17 +67,31 @@ def dense(weight: Tensor, bias: Tensor | None) -> Affine:
         The operation on (B, n).
     """
     size = weight.abs()
-    return Affine(
-        apply=lambda x: x @ weight.T,
-        absolute=lambda x: x @ size.T,
-        pull=lambda g: g @ weight,
-        pull_absolute=lambda g: g @ size,
-        offset=None if bias is None else bias[None],
-        norms={"l2": dense_norm(weight), "linf": round_up(float(size.sum(dim=1).max()))},
-        rows=torch.linalg.vector_norm(weight, dim=1)[None] * round_up(1.0),
-        magnitude=_holder(size.sum(dim=1), size.sum(dim=0)),
-        terms=max(weight.shape),
-    )
+    norms: dict[Norm, float] = {
+        "l2": dense_norm(weight),
+        "linf": round_up(float(size.sum(dim=1).max())),
+    }
+    rows = torch.linalg.vector_norm(weight, dim=1)[None]
+    magnitude = _holder(size.sum(dim=1), size.sum(dim=0))
+
+    def make(dtype: torch.dtype) -> Affine:
+        own = weight.to(dtype)
+        absolute = own.abs()
+        return Affine(
+            apply=lambda x: x @ own.T,
+            absolute=lambda x: x @ absolute.T,
+            pull=lambda g: g @ own,
+            pull_absolute=lambda g: g @ absolute,
+            offset=None if bias is None else bias[None].to(dtype),
+            norms=norms,
+            rows=_raised(rows, dtype),
+            magnitude=magnitude,
+            terms=max(weight.shape),
+            dtype=dtype,
+            remake=make,
+        )
+
+    return make(torch.float64)
 
 
 def convolution(
@@ -96,18 +114,30 @@ def convolution(
     filled = layer.padding_mode != "zeros"
     # Padding by copies lets a pixel enter a row more than once: at most once per tap of a row.
     copies = math.prod(layer.kernel_size) if filled else 1
-    rows = torch.linalg.vector_norm(weight.flatten(1), dim=1) * math.sqrt(copies) * round_up(1.0)
-    return Affine(
-        apply=_convolve(layer, weight),
-        absolute=_convolve(layer, size),
-        pull=_convolve_transposed(layer, weight, input_shape),
-        pull_absolute=_convolve_transposed(layer, size, input_shape),
-        offset=None if bias is None else bias[None, :, None, None],
-        norms={p: convolution_norm(layer, input_shape, norm=p, weight=weight) for p in NORMS},
-        rows=rows[None, :, None, None],
-        magnitude=_holder(size.flatten(1).sum(dim=1), columns * copies),
-        terms=max(weight[0].numel(), grouped.shape[1] * math.prod(layer.kernel_size) * copies),
-    )
+    rows = torch.linalg.vector_norm(weight.flatten(1), dim=1) * math.sqrt(copies)
+    norms: dict[Norm, float] = {
+        p: convolution_norm(layer, input_shape, norm=p, weight=weight) for p in NORMS
+    }
+    magnitude = _holder(size.flatten(1).sum(dim=1), columns * copies)
+    terms = max(weight[0].numel(), grouped.shape[1] * math.prod(layer.kernel_size) * copies)
+
+    def make(dtype: torch.dtype) -> Affine:
+        own = weight.to(dtype)
+        return Affine(
+            apply=_convolve(layer, own),
+            absolute=_convolve(layer, own.abs()),
+            pull=_convolve_transposed(layer, own, input_shape),
+            pull_absolute=_convolve_transposed(layer, own.abs(), input_shape),
+            offset=None if bias is None else bias[None, :, None, None].to(dtype),
+            norms=norms,
+            rows=_raised(rows[None, :, None, None], dtype),
+            magnitude=magnitude,
+            terms=terms,
+            dtype=dtype,
+            remake=make,
+        )
+
+    return make(torch.float64)
 
 
 def scaling(factor: Tensor, offset: Tensor | None) -> Affine:
@@ -120,19 +150,27 @@ def scaling(factor: Tensor, offset: Tensor | None) -> Affine:
     Returns:
         The operation.
     """
-    size = factor.abs()
-    largest = round_up(float(size.max()))
-    return Affine(
-        apply=lambda x: x * factor,
-        absolute=lambda x: x * size,
-        pull=lambda g: g * factor,
-        pull_absolute=lambda g: g * size,
-        offset=offset,
-        norms=dict.fromkeys(NORMS, largest),
-        rows=size * round_up(1.0),
-        magnitude=largest,
-        terms=1,
-    )
+    largest = round_up(float(factor.abs().max()))
+    norms: dict[Norm, float] = dict.fromkeys(NORMS, largest)
+
+    def make(dtype: torch.dtype) -> Affine:
+        own = factor.to(dtype)
+        size = own.abs()
+        return Affine(
+            apply=lambda x: x * own,
+            absolute=lambda x: x * size,
+            pull=lambda g: g * own,
+            pull_absolute=lambda g: g * size,
+            offset=None if offset is None else offset.to(dtype),
+            norms=norms,
+            rows=_raised(factor.abs(), dtype),
+            magnitude=largest,
+            terms=1,
+            dtype=dtype,
+            remake=make,
+        )
+
+    return make(torch.float64)
 
 
 def averaging(
@@ -154,10 +192,7 @@ def averaging(
         point = cotangents.new_zeros(len(cotangents), *input_shape)
         return torch.func.vjp(function, point)[1](cotangents)[0]  # pyright: ignore[reportCallIssue]
 
-    rows = torch.tensor(norms["l2"], dtype=torch.float64)
-    return Affine(
-        function, function, pull, pull, None, dict(norms), rows, float(norms["l2"]), terms
-    )
+    return _alike(function, pull, norms, terms)
 
 
 def reshaping(input_shape: tuple[int, ...], output_shape: tuple[int, ...]) -> Affine:
@@ -177,8 +212,31 @@ def reshaping(input_shape: tuple[int, ...], output_shape: tuple[int, ...]) -> Af
     def back(g: Tensor) -> Tensor:
         return g.reshape(len(g), *input_shape)
 
-    one = torch.ones((), dtype=torch.float64)
-    return Affine(there, there, back, back, None, dict.fromkeys(NORMS, 1.0), one, 1.0, 0)
+    return _alike(there, back, dict.fromkeys(NORMS, 1.0), 0)
+
+
+def _alike(function: Linear, pull: Linear, norms: Mapping[Norm, float], terms: int) -> Affine:
+    # An operation without negative entries whose functions serve every type.
+    def make(dtype: torch.dtype) -> Affine:
+        return Affine(
+            apply=function,
+            absolute=function,
+            pull=pull,
+            pull_absolute=pull,
+            offset=None,
+            norms=norms,
+            rows=_raised(torch.tensor(norms["l2"], dtype=torch.float64), dtype),
+            magnitude=norms["l2"],
+            terms=terms,
+            dtype=dtype,
+            remake=make,
+        )
+
+    return make(torch.float64)
+
+
+def _raised(rows: Tensor, dtype: torch.dtype) -> Tensor:
+    return (rows * round_up(1.0)).to(dtype) * (1.0 + 8.0 * UNITS[dtype])
 
 
 def _holder(rows: Tensor, columns: Tensor) -> float:

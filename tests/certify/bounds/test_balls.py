@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from certify import output_gradients
 from certify.bounds.lines import Surroundings, lower_bounds
 from certify.bounds.network_norm import network_norm
-from certify.bounds.regions import Region, ball_regions, center_regions
+from certify.bounds.regions import Region, ball_regions, center_regions, in_type
 from certify.bounds.slopes import slope_bounds
 from certify.bounds.trace import Network, trace
 from robustcl import Encoder, UnsupportedError
@@ -21,12 +21,16 @@ NORMS = get_args(Norm)
 RADII = {"l2": (0.02, 0.1, 0.6), "linf": (0.003, 0.015, 0.09)}
 
 
-def setting(name: str, radius: float, norm: Norm) -> tuple[Encoder, Network, list, list, Tensor]:
+def setting(
+    name: str, radius: float, norm: Norm, dtype: torch.dtype = torch.float64
+) -> tuple[Encoder, Network, list, list, Tensor]:
     encoder = family(name)
     images, _ = images_and_directions()
     network = trace(encoder)
     radii = torch.full((len(images),), radius, dtype=torch.float64)
     center = center_regions(network, images)
+    if dtype != torch.float64:
+        network, center = network.remade(dtype), in_type(center, dtype)
     return encoder, network, center, ball_regions(network, images, radii, center, norm=norm), radii
 
 
@@ -43,12 +47,13 @@ def test_the_trace_is_the_network(name: str) -> None:
     assert float((end.high - end.low).max()) < 1e-9
 
 
+@pytest.mark.parametrize("dtype", [torch.float64, torch.float32])
 @pytest.mark.parametrize("norm", NORMS)
 @pytest.mark.parametrize("name", FAMILIES)
-def test_bounds_hold_for_every_point_found(name: str, norm: Norm) -> None:
+def test_bounds_hold_for_every_point_found(name: str, norm: Norm, dtype: torch.dtype) -> None:
     images, directions = images_and_directions()
     for radius in RADII[norm]:
-        encoder, network, center, regions, radii = setting(name, radius, norm)
+        encoder, network, center, regions, radii = setting(name, radius, norm, dtype)
         slopes = slope_bounds(network, regions, directions, norm=norm)
         plain = slope_bounds(network, regions, directions, norm=norm, elementwise=False)
         around = Surroundings(network, center, regions, {})
@@ -97,6 +102,26 @@ def test_lines_hold_under_gradient_descent(name: str, norm: Norm) -> None:
 
 @pytest.mark.parametrize("norm", NORMS)
 @pytest.mark.parametrize("name", FAMILIES)
+def test_float32_encloses_float64_and_costs_little(name: str, norm: Norm) -> None:
+    images, directions = images_and_directions()
+    radius = RADII[norm][1]
+    found = []
+    for dtype in (torch.float64, torch.float32):
+        _, network, center, regions, radii = setting(name, radius, norm, dtype)
+        around = Surroundings(network, center, regions, {})
+        lower = lower_bounds(around, directions, images, radii, norm=norm)
+        found.append((slope_bounds(network, regions, directions, norm=norm), lower, center))
+    (slopes, lower, center), (wide, below, rough) = found
+    for exact, cast in zip(center, rough, strict=True):
+        assert bool((cast.low <= exact.low).all()) and bool((exact.high <= cast.high).all())
+    # Each is sound on its own; rounding may not cost more than a thousandth.
+    torch.testing.assert_close(slopes, wide, rtol=2e-3, atol=1e-9)
+    scale = float((lower.abs() + slopes * radius).max())
+    torch.testing.assert_close(lower, below, rtol=0, atol=2e-3 * scale)
+
+
+@pytest.mark.parametrize("norm", NORMS)
+@pytest.mark.parametrize("name", FAMILIES)
 def test_a_small_ball_gives_the_gradient(name: str, norm: Norm) -> None:
     images, directions = images_and_directions()
     encoder, network, center, regions, radii = setting(name, 1e-6, norm)
@@ -116,9 +141,10 @@ def test_rounding_is_enclosed() -> None:
     # 1e8 x - 1e8 x + x in float64 loses eight digits; the region must know.
     layers = nn.Sequential(nn.Flatten(), nn.Linear(2, 3), nn.Linear(3, 1)).double()
     weight = torch.tensor([[1e8, 1.0], [1e8, 3.0], [1.0 / 3.0, 1e-9]], dtype=torch.float64)
-    layers[1].weight.data, layers[1].bias.data = weight, torch.full((3,), 0.1, dtype=torch.float64)  # pyright: ignore[reportAttributeAccessIssue]
+    layers[1].weight.data = weight  # pyright: ignore[reportAttributeAccessIssue]
+    layers[1].bias.data = torch.full((3,), 0.1, dtype=torch.float64)  # pyright: ignore[reportAttributeAccessIssue]
     layers[2].weight.data = torch.tensor([[1.0, -1.0, 1.0]], dtype=torch.float64)  # pyright: ignore[reportAttributeAccessIssue]
-    layers[2].bias.data.zero_()  # pyright: ignore[reportAttributeAccessIssue]
+    layers[2].bias.data = torch.zeros(1, dtype=torch.float64)  # pyright: ignore[reportAttributeAccessIssue]
     encoder = Encoder(layers, image_shape=(1, 1, 2)).double()
     point = torch.tensor([[[[0.3, 0.7]]]], dtype=torch.float64)
     x = [Fraction(value) for value in point.flatten().tolist()]

@@ -1,0 +1,108 @@
+"""Account for rounding in float64 and in float32, so that either may carry a proof."""
+
+import torch
+from torch import Tensor
+
+UNITS = {torch.float64: 2.0**-53, torch.float32: 2.0**-24}
+TINY = {torch.float64: 1e-290, torch.float32: 1e-30}
+OUTWARD = {torch.float64: 1e-12, torch.float32: 4e-6}
+NORM = 1.0 + 1e-10  # a sum of many numbers in float64
+
+
+def unit(values: Tensor) -> float:
+    """Return the unit roundoff of a tensor's type.
+
+    Args:
+        values: float64 or float32.
+
+    Returns:
+        2^-53 or 2^-24.
+    """
+    return UNITS[values.dtype]
+
+
+def ulps(values: Tensor) -> float:
+    """Return what a few roundings of one number may change, relative to it.
+
+    Args:
+        values: float64 or float32.
+
+    Returns:
+        Eight unit roundoffs.
+    """
+    return 8.0 * UNITS[values.dtype]
+
+
+def outward(values: Tensor) -> float:
+    """Return what evaluating a smooth activation may change, relative to 1 + |z|.
+
+    Args:
+        values: float64 or float32.
+
+    Returns:
+        Many unit roundoffs.
+    """
+    return OUTWARD[values.dtype]
+
+
+def down(values: Tensor) -> Tensor:
+    """Lower numbers by more than the rounding of their last operation.
+
+    Args:
+        values: Any.
+
+    Returns:
+        Smaller numbers.
+    """
+    return values - (values.abs() * ulps(values) + TINY[values.dtype])
+
+
+def up(values: Tensor) -> Tensor:
+    """Raise numbers by more than the rounding of their last operation.
+
+    Args:
+        values: Any.
+
+    Returns:
+        Larger numbers.
+    """
+    return values + (values.abs() * ulps(values) + TINY[values.dtype])
+
+
+def length(values: Tensor) -> Tensor:
+    """Bound the L2 norm of every row from above.
+
+    Args:
+        values: (B, ...).
+
+    Returns:
+        (B,) float64, summed in float64 and rounded up.
+    """
+    return torch.linalg.vector_norm(values.flatten(1), dim=1, dtype=torch.float64) * NORM
+
+
+def dot(first: Tensor, second: Tensor) -> Tensor:
+    """Multiply rows with rows, and add up in float64.
+
+    Args:
+        first: (B, ...).
+        second: (B, ...).
+
+    Returns:
+        (B,) float64; each product has one rounding of its own type (see `dot_loss`).
+    """
+    return (first * second).flatten(1).sum(dim=1, dtype=torch.float64)
+
+
+def dot_loss(values: Tensor, terms: int = 0) -> float:
+    """Bound what rounding may change in sums of products of such rows.
+
+    Args:
+        values: (B, ...).
+        terms: Numbers that were added in the rows' own type before.
+
+    Returns:
+        The error relative to the sum of the products' sizes.
+    """
+    own = (terms + 16) * UNITS[values.dtype]
+    return 2.0 * (own + values[0].numel() * UNITS[torch.float64])

@@ -1,0 +1,198 @@
+"""Deterministic certificates: below the exact radius, never beaten, best when combined."""
+
+from typing import Any, get_args
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from certify import METHODS, certified_radius, crown, local, product, traced
+from certify.crown import crown_pairs
+from certify.local import local_pairs, staircase
+from certify.problem import problem
+from certify.product import product_pairs
+from robustcl import Classifier, Encoder, InputError, UnsupportedError, attacks, misclassify
+from robustcl.encoders import MaxMin
+from robustcl.heads import LinearHead, PrototypeHead
+from robustcl.threat import Norm
+from tests.affine import affine_classifier, exact_distance
+from tests.exact_radius import exact_radius
+from tests.families import FAMILIES, family, images_and_directions
+from tests.network import small_classifier, some_images
+
+NORMS = get_args(Norm)
+SOUND: dict[str, Any] = {
+    "product": product, "local": local, "crown": crown, "sound": certified_radius
+}  # fmt: skip
+
+
+def with_head(name: str, head: str) -> Classifier:
+    encoder = family(name)
+    generator = torch.Generator().manual_seed(7)
+    weight = torch.randn(4, 6, generator=generator)
+    if head == "scores":
+        network = nn.Sequential(encoder.backbone, nn.Linear(6, 4).double())
+        return Classifier.from_scores(network, image_shape=encoder.image_shape).double().eval()
+    bias = 0.3 * torch.randn(4, generator=generator)
+    made = PrototypeHead(weight) if head == "prototype" else LinearHead(weight, bias)
+    return Classifier(encoder, made).double().eval()
+
+
+@pytest.mark.parametrize("norm", NORMS)
+@pytest.mark.parametrize("head", ["prototype", "linear", "scores"])
+@pytest.mark.parametrize("name", FAMILIES)
+def test_no_attack_beats_the_best_and_none_is_better(name: str, head: str, norm: Norm) -> None:
+    model = with_head(name, head)
+    images, _ = images_and_directions(6)
+    claims = {key: method(model, images, norm=norm) for key, method in SOUND.items()}
+    best = claims["sound"]
+    for claim in claims.values():
+        # Searches end at other radii; the best may miss a little of what another found.
+        assert bool((claim.radius <= best.radius * 1.15 + 1e-9).all())
+        assert bool((claim.radius >= claims["product"].radius).all())
+        assert torch.equal(claim.predicted, model(images).argmax(1))
+    finding = attacks.attacked_radius(
+        "pgd",
+        misclassify(model, best.predicted),
+        images,
+        norm=norm,
+        eps_grid=[float(best.radius.max()) * 4 + 1e-6],
+        box=None,
+        batch_size=16,
+        steps=20,
+    )
+    for claim in claims.values():
+        assert bool((claim.radius <= finding.radius * (1 + 1e-6)).all())
+
+
+@pytest.mark.parametrize("norm", NORMS)
+@pytest.mark.parametrize("method", SOUND)
+def test_is_exact_on_an_affine_model(method: str, norm: Norm) -> None:
+    model = affine_classifier()
+    images = torch.rand(
+        20, 2, 4, 4, dtype=torch.float64, generator=torch.Generator().manual_seed(2)
+    )
+    radius = SOUND[method](model, images, norm=norm).radius
+    exact = exact_distance(model, images, norm)
+    assert bool((radius <= exact * (1 + 1e-12)).all())
+    torch.testing.assert_close(radius, exact, rtol=1e-6, atol=0)
+
+
+@pytest.mark.parametrize("norm", NORMS)
+def test_comes_close_to_the_exact_radius(norm: Norm) -> None:
+    torch.manual_seed(0)
+    network = nn.Sequential(nn.Flatten(), nn.Linear(16, 12), nn.ReLU(), nn.Linear(12, 3))
+    model = Classifier.from_scores(network, image_shape=(1, 4, 4)).double()
+    images = torch.rand(12, 1, 4, 4, dtype=torch.float64)
+    exact = torch.tensor([exact_radius(model, image, norm=norm) for image in images])
+    radii = {name: method(model, images, norm=norm).radius for name, method in SOUND.items()}
+    for radius in radii.values():
+        assert bool((radius <= exact * (1 + 1e-7)).all())
+    assert float((radii["sound"] / exact).median()) > 0.83
+    assert float((radii["sound"] / radii["product"]).median()) > 2.0
+    assert float((radii["sound"] * 1.1 / exact).max()) > 1.0  # a planted factor would be seen
+
+
+def test_a_rival_that_the_runner_up_hides_is_counted() -> None:
+    # Class 2 is far behind but steep; the nearest boundary is with it, not with the runner-up.
+    network = nn.Sequential(nn.Flatten(), nn.Linear(2, 3))
+    network[1].weight.data = torch.tensor([[0.0, 0.0], [0.1, 0.0], [0.0, 50.0]])  # pyright: ignore[reportArgumentType]
+    network[1].bias.data = torch.tensor([1.0, 0.9, -1.0])  # pyright: ignore[reportArgumentType]
+    model = Classifier.from_scores(network, image_shape=(1, 1, 2))
+    claim = certified_radius(model, torch.zeros(1, 1, 1, 2))
+    assert claim.rival.tolist() == [2]
+    assert float(claim.radius) == pytest.approx(2.0 / 50.0, rel=1e-6)
+
+
+def test_the_staircase_is_an_integral() -> None:
+    # Slopes 1, 3 and then 10: a margin of 2 lasts for one stair and a third of the next.
+    edges = torch.tensor([[1.0, 2.0]], dtype=torch.float64)
+    slopes = torch.tensor([[[1.0], [3.0]]], dtype=torch.float64)
+    beyond = torch.tensor([[10.0]], dtype=torch.float64)
+    none = torch.zeros_like(slopes)
+    for margin, radius in ((0.5, 0.5), (2.0, 1 + 1 / 3), (5.0, 2.1), (-1.0, 0.0)):
+        found = staircase(torch.tensor([[margin]]).double(), slopes, none, edges, beyond)
+        assert float(found) == pytest.approx(radius, rel=1e-8)
+        assert float(found) <= radius
+    # A bound over the larger ball holds in the smaller one; a bend is paid at the outer radius.
+    falling = slopes.flip(1)
+    assert float(staircase(torch.ones(1, 1).double(), falling, none, edges, beyond)) < 1.0 + 1e-9
+    bend = torch.tensor([[[0.5], [9.0]]], dtype=torch.float64)
+    found = staircase(torch.tensor([[2.0]]).double(), slopes, bend, edges, beyond)
+    assert float(found) == pytest.approx(1.0, rel=1e-8)
+
+
+def test_the_method_that_binds_is_named() -> None:
+    model, images = small_classifier(), some_images(8)
+    claim = certified_radius(model, images)
+    task = problem(traced(model, norm="l2", method="test"), images)
+    stages = [product_pairs(task)]
+    stages.append(local_pairs(task, stairs=12, floor=stages[0]))
+    stages.append(crown_pairs(task, stages[1], steps=8))
+    rows = torch.arange(len(images))
+    for number, name in enumerate(("product", "local", "crown")):
+        for row in rows[[method == name for method in claim.method]].tolist():
+            values = [float(stage[row, claim.rival[row]]) for stage in stages]
+            assert values[number] == float(claim.radius[row]) == max(values)
+            assert number == 0 or values[number] > values[number - 1]
+    assert set(claim.method) & {"local", "crown"}
+
+
+def test_what_has_a_global_norm_alone_keeps_the_product() -> None:
+    torch.manual_seed(0)
+    network = nn.Sequential(nn.Flatten(), nn.Linear(16, 8), nn.Hardswish(), nn.Linear(8, 3))
+    model = Classifier.from_scores(network, image_shape=(1, 4, 4))
+    images = some_images(4)[:, :, :4, :4]
+    claim = certified_radius(model, images)
+    assert set(claim.method) == {"product"}
+    torch.testing.assert_close(claim.radius, product(model, images).radius)
+    with pytest.raises(UnsupportedError, match="Hardswish"):
+        local(model, images)
+
+
+def test_an_encoder_that_normalizes_itself_is_certified_alike() -> None:
+    class Normalized(nn.Module):
+        def __init__(self, inner: nn.Module) -> None:
+            super().__init__()
+            self.inner = inner
+
+        def forward(self, images: Tensor) -> Tensor:
+            return nn.functional.normalize(self.inner(images), dim=1)
+
+    model, images = small_classifier(), some_images(4)
+    inner = model.encoder
+    outer = Encoder(Normalized(inner.backbone), image_shape=inner.image_shape)
+    outer.mean, outer.std = inner.mean, inner.std
+    twin = Classifier(outer, model.head)  # pyright: ignore[reportArgumentType]
+    torch.testing.assert_close(
+        certified_radius(model, images).radius, certified_radius(twin, images).radius
+    )
+
+
+def test_a_network_in_train_mode_is_certified_in_eval_mode_and_left_alone() -> None:
+    layers = nn.Sequential(
+        nn.Conv2d(1, 4, 3), nn.BatchNorm2d(4), nn.ReLU(), nn.Dropout(), nn.Flatten(), MaxMin(),
+        nn.Linear(16, 3),
+    )  # fmt: skip
+    model = Classifier.from_scores(layers, image_shape=(1, 4, 4))
+    model.train()
+    before = {name: value.clone() for name, value in model.state_dict().items()}
+    images = some_images(4)[:, :, :4, :4]
+    assert isinstance(certified_radius(model, images).radius, Tensor)
+    assert all(part.training for part in model.modules())
+    assert all(torch.equal(before[name], value) for name, value in model.state_dict().items())
+
+
+def test_bad_input_is_refused() -> None:
+    model, images = small_classifier(), some_images(2)
+    with pytest.raises(InputError, match="not finite"):
+        certified_radius(model, images * torch.nan)
+    with pytest.raises(InputError, match=r"\(1, 4, 8\)"):
+        crown(model, images[:, :, :4])
+    with pytest.raises(InputError, match="stairs 0 is below 1"):
+        local(model, images, stairs=0)
+    with pytest.raises(InputError, match="steps 1 is below 2"):
+        crown(model, images, steps=1)
+    with pytest.raises(InputError, match="prepared for l2"):
+        product(model, images, norm="linf", prepared=traced(model, norm="l2", method="product"))
+    assert {name for name, m in METHODS.items() if m.guarantee == "deterministic"} == set(SOUND)
