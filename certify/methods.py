@@ -104,7 +104,7 @@ METHODS: dict[str, Method] = {
             "deterministic",
             "model",
             "the best of product, local and crown, rival by rival",
-            "all of the above",
+            "see product, local, crown",
             certified_radius,
             _traced,
         ),

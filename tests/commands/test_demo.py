@@ -57,7 +57,7 @@ def test_the_page_opens_in_chromium(demo: Path, tmp_path: Path) -> None:
         timeout=120,
         check=True,
     )
-    assert "No violation in 450 pairs" in done.stdout
+    assert "No violation in 900 pairs" in done.stdout
 
 
 def test_a_run_goes_on_where_it_was_cut(demo: Path, tmp_path: Path) -> None:
