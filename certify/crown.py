@@ -5,7 +5,8 @@ from torch import Tensor
 
 from certify.bounds.dense_norm import round_up
 from certify.bounds.lines import Surroundings, lower_bounds
-from certify.bounds.regions import Region, ball_regions
+from certify.bounds.refined_regions import refined_regions
+from certify.bounds.regions import Region
 from certify.claim import Claim, nearest_rival
 from certify.local import first_radii, open_rivals
 from certify.problem import Problem, Traced, problem, traced
@@ -157,7 +158,7 @@ def margins_at(task: Problem, radius: Tensor, rivals: Tensor) -> Tensor:
         rows = torch.arange(len(radius), device=radius.device)[part]
         center = [_part(region, part) for region in task.center]
         images, radii = task.images[part], radius[part] * round_up(1.0)
-        regions = ball_regions(network, images, radii, center, norm=norm)
+        regions = refined_regions(network, images, radii, center, norm=norm)
         around = Surroundings(network, center, regions, {})
         directions = task.directions[rows[:, None], rivals[part]]
         lower = lower_bounds(around, directions, images, radii, norm=norm)

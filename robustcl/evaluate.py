@@ -1,5 +1,6 @@
 """Audit a classifier: clean accuracy, certificates and attacks, one record per image and method."""
 
+import copy
 import sys
 import time
 from collections.abc import Callable
@@ -93,7 +94,8 @@ def evaluate(
                 for text in audit.methods
             }
             start_run(folder, manifest, resume=resume)
-            job = _Job(classifier, audit, folder, manifest["config_hash"], device, prepared)
+            exact = copy.deepcopy(classifier).double()
+            job = _Job(classifier, exact, audit, folder, manifest["config_hash"], device, prepared)
             used = halving(
                 lambda size: _measure(replace(job, batch_size=size), dataset, progress=progress),
                 min(audit.batch_size, len(dataset)),  # a small data set is not filled up
@@ -110,6 +112,7 @@ _Task = Callable[["_Job", Batch, Tensor, str], list[dict[str, Any]]]
 @dataclass(frozen=True, eq=False)
 class _Job:
     classifier: Classifier
+    exact: Classifier  # the same in float64, which is what certificates are about
     audit: Audit
     folder: Path
     config: str
@@ -209,7 +212,15 @@ def _attack(job: _Job, batch: Batch, left: Tensor, text: str) -> list[dict[str, 
         **options,
     )
     _keep_triples(job.folder, batch, finding, right=left == batch.labels)
-    columns = {"predicted": left, "radius": finding.radius, "gradients": finding.gradients}
+    with torch.no_grad():
+        points = finding.adversarials.double().to(job.device)
+        in_float64 = misclassify(job.exact, left).margin(points) > 0
+    columns = {
+        "predicted": left,
+        "radius": finding.radius,
+        "gradients": finding.gradients,
+        "in_float64": in_float64 | ~torch.isfinite(finding.radius.to(in_float64.device)),
+    }
     terms = {"norm": job.audit.norm, "eps": list(job.audit.eps), "subject": "model"}
     if finding.note:
         terms["note"] = finding.note

@@ -9,7 +9,8 @@ method, flushed per chunk, so that a run that is killed leaves whole records and
 * kind `certificate`: `norm`, `guarantee`, `subject`, `radius`, `rival` (-1: none); `predicted` is
   the certificate's own (-1: abstained); `by` names the method that won where several were combined;
 * kind `attack`: `norm`, `subject`, `eps` (the grid), `radius` (null: none found up to the largest
-  eps), `gradients`; `predicted` is the class to be left; `note` where a part was left out.
+  eps), `gradients`; `predicted` is the class to be left; `in_float64` is false where the perturbed
+  image wins by the rounding of float32 alone; `note` where a part was left out.
 
 `arrays/embeddings.npz` and `arrays/triples.npz` hold what figures need besides. Radii are in pixel
 units of images in [0, 1].
@@ -42,7 +43,7 @@ COLUMNS = {
     ),
     "attack": (
         *("kind", "index", "method", "config", "label", "predicted", "norm"),
-        *("eps", "radius", "gradients", "subject", "seconds", "note"),
+        *("eps", "radius", "gradients", "subject", "seconds", "note", "in_float64"),
     ),
 }
 

@@ -133,6 +133,17 @@ def test_violations_name_image_method_and_attack(tmp_path):
     assert found.pairs == 6
 
 
+def test_what_float32_alone_rounds_over_the_edge_is_no_violation(tmp_path):
+    records = [
+        *(clean(0, 0, 0), certificate(0, 0, 0, 0.4), attack(0, 0, 0, 0.3, in_float64=False)),
+        *(clean(1, 0, 0), certificate(1, 0, 0, 0.4), attack(1, 0, 0, 0.3, in_float64=True)),
+        *(clean(2, 0, 0), certificate(2, 0, 0, 0.4), attack(2, 0, 0, 0.3)),  # an older record
+    ]
+    found = summary_of(tmp_path, records)
+    assert [violation["index"] for violation in found.violations] == [1, 2]
+    assert found.pairs == 2
+
+
 def test_a_null_radius_is_infinite_only_without_any_rival(tmp_path):
     records = [
         *(clean(0, 0, 0), clean(1, 0, 0)),

@@ -18,7 +18,7 @@ from certify.bounds.operations.joining import (
     Sum,
 )
 from certify.bounds.regions import Region
-from certify.bounds.rounding import NORM, dot, dot_loss, length, ulps
+from certify.bounds.rounding import NORM, dot, dot_loss, ulps
 from certify.bounds.trace import Network
 from robustcl.threat import Norm
 
@@ -68,7 +68,7 @@ def lower_bounds(
 
     Args:
         around: The network and its regions over the ball.
-        directions: (B, K, d) float64.
+        directions: (B, K, d) coefficients of the last step's numbers.
         images: (B, C, H, W).
         radius: (B,) of the ball, pixel units.
         norm: 'l2' or 'linf'.
@@ -81,7 +81,8 @@ def lower_bounds(
     """
     count = directions.shape[1]
     last = len(around.network.steps) - 1
-    flat = directions.to(around.network.dtype).flatten(0, 1)
+    shape = around.network.steps[last].shape
+    flat = directions.to(around.network.dtype).flatten(0, 1).view(-1, *shape)
     constant = torch.zeros(len(flat), dtype=torch.float64, device=flat.device)
     lost = dot_loss(flat) * dot(flat.abs(), _largest(around.regions[last], count))
     waiting = {last: flat}
@@ -145,14 +146,14 @@ def _through(
 
 
 def _at_image(bound: Bound, images: Tensor, radius: Tensor, norm: Norm) -> tuple[Tensor, Tensor]:
-    images = images.double().to(bound.slope.device)
-    count = len(bound.slope) // len(images)
-    centers = images.repeat_interleave(count, 0)
-    slope = bound.slope.double()
-    size = length(slope) if norm == "l2" else slope.abs().flatten(1).sum(dim=1) * NORM
-    fall = radius.to(size).repeat_interleave(count, 0) * size * NORM
-    lost = bound.lost + dot_loss(slope) * (dot(slope.abs(), centers.abs()) + fall)
-    return bound.constant + dot(slope, centers) - fall, lost
+    centers = images.double().to(bound.slope.device).flatten(1)
+    slope = bound.slope.double().view(len(images), -1, centers.shape[1])
+    size = torch.linalg.vector_norm(slope, 2.0 if norm == "l2" else 1.0, dim=2) * NORM
+    fall = radius.to(size)[:, None] * size * NORM
+    value = torch.einsum("bkd,bd->bk", slope, centers) - fall
+    largest = torch.einsum("bkd,bd->bk", slope.abs(), centers.abs()) + fall
+    lost = bound.lost + dot_loss(centers) * largest.flatten()
+    return bound.constant + value.flatten(), lost
 
 
 def _through_affine(

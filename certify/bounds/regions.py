@@ -1,7 +1,7 @@
 """Enclose every value inside a network over a ball around the image."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -56,6 +56,9 @@ class Ball:
     prefix: tuple[float, ...]
 
 
+Refinement = Callable[[int, list[Region]], Region]
+
+
 def center_regions(network: Network, images: Tensor) -> list[Region]:
     """Enclose the values at the images themselves, rounding errors included.
 
@@ -71,7 +74,13 @@ def center_regions(network: Network, images: Tensor) -> list[Region]:
 
 
 def ball_regions(
-    network: Network, images: Tensor, radius: Tensor, center: Sequence[Region], *, norm: Norm
+    network: Network,
+    images: Tensor,
+    radius: Tensor,
+    center: Sequence[Region],
+    *,
+    norm: Norm,
+    refine: Refinement | None = None,
 ) -> list[Region]:
     """Enclose the values over balls around the images.
 
@@ -85,6 +94,7 @@ def ball_regions(
         radius: (B,) of the balls, in pixel units.
         center: From `center_regions`.
         norm: 'l2' or 'linf'.
+        refine: Given a position and the regions up to it, a smaller region for it.
 
     Returns:
         One region per step.
@@ -95,7 +105,7 @@ def ball_regions(
     """
     radius = radius.double().to(network.device)
     prefix = prefix_norms(network, norm=norm)
-    return _walk(network, images, Ball(norm, radius, center, prefix))
+    return _walk(network, images, Ball(norm, radius, center, prefix), refine)
 
 
 def in_type(regions: Sequence[Region], dtype: torch.dtype) -> list[Region]:
@@ -111,7 +121,9 @@ def in_type(regions: Sequence[Region], dtype: torch.dtype) -> list[Region]:
     return [Region(down(r.low.to(dtype)), up(r.high.to(dtype)), r.reach) for r in regions]
 
 
-def _walk(network: Network, images: Tensor, ball: Ball) -> list[Region]:
+def _walk(
+    network: Network, images: Tensor, ball: Ball, refine: Refinement | None = None
+) -> list[Region]:
     images = images.double().to(network.device)
     found: list[Region] = []
     for position, step in enumerate(network.steps):
@@ -120,6 +132,8 @@ def _walk(network: Network, images: Tensor, ball: Ball) -> list[Region]:
         else:
             fresh = _step(step, [found[source] for source in step.sources], position, ball)
         found.append(fresh if ball.center is None else _meet(fresh, position, ball))
+        if refine is not None:
+            found[position] = refine(position, found)
     return found
 
 
