@@ -15,8 +15,8 @@ from robustcl.classifier import Classifier
 from robustcl.errors import InputError, UnsupportedError
 from robustcl.threat import Norm
 
-STAIRS = 12
-STEPS = 8
+STAIRS = 6
+STEPS = 7
 
 
 def certified_radius(

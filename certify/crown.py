@@ -16,7 +16,7 @@ from robustcl.errors import InputError
 from robustcl.threat import Norm
 
 CHUNK = 128  # directions held in memory at once
-NEAREST = 3  # rivals whose radius is searched for
+NEAREST = 2  # rivals whose radius is searched for
 
 
 def crown(

@@ -119,7 +119,13 @@ def _fast_type(network: Network) -> torch.dtype:
     # measured to be below a thousandth of the radius (tests/certify/bounds/test_balls.py).
     largest = max(math.prod(step.shape) for step in network.steps)
     is_cheap = largest < CHEAP or network.device.type != "cpu"
-    return torch.float64 if is_cheap else torch.float32
+    # Products that are rounded to bfloat16 or TF32 would void what is counted as rounding.
+    mkldnn = torch.backends.mkldnn
+    settings = (torch.backends, getattr(mkldnn, "conv", None), getattr(mkldnn, "matmul", None))
+    lowered = {getattr(place, "fp32_precision", "none") for place in settings} - {"none", "ieee"}
+    if is_cheap or lowered or torch.get_float32_matmul_precision() != "highest":
+        return torch.float64
+    return torch.float32
 
 
 def problem(model: Traced, images: Tensor) -> Problem:

@@ -7,9 +7,9 @@ from torch import Tensor
 
 from certify.bounds.operations.activation import Activation
 from certify.bounds.regions import Region
-from certify.bounds.rounding import NORM, dot_loss, length, outward
+from certify.bounds.rounding import NORM, dot_loss, length, outward, weighted
 
-SHARES = (0.0625, 0.125, 0.25, 0.5, 1.0, 2.0)
+SHARES = (0.0625, 0.2, 0.6, 1.5)
 
 
 @dataclass(frozen=True, eq=False)
@@ -91,9 +91,9 @@ def activation_lines(
         better = gain > 0
         slope = torch.where(better.view(-1, *[1] * (slope.ndim - 1)), other, slope)
         constant = torch.where(better, rest, constant)
-    largest = torch.maximum(place.low.abs(), place.high.abs()) + 1.0
-    size = (slope.abs() + weights.abs() * operation.steepest) * largest
-    return slope, constant, (_sums(size) + constant.abs()) * dot_loss(weights, 32)
+    largest = torch.maximum(one.low.abs(), one.high.abs()) + 1.0
+    total = weighted(slope, largest) + operation.steepest * weighted(weights, largest)
+    return slope, constant, (total + constant.abs()) * dot_loss(weights, 32)
 
 
 def _place(operation: Activation, region: Region, center: Region) -> _Place:

@@ -18,7 +18,7 @@ from certify.bounds.operations.joining import (
     Sum,
 )
 from certify.bounds.regions import Region
-from certify.bounds.rounding import NORM, dot, dot_loss, ulps
+from certify.bounds.rounding import NORM, dot, dot_loss, ulps, weighted
 from certify.bounds.trace import Network
 from robustcl.threat import Norm
 
@@ -84,7 +84,7 @@ def lower_bounds(
     shape = around.network.steps[last].shape
     flat = directions.to(around.network.dtype).flatten(0, 1).view(-1, *shape)
     constant = torch.zeros(len(flat), dtype=torch.float64, device=flat.device)
-    lost = dot_loss(flat) * dot(flat.abs(), _largest(around.regions[last], count))
+    lost = dot_loss(flat) * weighted(flat, _largest(around.regions[last]))
     waiting = {last: flat}
     for position in range(len(around.network.steps) - 1, -1, -1):
         if position not in waiting:
@@ -116,7 +116,7 @@ def _through(
     if isinstance(operation, Sum):
         signed = zip(sources, operation.signs, strict=True)
         # Where slopes meet again at a source they are added, with one rounding each.
-        size = [dot(slope.abs(), _largest(around.regions[s], count)) for s in sources]
+        size = [weighted(slope, _largest(around.regions[s])) for s in sources]
         lost = dot_loss(slope) * torch.stack(size).sum(dim=0)
         return [(source, sign * slope) for source, sign in signed], zero, lost
     if isinstance(operation, Concatenation):
@@ -141,7 +141,7 @@ def _through(
         assert isinstance(operation, MaxPool)
         part, more, lost = _through_windows(operation, region, slope, count)
     # The slopes of several users of the source are added, with one rounding each.
-    lost = lost + dot_loss(part) * dot(part.abs(), _largest(region, count))
+    lost = lost + dot_loss(part) * weighted(part, _largest(region))
     return [(source, part)], more, lost
 
 
@@ -164,8 +164,8 @@ def _through_affine(
     if operation.offset is not None:
         largest = largest + operation.offset.abs()
         more = dot(slope, operation.offset.expand_as(slope))
-    largest = largest.expand(len(slope) // count, *slope.shape[1:]).repeat_interleave(count, 0)
-    lost = dot_loss(slope, operation.terms) * dot(slope.abs(), largest)
+    largest = largest.expand(len(slope) // count, *slope.shape[1:])
+    lost = dot_loss(slope, operation.terms) * weighted(slope, largest)
     return operation.pull(slope), more, lost
 
 
@@ -188,7 +188,7 @@ def _through_pairs(region: Region, slope: Tensor, count: int) -> tuple[Tensor, T
     tilt = torch.where(spread >= 0, below, chord) * spread
     part = torch.stack([middle + tilt, middle - tilt], dim=2).flatten(1, 2)
     more = dot(spread.clamp_max(0.0), over)
-    lost = dot_loss(slope, 16) * (dot(slope.abs(), _largest(region, count)) + more.abs())
+    lost = dot_loss(slope, 16) * (weighted(slope, _largest(region)) + more.abs())
     return part, more, 2.0 * lost
 
 
@@ -215,9 +215,9 @@ def _through_windows(
     part = operation.scatter(kept[:, :, None] * winner)
     more = dot(rest, highest)
     lost = dot_loss(flat, 16) * (dot(flat.abs(), highest.abs()) + more.abs())
-    pixels = dot(part.abs(), _largest(region, count))
+    pixels = weighted(part, _largest(region))
     return part, more, lost + dot_loss(part, operation.covers) * pixels
 
 
-def _largest(region: Region, count: int) -> Tensor:
-    return torch.maximum(region.low.abs(), region.high.abs()).repeat_interleave(count, 0)
+def _largest(region: Region) -> Tensor:
+    return torch.maximum(region.low.abs(), region.high.abs())

@@ -7,6 +7,7 @@ import torch
 from torch import Tensor, nn
 
 from certify import METHODS, certified_radius, crown, local, product, traced
+from certify.certified_radius import STAIRS, STEPS
 from certify.crown import crown_pairs
 from certify.local import local_pairs, staircase
 from certify.problem import problem
@@ -127,8 +128,8 @@ def test_the_method_that_binds_is_named() -> None:
     claim = certified_radius(model, images)
     task = problem(traced(model, norm="l2", method="test"), images)
     stages = [product_pairs(task)]
-    stages.append(local_pairs(task, stairs=12, floor=stages[0]))
-    stages.append(crown_pairs(task, stages[1], steps=8))
+    stages.append(local_pairs(task, stairs=STAIRS, floor=stages[0]))
+    stages.append(crown_pairs(task, stages[1], steps=STEPS))
     rows = torch.arange(len(images))
     for number, name in enumerate(("product", "local", "crown")):
         for row in rows[[method == name for method in claim.method]].tolist():
@@ -181,6 +182,36 @@ def test_a_network_in_train_mode_is_certified_in_eval_mode_and_left_alone() -> N
     assert isinstance(certified_radius(model, images).radius, Tensor)
     assert all(part.training for part in model.modules())
     assert all(torch.equal(before[name], value) for name, value in model.state_dict().items())
+
+
+def test_float32_is_left_alone_where_products_are_rounded_further() -> None:
+    torch.manual_seed(0)
+    network = nn.Sequential(nn.Conv2d(3, 8, 3), nn.ReLU(), nn.Flatten(), nn.Linear(1568, 3))
+    model = Classifier.from_scores(network, image_shape=(3, 16, 16))
+    assert traced(model, norm="l2", method="test").fast.dtype == torch.float32
+    before = torch.get_float32_matmul_precision()
+    try:
+        torch.set_float32_matmul_precision("medium")
+        assert traced(model, norm="l2", method="test").fast.dtype == torch.float64
+    finally:
+        torch.set_float32_matmul_precision(before)
+
+
+def test_float32_and_float64_agree_on_a_larger_network(monkeypatch: pytest.MonkeyPatch) -> None:
+    torch.manual_seed(0)
+    network = nn.Sequential(
+        nn.Conv2d(3, 8, 3, stride=2), nn.GELU(), nn.Conv2d(8, 8, 3), MaxMin(), nn.Flatten(),
+        nn.Linear(200, 4),
+    )  # fmt: skip
+    model = Classifier.from_scores(network, image_shape=(3, 16, 16)).eval()
+    images = torch.rand(4, 3, 16, 16)
+    for method in (local, crown):
+        rough = method(model, images)
+        monkeypatch.setattr("certify.problem.CHEAP", 10**9)
+        assert traced(model, norm="l2", method="test").fast.dtype == torch.float64
+        exact = method(model, images)
+        monkeypatch.undo()
+        torch.testing.assert_close(rough.radius, exact.radius, rtol=5e-3, atol=0)
 
 
 def test_bad_input_is_refused() -> None:
