@@ -101,7 +101,7 @@ def crown_pairs(task: Problem, known: Tensor, *, steps: int) -> Tensor:
         if step == 0:
             trial = roots.gather(1, order)[:, 0]
         room = high - low
-        trial = torch.minimum(torch.maximum(trial, low + 0.04 * room), low + 0.96 * room)
+        trial = torch.minimum(torch.maximum(trial, low + 0.2 * room), low + 0.8 * room)
         best, margins = _tried(task, best, trial, nearest)
         least = margins.amin(dim=1).clamp(max=1e300)
     low = torch.maximum(low, best.masked_fill(own, torch.inf).gather(1, nearest).amin(dim=1))
