@@ -16,7 +16,7 @@ from robustcl.errors import InputError, UnsupportedError
 from robustcl.threat import Norm
 
 STAIRS = 6
-STEPS = 7
+STEPS = 8
 
 
 def certified_radius(

@@ -9,7 +9,7 @@ from certify.bounds.operations.activation import Activation
 from certify.bounds.regions import Region
 from certify.bounds.rounding import NORM, dot_loss, length, outward, weighted
 
-SHARES = (0.0625, 0.2, 0.6, 1.5)
+SHARES = (0.0625, 0.125, 0.25, 0.5, 1.0)
 
 
 @dataclass(frozen=True, eq=False)
