@@ -44,22 +44,31 @@ def crown(
         prepared: `traced(classifier, norm=norm, method="crown")`, once per model.
 
     Returns:
-        A deterministic claim about the model.
-
-    Raises:
-        InputError: When `steps` is below 2.
+        A deterministic claim about the model. `steps` below 2 are refused.
 
     Reference:
         Zhang et al., Efficient Neural Network Robustness Certification (CROWN), NeurIPS 2018.
     """
-    if steps < 2:
-        raise InputError(f"steps {steps} is below 2; try 8")
+    check_steps(steps)
     model = prepared or traced(classifier, norm=norm, method="crown")
     task = problem(model, images)
     with torch.no_grad():
         radii = crown_pairs(task, product_pairs(task), steps=steps)
     radius, rival = nearest_rival(radii, task.predicted)
     return Claim("crown", model.norm, "deterministic", "model", task.predicted, radius, rival)
+
+
+def check_steps(steps: int) -> None:
+    """Refuse a search that could not end.
+
+    Args:
+        steps: Radii tried.
+
+    Raises:
+        InputError: When they are below 2.
+    """
+    if steps < 2:
+        raise InputError(f"steps {steps} is below 2; try 8")
 
 
 def crown_pairs(task: Problem, known: Tensor, *, steps: int) -> Tensor:

@@ -44,22 +44,31 @@ def local(
         prepared: `traced(classifier, norm=norm, method="local")`, once per model.
 
     Returns:
-        A deterministic claim about the model.
-
-    Raises:
-        InputError: When `stairs` is below 1.
+        A deterministic claim about the model. `stairs` below 1 is refused.
 
     Reference:
         Hein and Andriushchenko, NeurIPS 2017, theorem 2.1; Weng et al. (Fast-Lip), ICML 2018.
     """
-    if stairs < 1:
-        raise InputError(f"stairs {stairs} is below 1; try 16")
+    check_stairs(stairs)
     model = prepared or traced(classifier, norm=norm, method="local")
     task = problem(model, images)
     with torch.no_grad():
         radii = torch.maximum(product_pairs(task), local_pairs(task, stairs=stairs))
     radius, rival = nearest_rival(radii, task.predicted)
     return Claim("local", model.norm, "deterministic", "model", task.predicted, radius, rival)
+
+
+def check_stairs(stairs: int) -> None:
+    """Refuse a staircase without stairs.
+
+    Args:
+        stairs: Their number.
+
+    Raises:
+        InputError: When it is below 1.
+    """
+    if stairs < 1:
+        raise InputError(f"stairs {stairs} is below 1; try 16")
 
 
 def local_pairs(task: Problem, *, stairs: int, floor: Tensor | None = None) -> Tensor:

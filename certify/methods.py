@@ -10,10 +10,10 @@ from torch import Tensor
 from certify.certified_radius import certified_radius
 from certify.claim import Claim, Guarantee
 from certify.clever import clever
-from certify.crown import crown
+from certify.crown import check_steps, crown
 from certify.first_order import first_order
 from certify.jacobian_norm import jacobian_norm
-from certify.local import local
+from certify.local import check_stairs, local
 from certify.pairs import affine_head
 from certify.problem import traced
 from certify.product import product
@@ -50,7 +50,8 @@ class Method:
 
 
 def _traced(classifier: Classifier, norm: Norm, options: dict[str, Any]) -> Any:
-    del options
+    check_stairs(options.get("stairs", 1))
+    check_steps(options.get("steps", 2))
     return traced(classifier, norm=norm, method="a certificate of the model itself")
 
 

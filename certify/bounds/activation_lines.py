@@ -120,7 +120,10 @@ def _chords(place: _Place, alpha: Tensor | None) -> _Lines:
 
 
 def _tangents(place: _Place) -> _Lines:
-    slope = place.operation.slope_at(place.z0)
+    # The center may lie outside of a region that was tightened; a unit whose sign is sure there must
+    # get the slope of that side, since `_coupled_kinks` counts it as exact.
+    inside = torch.minimum(torch.maximum(place.z0, place.low), place.high)
+    slope = place.operation.slope_at(inside)
     floor, roof = place.operation.offsets(place.low, place.high, slope)
     return _Lines(slope, slope, floor, roof, True)
 
@@ -140,7 +143,8 @@ def _bound(place: _Place, weights: Tensor, lines: _Lines) -> tuple[Tensor, Tenso
 def _coupled_kinks(place: _Place, weights: Tensor, slope: Tensor) -> Tensor:
     # f(z) = left z + (1 - left) relu(z), so w f - s z = c relu(z) - g z.
     left = float(place.operation.slope_at(torch.tensor(-1.0, dtype=torch.float64)))
-    open_units = (place.low < 0) & (place.high > 0)
+    # Units that may lie on both sides, 0 itself included: `slope_at` takes the left side there.
+    open_units = (place.low <= 0) & (place.high > 0)
     c = torch.where(open_units, weights * (1.0 - left), 0.0)
     g = torch.where(open_units, slope - weights * left, 0.0)
     z0 = torch.where(open_units, place.z0, 0.0)

@@ -30,6 +30,8 @@ from robustcl.threat import NORMS, Norm
 
 Operation = Affine | Activation | Sum | Concatenation | PairSort | MaxPool | Image | Constant
 Shape = tuple[int, ...]
+NORMALIZATIONS = (nn.BatchNorm1d, nn.BatchNorm2d)
+AVERAGES = (nn.AvgPool2d, nn.AdaptiveAvgPool2d)
 
 
 def lower_layer(layer: nn.Module, input_shape: Shape, output_shape: Shape) -> Operation:
@@ -51,14 +53,14 @@ def lower_layer(layer: nn.Module, input_shape: Shape, output_shape: Shape) -> Op
         return dense(layer.weight, layer.bias)
     if isinstance(layer, nn.Conv2d) and kind is nn.Conv2d:
         return convolution(layer, layer.weight, layer.bias, input_shape)
-    if isinstance(layer, nn.BatchNorm1d | nn.BatchNorm2d) and layer.__module__.startswith("torch."):
+    if isinstance(layer, nn.BatchNorm1d | nn.BatchNorm2d) and kind in NORMALIZATIONS:
         factor, offset = batch_norm(layer)
         sides = (1, -1, *[1] * (len(input_shape) - 1))
         return scaling(factor.view(sides), offset.view(sides))
     if isinstance(layer, nn.MaxPool2d) and kind is nn.MaxPool2d:
         pooling_norm(layer, input_shape, norm="l2")
         return max_pool(layer, input_shape)
-    if isinstance(layer, nn.AvgPool2d | nn.AdaptiveAvgPool2d):
+    if isinstance(layer, nn.AvgPool2d | nn.AdaptiveAvgPool2d) and kind in AVERAGES:
         norms: dict[Norm, float] = {p: pooling_norm(layer, input_shape, norm=p) for p in NORMS}
         return averaging(layer, input_shape, norms, input_shape[-1] * input_shape[-2])
     if kind is MaxMin:

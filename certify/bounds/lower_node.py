@@ -213,8 +213,9 @@ def folds(node: fx.Node, context: Context) -> nn.Module | None:
     users = list(node.users)
     if node.op != "call_module" or len(users) != 1 or users[0].op != "call_module":
         return None
-    if type(context.modules[str(node.target)]) not in (nn.Conv2d, nn.Linear):
-        return None
+    kind = type(context.modules[str(node.target)])
+    if kind is not nn.Conv2d and (kind is not nn.Linear or len(context.shape(node)) != 1):
+        return None  # on (B, T, n) a BatchNorm acts on T, a linear layer on n
     follower = context.modules[str(users[0].target)]
     return follower if type(follower) in (nn.BatchNorm2d, nn.BatchNorm1d) else None
 

@@ -8,8 +8,10 @@ import torch
 from torch import Tensor, nn
 
 from certify import output_gradients
+from certify.bounds.activation_lines import activation_lines
 from certify.bounds.lines import Surroundings, lower_bounds
 from certify.bounds.network_norm import network_norm
+from certify.bounds.operations.activation import activation
 from certify.bounds.regions import Region, ball_regions, center_regions, in_type
 from certify.bounds.slopes import slope_bounds
 from certify.bounds.trace import Network, trace
@@ -157,6 +159,47 @@ def test_rounding_is_enclosed() -> None:
     assert Fraction(float(end.low)) <= exact <= Fraction(float(end.high))
     assert Fraction(encoder(point).item()) != exact
     assert float(end.high - end.low) > 1e-9
+
+
+@pytest.mark.parametrize("low, z0", [(0.0, 0.0), (1e-3, -1e-6), (-1e-3, 1e-6)])
+@pytest.mark.parametrize("weights", [(-1.0, 0.1), (-1.0, -0.1), (1.0, 0.3), (1.0, -0.3)])
+def test_lines_hold_where_the_kink_is_at_the_edge(
+    weights: tuple[float, float], low: float, z0: float
+) -> None:
+    # Regions may begin at 0, and a tightened one may leave out the computed center.
+    ends = ([[low, -1.0]], [[1.0, 1.0]])
+    first_end, last_end = (torch.tensor(end).double() for end in ends)
+    region = Region(first_end, last_end, torch.ones(1).double())
+    middle = torch.tensor([[z0, 0.2]]).double()
+    center = Region(middle, middle, torch.zeros(1).double())
+    weight = torch.tensor([weights]).double()
+    layer = activation(nn.ReLU())
+    assert layer is not None
+    slope, constant, lost = activation_lines(layer, region, center, weight, count=1)
+    first, second = torch.meshgrid(
+        torch.linspace(low, 1, 60).double(), torch.linspace(-1, 1, 60).double(), indexing="ij"
+    )
+    points = torch.stack([first.flatten(), second.flatten()], 1)
+    points = points[(points - middle).norm(dim=1) <= 1]
+    gap = points.relu() @ weight[0] - points @ slope[0] - constant + lost
+    assert float(gap.min()) >= 0
+
+
+def test_a_batch_norm_over_another_axis_is_not_folded() -> None:
+    class Tokens(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.linear, self.scale = nn.Linear(4, 4), nn.BatchNorm1d(4)
+
+        def forward(self, images: Tensor) -> Tensor:
+            return self.scale(self.linear(images.flatten(1, 2))).flatten(1)
+
+    torch.manual_seed(0)
+    layers = Tokens()
+    layers.scale.running_var.uniform_(0.1, 5.0)  # pyright: ignore[reportOptionalMemberAccess]
+    encoder = Encoder(layers, image_shape=(1, 4, 4)).double().eval()
+    images = torch.rand(2, 1, 4, 4).double()
+    assert inside(center_regions(trace(encoder), images)[-1], encoder(images))
 
 
 def test_a_repeated_value_is_refused() -> None:
