@@ -120,8 +120,8 @@ def _chords(place: _Place, alpha: Tensor | None) -> _Lines:
 
 
 def _tangents(place: _Place) -> _Lines:
-    # The center may lie outside of a region that was tightened; a unit whose sign is sure there must
-    # get the slope of that side, since `_coupled_kinks` counts it as exact.
+    # The center may lie outside of a region that was tightened; a unit whose sign is sure there
+    # must get the slope of that side, since `_coupled_kinks` counts it as exact.
     inside = torch.minimum(torch.maximum(place.z0, place.low), place.high)
     slope = place.operation.slope_at(inside)
     floor, roof = place.operation.offsets(place.low, place.high, slope)
