@@ -58,6 +58,7 @@ def _convolutional(first: nn.Module, second: nn.Module) -> nn.Sequential:
 FAMILIES: dict[str, Callable[[], nn.Module]] = {
     "relu": lambda: _dense(nn.ReLU()),
     "leaky": lambda: _dense(nn.LeakyReLU(0.2)),
+    "prelu": lambda: _dense(nn.PReLU(init=0.3)),
     "leaky_negative": lambda: _dense(nn.LeakyReLU(-0.3)),
     "elu": lambda: _dense(nn.ELU()),
     "elu_half": lambda: _dense(nn.ELU(0.5)),
@@ -69,6 +70,18 @@ FAMILIES: dict[str, Callable[[], nn.Module]] = {
     "softplus": lambda: _dense(nn.Softplus(beta=2)),
     "convolutional": lambda: _convolutional(nn.ReLU(), nn.GELU()),
     "max_min": lambda: _convolutional(MaxMin(), MaxMin()),
+    "max_min_scaled": lambda: nn.Sequential(
+        nn.Conv2d(3, 6, 3, padding=1),
+        nn.BatchNorm2d(6),
+        MaxMin(),
+        nn.Conv2d(6, 6, 1, groups=2),  # pairs cross its groups
+        MaxMin(),
+        nn.Flatten(),
+        MaxMin(),  # behind no layer that it could be folded into
+        nn.Linear(96, 8),
+        MaxMin(),
+        nn.Linear(8, 6),
+    ),
     "max_pool": lambda: nn.Sequential(
         nn.Conv2d(3, 4, 3, padding=1),
         nn.MaxPool2d(3, 2, 1),

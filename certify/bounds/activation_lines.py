@@ -142,7 +142,7 @@ def _bound(place: _Place, weights: Tensor, lines: _Lines) -> tuple[Tensor, Tenso
 
 def _coupled_kinks(place: _Place, weights: Tensor, slope: Tensor) -> Tensor:
     # f(z) = left z + (1 - left) relu(z), so w f - s z = c relu(z) - g z.
-    left = float(place.operation.slope_at(torch.tensor(-1.0, dtype=torch.float64)))
+    left = place.operation.slope_at(torch.full_like(place.z0[:1], -1.0))
     # Units that may lie on both sides, 0 itself included: `slope_at` takes the left side there.
     open_units = (place.low <= 0) & (place.high > 0)
     c = torch.where(open_units, weights * (1.0 - left), 0.0)

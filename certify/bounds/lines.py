@@ -14,11 +14,10 @@ from certify.bounds.operations.joining import (
     Constant,
     Image,
     MaxPool,
-    PairSort,
     Sum,
 )
 from certify.bounds.regions import Region
-from certify.bounds.rounding import NORM, dot, dot_loss, ulps, weighted
+from certify.bounds.rounding import NORM, dot, dot_loss, weighted
 from certify.bounds.trace import Network
 from robustcl.threat import Norm
 
@@ -135,8 +134,6 @@ def _through(
             count=count,
             alpha=around.alphas.get(position),
         )
-    elif isinstance(operation, PairSort):
-        part, more, lost = _through_pairs(region, slope, count)
     else:
         assert isinstance(operation, MaxPool)
         part, more, lost = _through_windows(operation, region, slope, count)
@@ -167,33 +164,6 @@ def _through_affine(
     largest = largest.expand(len(slope) // count, *slope.shape[1:])
     lost = dot_loss(slope, operation.terms) * weighted(slope, largest)
     return operation.pull(slope), more, lost
-
-
-def _through_pairs(region: Region, slope: Tensor, count: int) -> tuple[Tensor, Tensor, Tensor]:
-    # max and min are (a + b +- |a - b|) / 2; |d| is bounded by lines like any activation.
-    low = region.low[:, 0::2] - region.high[:, 1::2]
-    high = region.high[:, 0::2] - region.low[:, 1::2]
-    slack = ulps(low) * (_size(region, 0) + _size(region, 1))
-    low, high = (low - slack).clamp_max(0.0), (high + slack).clamp_min(0.0)
-    first = region.low[:, 0::2] >= region.high[:, 1::2]
-    second = region.low[:, 1::2] >= region.high[:, 0::2]
-    chord = (high + low) / (high - low).clamp_min(1e-300)
-    chord = torch.where(first, 1.0, torch.where(second, -1.0, chord.clamp(-1.0, 1.0)))
-    below = torch.where(first, 1.0, torch.where(second, -1.0, torch.sign(high + low)))
-    over = torch.maximum(high - chord * high, -low - chord * low) * (1.0 + ulps(low))
-    over = torch.where(first | second, torch.zeros_like(over), over)
-    spread = (slope[:, 0::2] - slope[:, 1::2]) / 2.0
-    middle = (slope[:, 0::2] + slope[:, 1::2]) / 2.0
-    chord, below, over = (value.repeat_interleave(count, 0) for value in (chord, below, over))
-    tilt = torch.where(spread >= 0, below, chord) * spread
-    part = torch.stack([middle + tilt, middle - tilt], dim=2).flatten(1, 2)
-    more = dot(spread.clamp_max(0.0), over)
-    lost = dot_loss(slope, 16) * (weighted(slope, _largest(region)) + more.abs())
-    return part, more, 2.0 * lost
-
-
-def _size(region: Region, channel: int) -> Tensor:
-    return torch.maximum(region.low[:, channel::2].abs(), region.high[:, channel::2].abs())
 
 
 def _through_windows(

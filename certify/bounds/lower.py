@@ -6,29 +6,30 @@ import torch
 from torch import Tensor, nn
 
 from certify.bounds.layer_norm import batch_norm_scale, layer_norm
-from certify.bounds.operations.activation import Activation, activation
+from certify.bounds.operations.activation import Activation, activation, second_of_pairs
 from certify.bounds.operations.affine import (
     Affine,
     averaging,
     convolution,
     dense,
+    paired,
+    pairing,
     reshaping,
     scaling,
+    unpairing,
 )
 from certify.bounds.operations.joining import (
     Concatenation,
     Constant,
     Image,
     MaxPool,
-    PairSort,
     Sum,
     max_pool,
 )
 from certify.bounds.pooling_norm import pooling_norm
-from robustcl.encoders.max_min import MaxMin
 from robustcl.threat import NORMS, Norm
 
-Operation = Affine | Activation | Sum | Concatenation | PairSort | MaxPool | Image | Constant
+Operation = Affine | Activation | Sum | Concatenation | MaxPool | Image | Constant
 Shape = tuple[int, ...]
 NORMALIZATIONS = (nn.BatchNorm1d, nn.BatchNorm2d)
 AVERAGES = (nn.AvgPool2d, nn.AdaptiveAvgPool2d)
@@ -63,8 +64,6 @@ def lower_layer(layer: nn.Module, input_shape: Shape, output_shape: Shape) -> Op
     if isinstance(layer, nn.AvgPool2d | nn.AdaptiveAvgPool2d) and kind in AVERAGES:
         norms: dict[Norm, float] = {p: pooling_norm(layer, input_shape, norm=p) for p in NORMS}
         return averaging(layer, input_shape, norms, input_shape[-1] * input_shape[-2])
-    if kind is MaxMin:
-        return PairSort()
     if kind in (nn.Identity, nn.Flatten, nn.Dropout, nn.Dropout2d):
         return reshaping(input_shape, output_shape)
     known = activation(layer)
@@ -89,24 +88,51 @@ def batch_norm(layer: nn.BatchNorm1d | nn.BatchNorm2d) -> tuple[Tensor, Tensor]:
 
 
 def folded(
-    layer: nn.Conv2d | nn.Linear, follower: nn.BatchNorm1d | nn.BatchNorm2d, input_shape: Shape
+    layer: nn.Conv2d | nn.Linear,
+    follower: nn.BatchNorm1d | nn.BatchNorm2d | None,
+    input_shape: Shape,
+    *,
+    pairs: bool = False,
 ) -> Affine:
     """Describe a convolution or linear layer with the BatchNorm that follows it.
 
     Args:
         layer: The first layer.
-        follower: The BatchNorm.
+        follower: The BatchNorm, or None.
         input_shape: Shape of one input of the first.
+        pairs: Whether `pairing` of the outputs is folded in too.
 
     Returns:
         One affine operation.
     """
-    factor, offset = batch_norm(follower)
-    weight = layer.weight * factor.view(-1, *[1] * (layer.weight.ndim - 1))
-    bias = offset if layer.bias is None else offset + factor * layer.bias
+    weight, bias = layer.weight.detach(), layer.bias
+    if follower is not None:
+        factor, offset = batch_norm(follower)
+        weight = weight * factor.view(-1, *[1] * (weight.ndim - 1))
+        bias = offset if bias is None else offset + factor * bias
+    if pairs:
+        weight, bias = paired(weight), None if bias is None else paired(bias)
     if isinstance(layer, nn.Conv2d):
         return convolution(layer, weight, bias, input_shape)
     return dense(weight, bias)
+
+
+def max_min(shape: Shape, before: tuple[Affine, Affine] | None) -> list[Operation]:
+    """Describe MaxMin as a rotation of every pair, |z| on the differences, and its inverse.
+
+    Args:
+        shape: (C, ...) of one input.
+        before: The layer before, plain and with the rotation folded in; the intervals of the
+            differences are then as tight as those of single units. None where it cannot be folded.
+
+    Returns:
+        The operations, one after the other.
+    """
+    if before is None:
+        return [pairing(shape), second_of_pairs(shape), unpairing(shape)]
+    plain, rotated = before
+    back = unpairing(shape, inner=rotated.norms["linf"], outer=plain.norms["linf"])
+    return [rotated, second_of_pairs(shape), back]
 
 
 def _as_function(layer: nn.Module) -> Callable[[Tensor], Tensor]:

@@ -10,10 +10,18 @@ from torch import fx, nn
 from torch.fx.node import map_arg
 from torch.nn import functional
 
-from certify.bounds.lower import Operation, Shape, folded, lower_layer
+from certify.bounds.lower import (
+    NORMALIZATIONS,
+    Operation,
+    Shape,
+    folded,
+    lower_layer,
+    max_min,
+)
 from certify.bounds.operations.affine import averaging, reshaping, scaling
 from certify.bounds.operations.joining import Concatenation, Sum
 from certify.bounds.pooling_norm import mean_norms
+from robustcl.encoders.max_min import MaxMin
 from robustcl.errors import UnsupportedError
 
 if TYPE_CHECKING:
@@ -70,23 +78,27 @@ class Context:
         return tuple(self.values[node].shape[1:])
 
 
-def lower_node(node: fx.Node, context: Context) -> Operation:
-    """Describe what a node does.
+def lower_node(node: fx.Node, context: Context) -> list[Operation]:
+    """Describe what a node does, together with what is folded into it.
 
     Args:
         node: A node that depends on the image.
         context: The graph.
 
     Returns:
-        The operation.
+        The operations, one after the other: one, but for MaxMin.
 
     Raises:
         UnsupportedError: When it has no guaranteed norm.
     """
-    source, shape = sources(node)[0], context.shape(node)
-    target, is_method = node.target, node.op == "call_method"
     if node.op == "call_module":
         return _lower_module(node, context)
+    return [_lower_call(node, context)]
+
+
+def _lower_call(node: fx.Node, context: Context) -> Operation:
+    source, shape = sources(node)[0], context.shape(node)
+    target, is_method = node.target, node.op == "call_method"
     if target in SUMS or (is_method and target in SUM_METHODS):
         return _lower_sum(node, context, sign=1.0)
     if target in DIFFERENCES or (is_method and target in DIFFERENCE_METHODS):
@@ -120,13 +132,29 @@ def _as_layer(node: fx.Node) -> nn.Module:
     return kind(*(node.args if "input" in node.kwargs else node.args[1:]), **named)
 
 
-def _lower_module(node: fx.Node, context: Context) -> Operation:
+def _lower_module(node: fx.Node, context: Context) -> list[Operation]:
     layer, source = context.modules[str(node.target)], sources(node)[0]
-    if source.op == "call_module" and folds(source, context) is layer:
-        first = context.modules[str(source.target)]
-        shape = context.shape(sources(source)[0])
-        return folded(first, layer, shape)  # pyright: ignore[reportArgumentType]
-    return lower_layer(layer, context.shape(source), context.shape(node))
+    before: Any = None  # a BatchNorm between the first layer and this one
+    first = source
+    if _is_folded(source, context) and _kind(source, context) in NORMALIZATIONS:
+        before, first = context.modules[str(source.target)], sources(source)[0]
+    if not _is_folded(first, context):
+        shapes = context.shape(source), context.shape(node)
+        return max_min(shapes[1], None) if type(layer) is MaxMin else [lower_layer(layer, *shapes)]
+    inner: Any = context.modules[str(first.target)]
+    shape = context.shape(sources(first)[0])
+    if type(layer) is MaxMin:
+        both = folded(inner, before, shape), folded(inner, before, shape, pairs=True)
+        return max_min(context.shape(node), both)
+    return [folded(inner, layer, shape)]  # pyright: ignore[reportReturnType, reportArgumentType]
+
+
+def _kind(node: fx.Node, context: Context) -> type[nn.Module] | None:
+    return type(context.modules[str(node.target)]) if node.op == "call_module" else None
+
+
+def _is_folded(node: fx.Node, context: Context) -> bool:
+    return node.op == "call_module" and folds(node, context) is not None
 
 
 def _lower_sum(node: fx.Node, context: Context, *, sign: float) -> Operation:
@@ -201,23 +229,35 @@ def sources(node: fx.Node) -> list[fx.Node]:
 
 
 def folds(node: fx.Node, context: Context) -> nn.Module | None:
-    """Find the BatchNorm that a convolution or linear layer is folded into.
+    """Find the layer that a convolution, a linear layer or the BatchNorm behind is folded into.
 
     Args:
         node: Any node.
         context: The graph.
 
     Returns:
-        The BatchNorm where it alone reads such a layer, else None.
+        The BatchNorm or MaxMin that alone reads such a layer, else None.
     """
     users = list(node.users)
     if node.op != "call_module" or len(users) != 1 or users[0].op != "call_module":
         return None
-    kind = type(context.modules[str(node.target)])
+    kind, follower = _kind(node, context), context.modules[str(users[0].target)]
+    if kind in NORMALIZATIONS:
+        first = sources(node)[0]
+        is_tail = type(follower) is MaxMin and _is_folded(first, context)
+        return follower if is_tail and _keeps_pairs(first, context) else None
     if kind is not nn.Conv2d and (kind is not nn.Linear or len(context.shape(node)) != 1):
         return None  # on (B, T, n) a BatchNorm acts on T, a linear layer on n
-    follower = context.modules[str(users[0].target)]
-    return follower if type(follower) in (nn.BatchNorm2d, nn.BatchNorm1d) else None
+    if type(follower) is MaxMin:
+        return follower if _keeps_pairs(node, context) else None
+    return follower if type(follower) in NORMALIZATIONS else None
+
+
+def _keeps_pairs(node: fx.Node, context: Context) -> bool:
+    # Whether both channels of each pair come from the same group of a convolution.
+    layer = context.modules[str(node.target)]
+    groups = layer.groups if isinstance(layer, nn.Conv2d) else 1
+    return context.shape(node)[0] // groups % 2 == 0
 
 
 def node_name(node: fx.Node) -> str:

@@ -8,7 +8,7 @@ from torch import Tensor
 from certify.bounds.lines import Surroundings, lower_bounds
 from certify.bounds.operations.activation import Activation
 from certify.bounds.operations.affine import Affine
-from certify.bounds.operations.joining import PairSort, Sum
+from certify.bounds.operations.joining import Sum
 from certify.bounds.regions import Region, ball_regions
 from certify.bounds.rounding import down, up
 from certify.bounds.trace import Network
@@ -67,7 +67,7 @@ def _worth_it(network: Network) -> set[int]:
     depth = [0] * len(network.steps)
     for position, step in enumerate(network.steps):
         before = max((depth[source] for source in step.sources), default=0)
-        bends = isinstance(step.operation, Activation | PairSort)
+        bends = isinstance(step.operation, Activation)
         depth[position] = before + bends
         if bends:
             (source,) = step.sources

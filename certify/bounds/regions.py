@@ -14,7 +14,6 @@ from certify.bounds.operations.joining import (
     Constant,
     Image,
     MaxPool,
-    PairSort,
     Sum,
 )
 from certify.bounds.prefix_norms import operation_norm, prefix_norms
@@ -183,9 +182,6 @@ def _step(step: Step, sources: list[Region], position: int, ball: Ball) -> Regio
         high = torch.cat([source.high for source in sources], axis)
         parts = torch.stack([source.reach for source in sources])
         return Region(low, high, torch.linalg.vector_norm(parts, dim=0) * NORM)
-    if isinstance(operation, PairSort):
-        low, high = _sorted_pairs(sources[0].low), _sorted_pairs(sources[0].high)
-        return Region(low, high, sources[0].reach)
     if isinstance(operation, MaxPool):
         norm = operation_norm(operation, norm="l2")
         low, high = operation.layer(sources[0].low), operation.layer(sources[0].high)
@@ -224,9 +220,3 @@ def _sum(operation: Sum, sources: list[Region]) -> tuple[Tensor, Tensor]:
         high = high + (source.high if sign > 0 else -source.low)
     assert isinstance(low, Tensor) and isinstance(high, Tensor)
     return down(low), up(high)
-
-
-def _sorted_pairs(values: Tensor) -> Tensor:
-    first, second = values[:, 0::2], values[:, 1::2]
-    pairs = torch.stack([torch.maximum(first, second), torch.minimum(first, second)], dim=2)
-    return pairs.flatten(1, 2)

@@ -14,7 +14,6 @@ from certify.bounds.operations.joining import (
     Constant,
     Image,
     MaxPool,
-    PairSort,
     Sum,
 )
 from certify.bounds.prefix_norms import prefix_norms
@@ -140,8 +139,6 @@ def _pull(
         return [(sources[0], _pull_affine(operation, slopes))]
     if isinstance(operation, Activation):
         return [(sources[0], _pull_activation(operation, source, slopes, count))]
-    if isinstance(operation, PairSort):
-        return [(sources[0], _pull_pairs(source, slopes, count))]
     assert isinstance(operation, MaxPool)
     return [(sources[0], _pull_windows(operation, source, slopes, count))]
 
@@ -179,36 +176,6 @@ def _pull_activation(operation: Activation, source: Region, slopes: Slopes, coun
         return Slopes(center, None, rho)
     spread = up(_times(slopes.spread, largest, count) + change)
     return _tightened(center, spread, rho)
-
-
-def _pull_pairs(source: Region, slopes: Slopes, count: int) -> Slopes:
-    first, second = slopes.center[:, 0::2], slopes.center[:, 1::2]
-    keeps, swaps = _orders(source, count)
-    half = (first + second) / 2.0
-    centers = [
-        torch.where(keeps, first, torch.where(swaps, second, half)),
-        torch.where(keeps, second, torch.where(swaps, first, half)),
-    ]
-    center = torch.stack(centers, dim=2).flatten(1, 2)
-    gap = torch.where(keeps | swaps, 0.0, up((first - second).abs()) / 2.0)
-    gap = gap + ulps(half) * half.abs()
-    rho = (slopes.rho + math.sqrt(2.0) * length(gap)) * NORM
-    if slopes.spread is None:
-        return Slopes(center, None, rho)
-    one, two = slopes.spread[:, 0::2], slopes.spread[:, 1::2]
-    wide = up(torch.maximum(one, two) + gap)
-    spreads = [
-        torch.where(keeps, one, torch.where(swaps, two, wide)),
-        torch.where(keeps, two, torch.where(swaps, one, wide)),
-    ]
-    return _tightened(center, torch.stack(spreads, dim=2).flatten(1, 2), rho)
-
-
-def _orders(source: Region, count: int) -> tuple[Tensor, Tensor]:
-    # Pairs whose first number is surely the larger, and surely the smaller.
-    keeps = source.low[:, 0::2] >= source.high[:, 1::2]
-    swaps = source.low[:, 1::2] >= source.high[:, 0::2]
-    return keeps.repeat_interleave(count, 0), (swaps & ~keeps).repeat_interleave(count, 0)
 
 
 def _pull_windows(operation: MaxPool, source: Region, slopes: Slopes, count: int) -> Slopes:

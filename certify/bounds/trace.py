@@ -189,18 +189,20 @@ def _add(node: fx.Node, context: Context) -> None:
     place = node.target if isinstance(node.target, str) else node.name
     try:
         _check_meaning(node, context)
-        if folds(node, context) is not None:  # counted at the BatchNorm that follows
+        if folds(node, context) is not None:  # counted at the layer that follows
             context.made[node] = context.made[sources(node)[0]]
             return
-        operation = lower_node(node, context)
+        operations = lower_node(node, context)
     except UnsupportedError as error:
         raise UnsupportedError(f"{error} (at {place!r} in the network); {CURE}") from error
-    if isinstance(operation, Concatenation | Sum):
+    if isinstance(operations[0], Concatenation | Sum):
         read = tuple(_position(source, context) for source in sources(node))
     else:
         read = tuple(context.made[s] for s in sources(node) if s in context.made)
-    context.made[node] = len(context.steps)
-    context.steps.append(Step(str(place), operation, read, context.shape(node)))
+    for operation in operations:
+        context.steps.append(Step(str(place), operation, read, context.shape(node)))
+        read = (len(context.steps) - 1,)
+    (context.made[node],) = read
 
 
 def _position(source: fx.Node, context: Context) -> int:

@@ -26,7 +26,8 @@ class Activation:
         turns: Where the slope has a local extreme or a jump, and the slopes found there.
         bends: Where the function has a local extreme.
         curvature: An upper bound of the second derivative's size away from jumps of the slope.
-        jump: Size of the jump of the slope at 0.
+        jump: Size of the jump of the slope at 0, for functions that are curved besides.
+        is_exact: Whether its values and slopes suffer no rounding.
     """
 
     name: str
@@ -37,6 +38,7 @@ class Activation:
     bends: tuple[float, ...] = ()
     curvature: float = 0.0
     jump: float = 0.0
+    is_exact: bool = False
 
     @property
     def is_piecewise_linear(self) -> bool:
@@ -67,16 +69,16 @@ class Activation:
             high: Right ends.
 
         Returns:
-            The smallest and the largest slope, rounded outward unless exact.
+            The smallest and the largest slope, rounded outward unless they are constants.
         """
         left, right = self.slope_at(low), self.slope_at(high)
         smallest, largest = torch.minimum(left, right), torch.maximum(left, right)
+        if self.is_piecewise_linear:  # the slopes at the ends are all there are
+            return smallest, largest
         for place, slope in self.turns:
             inside = (low <= place + outward(low)) & (high >= place - outward(low))
             smallest = torch.where(inside, smallest.clamp(max=slope), smallest)
             largest = torch.where(inside, largest.clamp(min=slope), largest)
-        if self.is_piecewise_linear and self.jump == 1.0:
-            return smallest, largest
         return smallest - outward(low), largest + outward(low)
 
     def range(self, low: Tensor, high: Tensor) -> tuple[Tensor, Tensor]:
@@ -96,7 +98,7 @@ class Activation:
             inside = (low <= place + outward(low)) & (high >= place - outward(low))
             smallest = torch.where(inside, torch.minimum(smallest, extreme), smallest)
             largest = torch.where(inside, torch.maximum(largest, extreme), largest)
-        if self.is_piecewise_linear and self.jump == 1.0:  # ReLU is exact
+        if self.is_exact:
             return smallest, largest
         size = torch.maximum(low.abs(), high.abs()) + 1.0
         return smallest - outward(low) * size, largest + outward(low) * size
@@ -148,6 +150,8 @@ def activation(layer: nn.Module) -> Activation | None:
     kind = type(layer)
     if isinstance(layer, nn.LeakyReLU) and kind is nn.LeakyReLU:
         return _bent("LeakyReLU", layer.negative_slope)
+    if isinstance(layer, nn.PReLU) and kind is nn.PReLU and layer.weight.numel() == 1:
+        return _bent("PReLU", float(layer.weight.detach()))
     if isinstance(layer, nn.ELU) and kind is nn.ELU:
         return _elu(layer.alpha)
     if isinstance(layer, nn.GELU) and kind is nn.GELU:
@@ -159,15 +163,38 @@ def activation(layer: nn.Module) -> Activation | None:
     return PLAIN.get(kind)
 
 
+def second_of_pairs(shape: tuple[int, ...]) -> Activation:
+    """Describe |z| on every second channel, and z on the others.
+
+    Between a rotation of each pair of channels and its inverse this is MaxMin, as max and min are
+    (a + b) / 2 +- |a - b| / 2.
+
+    Args:
+        shape: (C, ...) of one input, C even.
+
+    Returns:
+        The function.
+    """
+    signs = torch.tensor([1.0, -1.0], dtype=torch.float64).repeat(shape[0] // 2)
+    signs = signs.view(1, -1, *[1] * (len(shape) - 1))
+    return Activation(
+        "MaxMin",
+        1.0,
+        lambda z: torch.where(z > 0, z, signs.to(z) * z),
+        lambda z: torch.where(z > 0, torch.ones_like(z), signs.to(z)),
+        bends=(0.0,),
+        is_exact=True,
+    )
+
+
 def _bent(name: str, below: float) -> Activation:
     return Activation(
         name,
         max(1.0, abs(below)),
         lambda z: torch.where(z > 0, z, below * z),
         lambda z: torch.where(z > 0, torch.ones_like(z), below),
-        turns=((0.0, below), (0.0, 1.0)) if below else ((0.0, 0.0),),
         bends=(0.0,) if below < 0 else (),
-        jump=abs(1.0 - below),
+        is_exact=below == 0.0,
     )
 
 

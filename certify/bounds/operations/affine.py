@@ -30,7 +30,8 @@ class Affine:
         pull: (B, *out) to W^T g, (B, *in).
         pull_absolute: (B, *out) to |W|^T g.
         offset: b, which broadcasts to (B, *out), or None.
-        norms: Guaranteed operator norms from p to p, by the name of p.
+        norms: Guaranteed operator norms from p to p, by the name of p; where an operation undoes
+            an earlier one, what the norms from there to here multiply up to counts.
         rows: An upper bound of the L2 norm of each row, which broadcasts to (B, *out).
         magnitude: An upper bound of the spectral norm of |W|, for rounding errors alone.
         terms: The most products that are added into one number, forwards or backwards.
@@ -200,6 +201,47 @@ def averaging(
     return _alike(function, pull, norms, terms)
 
 
+def pairing(input_shape: tuple[int, ...]) -> Affine:
+    """Describe (a, b) -> ((a + b) / 2, (a - b) / 2) on each pair of channels (2i, 2i + 1).
+
+    Args:
+        input_shape: (C, ...), C even.
+
+    Returns:
+        The operation.
+    """
+    return _mixing(input_shape, 0.5, {"l2": round_up(math.sqrt(0.5)), "linf": 1.0})
+
+
+def unpairing(input_shape: tuple[int, ...], inner: float = 1.0, outer: float = 1.0) -> Affine:
+    """Describe (s, d) -> (s + d, s - d) on each pair of channels, which undoes `pairing`.
+
+    Args:
+        input_shape: (C, ...), C even.
+        inner: Linf norm of what leads to the pairs.
+        outer: Linf norm of the same without `pairing`. MaxMin does not raise it, although the sum
+            of two numbers may be twice as large as either: so much counts for all of MaxMin.
+
+    Returns:
+        The operation.
+    """
+    norms: dict[Norm, float] = {"l2": round_up(math.sqrt(2.0))}
+    norms["linf"] = min(2.0, round_up(outer / inner)) if inner > 0 else 2.0
+    return _mixing(input_shape, 1.0, norms)
+
+
+def paired(values: Tensor) -> Tensor:
+    """Mix each pair of rows of a weight, or entries of a bias, as `pairing` does.
+
+    Args:
+        values: (2 m, ...).
+
+    Returns:
+        The same shape.
+    """
+    return _mixed(values[None], 0.5)[0]
+
+
 def reshaping(input_shape: tuple[int, ...], output_shape: tuple[int, ...]) -> Affine:
     """Describe a change of shape.
 
@@ -218,6 +260,40 @@ def reshaping(input_shape: tuple[int, ...], output_shape: tuple[int, ...]) -> Af
         return g.reshape(len(g), *input_shape)
 
     return _alike(there, back, dict.fromkeys(NORMS, 1.0), 0)
+
+
+def _mixed(values: Tensor, factor: float, sign: float = -1.0) -> Tensor:
+    first, second = values[:, 0::2], values[:, 1::2]
+    pairs = torch.stack([first + second, first + sign * second], dim=2)
+    return pairs.flatten(1, 2).mul_(factor)
+
+
+def _mixing(shape: tuple[int, ...], factor: float, norms: Mapping[Norm, float]) -> Affine:
+    # A symmetric matrix of blocks factor ((1, 1), (1, -1)).
+    rows = torch.tensor(factor * math.sqrt(2.0), dtype=torch.float64)
+
+    def apply(x: Tensor) -> Tensor:
+        return _mixed(x, factor)
+
+    def absolute(x: Tensor) -> Tensor:
+        return _mixed(x, factor, 1.0)
+
+    def make(dtype: torch.dtype) -> Affine:
+        return Affine(
+            apply=apply,
+            absolute=absolute,
+            pull=apply,
+            pull_absolute=absolute,
+            offset=None,
+            norms=norms,
+            rows=_raised(rows.expand(1, *[1] * len(shape)), dtype),
+            magnitude=2.0 * factor,
+            terms=2,
+            dtype=dtype,
+            remake=make,
+        )
+
+    return make(torch.float64)
 
 
 def _alike(function: Linear, pull: Linear, norms: Mapping[Norm, float], terms: int) -> Affine:

@@ -51,11 +51,6 @@ class Concatenation:
     sizes: tuple[int, ...]
 
 
-@dataclass(frozen=True)
-class PairSort:
-    """MaxMin: channels (2i, 2i + 1) become their maximum and their minimum."""
-
-
 @dataclass(frozen=True, eq=False)
 class MaxPool:
     """Max-pooling over windows.

@@ -9,6 +9,7 @@ from torch.nn import functional
 
 from certify.bounds import layer_norm, network_norm
 from robustcl import Encoder, UnsupportedError
+from robustcl.encoders import MaxMin
 
 
 class Network(nn.Module):
@@ -112,3 +113,16 @@ def test_a_subclass_and_a_jumping_softplus_are_refused() -> None:
     for layer in (Doubled(), nn.Softplus(threshold=1)):
         with pytest.raises(UnsupportedError):
             layer_norm(layer, (1,), norm="l2")
+
+
+def test_sorted_pairs_may_double_what_their_rotation_allows_in_linf() -> None:
+    # Rows (1, 1) and (1, -1) have the halved sum (1, 0) and difference (0, 1), of l1 norm 1, but
+    # their maximum grows twice as fast as the pixels. A third layer reads the first of each pair.
+    layers = nn.Sequential(nn.Flatten(), nn.Linear(2, 2), MaxMin(), nn.ReLU()).double()
+    layers[1].weight.data = torch.tensor([[1.0, 1.0], [1.0, -1.0]], dtype=torch.float64)  # pyright: ignore[reportAttributeAccessIssue]
+    network = Encoder(layers, image_shape=(1, 1, 2)).double().eval()
+    bound = network_norm(network, norm="linf")
+    assert bound.prefix == pytest.approx(2.0)
+    first = torch.tensor([[1.0, 0.0]], dtype=torch.float64)
+    assert float(bound.along(first)) >= 2.0
+    assert network_norm(network, norm="l2").prefix == pytest.approx(2.0**0.5)
