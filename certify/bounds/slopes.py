@@ -103,16 +103,19 @@ def _cut(
     slopes: Slopes, prefixes: dict[str, tuple[float, ...]], position: int, norm: Norm
 ) -> Tensor:
     # Bound the gradient at the image by the gradient at this step and the steps before it.
-    entries = slopes.center.abs().flatten(1)
-    size = length(entries) + slopes.rho
-    total = entries.sum(dim=1, dtype=torch.float64) + math.sqrt(entries.shape[1]) * slopes.rho
+    size = length(slopes.center) + slopes.rho
+    wide = None
     if slopes.spread is not None:
-        wide = up(entries + slopes.spread.flatten(1))
+        wide = slopes.center.abs().add_(slopes.spread).mul_(1.0 + ulps(slopes.center))
         size = torch.minimum(size, length(wide))
-        total = torch.minimum(total, wide.sum(dim=1, dtype=torch.float64))
     size = size * (prefixes["l2"][position] * NORM)
     if norm == "l2":
         return size
+    entries = slopes.center.flatten(1)
+    total = entries.abs().sum(dim=1, dtype=torch.float64)
+    total = total + math.sqrt(entries.shape[1]) * slopes.rho
+    if wide is not None:
+        total = torch.minimum(total, wide.flatten(1).sum(dim=1, dtype=torch.float64))
     total = total * (prefixes["linf"][position] * NORM)
     return torch.minimum(total, size * prefixes["pixels"][0])
 
@@ -153,28 +156,36 @@ def _merged(first: Slopes, second: Slopes) -> Slopes:
 
 
 def _pull_affine(operation: Affine, slopes: Slopes) -> Slopes:
-    loss = 2.0 * operation.rounding
     center = operation.pull(slopes.center)
+    if not operation.terms:
+        spread = None if slopes.spread is None else operation.pull(slopes.spread)
+        return Slopes(center, spread, slopes.rho)
+    loss = 2.0 * operation.rounding
     lost = loss * operation.magnitude * length(slopes.center)
     rho = slopes.rho * (operation.norms["l2"] * NORM) + lost + TINY[center.dtype]
     if slopes.spread is None:
         return Slopes(center, None, rho)
-    wide = slopes.spread * (1.0 + 2.0 * loss) + loss * slopes.center.abs()
-    return _tightened(center, up(operation.pull_absolute(wide)), rho)
+    # The spread is a sum of nonnegative terms: what it loses is relative, and paid beforehand.
+    wide = slopes.center.abs().mul_(loss).add_(TINY[center.dtype])
+    wide.add_(slopes.spread, alpha=1.0 + 2.0 * loss)
+    return _tightened(center, operation.pull_absolute(wide), rho)
 
 
 def _pull_activation(operation: Activation, source: Region, slopes: Slopes, count: int) -> Slopes:
     low, high = operation.slopes(source.low, source.high)
-    middle, width = (low + high) / 2.0, up(high - low) / 2.0
+    middle, width = (low + high) / 2.0, (high - low) / 2.0
     largest = torch.maximum(low.abs(), high.abs())
+    raised = 1.0 + ulps(largest)  # pays for the products and sums below
+    if not operation.is_exact:
+        width = up(width) + ulps(width) * largest
     center = _times(slopes.center, middle, count)
-    change = _times(slopes.center, width, count).abs() + ulps(center) * center.abs()
-    change = up(change)
+    change = _times(slopes.center, width * raised, count).abs_()
     steepest = largest.flatten(1).amax(dim=1).double().repeat_interleave(count)
     rho = (slopes.rho * steepest + length(change)) * NORM
     if slopes.spread is None:
         return Slopes(center, None, rho)
-    spread = up(_times(slopes.spread, largest, count) + change)
+    parts = (value.unflatten(0, (-1, count)) for value in (change, slopes.spread))
+    spread = torch.addcmul(*parts, (largest * raised)[:, None]).flatten(0, 1)
     return _tightened(center, spread, rho)
 
 

@@ -34,7 +34,8 @@ class Affine:
             an earlier one, what the norms from there to here multiply up to counts.
         rows: An upper bound of the L2 norm of each row, which broadcasts to (B, *out).
         magnitude: An upper bound of the spectral norm of |W|, for rounding errors alone.
-        terms: The most products that are added into one number, forwards or backwards.
+        terms: The most products that are added into one number, forwards or backwards; 0 where
+            numbers are only moved.
         dtype: The type that all this is computed in.
         remake: The same operation in another type.
     """
