@@ -1,6 +1,6 @@
 """Combine the sound certificates, rival by rival."""
 
-from collections.abc import Callable
+from contextlib import suppress
 from typing import Literal
 
 import torch
@@ -8,14 +8,15 @@ from torch import Tensor
 
 from certify.claim import NO_RIVAL, Claim, nearest_rival
 from certify.crown import crown_pairs
-from certify.local import local_pairs
-from certify.problem import Problem, Traced, problem, traced
+from certify.local import first_radii, local_pairs
+from certify.problem import Traced, problem, traced
 from certify.product import product_pairs
 from robustcl.classifier import Classifier
 from robustcl.errors import InputError, UnsupportedError
 from robustcl.threat import Norm
 
-STAIRS = 6
+STAIRS = 16
+SMALL = 5_000  # numbers inside a network, below which stairs are climbed wherever they may serve
 STEPS = 8
 
 
@@ -32,7 +33,7 @@ def certified_radius(
     Claimed of the real-arithmetic network with the stored weights in eval mode; perturbations of
     norm strictly below the radius do not change its predicted class, whether or not they leave
     [0, 1]. Guarantee: deterministic. The radius is min over all rivals j of the largest radius that
-    any of `product`, `local` and `crown` proves against j. Each starts from what the one before has
+    any of `product`, `crown` and `local` proves against j. Each starts from what the one before has
     proved, and looks only at rivals that can still be the nearest. A network whose activations have
     a global norm alone is certified by `product` alone.
 
@@ -54,22 +55,17 @@ def certified_radius(
         raise InputError(f"methods {methods!r} is unknown; use 'sound', or certificate() for one")
     model = prepared or traced(classifier, norm=norm, method="certified_radius")
     task = problem(model, images)
-    stages: dict[str, Callable[[Problem, Tensor], Tensor]] = {
-        "local": lambda task, known: local_pairs(task, stairs=STAIRS, floor=known),
-        "crown": lambda task, known: crown_pairs(task, known, steps=STEPS),
-    }
     with torch.no_grad():
-        best = product_pairs(task)
-        winner = torch.zeros_like(best, dtype=torch.long)
-        for number, stage in enumerate(stages.values(), start=1):
-            try:
-                found = stage(task, best)
-            except UnsupportedError:
-                break
-            winner = torch.where(found > best, number, winner)
-            best = torch.maximum(best, found)
-        radius, rival = nearest_rival(best, task.predicted)
-    names = ("product", *stages)
+        stages = [product_pairs(task)]
+        with suppress(UnsupportedError):
+            ceiling = first_radii(task)
+            stages.append(crown_pairs(task, stages[-1], ceiling, steps=STEPS))
+            probe = model.network.size > SMALL
+            stages.append(local_pairs(task, stages[-1], ceiling, stairs=STAIRS, probe=probe))
+        # Each stage keeps what the one before has proved, so the first of the largest has won.
+        winner = torch.stack(stages).argmax(dim=0)
+        radius, rival = nearest_rival(stages[-1], task.predicted)
+    names = ("product", "crown", "local")
     rows = torch.arange(len(radius), device=radius.device)
     chosen = winner[rows, rival.clamp_min(0)].masked_fill(rival == NO_RIVAL, 0)
     return Claim(

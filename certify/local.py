@@ -9,6 +9,7 @@ from certify.bounds.slopes import slope_bounds
 from certify.claim import Claim, nearest_rival
 from certify.problem import Problem, Traced, problem, traced
 from certify.product import product_pairs
+from certify.search import open_rivals
 from robustcl.classifier import Classifier
 from robustcl.errors import InputError
 from robustcl.threat import Norm
@@ -53,7 +54,7 @@ def local(
     model = prepared or traced(classifier, norm=norm, method="local")
     task = problem(model, images)
     with torch.no_grad():
-        radii = torch.maximum(product_pairs(task), local_pairs(task, stairs=stairs))
+        radii = local_pairs(task, product_pairs(task), first_radii(task), stairs=stairs)
     radius, rival = nearest_rival(radii, task.predicted)
     return Claim("local", model.norm, "deterministic", "model", task.predicted, radius, rival)
 
@@ -71,7 +72,9 @@ def check_stairs(stairs: int) -> None:
         raise InputError(f"stairs {stairs} is below 1; try 16")
 
 
-def local_pairs(task: Problem, *, stairs: int, floor: Tensor | None = None) -> Tensor:
+def local_pairs(
+    task: Problem, known: Tensor, ceiling: Tensor, *, stairs: int, probe: bool = False
+) -> Tensor:
     """Climb the staircase for every rival that could be the nearest.
 
     A few coarse stairs serve for all rivals; the others are spent on the rivals that are nearest
@@ -79,38 +82,63 @@ def local_pairs(task: Problem, *, stairs: int, floor: Tensor | None = None) -> T
 
     Args:
         task: What is to be proved.
+        known: (B, K) radii known already; a rival that cannot bind any more is left at them.
+        ceiling: (B, K) from `first_radii`.
         stairs: Number of stairs.
-        floor: (B, K) radii known already; a rival that cannot bind any more is left at them.
+        probe: Whether images are left at what is known where the slope at that radius shows that
+            stairs will hardly reach it.
 
     Returns:
         (B, K) radii inside which class j cannot overtake.
     """
-    known = torch.zeros_like(task.margins) if floor is None else floor
-    ceiling = first_radii(task)
+    own = torch.isinf(ceiling)
     outer = ceiling.amin(dim=1)
+    rows = torch.arange(len(known), device=known.device)
     coarse = max(1, stairs // 3)
-    rivals = open_rivals(known, ceiling, outer)
-    known = _climbed(task, known, rivals, outer, coarse)
-    own = torch.nn.functional.one_hot(task.predicted, known.shape[1]).bool()
-    reached = known.masked_fill(own, torch.inf)
-    nearest = reached.argsort(dim=1)[:, :NEAREST]
-    outer = torch.minimum(outer, 1.5 * reached.amin(dim=1))
-    return _climbed(task, known, nearest, outer, stairs - coarse)
-
-
-def _climbed(task: Problem, known: Tensor, rivals: Tensor, outer: Tensor, stairs: int) -> Tensor:
-    # The radii known, raised for some rivals by stairs spread evenly up to `outer`.
-    if stairs < 1:
+    if probe:
+        rows = rows[_hopeful(task, known, ceiling, stairs)]
+    if not len(rows):
         return known
+    rivals = open_rivals(known[rows], ceiling[rows], outer[rows])
+    known = _climbed(task, known, rows, rivals, outer[rows], coarse)
+    reached = known.masked_fill(own, torch.inf)
+    outer = torch.minimum(outer, 1.5 * reached.amin(dim=1))
+    nearest = reached[rows].argsort(dim=1)[:, :NEAREST]
+    if stairs == coarse:
+        return known
+    return _climbed(task, known, rows, nearest, outer[rows], stairs - coarse)
+
+
+def _hopeful(task: Problem, known: Tensor, ceiling: Tensor, stairs: int) -> Tensor:
+    # Whether stairs are likely to leave some margin at the radius known, for the steepest of the
+    # rivals there: the integral by three slopes, and what the steps of the stairs add to it.
+    edge = known.masked_fill(torch.isinf(ceiling), torch.inf).amin(dim=1, keepdim=True)
+    rivals = ceiling.masked_fill(known > edge, torch.inf).argsort(dim=1)[:, :NEAREST]
+    rows = torch.arange(len(known), device=known.device)
+    slopes, reaches = _slopes_at(task, rows, torch.cat([edge / 2.0, edge], dim=1), rivals)
+    start = task.margins.gather(1, rivals)
+    first, (half, last) = start / ceiling.gather(1, rivals), slopes.unbind(1)
+    mean = (first + 2.0 * half + last) / 4.0 + (last - first) / (2.0 * stairs)
+    bent = task.bent(reaches[:, 1], rows).gather(1, rivals)
+    beyond = known.gather(1, rivals) > edge
+    return ((start - bent > mean * edge) | beyond).all(dim=1)
+
+
+def _climbed(
+    task: Problem, known: Tensor, rows: Tensor, rivals: Tensor, outer: Tensor, stairs: int
+) -> Tensor:
+    # The radii known, raised for some images and rivals by stairs spread evenly up to `outer`.
     fractions = torch.arange(1, stairs + 1, dtype=torch.float64, device=outer.device) / stairs
     edges = outer.clamp_min(1e-12)[:, None] * fractions
-    slopes, reaches = _slopes_at(task, edges, rivals)
-    bent = torch.stack([task.bent(reach) for reach in reaches.unbind(1)], dim=1)
+    slopes, reaches = _slopes_at(task, rows, edges, rivals)
+    bent = torch.stack([task.bent(reach, rows) for reach in reaches.unbind(1)], dim=1)
     bent = bent.gather(2, rivals[:, None].expand(-1, stairs, -1))
-    beyond = task.traced.bound.along(task.directions).gather(1, rivals)
-    found = staircase(task.margins.gather(1, rivals), slopes, bent, edges, beyond)
-    found = found.nan_to_num(nan=0.0)
-    return known.scatter(1, rivals, torch.maximum(found, known.gather(1, rivals)))
+    beyond = task.traced.bound.along(task.directions[rows]).gather(1, rivals)
+    found = staircase(task.margins[rows].gather(1, rivals), slopes, bent, edges, beyond)
+    raised = known.clone()
+    place = (rows[:, None], rivals)
+    raised[place] = torch.maximum(raised[place], found.nan_to_num(nan=0.0))
+    return raised
 
 
 def first_radii(task: Problem) -> Tensor:
@@ -129,23 +157,6 @@ def first_radii(task: Problem) -> Tensor:
     own = torch.nn.functional.one_hot(task.predicted, radii.shape[1]).bool()
     largest = 2.0 * torch.tensor(task.images[0].numel(), dtype=torch.float64).sqrt()
     return radii.clamp(max=float(largest)).masked_fill(own, torch.inf)
-
-
-def open_rivals(known: Tensor, ceiling: Tensor, outer: Tensor) -> Tensor:
-    """List the rivals that may overtake within `outer`, the same number for every image.
-
-    Args:
-        known: (B, K) radii known already.
-        ceiling: (B, K) radii that cannot be exceeded.
-        outer: (B,) radii of interest.
-
-    Returns:
-        (B, M) classes, the most dangerous first; the predicted class may fill up.
-    """
-    wanted = (known < outer[:, None]) & torch.isfinite(ceiling)
-    count = max(1, int(wanted.sum(dim=1).max()))
-    order = torch.where(wanted, ceiling, torch.inf).argsort(dim=1)
-    return order[:, :count]
 
 
 def staircase(
@@ -181,28 +192,19 @@ def staircase(
     return torch.where(alive & still, radius + left, radius) * DOWN
 
 
-def _slopes_at(task: Problem, edges: Tensor, rivals: Tensor) -> tuple[Tensor, Tensor]:
-    # Slopes (B, S, M) and the reach of h (B, S), for balls with these radii.
-    count, rows = edges.shape[1], torch.arange(len(edges), device=edges.device)
-    picked = task.directions[rows[:, None], rivals]
+def _slopes_at(task: Problem, rows: Tensor, edges: Tensor, rivals: Tensor) -> tuple[Tensor, Tensor]:
+    # Slopes (R, S, M) and the reach of h (R, S), for balls with these radii around some images.
+    count = edges.shape[1]
     slopes = edges.new_zeros(len(edges), count, rivals.shape[1])
     reaches = torch.zeros_like(edges)
-    per_image = rivals.shape[1] * count
-    size = max(1, CHUNK // per_image)
-    for start in range(0, len(edges), size):
-        part = slice(start, start + size)
+    network, norm = task.traced.fast, task.traced.norm
+    for part in torch.arange(len(rows)).split(max(1, CHUNK // (rivals.shape[1] * count))):
+        image = rows[part].repeat_interleave(count, 0)
         radii = edges[part].flatten()
-        center = [_repeated(region, part, count) for region in task.center]
-        images = task.images[part].repeat_interleave(count, 0)
-        network, norm = task.traced.fast, task.traced.norm
-        regions = ball_regions(network, images, radii, center, norm=norm)
-        directions = picked[part].repeat_interleave(count, 0)
+        center = [Region(r.low[image], r.high[image], r.reach[image]) for r in task.center]
+        regions = ball_regions(network, task.images[image], radii, center, norm=norm)
+        directions = task.directions[image[:, None], rivals[part].repeat_interleave(count, 0)]
         found = slope_bounds(network, regions, directions, norm=norm)
         slopes[part] = found.unflatten(0, (-1, count))
-        reaches[part] = regions[-1].reach.expand(len(radii)).unflatten(0, (-1, count))
+        reaches[part] = regions[-1].reach.unflatten(0, (-1, count))
     return slopes, reaches
-
-
-def _repeated(region: Region, part: slice, count: int) -> Region:
-    values = (region.low, region.high, region.reach)
-    return Region(*(value[part].repeat_interleave(count, 0) for value in values))

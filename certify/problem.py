@@ -80,19 +80,23 @@ class Problem:
     size: Tensor
     drift: Tensor
 
-    def bent(self, reach: Tensor) -> Tensor:
+    def bent(self, reach: Tensor, rows: Tensor, along: Tensor | None = None) -> Tensor:
         """Evaluate bends q^2 / (2 s).
 
         Args:
-            reach: (B,) bounds of the distance that h moves over a ball.
+            reach: (R,) bounds of the distance that h moves over a ball.
+            rows: (R,) the images whose balls these are.
+            along: (R,) lower bounds of u.h over the balls, where they are known.
 
         Returns:
-            (B, K), inf where h could reach the origin.
+            (R, K), inf where h could reach the origin.
         """
-        moved = (reach + self.drift) * round_up(1.0)
-        left = (self.size - moved)[:, None]
-        bent = self.bends * (moved**2)[:, None] / (2.0 * left) * round_up(1.0)
-        return torch.where(left > 0, bent, torch.where(self.bends > 0, torch.inf, 0.0))
+        moved = (reach + self.drift[rows]) * round_up(1.0)
+        left, bends = (self.size[rows] - moved)[:, None], self.bends[rows]
+        if along is not None:
+            left = torch.maximum(left, along[:, None] / round_up(1.0))
+        bent = bends * (moved**2)[:, None] / (2.0 * left) * round_up(1.0)
+        return torch.where(left > 0, bent, torch.where(bends > 0, torch.inf, 0.0))
 
 
 def traced(classifier: Classifier, *, norm: Norm, method: str) -> Traced:

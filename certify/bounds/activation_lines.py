@@ -5,11 +5,12 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from certify.bounds.kinked_lines import kinked_lines
 from certify.bounds.operations.activation import Activation
 from certify.bounds.regions import Region
 from certify.bounds.rounding import NORM, dot_loss, length, outward, weighted
 
-SHARES = (0.0625, 0.125, 0.25, 0.5, 1.0)
+SHARES = (0.0, 0.0625, 0.125, 0.25, 0.5, 1.0)
 
 
 @dataclass(frozen=True, eq=False)
@@ -61,8 +62,8 @@ def activation_lines(
     adaptive slopes, and tangents at the center. The constant is the better of the sum of the
     offsets on the intervals and a bound that couples them by the L2 ball around z0: for any t > 0,
     sum_i [w_i f(z_i) - s_i z_i] >= sum_i min_z [w_i f(z) - s_i z + t (z - z_{0,i})^2 / 2]
-    - t reach^2 / 2. The minima are known for functions with one kink at 0, and follow from the
-    curvature for smooth ones.
+    - t reach^2 / 2. The minima are known for functions with one kink at 0 (see `kinked_lines`),
+    and follow from the curvature for smooth ones.
 
     Args:
         operation: The activation f.
@@ -74,12 +75,15 @@ def activation_lines(
             smallest and the largest slope; None for adaptive ones, and no tangents otherwise.
 
     Returns:
-        slope (B * K, *shape), constant (B * K,), and at least the rounding lost (B * K,).
+        slope (B * K, *shape), constant (B * K,), and at least the rounding lost (B * K,) besides
+        one rounding of each slope.
 
     Reference:
         Zhang et al., CROWN, NeurIPS 2018, for the lines; Chiu et al., SDP-CROWN, ICML 2025, for
         the coupled offset of ReLU. That of smooth functions is ours.
     """
+    if operation.is_piecewise_linear:
+        return kinked_lines(operation, region, center, weights, count=count, alpha=alpha)
     one = _place(operation, region, center)
     place = one.repeated(count)
     if alpha is not None:
@@ -112,16 +116,13 @@ def _chords(place: _Place, alpha: Tensor | None) -> _Lines:
     below = chord
     if alpha is not None:
         below = smallest + alpha * (largest - smallest)
-    elif operation.is_piecewise_linear:
-        below = torch.where(high > -low, operation.slope_at(high), operation.slope_at(low))
     floor, _ = operation.offsets(low, high, below)
     _, roof = operation.offsets(low, high, chord)
     return _Lines(below, chord, floor, roof, False)
 
 
 def _tangents(place: _Place) -> _Lines:
-    # The center may lie outside of a region that was tightened; a unit whose sign is sure there
-    # must get the slope of that side, since `_coupled_kinks` counts it as exact.
+    # The center may lie outside of a region that was tightened.
     inside = torch.minimum(torch.maximum(place.z0, place.low), place.high)
     slope = place.operation.slope_at(inside)
     floor, roof = place.operation.offsets(place.low, place.high, slope)
@@ -133,33 +134,9 @@ def _bound(place: _Place, weights: Tensor, lines: _Lines) -> tuple[Tensor, Tenso
     slope = up * lines.below + down * lines.above
     each = up * lines.floor + down * lines.roof
     constant = _sums(each)
-    if place.operation.is_piecewise_linear:
-        return slope, torch.maximum(constant, _coupled_kinks(place, weights, slope))
     if lines.touching and place.operation.jump == 0.0:
         return slope, torch.maximum(constant, _coupled_curves(place, weights, slope, each))
     return slope, constant
-
-
-def _coupled_kinks(place: _Place, weights: Tensor, slope: Tensor) -> Tensor:
-    # f(z) = left z + (1 - left) relu(z), so w f - s z = c relu(z) - g z.
-    left = place.operation.slope_at(torch.full_like(place.z0[:1], -1.0))
-    # Units that may lie on both sides, 0 itself included: `slope_at` takes the left side there.
-    open_units = (place.low <= 0) & (place.high > 0)
-    c = torch.where(open_units, weights * (1.0 - left), 0.0)
-    g = torch.where(open_units, slope - weights * left, 0.0)
-    z0 = torch.where(open_units, place.z0, 0.0)
-    scale = length(c) / place.reach.clamp_min(1e-300)
-    best = torch.full_like(scale, -torch.inf)
-    for share in SHARES:
-        weight = (scale * share).clamp(1e-15, 1e15).to(c)
-        t = weight.view(-1, *[1] * (c.ndim - 1))
-        weight = weight.double()
-        least = torch.minimum(c - g - t * z0, g + t * z0).clamp_max(0.0)
-        gained = _sums(t * z0**2 / 2.0)
-        paid = _sums(least**2 / (2.0 * t)) + weight * place.reach**2 / 2.0
-        bound = gained - paid - (gained + paid) * dot_loss(weights, 32)
-        best = torch.maximum(best, bound.nan_to_num(nan=-torch.inf))
-    return best
 
 
 def _coupled_curves(place: _Place, weights: Tensor, slope: Tensor, each: Tensor) -> Tensor:
@@ -172,7 +149,7 @@ def _coupled_curves(place: _Place, weights: Tensor, slope: Tensor, each: Tensor)
     gap = (start - each).clamp_min(0.0)
     scale = bend.flatten(1).amax(dim=1).double()
     best = torch.full_like(scale, -torch.inf)
-    for share in (0.0, 0.0625, 0.125, 0.25, 0.5, 1.0):
+    for share in SHARES:
         weight = (scale * share).to(bend)
         t = weight.view(-1, *[1] * (bend.ndim - 1))
         drop = torch.minimum(gap, (bend - t).clamp_min(0.0) * span / 2.0)

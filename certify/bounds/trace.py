@@ -1,6 +1,7 @@
 """Trace an encoder into the steps that bounds are computed on."""
 
 import copy
+import math
 import operator
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
@@ -52,6 +53,11 @@ class Network:
     steps: tuple[Step, ...]
     device: torch.device
     dtype: torch.dtype = torch.float64
+
+    @property
+    def size(self) -> int:
+        """Count the numbers inside the network, over all steps."""
+        return sum(math.prod(step.shape) for step in self.steps)
 
     def remade(self, dtype: torch.dtype) -> "Network":
         """Return the same network in another type.

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from certify import METHODS, certified_radius, crown, local, product, traced
 from certify.certified_radius import STAIRS, STEPS
 from certify.crown import crown_pairs
-from certify.local import local_pairs, staircase
+from certify.local import first_radii, local_pairs, staircase
 from certify.problem import problem
 from certify.product import product_pairs
 from robustcl import Classifier, Encoder, InputError, UnsupportedError, attacks, misclassify
@@ -48,8 +48,8 @@ def test_no_attack_beats_the_best_and_none_is_better(name: str, head: str, norm:
     claims = {key: method(model, images, norm=norm) for key, method in SOUND.items()}
     best = claims["sound"]
     for claim in claims.values():
-        # Searches end at other radii; the best may miss a little of what another found.
-        assert bool((claim.radius <= best.radius * 1.15 + 1e-9).all())
+        # The same search from a better start may end a little below; local has fewer stairs.
+        assert bool((claim.radius <= best.radius * 1.05 + 1e-9).all())
         assert bool((claim.radius >= claims["product"].radius).all())
         assert torch.equal(claim.predicted, model(images).argmax(1))
     finding = attacks.attacked_radius(
@@ -127,11 +127,11 @@ def test_the_method_that_binds_is_named() -> None:
     model, images = small_classifier(), some_images(8)
     claim = certified_radius(model, images)
     task = problem(traced(model, norm="l2", method="test"), images)
-    stages = [product_pairs(task)]
-    stages.append(local_pairs(task, stairs=STAIRS, floor=stages[0]))
-    stages.append(crown_pairs(task, stages[1], steps=STEPS))
+    stages, ceiling = [product_pairs(task)], first_radii(task)
+    stages.append(crown_pairs(task, stages[0], ceiling, steps=STEPS))
+    stages.append(local_pairs(task, stages[1], ceiling, stairs=STAIRS))
     rows = torch.arange(len(images))
-    for number, name in enumerate(("product", "local", "crown")):
+    for number, name in enumerate(("product", "crown", "local")):
         for row in rows[[method == name for method in claim.method]].tolist():
             values = [float(stage[row, claim.rival[row]]) for stage in stages]
             assert values[number] == float(claim.radius[row]) == max(values)

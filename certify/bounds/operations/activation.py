@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from certify.bounds.rounding import outward, ulps
+from certify.bounds.rounding import outward
 from robustcl.errors import UnsupportedError
 
 CELLS = 8
@@ -107,7 +107,8 @@ class Activation:
         """Enclose value(z) - slope z on an interval, for lines of this slope below and above.
 
         On each of `CELLS` cells of width w a function stays within curvature w^2/8 + jump w/4 of
-        its chord, so the values at the cells' ends enclose it up to that.
+        its chord, so the values at the cells' ends enclose it up to that. For functions with one
+        kink and no curvature see `kinked_lines`.
 
         Args:
             low: Left ends.
@@ -117,21 +118,17 @@ class Activation:
         Returns:
             Offsets of the line below and of the line above.
         """
-        cells = 1 if self.is_piecewise_linear else CELLS
-        width = (high - low) / cells
-        ends = [low + width * step for step in range(cells)] + [high]
-        if self.is_piecewise_linear:
-            ends.append(torch.zeros_like(low).clamp(min=low, max=high))
+        width = (high - low) / CELLS
+        ends = [low + width * step for step in range(CELLS)] + [high]
         rests = [self.value(end) - slope * end for end in ends]
         below, above = rests[0], rests[0]
         for rest in rests[1:]:
             below, above = torch.minimum(below, rest), torch.maximum(above, rest)
         crossing = (low < 0) & (high > 0)
         gap = self.curvature * width**2 / 8.0
-        if not self.is_piecewise_linear:
-            gap = gap + torch.where(crossing, self.jump * width / 4.0, torch.zeros_like(width))
+        gap = gap + torch.where(crossing, self.jump * width / 4.0, torch.zeros_like(width))
         size = (1.0 + slope.abs()) * (torch.maximum(low.abs(), high.abs()) + 1.0)
-        gap = gap + (ulps(low) if self.is_piecewise_linear else outward(low)) * size
+        gap = gap + outward(low) * size
         return below - gap, above + gap
 
 
