@@ -51,7 +51,7 @@ class Method:
 
 def _traced(classifier: Classifier, norm: Norm, options: dict[str, Any]) -> Any:
     check_stairs(options.get("stairs", 1))
-    check_steps(options.get("steps", 2))
+    check_steps(options.get("steps", 2), options.get("slope_steps", 0))
     return traced(classifier, norm=norm, method="a certificate of the model itself")
 
 

@@ -87,7 +87,13 @@ class Curves:
 
 
 def search(
-    evaluate: Evaluation, start: Tensor, ceiling: Tensor, known: Tensor, *, steps: int
+    evaluate: Evaluation,
+    start: Tensor,
+    ceiling: Tensor,
+    known: Tensor,
+    *,
+    steps: int,
+    first: Tensor | None = None,
 ) -> Tensor:
     """Raise the smallest radius of each image as far as the bounds prove it.
 
@@ -102,6 +108,7 @@ def search(
         ceiling: (B, K) radii that no bound exceeds; infinite for the predicted class.
         known: (B, K) radii known already.
         steps: Radii tried per image before the last ones.
+        first: (B,) the first radius tried; None for one between what is known and the ceiling.
 
     Returns:
         (B, K) radii inside which class j cannot overtake, at least `known`.
@@ -114,7 +121,7 @@ def search(
     curves = Curves(start, slope, known.masked_fill(own, torch.inf), failed, none, none)
     low, high = curves.known.amin(dim=1), ceiling.amin(dim=1)
     rows = torch.nonzero(low < high)[:, 0]
-    trial = _between(low, high)
+    trial = _between(low, high) if first is None else torch.minimum(first, high)
     for step in range(steps):
         if not len(rows):
             break

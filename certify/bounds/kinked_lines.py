@@ -88,9 +88,9 @@ def kinked_lines(
     is_line = ~is_open & (low > 0)
     left = torch.where(is_line, 1.0, left)
     middle = (center.low + center.high).flatten(1) / 2.0
-    picked = (value.gather(1, chosen) for value in (left, low, high, middle))
+    left, low, high, middle = (value.gather(1, chosen) for value in (left, low, high, middle))
     error = length(center.high - center.low)
-    kinks = _Kinks(*picked, (region.reach + error) * NORM)
+    kinks = _Kinks(left, low, high, middle, (region.reach + error) * NORM)
     repeated = chosen.repeat_interleave(count, 0)
     share = None if alpha is None else alpha.flatten(1).gather(1, repeated)
     part, constant, lost = _best(kinks, rows.gather(1, repeated), count, share)

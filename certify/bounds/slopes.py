@@ -184,8 +184,8 @@ def _pull_activation(operation: Activation, source: Region, slopes: Slopes, coun
     rho = (slopes.rho * steepest + length(change)) * NORM
     if slopes.spread is None:
         return Slopes(center, None, rho)
-    parts = (value.unflatten(0, (-1, count)) for value in (change, slopes.spread))
-    spread = torch.addcmul(*parts, (largest * raised)[:, None]).flatten(0, 1)
+    first, second = change.unflatten(0, (-1, count)), slopes.spread.unflatten(0, (-1, count))
+    spread = torch.addcmul(first, second, (largest * raised)[:, None]).flatten(0, 1)
     return _tightened(center, spread, rho)
 
 
