@@ -10,6 +10,7 @@ from certify.crown import crown
 from certify.decide_radius import Decision, decide_radius
 from certify.displacement import Drift, displacement, smoothed_displacement
 from certify.first_order import first_order
+from certify.geodesic import geodesic
 from certify.gradients import output_gradients, pairwise_gradient_norms
 from certify.jacobian_norm import jacobian_norm
 from certify.local import local
@@ -38,6 +39,7 @@ __all__ = [
     "decide_radius",
     "displacement",
     "first_order",
+    "geodesic",
     "jacobian_norm",
     "local",
     "output_gradients",

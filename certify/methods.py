@@ -12,6 +12,7 @@ from certify.claim import Claim, Guarantee
 from certify.clever import clever
 from certify.crown import check_steps, crown
 from certify.first_order import first_order
+from certify.geodesic import check_sphere, geodesic
 from certify.jacobian_norm import jacobian_norm
 from certify.local import check_stairs, local
 from certify.pairs import affine_head
@@ -55,6 +56,11 @@ def _traced(classifier: Classifier, norm: Norm, options: dict[str, Any]) -> Any:
     return traced(classifier, norm=norm, method="a certificate of the model itself")
 
 
+def _on_sphere(classifier: Classifier, norm: Norm, options: dict[str, Any]) -> Any:
+    check_sphere(classifier)
+    return _traced(classifier, norm, options)
+
+
 def _has_affine_head(classifier: Classifier, norm: Norm, options: dict[str, Any]) -> None:
     del norm, options
     affine_head(classifier, method="jacobian_norm")
@@ -78,6 +84,16 @@ METHODS: dict[str, Method] = {
             "Tsuzuku et al. 2018",
             product,
             _traced,
+        ),
+        Method(
+            "geodesic",
+            ("l2", "linf"),
+            "deterministic",
+            "model",
+            "distance of h to the edge of its class's cone over the product of norms",
+            "Hein and Andriushchenko 2017",
+            geodesic,
+            _on_sphere,
         ),
         Method(
             "local",

@@ -5,12 +5,12 @@ from torch import Tensor
 
 from certify.bounds.dense_norm import round_up
 from certify.claim import Claim, nearest_rival
+from certify.geodesic import geodesic_pairs
 from certify.problem import Problem, Traced, problem, traced
 from robustcl.classifier import Classifier
 from robustcl.errors import InputError
 from robustcl.threat import Norm
 
-ROUNDING = 1e-10
 DOWN = 1.0 / round_up(1.0)
 
 
@@ -29,8 +29,7 @@ def product(
     With h the raw embedding, L the product of layer norms up to the last linear layer W and
     a_j = w_y - w_j, c_j = b_y - b_j, the radius is the minimum over all j of
     * prototypes, where dropping the normalization changes no decision: a_j.h / (L |a_j^T W|_q);
-    * a linear probe on the sphere: |h| sin(min(phi_j, pi/2)) / L_h, the distance of h to the edge
-      of the cone of class y against j, phi_j = arcsin(a_j.f/|a_j|) + arcsin(c_j/|a_j|);
+    * on the sphere, with offsets or without, the distance to the edge of a cone: see `geodesic`;
     * scores as they are: (a_j.h + c_j) / (L |a_j^T W|_q).
 
     Evaluation is in float64. The margin is first lowered by a running bound of the rounding of the
@@ -76,21 +75,4 @@ def product_pairs(task: Problem) -> Tensor:
     flat = torch.where(task.bends > 0, torch.zeros_like(flat), flat)
     if not task.traced.on_sphere:
         return flat
-    return torch.maximum(flat, torch.where(task.pair.offsets == 0, flat, _cone_radii(task)))
-
-
-def _cone_radii(task: Problem) -> Tensor:
-    lengths = torch.linalg.vector_norm(task.pair.directions, dim=2)
-    unit, size = task.unit, task.size[:, None]
-    cosine = torch.einsum("bkd,bd->bk", task.pair.directions, unit) / lengths
-    threshold = -task.pair.offsets / lengths
-    angle = torch.asin(cosine.clamp(-1, 1)) - torch.asin(threshold.clamp(-1, 1))
-    # asin loses half the digits near 1; 1e-7 covers that loss.
-    angle = (angle - 1e-7).clamp(0.0, torch.pi / 2)
-    total = task.traced.bound.total
-    slack = task.drift[:, None] + ROUNDING * size
-    radii = ((size * torch.sin(angle) - slack) * DOWN).clamp_min(0.0) / total
-    radii = torch.where(threshold >= 1.0, torch.zeros_like(radii), radii)
-    always = (threshold < -1.0) | ((lengths == 0) & (task.pair.offsets > 0))
-    # Even where h = 0 is reached, no direction of h lets j win; only h = 0 itself is undefined.
-    return torch.where(always, ((size - slack) * DOWN).clamp_min(0.0) / total, radii)
+    return torch.maximum(flat, geodesic_pairs(task))

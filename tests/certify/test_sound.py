@@ -230,4 +230,7 @@ def test_bad_input_is_refused() -> None:
         crown(model, images, steps=1)
     with pytest.raises(InputError, match="prepared for l2"):
         product(model, images, norm="linf", prepared=traced(model, norm="l2", method="product"))
-    assert {name for name, m in METHODS.items() if m.guarantee == "deterministic"} == set(SOUND)
+    assert {name for name, m in METHODS.items() if m.guarantee == "deterministic"} == {
+        *SOUND,
+        "geodesic",
+    }

@@ -1,0 +1,62 @@
+"""The cone around a class: exact where h is a rotation of the image."""
+
+import math
+
+import pytest
+import torch
+from torch import nn
+
+from certify import geodesic, product
+from robustcl import Classifier, Encoder, UnsupportedError
+from robustcl.heads import LinearHead
+from tests.families import family, images_and_directions
+
+
+def plane(weight: list[list[float]], bias: list[float]) -> Classifier:
+    """Two pixels turned by 0.7, so that h moves exactly as far as the image."""
+    turn = torch.tensor([[math.cos(0.7), -math.sin(0.7)], [math.sin(0.7), math.cos(0.7)]])
+    layers = nn.Sequential(nn.Flatten(), nn.Linear(2, 2, bias=False)).double()
+    layers[1].weight.data = turn.double()  # pyright: ignore[reportArgumentType, reportAttributeAccessIssue]
+    head = LinearHead(torch.tensor(weight).double(), torch.tensor(bias).double())
+    return Classifier(Encoder(layers, image_shape=(1, 1, 2)), head).double().eval()
+
+
+@pytest.mark.parametrize("bias", [(0.0, 0.0), (0.0, 0.4), (0.3, -0.2), (0.0, 3.0), (3.0, 0.0)])
+def test_is_the_distance_to_the_edge_of_the_cone(bias: tuple[float, float]) -> None:
+    model = plane([[1.0, 0.2], [-0.5, 1.0]], list(bias))
+    generator = torch.Generator().manual_seed(0)
+    images = torch.rand(12, 1, 1, 2, generator=generator, dtype=torch.float64)
+    claim = geodesic(model, images)
+    angles = torch.arange(0, 2 * math.pi, 1e-4, dtype=torch.float64)
+    rays = torch.stack([angles.cos(), angles.sin()], 1)
+    classes = model(rays.view(-1, 1, 1, 2)).argmax(1)
+    for image, predicted, radius in zip(images, claim.predicted, claim.radius, strict=True):
+        others = rays[classes != predicted]
+        point = image.flatten()
+        if not len(others):  # no direction lets the other class win; the origin has none
+            assert float(radius) == pytest.approx(float(point.norm()), rel=1e-6)
+            continue
+        along = (others @ point).clamp_min(0.0)
+        distance = (point - along[:, None] * others).norm(dim=1).min()
+        assert float(radius) <= float(distance)
+        assert float(radius) == pytest.approx(float(distance), rel=1e-3, abs=1e-4)
+
+
+@pytest.mark.parametrize("norm", ["l2", "linf"])
+def test_product_is_never_below_it(norm: str) -> None:
+    encoder = family("residual")
+    images, _ = images_and_directions(6)
+    generator = torch.Generator().manual_seed(7)
+    weight = torch.randn(4, 6, generator=generator).double()
+    for bias in (torch.zeros(4), 0.3 * torch.randn(4, generator=generator)):
+        model = Classifier(encoder, LinearHead(weight, bias.double())).double().eval()
+        own, whole = geodesic(model, images, norm=norm), product(model, images, norm=norm)  # pyright: ignore[reportArgumentType]
+        assert bool((own.radius <= whole.radius).all()) and bool((own.radius > 0).any())
+        assert torch.equal(own.predicted, model(images).argmax(1))
+
+
+def test_scores_that_are_not_read_off_the_sphere_are_refused() -> None:
+    network = nn.Sequential(nn.Flatten(), nn.Linear(4, 3))
+    model = Classifier.from_scores(network, image_shape=(1, 2, 2))
+    with pytest.raises(UnsupportedError, match="angles on the sphere"):
+        geodesic(model, torch.rand(1, 1, 2, 2))
