@@ -13,6 +13,7 @@ import collections
 import json
 import sys
 import time
+from functools import partial
 from pathlib import Path
 
 import torch
@@ -28,7 +29,13 @@ from robustcl.objectives import score_margin
 from robustcl.threat import Norm
 from tests.families import FAMILIES, SHAPE, family
 
-METHODS = {"product": product, "local": local, "crown": crown, "sound": certified_radius}
+METHODS = {
+    "product": product,
+    "local": local,
+    "crown": crown,
+    "sound": certified_radius,
+    "sound, 3 splits": partial(certified_radius, slope_steps=5, splits=3),
+}
 HEADS = ("prototype", "linear", "scores")
 CLASSES = 4
 

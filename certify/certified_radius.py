@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from certify.claim import NO_RIVAL, Claim, nearest_rival
-from certify.crown import check_steps, crown_pairs
+from certify.crown import Effort, crown_pairs
 from certify.local import first_radii, local_pairs
 from certify.problem import Traced, problem, traced
 from certify.product import product_pairs
@@ -27,6 +27,7 @@ def certified_radius(
     norm: Norm = "l2",
     methods: Literal["sound"] = "sound",
     slope_steps: int = 0,
+    splits: int = 0,
     prepared: Traced | None = None,
 ) -> Claim:
     """Certify by every deterministic method and keep the largest radius of each rival.
@@ -43,8 +44,8 @@ def certified_radius(
         images: (B, C, H, W) in [0, 1].
         norm: 'l2' or 'linf'.
         methods: 'sound': all deterministic methods about the model itself.
-        slope_steps: Of `crown`, for slightly larger radii of small networks at several times the
-            cost.
+        slope_steps: Of `crown`, for larger radii of small networks at several times the cost.
+        splits: Likewise.
         prepared: `traced(classifier, norm=norm, method="certified_radius")`, once per model.
 
     Returns:
@@ -58,13 +59,12 @@ def certified_radius(
         raise InputError(f"methods {methods!r} is unknown; use 'sound', or certificate() for one")
     model = prepared or traced(classifier, norm=norm, method="certified_radius")
     task = problem(model, images)
-    options = {"steps": STEPS, "slope_steps": slope_steps}
-    check_steps(**options)
+    effort = Effort(STEPS, slope_steps, splits)
     with torch.no_grad():
         stages = [product_pairs(task)]
         with suppress(UnsupportedError):
             ceiling = first_radii(task)
-            stages.append(crown_pairs(task, stages[-1], ceiling, **options))
+            stages.append(crown_pairs(task, stages[-1], ceiling, effort))
             probe = model.network.size > SMALL
             stages.append(local_pairs(task, stages[-1], ceiling, stairs=STAIRS, probe=probe))
         # Each stage keeps what the one before has proved, so the first of the largest has won.

@@ -1,13 +1,15 @@
 """Certify by linear bounds of the margins over the ball."""
 
+from dataclasses import dataclass
+
 import torch
 from torch import Tensor
 
 from certify.bounds.dense_norm import round_up
 from certify.bounds.lines import Surroundings
-from certify.bounds.optimized_lines import optimized_lower_bounds
 from certify.bounds.refined_regions import refined_regions
 from certify.bounds.regions import Region
+from certify.bounds.split_lines import split_lower_bounds
 from certify.claim import Claim, nearest_rival
 from certify.local import first_radii
 from certify.problem import Problem, Traced, problem, traced
@@ -18,6 +20,7 @@ from robustcl.errors import InputError
 from robustcl.threat import Norm
 
 CHUNK = 128  # directions held in memory at once
+MOST_SPLITS = 8
 FURTHER = 1.03  # the first radius tried with slopes that were tuned, in units of the one without
 
 
@@ -28,6 +31,7 @@ def crown(
     norm: Norm = "l2",
     steps: int = 8,
     slope_steps: int = 0,
+    splits: int = 0,
     prepared: Traced | None = None,
 ) -> Claim:
     """Certify that no perturbation of norm below the radius changes the predicted class.
@@ -45,7 +49,9 @@ def crown(
         norm: 'l2' or 'linf'.
         steps: Radii tried; the cost is proportional to them.
         slope_steps: Steps of gradient ascent on the lines' slopes, at a few more radii; each costs
-            about three bounds. It pays in small networks, in Linf above all.
+            about three bounds. It pays in small networks.
+        splits: Numbers inside the network by whose signs the ball is then split into 2^splits
+            parts, for small networks with kinks; it needs slope_steps.
         prepared: `traced(classifier, norm=norm, method="crown")`, once per model.
 
     Returns:
@@ -55,45 +61,53 @@ def crown(
         Zhang et al., Efficient Neural Network Robustness Certification (CROWN), NeurIPS 2018; Xu et
         al., Fast and Complete, ICLR 2021, for the ascent.
     """
-    check_steps(steps, slope_steps)
+    effort = Effort(steps, slope_steps, splits)
     model = prepared or traced(classifier, norm=norm, method="crown")
     task = problem(model, images)
     with torch.no_grad():
         ceiling = first_radii(task)
-        radii = crown_pairs(
-            task, product_pairs(task), ceiling, steps=steps, slope_steps=slope_steps
-        )
+        radii = crown_pairs(task, product_pairs(task), ceiling, effort)
     radius, rival = nearest_rival(radii, task.predicted)
     return Claim("crown", model.norm, "deterministic", "model", task.predicted, radius, rival)
 
 
-def check_steps(steps: int, slope_steps: int = 0) -> None:
-    """Refuse a search that could not end.
+@dataclass(frozen=True)
+class Effort:
+    """State how hard `crown` tries.
 
     Args:
-        steps: Radii tried.
-        slope_steps: Steps of the ascent.
+        steps: Radii tried per image.
+        slope_steps: Steps of the ascent on slopes.
+        splits: Numbers by whose signs the ball is split.
 
     Raises:
-        InputError: When they are below 2, or below 0.
+        InputError: When the search could not end, or splits are too many, or not priced.
     """
-    if steps < 2:
-        raise InputError(f"steps {steps} is below 2; try 8")
-    if slope_steps < 0:
-        raise InputError(f"slope_steps {slope_steps} is below 0; try 10, or 0 for none")
+
+    steps: int = 8
+    slope_steps: int = 0
+    splits: int = 0
+
+    def __post_init__(self) -> None:
+        if self.steps < 2:
+            raise InputError(f"steps {self.steps} is below 2; try 8")
+        if self.slope_steps < 0:
+            raise InputError(f"slope_steps {self.slope_steps} is below 0; try 10, or 0 for none")
+        if not 0 <= self.splits <= MOST_SPLITS or (self.splits and not self.slope_steps):
+            raise InputError(
+                f"splits {self.splits} with slope_steps {self.slope_steps}; use at most "
+                f"{MOST_SPLITS}, and slope_steps of 10 or more"
+            )
 
 
-def crown_pairs(
-    task: Problem, known: Tensor, ceiling: Tensor, *, steps: int, slope_steps: int = 0
-) -> Tensor:
+def crown_pairs(task: Problem, known: Tensor, ceiling: Tensor, effort: Effort) -> Tensor:
     """Raise the radii of the rivals that bind, as far as linear bounds prove it.
 
     Args:
         task: What is to be proved.
         known: (B, K) radii known already, by any method.
         ceiling: (B, K) from `first_radii`.
-        steps: Radii tried per image.
-        slope_steps: Steps of the ascent on slopes.
+        effort: How hard to try.
 
     Returns:
         (B, K) radii inside which class j cannot overtake, at least `known`.
@@ -103,18 +117,22 @@ def crown_pairs(
         return margins_at(task, rows, radius, rivals)
 
     def tuned(rows: Tensor, radius: Tensor, rivals: Tensor) -> Tensor:
-        return margins_at(task, rows, radius, rivals, slope_steps=slope_steps)
+        return margins_at(task, rows, radius, rivals, effort)
 
+    steps = effort.steps
     found = torch.maximum(search(evaluate, task.margins, ceiling, known, steps=steps), known)
-    if not slope_steps:
+    if not effort.slope_steps:
         return found
     first = FURTHER * found.masked_fill(torch.isinf(ceiling), torch.inf).amin(dim=1)
     again = search(tuned, task.margins, ceiling, found, steps=max(2, steps // 2), first=first)
     return torch.maximum(again, found)
 
 
+PLAIN = Effort()
+
+
 def margins_at(
-    task: Problem, rows: Tensor, radius: Tensor, rivals: Tensor, *, slope_steps: int = 0
+    task: Problem, rows: Tensor, radius: Tensor, rivals: Tensor, effort: Effort = PLAIN
 ) -> Tensor:
     """Bound margins from below over balls.
 
@@ -123,7 +141,7 @@ def margins_at(
         rows: (R,) images.
         radius: (R,) of their balls.
         rivals: (R, M) classes.
-        slope_steps: Steps of the ascent on slopes.
+        effort: Its slope_steps and splits.
 
     Returns:
         (R, M) lower bounds.
@@ -140,8 +158,14 @@ def margins_at(
         is_bent = bool((task.bends > 0).any())
         if is_bent:
             directions = torch.cat([directions, task.unit[image][:, None]], dim=1)
-        lower = optimized_lower_bounds(
-            around, directions, images, radii, norm=norm, steps=slope_steps
+        lower = split_lower_bounds(
+            around,
+            directions,
+            images,
+            radii,
+            norm=norm,
+            steps=effort.slope_steps,
+            splits=effort.splits,
         )
         bent = task.bent(regions[-1].reach, image, lower[:, -1] if is_bent else None)
         constants = (task.constants[image] - bent).gather(1, rival)

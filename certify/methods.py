@@ -10,7 +10,7 @@ from torch import Tensor
 from certify.certified_radius import certified_radius
 from certify.claim import Claim, Guarantee
 from certify.clever import clever
-from certify.crown import check_steps, crown
+from certify.crown import Effort, crown
 from certify.first_order import first_order
 from certify.geodesic import check_sphere, geodesic
 from certify.jacobian_norm import jacobian_norm
@@ -52,7 +52,7 @@ class Method:
 
 def _traced(classifier: Classifier, norm: Norm, options: dict[str, Any]) -> Any:
     check_stairs(options.get("stairs", 1))
-    check_steps(options.get("steps", 2), options.get("slope_steps", 0))
+    Effort(options.get("steps", 2), options.get("slope_steps", 0), options.get("splits", 0))
     return traced(classifier, norm=norm, method="a certificate of the model itself")
 
 

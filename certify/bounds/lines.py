@@ -1,7 +1,7 @@
 """Bound directions of h from below over a ball by lines through the network (CROWN)."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import torch
 from torch import Tensor
@@ -32,12 +32,17 @@ class Surroundings:
         regions: Regions over the ball, from `ball_regions`.
         alphas: Slopes of the lines below unstable ReLUs, (B * K, *shape) in [0, 1], by the position
             of the step; where a step has none, the slope follows from its region.
+        sides: Numbers read by an activation whose sign is given, 1 or -1, else 0: (B, *shape), by
+            the position of the activation. Only points of the ball with these signs are meant.
+        prices: What a wrong sign costs, (B * K, *shape) >= 0, by the position of the activation.
     """
 
     network: Network
     center: Sequence[Region]
     regions: Sequence[Region]
     alphas: Mapping[int, Tensor]
+    sides: Mapping[int, Tensor] = field(default_factory=dict)
+    prices: Mapping[int, Tensor] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, eq=False)
@@ -56,7 +61,13 @@ class Bound:
 
 
 def lower_bounds(
-    around: Surroundings, directions: Tensor, images: Tensor, radius: Tensor, *, norm: Norm
+    around: Surroundings,
+    directions: Tensor,
+    images: Tensor,
+    radius: Tensor,
+    *,
+    norm: Norm,
+    weights: dict[int, Tensor] | None = None,
 ) -> Tensor:
     """Bound a.h from below over a ball, for each direction a.
 
@@ -71,6 +82,7 @@ def lower_bounds(
         images: (B, C, H, W).
         radius: (B,) of the ball, pixel units.
         norm: 'l2' or 'linf'.
+        weights: Filled with the coefficients (B * K, *shape) of what each activation gives.
 
     Returns:
         (B, K) lower bounds of a.h over the ball.
@@ -98,6 +110,8 @@ def lower_bounds(
             constant = constant + dot(slope, value)
             lost = lost + dot_loss(slope) * dot(slope.abs(), value.abs())
             continue
+        if weights is not None and isinstance(operation, Activation):
+            weights[position] = slope
         parts, more, error = _through(around, position, slope, count)
         constant, lost = constant + more, lost + error
         for source, part in parts:
@@ -134,6 +148,9 @@ def _through(
             count=count,
             alpha=around.alphas.get(position),
         )
+        if position in around.prices:  # side z >= 0, so nothing is gained by subtracting it
+            side = around.sides[position].repeat_interleave(count, 0)
+            part = part - side * around.prices[position]
     else:
         assert isinstance(operation, MaxPool)
         part, more, lost = _through_windows(operation, region, slope, count)

@@ -25,9 +25,10 @@ def optimized_lower_bounds(
     """Bound a.h from below over a ball, for each direction a, with slopes found by ascent.
 
     Where a line has to touch a kink, or lie below a curve, any slope between the smallest and the
-    largest one gives a sound bound. Each direction's slopes start at the adaptive ones and are
-    moved along the gradient of the bound by Adam; the best bound of all steps is kept, so none is
-    lower than that of `lower_bounds`.
+    largest one gives a sound bound, and so does any price >= 0 of a wrong sign where signs are
+    given. Each direction's slopes start at the adaptive ones, prices at 0, and are moved along the
+    gradient of the bound by Adam; the best bound of all steps is kept, so none is lower than that
+    of `lower_bounds`.
 
     Args:
         around: The network and its regions over the ball.
@@ -42,16 +43,18 @@ def optimized_lower_bounds(
 
     Reference:
         Xu et al., Fast and Complete: Enabling Complete Neural Network Verification with Rapid and
-        Massively Parallel Incomplete Verifiers, ICLR 2021 (alpha-CROWN), section 3.1.
+        Massively Parallel Incomplete Verifiers, ICLR 2021 (alpha-CROWN), section 3.1; Wang et al.,
+        Beta-CROWN, NeurIPS 2021, theorem 3.1, for the prices.
     """
     with torch.no_grad():
         best = lower_bounds(around, directions, images, radius, norm=norm)
     alphas = _adaptive(around, directions.shape[1]) if steps else {}
     if not alphas:
         return best
-    optimizer = torch.optim.Adam(list(alphas.values()), lr=PACE, betas=(0.8, 0.95))
+    prices = _free(around, directions)
+    optimizer = torch.optim.Adam([*alphas.values(), *prices.values()], lr=PACE, betas=(0.8, 0.95))
     scheduler = torch.optim.lr_scheduler.ExponentialLR(optimizer, DECAY)
-    tuned = replace(around, alphas=alphas)
+    tuned = replace(around, alphas=alphas, prices=prices)
     for _ in range(steps):
         optimizer.zero_grad(set_to_none=True)
         with torch.enable_grad():
@@ -59,17 +62,28 @@ def optimized_lower_bounds(
             held = torch.isfinite(found)
             (-found[held].sum()).backward()
         best = torch.maximum(best, found.detach().nan_to_num(nan=-torch.inf))
-        for alpha in alphas.values():
-            if alpha.grad is not None:
-                alpha.grad.nan_to_num_(nan=0.0, posinf=0.0, neginf=0.0)
+        for value in (*alphas.values(), *prices.values()):
+            if value.grad is not None:
+                value.grad.nan_to_num_(nan=0.0, posinf=0.0, neginf=0.0)
         optimizer.step()
         scheduler.step()
         with torch.no_grad():
             for alpha in alphas.values():
                 alpha.clamp_(0.0, 1.0)
+            for price in prices.values():
+                price.clamp_(min=0.0)
     with torch.no_grad():
         last = lower_bounds(tuned, directions, images, radius, norm=norm)
     return torch.maximum(best, last.nan_to_num(nan=-torch.inf))
+
+
+def _free(around: Surroundings, directions: Tensor) -> dict[int, Tensor]:
+    # No price yet, for every number whose sign is given.
+    count = directions.shape[1]
+    return {
+        position: torch.zeros_like(side).repeat_interleave(count, 0).requires_grad_()
+        for position, side in around.sides.items()
+    }
 
 
 def _adaptive(around: Surroundings, count: int) -> dict[int, Tensor]:

@@ -8,7 +8,7 @@ from torch import Tensor, nn
 
 from certify import METHODS, certified_radius, crown, local, product, traced
 from certify.certified_radius import STAIRS, STEPS
-from certify.crown import crown_pairs
+from certify.crown import Effort, crown_pairs
 from certify.local import first_radii, local_pairs, staircase
 from certify.problem import problem
 from certify.product import product_pairs
@@ -128,7 +128,7 @@ def test_the_method_that_binds_is_named() -> None:
     claim = certified_radius(model, images)
     task = problem(traced(model, norm="l2", method="test"), images)
     stages, ceiling = [product_pairs(task)], first_radii(task)
-    stages.append(crown_pairs(task, stages[0], ceiling, steps=STEPS))
+    stages.append(crown_pairs(task, stages[0], ceiling, Effort(STEPS)))
     stages.append(local_pairs(task, stages[1], ceiling, stairs=STAIRS))
     rows = torch.arange(len(images))
     for number, name in enumerate(("product", "crown", "local")):

@@ -1,0 +1,117 @@
+"""Bound directions of h over a ball in parts, by the signs of a few numbers inside the network."""
+
+from dataclasses import replace
+
+import torch
+from torch import Tensor
+
+from certify.bounds.lines import Surroundings, lower_bounds
+from certify.bounds.operations.activation import Activation
+from certify.bounds.optimized_lines import optimized_lower_bounds
+from certify.bounds.regions import Region
+from robustcl.threat import Norm
+
+
+def split_lower_bounds(
+    around: Surroundings,
+    directions: Tensor,
+    images: Tensor,
+    radius: Tensor,
+    *,
+    norm: Norm,
+    steps: int,
+    splits: int,
+) -> Tensor:
+    """Bound a.h from below over a ball, for each direction a, as the least over parts of the ball.
+
+    The numbers whose lines are loosest at their kink are chosen, `splits` per image; the ball falls
+    into 2^splits parts by their signs. In each part they are lines, and a wrong sign has a price
+    (see `optimized_lower_bounds`).
+
+    Args:
+        around: The network and its regions over the ball.
+        directions: (B, K, d) coefficients of the last step's numbers.
+        images: (B, C, H, W).
+        radius: (B,) of the ball, pixel units.
+        norm: 'l2' or 'linf'.
+        steps: Steps of the ascent in each part.
+        splits: Numbers that are split.
+
+    Returns:
+        (B, K) lower bounds of a.h over the ball.
+
+    Reference:
+        Wang et al., Beta-CROWN, NeurIPS 2021, section 3.
+    """
+    weights: dict[int, Tensor] = {}
+    with torch.no_grad():
+        lower_bounds(around, directions, images, radius, norm=norm, weights=weights)
+    looseness, places = _looseness(around, weights, directions)
+    splits = min(splits, looseness.shape[1])
+    if not splits:
+        return optimized_lower_bounds(around, directions, images, radius, norm=norm, steps=steps)
+    chosen = looseness.topk(splits, dim=1).indices
+    parts = 2**splits
+    signs = torch.cartesian_prod(*[torch.tensor([1.0, -1.0]) for _ in range(splits)])
+    signs = signs.view(parts, splits).to(looseness).repeat(len(images), 1)
+    chosen, loose = chosen.repeat_interleave(parts, 0), looseness.repeat_interleave(parts, 0)
+    # A number with a sure sign has no other side: both parts are the whole there.
+    signs = torch.where(loose.gather(1, chosen) > 0, signs, torch.zeros_like(signs))
+    sides = torch.zeros_like(loose).scatter(1, chosen, signs)
+    within = _within(around, sides, places, parts)
+    bounds = optimized_lower_bounds(
+        within,
+        directions.repeat_interleave(parts, 0),
+        images.repeat_interleave(parts, 0),
+        radius.repeat_interleave(parts, 0),
+        norm=norm,
+        steps=steps,
+    )
+    return bounds.unflatten(0, (-1, parts)).amin(dim=1)
+
+
+def _looseness(
+    around: Surroundings, weights: dict[int, Tensor], directions: Tensor
+) -> tuple[Tensor, dict[int, slice]]:
+    # For each number before an activation with a kink, by how much its chord misses the kink,
+    # times the sum of its weights over all directions.
+    count = directions.shape[1]
+    found: list[Tensor] = []
+    places: dict[int, slice] = {}
+    start = 0
+    for position, step in enumerate(around.network.steps):
+        operation = step.operation
+        if not isinstance(operation, Activation) or not operation.is_piecewise_linear:
+            continue
+        region = around.regions[step.sources[0]]
+        gap = (-region.low * region.high).clamp_min(0.0)
+        gap = gap / (region.high - region.low).clamp_min(1e-300)
+        gap = gap * (region.high > 0) * (region.low < 0)
+        size = weights[position].abs().unflatten(0, (-1, count)).sum(dim=1)
+        found.append((gap * size).flatten(1))
+        places[position] = slice(start, start + found[-1].shape[1])
+        start = places[position].stop
+    empty = torch.zeros(len(directions), 0, dtype=directions.dtype, device=directions.device)
+    return (torch.cat(found, dim=1) if found else empty), places
+
+
+def _within(
+    around: Surroundings, sides: Tensor, places: dict[int, slice], parts: int
+) -> Surroundings:
+    regions = [_repeated(region, parts) for region in around.regions]
+    center = [_repeated(region, parts) for region in around.center]
+    given: dict[int, Tensor] = {}
+    for position, place in places.items():
+        source = around.network.steps[position].sources[0]
+        region = regions[source]
+        side = sides[:, place].view_as(region.low)
+        given[position] = side
+        low = torch.where(side > 0, region.low.clamp_min(0.0), region.low)
+        high = torch.where(side < 0, region.high.clamp_max(0.0), region.high)
+        regions[source] = Region(low, high, region.reach)
+    return replace(around, center=center, regions=regions, sides=given)
+
+
+def _repeated(region: Region, parts: int) -> Region:
+    values = (region.low, region.high, region.reach)
+    return Region(*(value.repeat_interleave(parts, 0) for value in values))
