@@ -7,7 +7,7 @@ from torch import Tensor
 
 from certify.claim import Claim, nearest_rival
 from certify.gradients import output_gradients
-from robustcl.batching import fill
+from robustcl.batching import fill, padded
 from robustcl.classifier import Classifier
 from robustcl.errors import InputError
 from robustcl.frozen import frozen
@@ -71,7 +71,7 @@ def clever(
         raise InputError(f"{len(seeds)} seeds for {len(images)} images; give one each")
     with frozen(classifier):
         with torch.no_grad():
-            scores = classifier(images).detach()
+            scores = padded(classifier, images, batch_size=min(batch_size, len(images)))
         predicted = scores.argmax(dim=1)
         maxima = []
         for image, top, seed in zip(images, predicted.tolist(), seeds, strict=True):
