@@ -36,7 +36,7 @@ from robustcl.threat import Norm, check_norm
 
 __all__ = ["check_smoothing", "smoothing"]
 DOWN = 1.0 - 1e-12
-BUNCH = 2**20  # outputs that are held before they are treated
+BUNCH = 2**18  # outputs that are held before they are treated
 Found = tuple[int, float, int]
 NOTHING: Found = (ABSTAINED, 0.0, NO_RIVAL)
 
