@@ -114,7 +114,8 @@ def drawn(rows: list[dict[str, Any]], place: Path) -> None:
         figure, ax = plt.subplots(figsize=(4.8, 3.2))
         for row in rows:
             ax.plot(list(COUNTS), row["peak_mib"], marker="o", label=row["task"])
-        ax.set(xscale="log", yscale="log", xlabel="images in one call", ylabel="peak memory [MiB]")
+        ax.set(xscale="log", ylim=(0, None), xlabel="images in one call")
+        ax.set_ylabel("peak memory [MiB]")
         ax.set_xticks(list(COUNTS), [str(count) for count in COUNTS])
         ax.minorticks_off()
         ax.set_title("Memory and the number of images")
