@@ -22,7 +22,7 @@ from torch import Tensor, nn
 if __package__ in (None, ""):
     sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from certify import certified_radius, crown, local, product, traced
+from certify import certified_radius, crown, geodesic, local, product, traced
 from robustcl import Classifier
 from robustcl.heads import LinearHead, PrototypeHead
 from robustcl.objectives import score_margin
@@ -155,7 +155,8 @@ def main() -> None:
         images = torch.rand(options.images, *SHAPE, generator=generator).double()
         for norm in ("l2", "linf"):
             prepared = traced(model, norm=norm, method="soundness")
-            for key, method in METHODS.items():
+            methods = METHODS | ({"geodesic": geodesic} if model.normalizes else {})
+            for key, method in methods.items():
                 claim = method(model, images, norm=norm, prepared=prepared)
                 radius = claim.radius * options.inflate
                 won = beaten(

@@ -11,7 +11,7 @@ from certify.decide_radius import Decision, decide_radius
 from certify.displacement import Drift, displacement, smoothed_displacement
 from certify.first_order import first_order
 from certify.geodesic import geodesic
-from certify.gradients import output_gradients, pairwise_gradient_norms
+from certify.gradients import output_gradients, pairwise_gradient_norms, pairwise_slopes
 from certify.jacobian_norm import jacobian_norm
 from certify.local import local
 from certify.methods import METHODS, Method, certificate, parse_method, prepare
@@ -44,6 +44,7 @@ __all__ = [
     "local",
     "output_gradients",
     "pairwise_gradient_norms",
+    "pairwise_slopes",
     "parse_method",
     "prepare",
     "product",

@@ -4,7 +4,7 @@ import torch
 from torch import Tensor
 
 from certify.claim import Claim, nearest_rival
-from certify.gradients import output_gradients, pairwise_gradient_norms
+from certify.gradients import pairwise_slopes
 from robustcl.classifier import Classifier
 from robustcl.frozen import frozen
 from robustcl.threat import Norm
@@ -29,10 +29,10 @@ def first_order(classifier: Classifier, images: Tensor, *, norm: Norm = "l2") ->
         2017, theorem 2.1, with the maximum over the ball replaced by the value at the center.
     """
     with frozen(classifier):
-        scores, gradients = output_gradients(classifier, images)
+        scores, norms = pairwise_slopes(classifier, images, norm=norm)
     predicted = scores.argmax(dim=1)
     rows = torch.arange(len(scores), device=scores.device)
-    slopes = pairwise_gradient_norms(gradients, norm=norm)[rows, predicted]
+    slopes = norms[rows, predicted]
     gaps = (scores.gather(1, predicted[:, None]) - scores).double()
     radius, rival = nearest_rival(gaps / slopes, predicted)
     return Claim("first_order", norm, "estimate", "model", predicted, radius, rival)

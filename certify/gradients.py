@@ -6,10 +6,12 @@ from typing import Literal, cast
 import torch
 from torch import Tensor
 
+from robustcl.batching import fill
 from robustcl.errors import InputError
 from robustcl.threat import Norm, check_norm
 
 Strategy = Literal["auto", "vmap", "loop"]
+BATCH = 32  # images whose gradients are held at once
 
 
 def output_gradients(
@@ -70,6 +72,40 @@ def pairwise_gradient_norms(gradients: Tensor, *, norm: Norm) -> Tensor:
         norms[:, row, row + 1 :] = values
         norms[:, row + 1 :, row] = values
     return norms
+
+
+def pairwise_slopes(
+    function: Callable[[Tensor], Tensor],
+    images: Tensor,
+    *,
+    norm: Norm,
+    strategy: Strategy = "auto",
+    batch_size: int = BATCH,
+) -> tuple[Tensor, Tensor]:
+    """Compute every output and the dual norms of all differences of gradients, in flat memory.
+
+    Gradients are kept for one batch at a time, so the number of images costs no memory beyond the
+    results. A last batch that is shorter is filled up.
+
+    Args:
+        function: (B, ...) images to (B, K) outputs, image by image (a network in eval mode).
+        images: (B, ...) points.
+        norm: The perturbation's norm.
+        strategy: As for `output_gradients`.
+        batch_size: Images at once.
+
+    Returns:
+        (B, K) outputs and (B, K, K) float64 norms as from `pairwise_gradient_norms`.
+    """
+    size = min(batch_size, len(images))
+    parts = []
+    for chunk in images.split(size):
+        outputs, gradients = output_gradients(function, fill(chunk, size), strategy=strategy)
+        norms = pairwise_gradient_norms(gradients[: len(chunk)], norm=norm)
+        parts.append((outputs[: len(chunk)], norms))
+        del gradients  # before the next ones are computed
+    outputs, norms = zip(*parts, strict=True)
+    return torch.cat(outputs), torch.cat(norms)
 
 
 def _mapped(

@@ -8,8 +8,9 @@ import torch
 from torch import Tensor
 
 from certify.claim import Claim, nearest_rival
-from certify.gradients import output_gradients
+from certify.gradients import BATCH, output_gradients
 from certify.pairs import affine_head, margins, pairs
+from robustcl.batching import fill
 from robustcl.classifier import Classifier
 from robustcl.frozen import frozen
 from robustcl.threat import Norm
@@ -41,19 +42,30 @@ def jacobian_norm(
         value for the Lipschitz constant and the pair's own |a_j| for sqrt(2).
     """
     weight, bias = affine_head(classifier, method="jacobian_norm")
+    batch = min(BATCH, len(images))
     with frozen(classifier):
-        if weight.shape[1] <= EXACT_UP_TO:
-            points, rows = output_gradients(classifier.embeddings, images)
-            size = _exact(rows.flatten(2).double(), norm)
-        else:
-            points, size = _iterated(classifier, images, iterations)
-            size = size * (math.sqrt(images[0].numel()) if norm == "linf" else 1.0)
+        parts = []
+        for chunk in images.split(batch):
+            found = _sizes(classifier, fill(chunk, batch), norm, iterations, weight.shape[1])
+            parts.append([values[: len(chunk)] for values in found])
+    points, size = (torch.cat(column) for column in zip(*parts, strict=True))
     scores = points.double() @ weight.T + bias
     predicted = scores.argmax(dim=1)
     pair = pairs(weight, bias, predicted)
     slopes = torch.linalg.vector_norm(pair.directions, dim=2) * size[:, None]
     radius, rival = nearest_rival(margins(pair, points) / slopes, predicted)
     return Claim("jacobian_norm", norm, "estimate", "model", predicted, radius, rival)
+
+
+def _sizes(
+    classifier: Classifier, images: Tensor, norm: Norm, iterations: int, width: int
+) -> tuple[Tensor, Tensor]:
+    # The embeddings, and the norms of their Jacobians.
+    if width <= EXACT_UP_TO:
+        points, rows = output_gradients(classifier.embeddings, images)
+        return points, _exact(rows.flatten(2).double(), norm)
+    points, size = _iterated(classifier, images, iterations)
+    return points, size * (math.sqrt(images[0].numel()) if norm == "linf" else 1.0)
 
 
 def _exact(jacobian: Tensor, norm: Norm) -> Tensor:

@@ -42,16 +42,24 @@ def test_for_affine_scores_it_is_the_exact_distance(norm: Norm) -> None:
 def test_the_slopes_are_those_of_the_differences(norm: Norm) -> None:
     model, image = small_classifier().double(), some_images(1)[0].double()
     order = 2.0 if norm == "l2" else 1.0
-    generator = torch.Generator().manual_seed(5)
-    found = MODULE._slopes(model, image, 2, 6, 0.7, norm, 4, generator)
-    generator = torch.Generator().manual_seed(5)
-    moves = [MODULE._in_unit_ball(count, image, norm, generator) for count in (4, 2)]
-    points = (image + 0.7 * torch.cat(moves)).requires_grad_()
+    blocks = list(MODULE._blocks(image, 40, 0.7, norm, torch.Generator().manual_seed(5)))
+    equal = torch.ones(model.num_classes)  # no rival is farther than the others
+    found = MODULE._slopes(model, iter(blocks), 2, equal, 1e9, norm, 12)
+    points = torch.cat(blocks).requires_grad_()
     for rival in range(6):
         scores = model(points)
         slope = torch.autograd.grad((scores[:, 2] - scores[:, rival]).sum(), points)[0]
         size = torch.linalg.vector_norm(slope.flatten(1), order, dim=1)
         torch.testing.assert_close(found[:, rival], size)
+
+
+def test_giving_up_far_rivals_changes_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    model, images = small_classifier(), some_images(6)
+    claim = clever(model, images, ball=0.3, samples=16, batches=20)
+    monkeypatch.setattr(MODULE, "FAR", float("inf"))
+    whole = clever(model, images, ball=0.3, samples=16, batches=20)
+    assert torch.equal(claim.radius, whole.radius)
+    assert torch.equal(claim.rival, whole.rival)
 
 
 def test_points_are_uniform_in_the_ball() -> None:
@@ -103,7 +111,15 @@ def test_a_known_largest_slope_is_nearly_found() -> None:
     claim = clever(model, points, ball=ball, samples=256, batches=200)
     assert bool((claim.radius == ball).all())  # no boundary within the ball
     slopes = [
-        MODULE._slopes(model, point, 0, 2560, ball, "l2", 256, torch.Generator().manual_seed(7))
+        MODULE._slopes(
+            model,
+            MODULE._blocks(point, 2560, ball, "l2", torch.Generator().manual_seed(7)),
+            0,
+            torch.ones(2),
+            ball,
+            "l2",
+            256,
+        )
         for point in points
     ]
     maxima = torch.stack(
