@@ -9,7 +9,7 @@ from torch import Tensor
 from certify.claim import NO_RIVAL, Claim, nearest_rival
 from certify.crown import Effort, crown_pairs
 from certify.local import first_radii, local_pairs
-from certify.problem import Traced, problem, traced
+from certify.problem import Problem, Traced, in_batches, traced
 from certify.product import product_pairs
 from robustcl.classifier import Classifier
 from robustcl.errors import InputError, UnsupportedError
@@ -58,18 +58,21 @@ def certified_radius(
     if methods != "sound":
         raise InputError(f"methods {methods!r} is unknown; use 'sound', or certificate() for one")
     model = prepared or traced(classifier, norm=norm, method="certified_radius")
-    task = problem(model, images)
     effort = Effort(STEPS, slope_steps, splits)
-    with torch.no_grad():
-        stages = [product_pairs(task)]
-        with suppress(UnsupportedError):
-            ceiling = first_radii(task)
-            stages.append(crown_pairs(task, stages[-1], ceiling, effort))
-            probe = model.network.size > SMALL
-            stages.append(local_pairs(task, stages[-1], ceiling, stairs=STAIRS, probe=probe))
-        # Each stage keeps what the one before has proved, so the first of the largest has won.
-        winner = torch.stack(stages).argmax(dim=0)
-        radius, rival = nearest_rival(stages[-1], task.predicted)
+    return in_batches(model, images, lambda task: _best(task, effort))
+
+
+def _best(task: Problem, effort: Effort) -> Claim:
+    model = task.traced
+    stages = [product_pairs(task)]
+    with suppress(UnsupportedError):
+        ceiling = first_radii(task)
+        stages.append(crown_pairs(task, stages[-1], ceiling, effort))
+        probe = model.network.size > SMALL
+        stages.append(local_pairs(task, stages[-1], ceiling, stairs=STAIRS, probe=probe))
+    # Each stage keeps what the one before has proved, so the first of the largest has won.
+    winner = torch.stack(stages).argmax(dim=0)
+    radius, rival = nearest_rival(stages[-1], task.predicted)
     names = ("product", "crown", "local")
     rows = torch.arange(len(radius), device=radius.device)
     chosen = winner[rows, rival.clamp_min(0)].masked_fill(rival == NO_RIVAL, 0)

@@ -1,6 +1,7 @@
 """State what a certificate claims about each image."""
 
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from typing import Literal
 
 import torch
@@ -34,6 +35,29 @@ class Claim:
     predicted: Tensor
     radius: Tensor
     rival: Tensor
+
+
+def joined(claims: Sequence[Claim]) -> Claim:
+    """Put the claims about several batches into one.
+
+    Args:
+        claims: At least one, by one method.
+
+    Returns:
+        The claim about all images, in order.
+    """
+    first = claims[0]
+    if len(claims) == 1:
+        return first
+    methods = [claim.method for claim in claims]
+    names = [name for method in methods if isinstance(method, tuple) for name in method]
+    return replace(
+        first,
+        method=tuple(names) if names else first.method,
+        predicted=torch.cat([claim.predicted for claim in claims]),
+        radius=torch.cat([claim.radius for claim in claims]),
+        rival=torch.cat([claim.rival for claim in claims]),
+    )
 
 
 def nearest_rival(pair_radii: Tensor, predicted: Tensor) -> tuple[Tensor, Tensor]:

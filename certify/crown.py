@@ -12,7 +12,7 @@ from certify.bounds.regions import Region
 from certify.bounds.split_lines import split_lower_bounds
 from certify.claim import Claim, nearest_rival
 from certify.local import first_radii
-from certify.problem import Problem, Traced, problem, traced
+from certify.problem import Problem, Traced, in_batches, traced
 from certify.product import product_pairs
 from certify.search import search
 from robustcl.classifier import Classifier
@@ -63,12 +63,13 @@ def crown(
     """
     effort = Effort(steps, slope_steps, splits)
     model = prepared or traced(classifier, norm=norm, method="crown")
-    task = problem(model, images)
-    with torch.no_grad():
-        ceiling = first_radii(task)
-        radii = crown_pairs(task, product_pairs(task), ceiling, effort)
-    radius, rival = nearest_rival(radii, task.predicted)
-    return Claim("crown", model.norm, "deterministic", "model", task.predicted, radius, rival)
+
+    def claim(task: Problem) -> Claim:
+        radii = crown_pairs(task, product_pairs(task), first_radii(task), effort)
+        radius, rival = nearest_rival(radii, task.predicted)
+        return Claim("crown", model.norm, "deterministic", "model", task.predicted, radius, rival)
+
+    return in_batches(model, images, claim)
 
 
 @dataclass(frozen=True)

@@ -5,7 +5,7 @@ from torch import Tensor
 
 from certify.bounds.dense_norm import round_up
 from certify.claim import Claim, nearest_rival
-from certify.problem import Problem, Traced, problem, traced
+from certify.problem import Problem, Traced, in_batches, traced
 from robustcl.classifier import Classifier
 from robustcl.errors import UnsupportedError
 from robustcl.threat import Norm
@@ -48,9 +48,12 @@ def geodesic(
     """
     check_sphere(classifier)
     model = prepared or traced(classifier, norm=norm, method="geodesic")
-    task = problem(model, images)
-    radius, rival = nearest_rival(geodesic_pairs(task), task.predicted)
-    return Claim("geodesic", model.norm, "deterministic", "model", task.predicted, radius, rival)
+
+    def claim(task: Problem) -> Claim:
+        radius, rival = nearest_rival(geodesic_pairs(task), task.predicted)
+        return Claim("geodesic", norm, "deterministic", "model", task.predicted, radius, rival)
+
+    return in_batches(model, images, claim)
 
 
 def check_sphere(classifier: Classifier) -> None:

@@ -7,7 +7,7 @@ from certify.bounds.dense_norm import round_up
 from certify.bounds.regions import Region, ball_regions
 from certify.bounds.slopes import slope_bounds
 from certify.claim import Claim, nearest_rival
-from certify.problem import Problem, Traced, problem, traced
+from certify.problem import Problem, Traced, in_batches, traced
 from certify.product import product_pairs
 from certify.search import open_rivals
 from robustcl.classifier import Classifier
@@ -52,11 +52,13 @@ def local(
     """
     check_stairs(stairs)
     model = prepared or traced(classifier, norm=norm, method="local")
-    task = problem(model, images)
-    with torch.no_grad():
+
+    def claim(task: Problem) -> Claim:
         radii = local_pairs(task, product_pairs(task), first_radii(task), stairs=stairs)
-    radius, rival = nearest_rival(radii, task.predicted)
-    return Claim("local", model.norm, "deterministic", "model", task.predicted, radius, rival)
+        radius, rival = nearest_rival(radii, task.predicted)
+        return Claim("local", model.norm, "deterministic", "model", task.predicted, radius, rival)
+
+    return in_batches(model, images, claim)
 
 
 def check_stairs(stairs: int) -> None:

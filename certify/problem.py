@@ -1,7 +1,7 @@
 """State, per image and rival, what deterministic certificates have to prove."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -12,11 +12,13 @@ from certify.bounds.network_norm import NetworkNorm, traced_norm
 from certify.bounds.regions import Region, center_regions, in_type
 from certify.bounds.rounding import UNITS
 from certify.bounds.trace import Network, trace
+from certify.claim import Claim, joined
 from certify.pairs import Pairs, affine_head, pairs
 from robustcl.classifier import Classifier
 from robustcl.errors import InputError
 from robustcl.threat import Norm, check_norm
 
+BATCH_NUMBERS = 4_000_000  # numbers inside the network that are enclosed at once
 CHEAP = 50_000  # numbers per image inside the network, below which float64 is used everywhere
 
 
@@ -130,6 +132,27 @@ def _fast_type(network: Network) -> torch.dtype:
     if is_cheap or lowered or torch.get_float32_matmul_precision() != "highest":
         return torch.float64
     return torch.float32
+
+
+def in_batches(model: Traced, images: Tensor, claim: Callable[[Problem], Claim]) -> Claim:
+    """Certify some images at a time, so that memory does not grow with their number.
+
+    Args:
+        model: From `traced`.
+        images: (B, C, H, W).
+        claim: The certificate.
+
+    Returns:
+        The claim about all images.
+
+    Raises:
+        InputError: When there is no image.
+    """
+    if not len(images):
+        raise InputError("there are no images; give at least one")
+    size = max(1, BATCH_NUMBERS // model.network.size)
+    with torch.no_grad():
+        return joined([claim(problem(model, part)) for part in images.split(size)])
 
 
 def problem(model: Traced, images: Tensor) -> Problem:

@@ -6,7 +6,7 @@ from torch import Tensor
 from certify.bounds.dense_norm import round_up
 from certify.claim import Claim, nearest_rival
 from certify.geodesic import geodesic_pairs
-from certify.problem import Problem, Traced, problem, traced
+from certify.problem import Problem, Traced, in_batches, traced
 from robustcl.classifier import Classifier
 from robustcl.errors import InputError
 from robustcl.threat import Norm
@@ -55,9 +55,12 @@ def product(
     model = prepared or traced(classifier, norm=norm, method="product")
     if model.norm != norm:
         raise InputError(f"the model was prepared for {model.norm}, not {norm}")
-    task = problem(model, images)
-    radius, rival = nearest_rival(product_pairs(task), task.predicted)
-    return Claim("product", norm, "deterministic", "model", task.predicted, radius, rival)
+
+    def claim(task: Problem) -> Claim:
+        radius, rival = nearest_rival(product_pairs(task), task.predicted)
+        return Claim("product", norm, "deterministic", "model", task.predicted, radius, rival)
+
+    return in_batches(model, images, claim)
 
 
 def product_pairs(task: Problem) -> Tensor:

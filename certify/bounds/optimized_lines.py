@@ -87,13 +87,18 @@ def _free(around: Surroundings, directions: Tensor) -> dict[int, Tensor]:
 
 
 def _adaptive(around: Surroundings, count: int) -> dict[int, Tensor]:
-    # 1 for the largest slope, 0 for the smallest, by the side that reaches further.
+    # 1 for the largest slope, 0 for the smallest: for a kink by the side that reaches further, for
+    # a curve where the tangent at the center is.
     alphas: dict[int, Tensor] = {}
     for position, step in enumerate(around.network.steps):
         if isinstance(step.operation, Activation) and step.operation.slope is not None:
             region = around.regions[step.sources[0]]
             start = torch.where(region.high > -region.low, 1.0, 0.0).to(region.low)
             if not step.operation.is_piecewise_linear:
-                start = torch.full_like(start, 0.5)
+                place = around.center[step.sources[0]]
+                smallest, largest = step.operation.slopes(region.low, region.high)
+                tangent = step.operation.slope_at((place.low + place.high) / 2.0)
+                start = (tangent - smallest) / (largest - smallest).clamp_min(1e-300)
+                start = start.clamp(0.0, 1.0)
             alphas[position] = start.repeat_interleave(count, 0).requires_grad_()
     return alphas

@@ -92,6 +92,9 @@ def test_comes_close_to_the_exact_radius(norm: Norm) -> None:
     assert float((radii["sound"] / exact).median()) > 0.83
     assert float((radii["sound"] / radii["product"]).median()) > 2.0
     assert float((radii["sound"] * 1.1 / exact).max()) > 1.0  # a planted factor would be seen
+    split = certified_radius(model, images, norm=norm, slope_steps=15, splits=4).radius
+    assert bool((split <= exact * (1 + 1e-7)).all())
+    assert float((split / exact).median()) > 0.93
 
 
 def test_a_rival_that_the_runner_up_hides_is_counted() -> None:
@@ -218,6 +221,18 @@ def test_float32_and_float64_agree_on_a_larger_network(monkeypatch: pytest.Monke
         torch.testing.assert_close(rough.radius, exact.radius, rtol=0.1, atol=0)
 
 
+@pytest.mark.parametrize("method", SOUND)
+def test_images_come_in_batches(method: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    model, images = small_classifier(), some_images(5)
+    whole = SOUND[method](model, images)
+    monkeypatch.setattr("certify.problem.BATCH_NUMBERS", 1)
+    parts = SOUND[method](model, images)
+    torch.testing.assert_close(parts.radius, whole.radius, rtol=1e-6, atol=0)
+    assert parts.method == whole.method and torch.equal(parts.rival, whole.rival)
+    with pytest.raises(InputError, match="there are no images"):
+        SOUND[method](model, images[:0])
+
+
 def test_bad_input_is_refused() -> None:
     model, images = small_classifier(), some_images(2)
     with pytest.raises(InputError, match="not finite"):
@@ -228,6 +243,12 @@ def test_bad_input_is_refused() -> None:
         local(model, images, stairs=0)
     with pytest.raises(InputError, match="steps 1 is below 2"):
         crown(model, images, steps=1)
+    with pytest.raises(InputError, match="slope_steps -1 is below 0"):
+        crown(model, images, slope_steps=-1)
+    with pytest.raises(InputError, match="splits 9 with slope_steps 10"):
+        certified_radius(model, images, slope_steps=10, splits=9)
+    with pytest.raises(InputError, match="splits 2 with slope_steps 0"):
+        crown(model, images, splits=2)
     with pytest.raises(InputError, match="prepared for l2"):
         product(model, images, norm="linf", prepared=traced(model, norm="l2", method="product"))
     assert {name for name, m in METHODS.items() if m.guarantee == "deterministic"} == {
