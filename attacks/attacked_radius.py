@@ -9,13 +9,17 @@ import torch
 from torch import Tensor
 
 from attacks.finding import Finding
+from attacks.gradient import column
+from attacks.methods import ATTACKS
 from attacks.run import measure, run
 from robustcl.errors import InputError
 from robustcl.frozen import frozen
 from robustcl.objectives import Objective
+from robustcl.specification import choose
 from robustcl.threat import Norm, Threat, perturbation_norm
 
 LINE_STEPS = 12
+WALK_STEPS = 20
 
 
 def attacked_radius(
@@ -33,9 +37,10 @@ def attacked_radius(
 ) -> Finding:
     """Attack at rising budgets those who survive, then shrink what was found.
 
-    Shrinking is a line search towards the image, then PGD at bisected budgets, one per image,
-    whichever the attack; only verified points count. The radius is the smallest verified norm: an
-    upper bound of the true radius within the box.
+    A minimum-norm attack is run once, within the largest budget. Shrinking is a line search
+    towards the image, then for minimum-norm attacks a walk along the boundary and for all others
+    PGD at bisected budgets, one per image; only verified points count. The radius is the smallest
+    verified norm: an upper bound of the true radius within the box.
 
     Args:
         attack: A name in `ATTACKS`.
@@ -46,7 +51,7 @@ def attacked_radius(
         box: Pixel range, or None.
         seeds: One seed per image; 0, 1, ... by default.
         batch_size: Images per model call.
-        bisections: Budgets tried while shrinking.
+        bisections: Budgets tried while shrinking, where the attack is none of minimum norm.
         **options: Options of the attack.
 
     Returns:
@@ -67,7 +72,8 @@ def attacked_radius(
     failed = torch.zeros_like(radius)
     spent = torch.zeros(len(images), dtype=torch.int64)
     note = ""
-    for eps in eps_grid:
+    nearest = ATTACKS[choose(attack, ATTACKS, what="attack")].minimum_norm
+    for eps in eps_grid[-1:] if nearest else eps_grid:
         rows = torch.nonzero(torch.isinf(radius))[:, 0]
         if not len(rows):
             break
@@ -81,9 +87,12 @@ def attacked_radius(
     rows = torch.nonzero(torch.isfinite(radius) & (radius > 0))[:, 0]
     if len(rows):
         part = _part(objective, images, seeds, rows)
-        shrunk = _shrink(
-            *part, found[rows], failed[rows], norm, box, batch_size=batch_size, times=bisections
-        )
+        if nearest:
+            shrunk = _walk(*part, found[rows], Threat(norm, eps_grid[-1], box), batch_size)
+        else:
+            shrunk = _shrink(
+                *part, found[rows], failed[rows], norm, box, batch_size=batch_size, times=bisections
+            )
         found[rows], radius[rows] = shrunk.adversarials, shrunk.radius
         spent[rows.cpu()] += shrunk.gradients
     success = torch.isfinite(radius)
@@ -127,6 +136,24 @@ def _shrink(
     found = _line_search(objective, images, found, batch_size=batch_size)
     radius = perturbation_norm(found - images, norm)
     return Finding("pgd", found, torch.ones_like(radius, dtype=torch.bool), radius, spent)
+
+
+def _walk(
+    objective: Objective,
+    images: Tensor,
+    seeds: list[int],
+    found: Tensor,
+    threat: Threat,
+    batch_size: int,
+) -> Finding:
+    found = _line_search(objective, images, found, batch_size=batch_size)
+    walked = run("boundary_walk", objective, images, threat, seeds=seeds, batch_size=batch_size,
+                 starts=found, steps=WALK_STEPS)  # fmt: skip
+    radius = perturbation_norm(found - images, threat.norm)
+    better = walked.success & (walked.radius < radius)
+    found = torch.where(column(better, images), walked.adversarials, found)
+    radius = torch.where(better, walked.radius, radius)
+    return Finding("boundary_walk", found, torch.isfinite(radius), radius, walked.gradients)
 
 
 def _line_search(objective: Objective, images: Tensor, found: Tensor, *, batch_size: int) -> Tensor:
