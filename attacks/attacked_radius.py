@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from contextlib import nullcontext
+from dataclasses import replace
 from itertools import pairwise
 from typing import Any
 
@@ -38,9 +39,9 @@ def attacked_radius(
     """Attack at rising budgets those who survive, then shrink what was found.
 
     A minimum-norm attack is run once, within the largest budget. Shrinking is a line search
-    towards the image, then for minimum-norm attacks a walk along the boundary and for all others
-    PGD at bisected budgets, one per image; only verified points count. The radius is the smallest
-    verified norm: an upper bound of the true radius within the box.
+    towards the image, then PGD at bisected budgets, one per image (unless the attack is of minimum
+    norm), then `boundary_walk`; only verified points count. The radius is the smallest verified
+    norm: an upper bound of the true radius within the box.
 
     Args:
         attack: A name in `ATTACKS`.
@@ -68,10 +69,8 @@ def attacked_radius(
     with frozen(objective.classifier) if objective.classifier is not None else nullcontext():
         start = measure(objective, images, batch_size=batch_size) > 0
     radius = torch.where(start, 0.0, torch.inf).double()
-    found = images.detach().clone()
-    failed = torch.zeros_like(radius)
-    spent = torch.zeros(len(images), dtype=torch.int64)
-    note = ""
+    found, failed = images.detach().clone(), torch.zeros_like(radius)
+    spent, notes = torch.zeros(len(images), dtype=torch.int64), set()
     nearest = ATTACKS[choose(attack, ATTACKS, what="attack")].minimum_norm
     for eps in eps_grid[-1:] if nearest else eps_grid:
         rows = torch.nonzero(torch.isinf(radius))[:, 0]
@@ -83,20 +82,19 @@ def attacked_radius(
         found[rows], radius[rows] = finding.adversarials, finding.radius
         failed[rows] = torch.where(finding.success, failed[rows], eps)
         spent[rows.cpu()] += finding.gradients
-        note = finding.note or note
+        notes.add(finding.note)
     rows = torch.nonzero(torch.isfinite(radius) & (radius > 0))[:, 0]
     if len(rows):
-        part = _part(objective, images, seeds, rows)
-        if nearest:
-            shrunk = _walk(*part, found[rows], Threat(norm, eps_grid[-1], box), batch_size)
-        else:
-            shrunk = _shrink(
-                *part, found[rows], failed[rows], norm, box, batch_size=batch_size, times=bisections
-            )
-        found[rows], radius[rows] = shrunk.adversarials, shrunk.radius
-        spent[rows.cpu()] += shrunk.gradients
-    success = torch.isfinite(radius)
-    return Finding(attack, found, success, radius, spent, dict(options), note)
+        part, near = _part(objective, images, seeds, rows), found[rows]
+        threat = Threat(norm, eps_grid[-1], box)
+        if not nearest:
+            near, cost = _shrink(*part, near, failed[rows], threat, batch_size, bisections)
+            spent[rows.cpu()] += cost
+        found[rows], cost = _walk(*part, near, threat, batch_size)
+        radius[rows] = perturbation_norm(found[rows] - images[rows], norm)
+        spent[rows.cpu()] += cost
+    note = "; ".join(sorted(note for note in notes if note))
+    return Finding(attack, found, torch.isfinite(radius), radius, spent, dict(options), note)
 
 
 def _part(
@@ -111,31 +109,27 @@ def _shrink(
     seeds: list[int],
     found: Tensor,
     low: Tensor,
-    norm: Norm,
-    box: tuple[float, float] | None,
-    *,
+    threat: Threat,
     batch_size: int,
     times: int,
-) -> Finding:
+) -> tuple[Tensor, Tensor]:
     found = _line_search(objective, images, found, batch_size=batch_size)
-    radius = perturbation_norm(found - images, norm)
+    radius = perturbation_norm(found - images, threat.norm)
     low = torch.minimum(low, radius)
     spent = torch.zeros(len(images), dtype=torch.int64)
     for _ in range(times):
         middle = ((low + radius) / 2.0).to(images.dtype)
-        threat = Threat(norm, middle, box)
-        finding = run("pgd", objective, images, threat, seeds=seeds, batch_size=batch_size,
+        budget = replace(threat, eps=middle)
+        finding = run("pgd", objective, images, budget, seeds=seeds, batch_size=batch_size,
                       steps=16, restarts=4)  # fmt: skip
         better = finding.success & (finding.radius < radius)
-        found = torch.where(better.view(-1, *[1] * (images.ndim - 1)), finding.adversarials, found)
+        found = torch.where(column(better, images), finding.adversarials, found)
         radius = torch.where(better, finding.radius, radius)
         low = torch.where(
             better, torch.minimum(low, radius), torch.minimum(middle.double(), radius)
         )
         spent += finding.gradients
-    found = _line_search(objective, images, found, batch_size=batch_size)
-    radius = perturbation_norm(found - images, norm)
-    return Finding("pgd", found, torch.ones_like(radius, dtype=torch.bool), radius, spent)
+    return found, spent
 
 
 def _walk(
@@ -145,15 +139,13 @@ def _walk(
     found: Tensor,
     threat: Threat,
     batch_size: int,
-) -> Finding:
+) -> tuple[Tensor, Tensor]:
     found = _line_search(objective, images, found, batch_size=batch_size)
     walked = run("boundary_walk", objective, images, threat, seeds=seeds, batch_size=batch_size,
                  starts=found, steps=WALK_STEPS)  # fmt: skip
-    radius = perturbation_norm(found - images, threat.norm)
-    better = walked.success & (walked.radius < radius)
+    better = walked.success & (walked.radius < perturbation_norm(found - images, threat.norm))
     found = torch.where(column(better, images), walked.adversarials, found)
-    radius = torch.where(better, walked.radius, radius)
-    return Finding("boundary_walk", found, torch.isfinite(radius), radius, walked.gradients)
+    return found, walked.gradients
 
 
 def _line_search(objective: Objective, images: Tensor, found: Tensor, *, batch_size: int) -> Tensor:

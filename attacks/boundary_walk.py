@@ -7,21 +7,30 @@ import torch
 from torch import Tensor
 
 from attacks.ddn import ddn
-from attacks.deepfool import deepfool
+from attacks.deepfool import deepfool, fool
 from attacks.finding import Search
-from attacks.fmn import fmn
+from attacks.fmn import fit_ball, fmn
 from attacks.gradient import column, no_win, value_and_gradient
-from attacks.nearest_found import Nearest, nearer, none_found
+from attacks.nearest_found import Nearest, nearer, nearest, none_found
 from attacks.nearest_on_plane import nearest_on_plane
+from attacks.rivals import leads, rivals_by_distance
 from robustcl.errors import InputError
 from robustcl.objectives import Objective
 from robustcl.specification import choose
 from robustcl.threat import Threat, perturbation_norm
 
-BEGINNINGS: dict[str, Callable[..., Search]] = {"fmn": fmn, "ddn": ddn, "deepfool": deepfool}
+BEGINNINGS: dict[str, Callable[..., Search]] = {
+    "rivals": deepfool,
+    "fmn": fmn,
+    "ddn": ddn,
+    "deepfool": deepfool,
+}
+RIVALS = 9  # at which the first points are looked for
 TURNS = 3  # directions tried per gradient
 BISECTIONS = 6  # along the ray of a direction that wins
 ENDLESS = 1e30  # a budget that nothing exceeds
+SHORT_WALK = 10  # gradients per rival, before the nearest point found is walked on
+POLISH_SHARE, POLISH_GAMMA = 0.5, 0.02
 GAIN = 1e-6  # relative decrease of the norm below which a direction is no success
 SHORTEST = 1e-4  # share of the way to the projection below which an image is given up
 
@@ -32,7 +41,8 @@ def boundary_walk(
     threat: Threat,
     *,
     steps: int = 30,
-    begin: str = "fmn",
+    begin: str = "rivals",
+    polish: int = 40,
     starts: Tensor | None = None,
     seeds: Sequence[int] | None = None,
 ) -> Search:
@@ -48,7 +58,10 @@ def boundary_walk(
         images: (B, C, H, W) in the box.
         threat: The norm, the box, and the largest budgets that are of interest.
         steps: Most gradients along the way.
-        begin: The attack that finds the first points: 'fmn', 'ddn' or 'deepfool'.
+        begin: What finds the first points: 'rivals', which is DeepFool's steps to each rival by
+            itself, up to nine, and a short walk from each; or 'fmn', 'ddn', 'deepfool'.
+        polish: Steps of `fmn` with a small ball's change at the end, since a walk comes to a halt
+            where the boundary has an edge. They also look from the image where nothing was found.
         starts: (B, C, H, W) first points instead; where they do not win there is no walk.
         seeds: Handed to the first attack.
 
@@ -63,19 +76,49 @@ def boundary_walk(
         The projection is (3) of Croce and Hein, Minimally Distorted Adversarial Examples with a
         Fast Adaptive Boundary Attack, ICML 2020; steps and acceptance are our own.
     """
-    if steps < 1:
-        raise InputError(f"boundary_walk with steps={steps} does nothing; use 1 or more")
-    first = BEGINNINGS[choose(begin, BEGINNINGS, what="first attack of boundary_walk")]
-    if starts is None:
-        search = first(objective, images, threat, seeds=seeds)
+    if steps < 1 or polish < 0:
+        raise InputError(
+            f"boundary_walk with steps={steps}, polish={polish}; use 1 or more steps and 0 or more "
+            "to polish"
+        )
+    choose(begin, BEGINNINGS, what="first attack of boundary_walk")
+    spent = torch.zeros(len(images), dtype=torch.int64)
+    best, begun = none_found(images), []
+    if starts is not None:
+        begun.append(starts.to(images))
+    elif begin == "rivals":
+        classes, _ = rivals_by_distance(objective, images, threat, most=RIVALS)
+        spent += classes.shape[1]
+        for lead in leads(objective, classes):
+            near, cost = fool(objective, [lead], images, threat, steps=20, overshoot=0.02)
+            begun.append(near.points)
+            spent += cost
     else:
-        search = Search(starts.to(images), torch.zeros(len(images), dtype=torch.int64))
+        search = BEGINNINGS[begin](objective, images, threat, seeds=seeds)
+        begun.append(search.candidates)
+        spent += search.gradients
+    rough = min(steps, SHORT_WALK) if len(begun) > 1 else steps
+    for points in begun:
+        walked, cost = _walk(objective, images, points, threat, rough)
+        best, spent = nearest(best, walked), spent + cost
+    if len(begun) > 1:
+        best, cost = _walk(objective, images, best.points, threat, steps)
+        spent += cost
+    if polish:
+        schedule = (polish, POLISH_SHARE, POLISH_GAMMA)
+        best = fit_ball(objective, objective.margin, images, threat, schedule, best)
+    return Search(best.points, spent + polish)
+
+
+def _walk(
+    objective: Objective, images: Tensor, points: Tensor, threat: Threat, steps: int
+) -> tuple[Nearest, Tensor]:
     unbound = replace(threat, eps=ENDLESS)
-    best = _tried(objective, images, search.candidates, none_found(images), unbound)
+    best = _tried(objective, images, points, none_found(images), unbound)
     best = _bisect(objective, images, _Ray(best.points - images, 0.0 * best.norms), best, unbound)
     share = torch.ones_like(best.norms)
     walking = best.norms.isfinite() & (best.norms > 0)
-    spent = search.gradients.cpu().clone()
+    spent = torch.zeros(len(images), dtype=torch.int64)
     for _ in range(steps):
         if not bool(walking.any()):
             break
@@ -88,7 +131,7 @@ def boundary_walk(
         before = best.norms
         best, share = _turn(objective, images, goal, best, share, walking, unbound)
         walking = walking & (best.norms > 0) & ((best.norms < before) | (share > SHORTEST))
-    return Search(best.points, spent)
+    return best, spent
 
 
 @dataclass(frozen=True, eq=False)
@@ -106,8 +149,9 @@ def _turn(
     walking: Tensor,
     threat: Threat,
 ) -> tuple[Nearest, Tensor]:
-    # Try a share of the way from the best perturbation to the goal, less where it fails.
-    old, open_ = best, walking
+    # Try a share of the way from the best perturbation to the goal, less where it fails; then
+    # bisect the boundary along the direction that won.
+    old, open_, ray = best, walking, _Ray(best.points - images, best.norms)
     for _ in range(TURNS):
         way = column(share, images).to(images)
         delta = (old.points - images) * (1.0 - way) + goal * way
@@ -117,15 +161,20 @@ def _turn(
         target = torch.minimum(old.norms * (1.0 - GAIN), (low + old.norms) / 2.0)
         points = _at(images, delta, target, threat)
         tried = _tried(objective, images, points, best, threat)
-        better = open_ & (tried.norms < best.norms * (1.0 - GAIN / 2.0))
+        better = open_ & (tried.norms < best.norms)
         best = _chosen(better, tried, best, images)
-        ray = _Ray(delta, torch.where(better, 0.9 * low, best.norms))
-        best = _chosen(better, _bisect(objective, images, ray, best, threat), best, images)
+        ray = _Ray(
+            torch.where(column(better, images), delta, ray.delta),
+            torch.where(better, 0.9 * low, ray.low),
+        )
         share = torch.where(better, (2.0 * share).clamp(max=1.0), share)
         open_ = open_ & ~better
         share = torch.where(open_, share / 4.0, share)
         if not bool(open_.any()):
             break
+    moved = best.norms < old.norms
+    if bool(moved.any()):
+        best = _chosen(moved, _bisect(objective, images, ray, best, threat), best, images)
     return best, share
 
 

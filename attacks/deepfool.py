@@ -1,13 +1,13 @@
 """Attack by steps to the nearest of the linearized boundaries."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import torch
 from torch import Tensor
 
 from attacks.finding import Search
 from attacks.gradient import column, no_win
-from attacks.nearest_found import nearer, none_found
+from attacks.nearest_found import Nearest, nearer, none_found
 from attacks.rivals import boundary_step, leads, rivals_by_score
 from robustcl.errors import InputError
 from robustcl.objectives import Objective
@@ -57,6 +57,32 @@ def deepfool(
         )
     classes = rivals_by_score(objective, images)
     losses = leads(objective, classes[:, :rivals] if rivals else classes)
+    best, spent = fool(objective, losses, images, threat, steps=steps, overshoot=overshoot)
+    return Search(best.points, spent)
+
+
+def fool(
+    objective: Objective,
+    losses: Sequence[Callable[[Tensor], Tensor]],
+    images: Tensor,
+    threat: Threat,
+    *,
+    steps: int,
+    overshoot: float,
+) -> tuple[Nearest, Tensor]:
+    """Step to the nearest of some linearized boundaries until the objective is won.
+
+    Args:
+        objective: Its margin decides.
+        losses: Functions of images whose zeros are the boundaries.
+        images: (B, C, H, W) in the box.
+        threat: Norm, box and largest budgets.
+        steps: Most steps.
+        overshoot: By which share of itself a perturbation is lengthened before it is tried.
+
+    Returns:
+        The winning points, and the (B,) gradients spent until then.
+    """
     points, best = images.detach(), none_found(images)
     spent = torch.zeros(len(images), dtype=torch.int64)
     for step in range(steps + 1):
@@ -74,4 +100,4 @@ def deepfool(
         moves = torch.stack([move for move, _ in pairs])
         chosen = moves[nearest, torch.arange(len(images), device=images.device)]
         points = torch.where(column(open_, images), points + chosen, points)
-    return Search(best.points, spent)
+    return best, spent

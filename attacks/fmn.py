@@ -64,7 +64,7 @@ def fmn(
     losses, looked = aims(objective, images, threat, restarts)
     best = none_found(images)
     for loss in losses:
-        best = nearest(best, _run(objective, loss, images, threat, (steps, step_size, gamma)))
+        best = nearest(best, fit_ball(objective, loss, images, threat, (steps, step_size, gamma)))
     spent = torch.full((len(images),), looked + steps * len(losses), dtype=torch.int64)
     return Search(best.points, spent)
 
@@ -127,16 +127,30 @@ def evaluate(
         return value, gradient, no_win(objective.margin(points))
 
 
-def _run(
+def fit_ball(
     objective: Objective,
     loss: Callable[[Tensor], Tensor],
     images: Tensor,
     threat: Threat,
     schedule: tuple[int, float, float],
+    start: Nearest | None = None,
 ) -> Nearest:
+    """Make one run of the attack.
+
+    Args:
+        objective: Its margin decides.
+        loss: What is raised.
+        images: (B, C, H, W).
+        threat: Norm, box and largest budgets.
+        schedule: Steps, first step in units of the ball, first relative change of the ball.
+        start: Winning points to begin at; the images by default, as where none has won.
+
+    Returns:
+        The nearest winning points, those of the start included.
+    """
     steps, first_share, first_gamma = schedule
-    points, own = images.detach(), none_found(images)
-    eps = torch.full_like(own.norms, torch.inf)
+    own = start or none_found(images)
+    points, eps = own.points, own.norms
     for step in range(steps):
         value, gradient, margin = evaluate(objective, loss, points)
         own = nearer(own, images, points, margin, threat)
