@@ -173,8 +173,8 @@ def _windows(steps: int) -> Tensor:
     # At each number of steps, the steps since the last checkpoint if it is one, else 0.
     windows = torch.zeros(steps + 2, dtype=torch.int64)
     share, last, gap = 0.22, 0, 0.22
-    while share <= 1.0:
-        now = min(math.ceil(share * steps), steps)
+    while share <= 1.0 + 1e-9:
+        now = min(math.ceil(share * steps - 1e-9), steps)
         windows[now] = max(windows[now], now - last)
         gap = max(gap - 0.03, 0.06)
         last, share = now, share + gap

@@ -11,7 +11,7 @@ from attacks.deepfool import deepfool, fool
 from attacks.finding import Search
 from attacks.fmn import fit_ball, fmn
 from attacks.gradient import column, no_win, value_and_gradient
-from attacks.nearest_found import Nearest, nearer, nearest, none_found
+from attacks.nearest_found import ENDLESS, Nearest, nearer, nearest, none_found
 from attacks.nearest_on_plane import nearest_on_plane
 from attacks.rivals import leads, rivals_by_distance
 from robustcl.errors import InputError
@@ -28,7 +28,6 @@ BEGINNINGS: dict[str, Callable[..., Search]] = {
 RIVALS = 9  # at which the first points are looked for
 TURNS = 3  # directions tried per gradient
 BISECTIONS = 6  # along the ray of a direction that wins
-ENDLESS = 1e30  # a budget that nothing exceeds
 SHORT_WALK = 10  # gradients per rival, before the nearest point found is walked on
 POLISH_SHARE, POLISH_GAMMA = 0.5, 0.02
 GAIN = 1e-6  # relative decrease of the norm below which a direction is no success

@@ -1,13 +1,14 @@
 """Attack by steps to the nearest of the linearized boundaries."""
 
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 
 import torch
 from torch import Tensor
 
 from attacks.finding import Search
 from attacks.gradient import column, no_win
-from attacks.nearest_found import Nearest, nearer, none_found
+from attacks.nearest_found import ENDLESS, Nearest, nearer, none_found
 from attacks.rivals import boundary_step, leads, rivals_by_score
 from robustcl.errors import InputError
 from robustcl.objectives import Objective
@@ -33,7 +34,7 @@ def deepfool(
     Args:
         objective: What is raised.
         images: (B, C, H, W) in the box.
-        threat: The norm, the box, and the largest budgets that are of interest.
+        threat: The norm and the box. Steps heed no budget: `run` pulls what lies beyond back.
         steps: Most steps.
         rivals: Rivals that are looked at, those of the highest scores at the image; 0 for all.
         overshoot: By which share of itself a perturbation is lengthened before it is tried.
@@ -76,7 +77,7 @@ def fool(
         objective: Its margin decides.
         losses: Functions of images whose zeros are the boundaries.
         images: (B, C, H, W) in the box.
-        threat: Norm, box and largest budgets.
+        threat: Norm and box.
         steps: Most steps.
         overshoot: By which share of itself a perturbation is lengthened before it is tried.
 
@@ -90,7 +91,7 @@ def fool(
         tried = tried if threat.box is None else tried.clamp(*threat.box)
         with torch.no_grad():
             margin = no_win(objective.margin(tried))
-        best = nearer(best, images, tried, margin, threat)
+        best = nearer(best, images, tried, margin, replace(threat, eps=ENDLESS))
         open_ = ~(margin > 0) & best.norms.isinf()
         if step == steps or not bool(open_.any()):
             break

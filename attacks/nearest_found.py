@@ -8,6 +8,7 @@ from torch import Tensor
 from attacks.gradient import column
 from robustcl.threat import Threat, perturbation_norm
 
+ENDLESS = 1e30  # a budget that nothing exceeds
 TOLERANCE = 1e-6  # relative excess over a budget that rounding may cause
 
 
