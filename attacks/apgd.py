@@ -1,7 +1,7 @@
 """Attack by projected gradient ascent with momentum and adaptive steps."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -133,40 +133,61 @@ def climb(job: Climb, seeds: Sequence[int], *, batch_size: int) -> Search:
     found = images.detach().clone()
     margins = torch.full((len(images),), -torch.inf, dtype=images.dtype, device=device)
     spent = torch.zeros(len(images), dtype=torch.int64)
-    waiting = [(row, 0) for row in range(len(images))][::-1]
+    waiting = [(row, 0) for row in range(len(images))][::-1]  # images and runs; the last is next
     places: list[tuple[int, int] | None] = [None] * batch_size
-    windows = _windows(job.steps).to(device)
-    slots = _empty(images[:1].detach(), batch_size)
-    fresh, rows = True, torch.zeros(batch_size, dtype=torch.int64, device=device)
+    windows, slots = _windows(job.steps).to(device), _empty(images[:1].detach(), batch_size)
     while waiting or any(place is not None for place in places):
-        if fresh:
-            _occupy(job, seeds, places, waiting, slots)
-            rows = _rows(places, device)
-            part, threat = job.objective.select(rows), job.threat.select(rows)
-            clean = images[rows]
-            loss = surrogate(part, job.loss, _aims(job, places, rows))
-        value, gradient = value_and_gradient(loss, slots.points)
-        margin = value
-        if job.loss != "margin":
-            with torch.no_grad():
-                margin = no_win(part.margin(slots.points))
-        busy = torch.tensor([place is not None for place in places], device=device)
-        kept = rows[busy]
-        spent[kept.cpu()] += 1
-        better = margin[busy] > margins[kept]
-        margins[kept[better]] = margin[busy][better]
-        found[kept[better]] = slots.points[busy][better]
-        gradient = _remember(slots, value, gradient, windows)
-        won = margin > 0 if job.stops else torch.zeros_like(busy)
-        done = busy & (won | (slots.count >= job.steps))
-        _step(slots, clean, threat, gradient)
-        fresh = bool(done.any())
-        for place in torch.nonzero(done)[:, 0].tolist() if fresh else ():
+        _occupy(job, seeds, places, waiting, slots)
+        scene = _scene(job, places, device)
+        done = won = torch.zeros_like(scene.busy)
+        while not bool(done.any()):
+            value, gradient, margin = _evaluate(scene, job.loss, slots.points)
+            rows = scene.rows[scene.busy]
+            spent[rows.cpu()] += 1
+            better = margin[scene.busy] > margins[rows]
+            margins[rows[better]] = margin[scene.busy][better]
+            found[rows[better]] = slots.points[scene.busy][better]
+            won = (margin > 0) & scene.busy & job.stops
+            done = won | (scene.busy & (slots.count >= job.steps))
+            _step(slots, scene, _remember(slots, value, gradient, windows))
+        for place in torch.nonzero(done)[:, 0].tolist():
             row, run = places[place] or (0, 0)
             places[place] = None
             if run + 1 < job.runs and not bool(won[place]):
                 waiting.insert(0, (row, run + 1))
     return Search(found, spent)
+
+
+@dataclass(frozen=True, eq=False)
+class _Scene:
+    # What stays the same until a place in the batch is given to another image.
+    rows: Tensor
+    busy: Tensor  # places that hold an image; the others repeat one, so that the shape stays
+    clean: Tensor
+    threat: Threat
+    objective: Objective
+    raised: Callable[[Tensor], Tensor]
+
+
+def _scene(job: Climb, places: Sequence[tuple[int, int] | None], device: torch.device) -> _Scene:
+    first = next(place for place in places if place is not None)
+    held = [first if place is None else place for place in places]
+    rows = torch.tensor([row for row, _ in held], device=device)
+    busy = torch.tensor([place is not None for place in places], device=device)
+    part, aims = job.objective.select(rows), None
+    if job.rivals.shape[1]:
+        runs = torch.tensor([run % job.rivals.shape[1] for _, run in held], device=device)
+        aims = job.rivals[rows, runs]
+    raised = surrogate(part, job.loss, aims)
+    return _Scene(rows, busy, job.images[rows].detach(), job.threat.select(rows), part, raised)
+
+
+def _evaluate(scene: _Scene, loss: str, points: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    value, gradient = value_and_gradient(scene.raised, points)
+    if loss == "margin":
+        return value.to(points), gradient, value.to(points)
+    with torch.no_grad():
+        return value.to(points), gradient, no_win(scene.objective.margin(points)).to(points)
 
 
 def _windows(steps: int) -> Tensor:
@@ -212,20 +233,6 @@ def _occupy(
             flat[place] = begin
 
 
-def _rows(places: Sequence[tuple[int, int] | None], device: torch.device) -> Tensor:
-    # An empty place repeats an image, so that the shape stays.
-    known = [place[0] for place in places if place is not None]
-    rows = [known[0] if place is None else place[0] for place in places]
-    return torch.tensor(rows, device=device)
-
-
-def _aims(job: Climb, places: Sequence[tuple[int, int] | None], rows: Tensor) -> Tensor | None:
-    if not job.rivals.shape[1]:
-        return None
-    runs = [0 if place is None else place[1] % job.rivals.shape[1] for place in places]
-    return job.rivals[rows, torch.tensor(runs, device=rows.device)]
-
-
 def _remember(slots: _Slots, value: Tensor, gradient: Tensor, windows: Tensor) -> Tensor:
     # Count the point in; at a checkpoint, halve a step that stalls and go back to the best point.
     slots.rises.add_((value > slots.value) & (slots.count > 0))
@@ -250,7 +257,8 @@ def _remember(slots: _Slots, value: Tensor, gradient: Tensor, windows: Tensor) -
     return torch.where(wide, slots.uphill, gradient)
 
 
-def _step(slots: _Slots, clean: Tensor, threat: Threat, gradient: Tensor) -> None:
+def _step(slots: _Slots, scene: _Scene, gradient: Tensor) -> None:
+    clean, threat = scene.clean, scene.threat
     points, size = slots.points.clone(), column(slots.size * threat.radii(clean), clean)
     aimed = threat.project(clean, points + size * steepest(gradient, threat.norm))
     momentum = MOMENTUM * (aimed - points) + (1.0 - MOMENTUM) * (points - slots.previous)

@@ -85,14 +85,12 @@ def attacked_radius(
         notes.add(finding.note)
     rows = torch.nonzero(torch.isfinite(radius) & (radius > 0))[:, 0]
     if len(rows):
-        part, near = _part(objective, images, seeds, rows), found[rows]
-        threat = Threat(norm, eps_grid[-1], box)
-        if not nearest:
-            near, cost = _shrink(*part, near, failed[rows], threat, batch_size, bisections)
-            spent[rows.cpu()] += cost
-        found[rows], cost = _walk(*part, near, threat, batch_size)
+        part, near, low = _part(objective, images, seeds, rows), found[rows], failed[rows]
+        threat, times = Threat(norm, eps_grid[-1], box), 0 if nearest else bisections
+        near, cost = _shrink(*part, near, low, threat, batch_size, times)
+        found[rows], more = _walk(*part, near, threat, batch_size)
         radius[rows] = perturbation_norm(found[rows] - images[rows], norm)
-        spent[rows.cpu()] += cost
+        spent[rows.cpu()] += cost + more
     note = "; ".join(sorted(note for note in notes if note))
     return Finding(attack, found, torch.isfinite(radius), radius, spent, dict(options), note)
 

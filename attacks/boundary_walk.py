@@ -81,21 +81,8 @@ def boundary_walk(
             "to polish"
         )
     choose(begin, BEGINNINGS, what="first attack of boundary_walk")
-    spent = torch.zeros(len(images), dtype=torch.int64)
-    best, begun = none_found(images), []
-    if starts is not None:
-        begun.append(starts.to(images))
-    elif begin == "rivals":
-        classes, _ = rivals_by_distance(objective, images, threat, most=RIVALS)
-        spent += classes.shape[1]
-        for lead in leads(objective, classes):
-            near, cost = fool(objective, [lead], images, threat, steps=20, overshoot=0.02)
-            begun.append(near.points)
-            spent += cost
-    else:
-        search = BEGINNINGS[begin](objective, images, threat, seeds=seeds)
-        begun.append(search.candidates)
-        spent += search.gradients
+    begun, spent = _begin(objective, images, threat, begin, starts, seeds)
+    best = none_found(images)
     rough = min(steps, SHORT_WALK) if len(begun) > 1 else steps
     for points in begun:
         walked, cost = _walk(objective, images, points, threat, rough)
@@ -107,6 +94,30 @@ def boundary_walk(
         schedule = (polish, POLISH_SHARE, POLISH_GAMMA)
         best = fit_ball(objective, objective.margin, images, threat, schedule, best)
     return Search(best.points, spent + polish)
+
+
+def _begin(
+    objective: Objective,
+    images: Tensor,
+    threat: Threat,
+    begin: str,
+    starts: Tensor | None,
+    seeds: Sequence[int] | None,
+) -> tuple[list[Tensor], Tensor]:
+    # Points at which a walk may begin, several for each image, and the gradients spent on them.
+    spent = torch.zeros(len(images), dtype=torch.int64)
+    if starts is not None:
+        return [starts.to(images)], spent
+    if begin != "rivals":
+        search = BEGINNINGS[begin](objective, images, threat, seeds=seeds)
+        return [search.candidates], search.gradients.cpu()
+    classes, _ = rivals_by_distance(objective, images, threat, most=RIVALS)
+    spent, begun = spent + classes.shape[1], []
+    for lead in leads(objective, classes):
+        near, cost = fool(objective, [lead], images, threat, steps=20, overshoot=0.02)
+        begun.append(near.points)
+        spent = spent + cost
+    return begun, spent
 
 
 def _walk(

@@ -1,5 +1,7 @@
 """Expectation over draws: the mean it says, deterministic, counted, and better than one draw."""
 
+from typing import Any
+
 import pytest
 import torch
 from torch import nn
@@ -10,6 +12,8 @@ SHAPE = (1, 4, 4)
 
 
 class _Restless(nn.Module):
+    weight: torch.Tensor
+
     # Two classes; the lead is w.x - b + noise * n.(x - 1/2), with n drawn anew for each call.
     def __init__(self, noise: float) -> None:
         super().__init__()
@@ -70,7 +74,7 @@ def test_an_average_over_draws_finds_the_direction_that_one_draw_hides(attack: s
     network, model, images = setting(noise=3.0)
     objective = misclassify(model, torch.zeros(8, dtype=torch.int64))
     threat = Threat("l2", 0.4)  # the mean lead is won at 0.3
-    options = {"steps": 20, "batch_size": 8}
+    options: dict[str, Any] = {"steps": 20, "batch_size": 8}
     torch.manual_seed(0)
     hidden = attacks.run(attack, objective, images, threat, **options)
     averaged = attacks.expectation(objective, draws=60)

@@ -1,5 +1,7 @@
 """fmn finds the nearest point where it is known."""
 
+from typing import Any
+
 import pytest
 import torch
 
@@ -38,6 +40,7 @@ def test_nothing_is_found_below_the_optimum() -> None:
 
 def test_options_that_do_nothing_are_refused() -> None:
     problem = problems()[0]
+    options: dict[str, Any]
     for options in ({"steps": 0}, {"restarts": 0}, {"gamma": 1.0}, {"step_size": 0.0}):
         with pytest.raises(InputError, match="use 1 or more"):
             attacks.fmn(problem.objective, problem.images, Threat("l2", 1.0), **options)
