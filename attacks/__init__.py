@@ -1,9 +1,17 @@
 """Attacks: one file per method; `run` verifies every one of them."""
 
+from attacks.apgd import apgd
 from attacks.attacked_radius import attacked_radius
 from attacks.autoattack import autoattack
+from attacks.boundary_walk import boundary_walk
+from attacks.ddn import ddn
+from attacks.deepfool import deepfool
+from attacks.embedding_shift import embedding_shift
+from attacks.expectation import expectation
 from attacks.finding import Finding, Search
+from attacks.fmn import fmn
 from attacks.methods import ATTACKS, Attack, parse_attack
+from attacks.noise import noise
 from attacks.pgd import pgd
 from attacks.run import measure, run
 
@@ -12,9 +20,17 @@ __all__ = [
     "Attack",
     "Finding",
     "Search",
+    "apgd",
     "attacked_radius",
     "autoattack",
+    "boundary_walk",
+    "ddn",
+    "deepfool",
+    "embedding_shift",
+    "expectation",
+    "fmn",
     "measure",
+    "noise",
     "parse_attack",
     "pgd",
     "run",

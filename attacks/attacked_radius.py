@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from contextlib import nullcontext
+from dataclasses import replace
 from itertools import pairwise
 from typing import Any
 
@@ -9,13 +10,17 @@ import torch
 from torch import Tensor
 
 from attacks.finding import Finding
+from attacks.gradient import column
+from attacks.methods import ATTACKS
 from attacks.run import measure, run
 from robustcl.errors import InputError
 from robustcl.frozen import frozen
 from robustcl.objectives import Objective
+from robustcl.specification import choose
 from robustcl.threat import Norm, Threat, perturbation_norm
 
 LINE_STEPS = 12
+WALK_STEPS = 20
 
 
 def attacked_radius(
@@ -33,9 +38,10 @@ def attacked_radius(
 ) -> Finding:
     """Attack at rising budgets those who survive, then shrink what was found.
 
-    Shrinking is a line search towards the image, then PGD at bisected budgets, one per image,
-    whichever the attack; only verified points count. The radius is the smallest verified norm: an
-    upper bound of the true radius within the box.
+    A minimum-norm attack is run once, within the largest budget. Shrinking is a line search
+    towards the image, then PGD at bisected budgets, one per image (unless the attack is of minimum
+    norm), then `boundary_walk`; only verified points count. The radius is the smallest verified
+    norm: an upper bound of the true radius within the box.
 
     Args:
         attack: A name in `ATTACKS`.
@@ -46,7 +52,7 @@ def attacked_radius(
         box: Pixel range, or None.
         seeds: One seed per image; 0, 1, ... by default.
         batch_size: Images per model call.
-        bisections: Budgets tried while shrinking.
+        bisections: Budgets tried while shrinking, where the attack is none of minimum norm.
         **options: Options of the attack.
 
     Returns:
@@ -63,11 +69,10 @@ def attacked_radius(
     with frozen(objective.classifier) if objective.classifier is not None else nullcontext():
         start = measure(objective, images, batch_size=batch_size) > 0
     radius = torch.where(start, 0.0, torch.inf).double()
-    found = images.detach().clone()
-    failed = torch.zeros_like(radius)
-    spent = torch.zeros(len(images), dtype=torch.int64)
-    note = ""
-    for eps in eps_grid:
+    found, failed = images.detach().clone(), torch.zeros_like(radius)
+    spent, notes = torch.zeros(len(images), dtype=torch.int64), set()
+    nearest = ATTACKS[choose(attack, ATTACKS, what="attack")].minimum_norm
+    for eps in eps_grid[-1:] if nearest else eps_grid:
         rows = torch.nonzero(torch.isinf(radius))[:, 0]
         if not len(rows):
             break
@@ -77,17 +82,17 @@ def attacked_radius(
         found[rows], radius[rows] = finding.adversarials, finding.radius
         failed[rows] = torch.where(finding.success, failed[rows], eps)
         spent[rows.cpu()] += finding.gradients
-        note = finding.note or note
+        notes.add(finding.note)
     rows = torch.nonzero(torch.isfinite(radius) & (radius > 0))[:, 0]
     if len(rows):
-        part = _part(objective, images, seeds, rows)
-        shrunk = _shrink(
-            *part, found[rows], failed[rows], norm, box, batch_size=batch_size, times=bisections
-        )
-        found[rows], radius[rows] = shrunk.adversarials, shrunk.radius
-        spent[rows.cpu()] += shrunk.gradients
-    success = torch.isfinite(radius)
-    return Finding(attack, found, success, radius, spent, dict(options), note)
+        part, near, low = _part(objective, images, seeds, rows), found[rows], failed[rows]
+        threat, times = Threat(norm, eps_grid[-1], box), 0 if nearest else bisections
+        near, cost = _shrink(*part, near, low, threat, batch_size, times)
+        found[rows], more = _walk(*part, near, threat, batch_size)
+        radius[rows] = perturbation_norm(found[rows] - images[rows], norm)
+        spent[rows.cpu()] += cost + more
+    note = "; ".join(sorted(note for note in notes if note))
+    return Finding(attack, found, torch.isfinite(radius), radius, spent, dict(options), note)
 
 
 def _part(
@@ -102,31 +107,43 @@ def _shrink(
     seeds: list[int],
     found: Tensor,
     low: Tensor,
-    norm: Norm,
-    box: tuple[float, float] | None,
-    *,
+    threat: Threat,
     batch_size: int,
     times: int,
-) -> Finding:
+) -> tuple[Tensor, Tensor]:
     found = _line_search(objective, images, found, batch_size=batch_size)
-    radius = perturbation_norm(found - images, norm)
+    radius = perturbation_norm(found - images, threat.norm)
     low = torch.minimum(low, radius)
     spent = torch.zeros(len(images), dtype=torch.int64)
     for _ in range(times):
         middle = ((low + radius) / 2.0).to(images.dtype)
-        threat = Threat(norm, middle, box)
-        finding = run("pgd", objective, images, threat, seeds=seeds, batch_size=batch_size,
+        budget = replace(threat, eps=middle)
+        finding = run("pgd", objective, images, budget, seeds=seeds, batch_size=batch_size,
                       steps=16, restarts=4)  # fmt: skip
         better = finding.success & (finding.radius < radius)
-        found = torch.where(better.view(-1, *[1] * (images.ndim - 1)), finding.adversarials, found)
+        found = torch.where(column(better, images), finding.adversarials, found)
         radius = torch.where(better, finding.radius, radius)
         low = torch.where(
             better, torch.minimum(low, radius), torch.minimum(middle.double(), radius)
         )
         spent += finding.gradients
+    return found, spent
+
+
+def _walk(
+    objective: Objective,
+    images: Tensor,
+    seeds: list[int],
+    found: Tensor,
+    threat: Threat,
+    batch_size: int,
+) -> tuple[Tensor, Tensor]:
     found = _line_search(objective, images, found, batch_size=batch_size)
-    radius = perturbation_norm(found - images, norm)
-    return Finding("pgd", found, torch.ones_like(radius, dtype=torch.bool), radius, spent)
+    walked = run("boundary_walk", objective, images, threat, seeds=seeds, batch_size=batch_size,
+                 starts=found, steps=WALK_STEPS)  # fmt: skip
+    better = walked.success & (walked.radius < perturbation_norm(found - images, threat.norm))
+    found = torch.where(column(better, images), walked.adversarials, found)
+    return found, walked.gradients
 
 
 def _line_search(objective: Objective, images: Tensor, found: Tensor, *, batch_size: int) -> Tensor:

@@ -3,10 +3,18 @@
 from collections.abc import Callable
 from dataclasses import dataclass
 
+from attacks.apgd import apgd
 from attacks.autoattack import autoattack
+from attacks.boundary_walk import boundary_walk
+from attacks.ddn import ddn
+from attacks.deepfool import deepfool
+from attacks.embedding_shift import embedding_shift
 from attacks.finding import Search
+from attacks.fmn import fmn
+from attacks.noise import noise
 from attacks.pgd import pgd
 from robustcl.specification import Specification, check_options, choose, parse_specification
+from robustcl.threat import NORMS, Norm
 
 
 @dataclass(frozen=True)
@@ -18,16 +26,62 @@ class Attack:
         claim: One line.
         reference: The paper.
         pads: Whether the attack wants batches of one fixed shape.
+        fills: Whether the attack takes all images at once, with `batch_size`, and fills batches of
+            this shape by itself, so that images that are won make room for others.
+        minimum_norm: Whether the attack looks for the nearest winning point, so that one run
+            within the largest budget does for all budgets.
+        norms: The norms it is for.
     """
 
     function: Callable[..., Search]
     claim: str
     reference: str
     pads: bool = True
+    fills: bool = False
+    minimum_norm: bool = False
+    norms: tuple[Norm, ...] = NORMS
 
 
 ATTACKS: dict[str, Attack] = {
     "pgd": Attack(pgd, "projected gradient ascent, restarts", "Madry et al. 2018"),
+    "apgd": Attack(
+        apgd,
+        "gradient ascent with momentum and steps halved when they stall; margin, CE, DLR, targeted",
+        "Croce and Hein 2020",
+        fills=True,
+    ),
+    "fmn": Attack(
+        fmn,
+        "nearest point: ascent within a ball fitted to the boundary",
+        "Pintor et al. 2021",
+        minimum_norm=True,
+    ),
+    "ddn": Attack(
+        ddn,
+        "nearest point in l2: ascent on a sphere fitted to the boundary",
+        "Rony et al. 2019",
+        minimum_norm=True,
+        norms=("l2",),
+    ),
+    "deepfool": Attack(
+        deepfool,
+        "nearest point: steps to the nearest linearized boundary within the box",
+        "Moosavi-Dezfooli et al. 2016",
+        minimum_norm=True,
+    ),
+    "boundary_walk": Attack(
+        boundary_walk,
+        "nearest point: from a winning point along the boundary towards the image",
+        "projection of Croce and Hein 2020 (FAB)",
+        minimum_norm=True,
+    ),
+    "embedding_shift": Attack(
+        embedding_shift,
+        "label-free: the largest drift of the embedding",
+        "Cemgil et al. 2020",
+        fills=True,
+    ),
+    "noise": Attack(noise, "baseline: random points in the ball", "Carlini et al. 2019"),
     "autoattack": Attack(
         autoattack,
         "reference AutoAttack: APGD, targeted APGD, FAB, Square",
@@ -35,6 +89,10 @@ ATTACKS: dict[str, Attack] = {
         pads=False,
     ),
 }
+
+
+# Arguments that `run` supplies.
+EXCLUDED = ("seeds", "batch_size", "starts")
 
 
 def parse_attack(text: str) -> Specification:
@@ -50,5 +108,5 @@ def parse_attack(text: str) -> Specification:
     """
     specification = parse_specification(text)
     choose(specification.name, ATTACKS, what="attack")
-    check_options(specification, ATTACKS[specification.name].function, exclude=("seeds",))
+    check_options(specification, ATTACKS[specification.name].function, exclude=EXCLUDED)
     return specification

@@ -1,14 +1,17 @@
 """Attack by projected gradient ascent."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 
 import torch
 from torch import Tensor
 
 from attacks.finding import Search
+from attacks.gradient import column, steepest
+from attacks.random_start import random_start
+from attacks.rivals import rivals_by_score
+from attacks.surrogate import surrogate
 from robustcl.errors import InputError
 from robustcl.objectives import Objective
-from robustcl.seeds import example_noise
 from robustcl.threat import Threat
 
 
@@ -56,17 +59,17 @@ def pgd(
             f"pgd with {steps} steps of {share:g} eps cannot cross the ball; "
             "need steps x step_size >= 2, so raise one of them"
         )
-    radii = threat.radii(images).view(-1, *[1] * (images.ndim - 1))
+    radii = column(threat.radii(images), images)
     best = images.detach().clone()
     highest = torch.full((len(images),), -torch.inf, dtype=images.dtype, device=images.device)
-    rivals = _rivals(objective, images)
+    rivals = rivals_by_score(objective, images)
+    chosen = list(range(len(images)) if seeds is None else seeds)
     for run in range(restarts):
         points, loss = images.detach().clone(), objective.margin
         if 0 < run < rivals.shape[1]:
-            loss = _towards(objective, rivals[:, run])
+            loss = surrogate(objective, "margin-targeted", rivals[:, run])
         elif run:
-            offsets = [seed + run for seed in (seeds or range(len(images)))]
-            points = threat.project(images, images + _start(images, threat, radii, offsets))
+            points = random_start(images, threat, chosen, run=run, purpose="pgd")
         for step in range(steps + 1):
             with torch.enable_grad():
                 points = points.detach().requires_grad_()
@@ -81,47 +84,7 @@ def pgd(
             highest = torch.where(better, margin, highest)
             best[better] = points[better]
             if gradient is not None:
-                move = share * radii * _direction(gradient, threat)
+                move = share * radii * steepest(gradient.nan_to_num(), threat.norm)
                 points = threat.project(images, points + move)
     spent = torch.full((len(images),), steps * restarts, dtype=torch.int64)
     return Search(best, spent)
-
-
-def _direction(gradient: Tensor, threat: Threat) -> Tensor:
-    gradient = torch.nan_to_num(gradient)
-    if threat.norm == "linf":
-        return gradient.sign()
-    # Dividing by the largest entry first keeps tiny gradients from being squared to zero.
-    flat = gradient.flatten(1)
-    flat = flat / flat.abs().amax(dim=1, keepdim=True).clamp_min(1e-38)
-    return torch.nn.functional.normalize(flat, dim=1).view_as(gradient)
-
-
-def _start(images: Tensor, threat: Threat, radii: Tensor, seeds: Sequence[int]) -> Tensor:
-    shape = images.shape[1:]
-    kind = "uniform" if threat.norm == "linf" else "normal"
-    noise = example_noise(seeds, shape, kind=kind, dtype=images.dtype, device=images.device)
-    if threat.norm == "linf":
-        return radii * noise
-    return radii * torch.nn.functional.normalize(noise.flatten(1), dim=1).view_as(images)
-
-
-def _rivals(objective: Objective, images: Tensor) -> Tensor:
-    # (B, K - 1) rivals, highest score first; none without a classifier.
-    if objective.classifier is None or objective.targets is None:
-        return torch.zeros(len(images), 0, dtype=torch.int64)
-    with torch.no_grad():
-        scores = objective.scores(images)
-    targets = objective.targets.to(scores.device)
-    return scores.scatter(1, targets[:, None], -torch.inf).argsort(dim=1, descending=True)[:, :-1]
-
-
-def _towards(objective: Objective, rivals: Tensor) -> Callable[[Tensor], Tensor]:
-    assert objective.targets is not None
-    own = objective.targets.to(rivals.device)
-
-    def lead(points: Tensor) -> Tensor:
-        scores = objective.scores(points)
-        return (scores.gather(1, rivals[:, None]) - scores.gather(1, own[:, None]))[:, 0]
-
-    return lead

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from attacks.finding import Finding, Search
-from attacks.methods import ATTACKS
+from attacks.methods import ATTACKS, Attack
 from robustcl.batching import fill
 from robustcl.errors import InputError
 from robustcl.frozen import frozen
@@ -27,6 +27,7 @@ def run(
     *,
     seeds: Sequence[int] | None = None,
     batch_size: int = 128,
+    starts: Tensor | None = None,
     **options: Any,
 ) -> Finding:
     """Run an attack in batches of a fixed shape, project its points and measure them again.
@@ -41,6 +42,7 @@ def run(
         threat: What is allowed.
         seeds: One seed per image; 0, 1, ... by default.
         batch_size: Images per model call.
+        starts: (B, C, H, W) points at which an attack that takes them begins.
         **options: Options of the attack.
 
     Returns:
@@ -54,20 +56,21 @@ def run(
         raise InputError(f"{len(images)} images with {len(seeds)} seeds; give at least one, paired")
     if threat.box and not bool(((images >= threat.box[0]) & (images <= threat.box[1])).all()):
         raise InputError(f"an image has pixels outside the box {threat.box}; scale the images")
-    function: Callable[..., Search]
-    if isinstance(attack, str):
-        entry = ATTACKS[choose(attack, ATTACKS, what="attack")]
-        name, function, pads = attack, entry.function, entry.pads
-    else:
-        name, function, pads = getattr(attack, "__name__", "attack"), attack, True
+    entry = _entry(attack)
+    name = attack if isinstance(attack, str) else getattr(attack, "__name__", "attack")
+    given = {**options, "batch_size": batch_size} if entry.fills else dict(options)
+    size = len(images) if entry.fills else batch_size
     candidates, gradients, notes = [], [], set()
     model = objective.classifier
     with frozen(model) if model is not None else nullcontext():
-        for chunk in torch.arange(len(images), device=images.device).split(batch_size):
-            rows = fill(chunk, batch_size) if pads else chunk
+        for chunk in torch.arange(len(images), device=images.device).split(size):
+            rows = fill(chunk, size) if entry.pads else chunk
+            if starts is not None:
+                given["starts"] = starts[rows]
             chosen = [seeds[row] for row in rows.tolist()]
             part = threat.select(rows)
-            search = function(objective.select(rows), images[rows], part, seeds=chosen, **options)
+            aim = objective.select(rows)
+            search = entry.function(aim, images[rows], part, seeds=chosen, **given)
             candidates.append(search.candidates.detach()[: len(chunk)])
             gradients.append(search.gradients[: len(chunk)].cpu())
             notes.add(search.note)
@@ -81,7 +84,7 @@ def run(
         adversarials=torch.where(success.view(-1, *[1] * (images.ndim - 1)), points, images),
         success=success,
         radius=torch.where(success, norms, torch.inf),
-        gradients=torch.cat(gradients),
+        gradients=torch.cat(gradients) * objective.evaluations,
         parameters=dict(options),
         note="; ".join(sorted(note for note in notes if note)),
     )
@@ -104,6 +107,13 @@ def measure(objective: Objective, images: Tensor, *, batch_size: int) -> Tensor:
             rows = fill(chunk, batch_size)
             margins.append(objective.select(rows).margin(images[rows])[: len(chunk)])
     return torch.nan_to_num(torch.cat(margins), nan=-torch.inf, posinf=torch.inf)
+
+
+def _entry(attack: str | Callable[..., Search]) -> Attack:
+    if isinstance(attack, str):
+        return ATTACKS[choose(attack, ATTACKS, what="attack")]
+    known = (entry for entry in ATTACKS.values() if entry.function is attack)
+    return next(known, Attack(attack, "", ""))
 
 
 def _allowed(images: Tensor, candidates: Tensor, threat: Threat) -> Tensor:

@@ -1,7 +1,7 @@
 """State what an adversary wants: a number per image that is positive exactly where it has won."""
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
@@ -23,12 +23,15 @@ class Objective:
         targets: (B,) classes to be left, for attacks that need them.
         aim: Where the margin depends on the image (by a class or a reference embedding), a
             function from rows to the margin for these rows; None when it does not.
+        evaluations: Passes through the network per call of the margin; more than one where it is
+            an average over draws. Counts of gradients are multiplied by it.
     """
 
     margin: Callable[[Tensor], Tensor]
     classifier: Classifier | None = None
     targets: Tensor | None = None
     aim: Callable[[Tensor], Callable[[Tensor], Tensor]] | None = None
+    evaluations: int = 1
 
     def scores(self, images: Tensor) -> Tensor:
         """Return class scores.
@@ -59,7 +62,7 @@ class Objective:
             return self
         aim = self.aim
         targets = None if self.targets is None else self.targets[rows]
-        return Objective(aim(rows), self.classifier, targets, lambda inner: aim(rows[inner]))
+        return replace(self, margin=aim(rows), targets=targets, aim=lambda inner: aim(rows[inner]))
 
 
 def misclassify(classifier: Classifier, targets: Tensor) -> Objective:

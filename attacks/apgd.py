@@ -1,0 +1,268 @@
+"""Attack by projected gradient ascent with momentum and adaptive steps."""
+
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from attacks.finding import Search
+from attacks.gradient import column, no_win, steepest, value_and_gradient
+from attacks.random_start import random_start
+from attacks.rivals import rivals_by_score
+from attacks.surrogate import check_loss, surrogate
+from robustcl.errors import InputError
+from robustcl.objectives import Objective
+from robustcl.threat import Threat
+
+MOMENTUM = 0.75  # weight of the new step, where the rest repeats the last move
+RISING = 0.75  # a window in which fewer than this share of the steps rise halves the step
+RIVALS = 9
+
+
+def apgd(
+    objective: Objective,
+    images: Tensor,
+    threat: Threat,
+    *,
+    loss: str = "margin",
+    steps: int = 100,
+    restarts: int = 0,
+    seeds: Sequence[int] | None = None,
+    batch_size: int = 128,
+) -> Search:
+    """Ascend a loss by steps that start at 2 eps and are halved, per image, when they stall.
+
+    Every run starts at random, with a seed per image and run. An image is attacked until it is
+    won: then its place in the batch goes to the next one. Model calls keep the one shape
+    `batch_size`, and an image's runs come one after the other, so neither its verdict nor its
+    gradients depend on the others.
+
+    Args:
+        objective: What is raised; its margin decides, whichever the loss.
+        images: (B, C, H, W) in the box.
+        threat: The ball, with one budget or one per image.
+        loss: 'margin' for any objective; 'margin-targeted', 'ce', 'dlr' or 'dlr-targeted' where
+            there are a classifier and targets. A targeted loss aims each run at another rival, the
+            highest at the image first.
+        steps: Steps per run.
+        restarts: Runs; 0 for one, or with a targeted loss for one per rival up to nine.
+        seeds: One seed per image; 0, 1, ... by default.
+        batch_size: Images per model call.
+
+    Returns:
+        The first point that wins, else the one of the highest margin; gradients are those until
+        then, one per point at which the loss was evaluated.
+
+    Raises:
+        InputError: When there are no steps, or the objective does not give the loss.
+
+    Reference:
+        Croce and Hein, Reliable Evaluation of Adversarial Robustness, ICML 2020, algorithm 1.
+    """
+    if steps < 1 or restarts < 0 or batch_size < 1:
+        raise InputError(
+            f"apgd with steps={steps}, restarts={restarts}, batch_size={batch_size} does nothing; "
+            "use 1 or more steps and images per call, and 0 or more restarts"
+        )
+    check_loss(objective, loss)
+    rivals = rivals_by_score(objective, images, batch_size=batch_size)
+    if not loss.endswith("-targeted"):
+        rivals = rivals[:, :0]
+    runs = restarts or max(1, min(RIVALS, rivals.shape[1]))
+    job = Climb(objective, images, threat, loss, rivals, steps, runs, "apgd")
+    return climb(job, list(range(len(images)) if seeds is None else seeds), batch_size=batch_size)
+
+
+@dataclass(frozen=True, eq=False)
+class Climb:
+    """Hold what a climb needs.
+
+    Args:
+        objective: What is raised, for N images.
+        images: (N, C, H, W).
+        threat: The ball.
+        loss: The loss.
+        rivals: (N, R) classes at which the runs of a targeted loss aim.
+        steps: Steps per run.
+        runs: Runs per image.
+        purpose: What the random starts are for.
+        stops: Whether an image is left as soon as it is won.
+    """
+
+    objective: Objective
+    images: Tensor
+    threat: Threat
+    loss: str
+    rivals: Tensor
+    steps: int
+    runs: int
+    purpose: str
+    stops: bool = True
+
+
+@dataclass(frozen=True, eq=False)
+class _Slots:
+    # What a run knows, for each of S places in the batch; rows are overwritten when one is done.
+    points: Tensor
+    previous: Tensor
+    highest: Tensor  # the point of the highest loss
+    uphill: Tensor  # the gradient there
+    value: Tensor  # the loss at the last point
+    top: Tensor  # the highest loss
+    top_before: Tensor  # the highest loss at the last checkpoint
+    size: Tensor  # step in units of eps
+    size_before: Tensor  # step at the last checkpoint
+    rises: Tensor  # steps since the last checkpoint that raised the loss
+    count: Tensor  # points evaluated
+
+
+def climb(job: Climb, seeds: Sequence[int], *, batch_size: int) -> Search:
+    """Run APGD on all images, as many at a time as a batch holds.
+
+    Args:
+        job: What is to be done.
+        seeds: One seed per image.
+        batch_size: Images per model call.
+
+    Returns:
+        The best points.
+    """
+    images, device = job.images, job.images.device
+    found = images.detach().clone()
+    margins = torch.full((len(images),), -torch.inf, dtype=images.dtype, device=device)
+    spent = torch.zeros(len(images), dtype=torch.int64)
+    waiting = [(row, 0) for row in range(len(images))][::-1]  # images and runs; the last is next
+    places: list[tuple[int, int] | None] = [None] * batch_size
+    windows, slots = _windows(job.steps).to(device), _empty(images[:1].detach(), batch_size)
+    while waiting or any(place is not None for place in places):
+        _occupy(job, seeds, places, waiting, slots)
+        scene = _scene(job, places, device)
+        done = won = torch.zeros_like(scene.busy)
+        while not bool(done.any()):
+            value, gradient, margin = _evaluate(scene, job.loss, slots.points)
+            rows = scene.rows[scene.busy]
+            spent[rows.cpu()] += 1
+            better = margin[scene.busy] > margins[rows]
+            margins[rows[better]] = margin[scene.busy][better]
+            found[rows[better]] = slots.points[scene.busy][better]
+            won = (margin > 0) & scene.busy & job.stops
+            done = won | (scene.busy & (slots.count >= job.steps))
+            _step(slots, scene, _remember(slots, value, gradient, windows))
+        for place in torch.nonzero(done)[:, 0].tolist():
+            row, run = places[place] or (0, 0)
+            places[place] = None
+            if run + 1 < job.runs and not bool(won[place]):
+                waiting.insert(0, (row, run + 1))
+    return Search(found, spent)
+
+
+@dataclass(frozen=True, eq=False)
+class _Scene:
+    # What stays the same until a place in the batch is given to another image.
+    rows: Tensor
+    busy: Tensor  # places that hold an image; the others repeat one, so that the shape stays
+    clean: Tensor
+    threat: Threat
+    objective: Objective
+    raised: Callable[[Tensor], Tensor]
+
+
+def _scene(job: Climb, places: Sequence[tuple[int, int] | None], device: torch.device) -> _Scene:
+    first = next(place for place in places if place is not None)
+    held = [first if place is None else place for place in places]
+    rows = torch.tensor([row for row, _ in held], device=device)
+    busy = torch.tensor([place is not None for place in places], device=device)
+    part, aims = job.objective.select(rows), None
+    if job.rivals.shape[1]:
+        runs = torch.tensor([run % job.rivals.shape[1] for _, run in held], device=device)
+        aims = job.rivals[rows, runs]
+    raised = surrogate(part, job.loss, aims)
+    return _Scene(rows, busy, job.images[rows].detach(), job.threat.select(rows), part, raised)
+
+
+def _evaluate(scene: _Scene, loss: str, points: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    value, gradient = value_and_gradient(scene.raised, points)
+    if loss == "margin":
+        return value.to(points), gradient, value.to(points)
+    with torch.no_grad():
+        return value.to(points), gradient, no_win(scene.objective.margin(points)).to(points)
+
+
+def _windows(steps: int) -> Tensor:
+    # At each number of steps, the steps since the last checkpoint if it is one, else 0.
+    windows = torch.zeros(steps + 2, dtype=torch.int64)
+    share, last, gap = 0.22, 0, 0.22
+    while share <= 1.0 + 1e-9:
+        now = min(math.ceil(share * steps - 1e-9), steps)
+        windows[now] = max(windows[now], now - last)
+        gap = max(gap - 0.03, 0.06)
+        last, share = now, share + gap
+    return windows
+
+
+def _empty(image: Tensor, count: int) -> _Slots:
+    wide = [image.expand(count, *image.shape[1:]).clone() for _ in range(4)]
+    flat = [torch.zeros(count, dtype=image.dtype, device=image.device) for _ in range(5)]
+    whole = [torch.zeros(count, dtype=torch.int64, device=image.device) for _ in range(2)]
+    return _Slots(*wide, *flat, *whole)
+
+
+def _occupy(
+    job: Climb,
+    seeds: Sequence[int],
+    places: list[tuple[int, int] | None],
+    waiting: list[tuple[int, int]],
+    slots: _Slots,
+) -> None:
+    for place, holder in enumerate(places):
+        if holder is not None or not waiting:
+            continue
+        row, run = places[place] = waiting.pop()
+        only = torch.tensor([row], device=job.images.device)
+        image, threat = job.images[only].detach(), job.threat.select(only)
+        start = random_start(image, threat, [seeds[row]], run=run, purpose=job.purpose)
+        for wide in (slots.points, slots.previous, slots.highest):
+            wide[place] = start[0]
+        slots.uphill[place] = 0.0
+        for flat, begin in (
+            (slots.value, -torch.inf), (slots.top, -torch.inf), (slots.top_before, -torch.inf),
+            (slots.size, 2.0), (slots.size_before, 2.0), (slots.rises, 0), (slots.count, 0),
+        ):  # fmt: skip
+            flat[place] = begin
+
+
+def _remember(slots: _Slots, value: Tensor, gradient: Tensor, windows: Tensor) -> Tensor:
+    # Count the point in; at a checkpoint, halve a step that stalls and go back to the best point.
+    slots.rises.add_((value > slots.value) & (slots.count > 0))
+    slots.value.copy_(value)
+    better = (value > slots.top) | (slots.count == 0)
+    wide = column(better, gradient)
+    slots.top.copy_(torch.where(better, value, slots.top))
+    slots.highest.copy_(torch.where(wide, slots.points, slots.highest))
+    slots.uphill.copy_(torch.where(wide, gradient, slots.uphill))
+    window = windows[slots.count.clamp(max=len(windows) - 1)]
+    due = window > 0
+    rare = slots.rises < RISING * window
+    stalled = (slots.size == slots.size_before) & (slots.top <= slots.top_before)
+    halve = due & (rare | stalled)
+    slots.size_before.copy_(torch.where(due, slots.size, slots.size_before))
+    slots.top_before.copy_(torch.where(due, slots.top, slots.top_before))
+    slots.rises.copy_(torch.where(due, 0, slots.rises))
+    slots.size.copy_(torch.where(halve, slots.size / 2.0, slots.size))
+    slots.value.copy_(torch.where(halve, slots.top, slots.value))
+    wide = column(halve, gradient)
+    slots.points.copy_(torch.where(wide, slots.highest, slots.points))
+    return torch.where(wide, slots.uphill, gradient)
+
+
+def _step(slots: _Slots, scene: _Scene, gradient: Tensor) -> None:
+    clean, threat = scene.clean, scene.threat
+    points, size = slots.points.clone(), column(slots.size * threat.radii(clean), clean)
+    aimed = threat.project(clean, points + size * steepest(gradient, threat.norm))
+    momentum = MOMENTUM * (aimed - points) + (1.0 - MOMENTUM) * (points - slots.previous)
+    smooth = threat.project(clean, points + momentum)
+    slots.points.copy_(torch.where(column(slots.count > 0, clean), smooth, aimed))
+    slots.previous.copy_(points)
+    slots.count.add_(1)

@@ -1,0 +1,104 @@
+"""Attack by steps to the nearest of the linearized boundaries."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+
+import torch
+from torch import Tensor
+
+from attacks.finding import Search
+from attacks.gradient import column, no_win
+from attacks.nearest_found import ENDLESS, Nearest, nearer, none_found
+from attacks.rivals import boundary_step, leads, rivals_by_score
+from robustcl.errors import InputError
+from robustcl.objectives import Objective
+from robustcl.threat import Threat
+
+
+def deepfool(
+    objective: Objective,
+    images: Tensor,
+    threat: Threat,
+    *,
+    steps: int = 50,
+    rivals: int = 0,
+    overshoot: float = 0.02,
+    seeds: Sequence[int] | None = None,
+) -> Search:
+    """Step to the nearest linearized boundary, pixel box included, until a point wins.
+
+    Each step has one gradient per rival; where the objective has no classifier or targets it has
+    one of the margin. Unlike in the paper the pixel box is part of the projection, instead of a cut
+    after it.
+
+    Args:
+        objective: What is raised.
+        images: (B, C, H, W) in the box.
+        threat: The norm and the box. Steps heed no budget: `run` pulls what lies beyond back.
+        steps: Most steps.
+        rivals: Rivals that are looked at, those of the highest scores at the image; 0 for all.
+        overshoot: By which share of itself a perturbation is lengthened before it is tried.
+        seeds: Not used, since nothing is random.
+
+    Returns:
+        The winning points, the image itself where none was found; gradients are those until then
+        (who has won stays in the batch, which keeps its shape, but is not counted).
+
+    Raises:
+        InputError: When there are no steps, or rivals or overshoot are negative.
+
+    Reference:
+        Moosavi-Dezfooli et al., DeepFool: a Simple and Accurate Method to Fool Deep Neural
+        Networks, CVPR 2016, algorithm 2 and (10).
+    """
+    if steps < 1 or rivals < 0 or overshoot < 0.0:
+        raise InputError(
+            f"deepfool with steps={steps}, rivals={rivals}, overshoot={overshoot}; use 1 or more "
+            "steps, and rivals and overshoot of 0 or more"
+        )
+    classes = rivals_by_score(objective, images)
+    losses = leads(objective, classes[:, :rivals] if rivals else classes)
+    best, spent = fool(objective, losses, images, threat, steps=steps, overshoot=overshoot)
+    return Search(best.points, spent)
+
+
+def fool(
+    objective: Objective,
+    losses: Sequence[Callable[[Tensor], Tensor]],
+    images: Tensor,
+    threat: Threat,
+    *,
+    steps: int,
+    overshoot: float,
+) -> tuple[Nearest, Tensor]:
+    """Step to the nearest of some linearized boundaries until the objective is won.
+
+    Args:
+        objective: Its margin decides.
+        losses: Functions of images whose zeros are the boundaries.
+        images: (B, C, H, W) in the box.
+        threat: Norm and box.
+        steps: Most steps.
+        overshoot: By which share of itself a perturbation is lengthened before it is tried.
+
+    Returns:
+        The winning points, and the (B,) gradients spent until then.
+    """
+    points, best = images.detach(), none_found(images)
+    spent = torch.zeros(len(images), dtype=torch.int64)
+    for step in range(steps + 1):
+        tried = images + (1.0 + overshoot) * (points - images)
+        tried = tried if threat.box is None else tried.clamp(*threat.box)
+        with torch.no_grad():
+            margin = no_win(objective.margin(tried))
+        best = nearer(best, images, tried, margin, replace(threat, eps=ENDLESS))
+        open_ = ~(margin > 0) & best.norms.isinf()
+        if step == steps or not bool(open_.any()):
+            break
+        spent += len(losses) * open_.cpu()
+        pairs = [boundary_step(loss, points, threat) for loss in losses]
+        nearest = torch.stack([distance for _, distance in pairs]).argmin(dim=0)
+        moves = torch.stack([move for move, _ in pairs])
+        chosen = moves[nearest, torch.arange(len(images), device=images.device)]
+        points = torch.where(column(open_, images), points + chosen, points)
+    return best, spent
