@@ -1,11 +1,12 @@
 """Attacks: one file per method; `run` verifies every one of them."""
 
 from attacks.attacked_radius import attacked_radius
-from attacks.autoattack import autoattack
+from attacks.autoattack import autoattack, reference_cost
 from attacks.finding import Finding, Search
 from attacks.methods import ATTACKS, Attack, parse_attack
 from attacks.pgd import pgd
 from attacks.run import measure, run
+from attacks.torchattacks import torchattacks
 
 __all__ = [
     "ATTACKS",
@@ -17,5 +18,7 @@ __all__ = [
     "measure",
     "parse_attack",
     "pgd",
+    "reference_cost",
     "run",
+    "torchattacks",
 ]

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from attacks.autoattack import autoattack
 from attacks.finding import Search
 from attacks.pgd import pgd
+from attacks.torchattacks import named_torchattack, torchattacks
 from robustcl.specification import Specification, check_options, choose, parse_specification
 
 
@@ -34,11 +35,17 @@ ATTACKS: dict[str, Attack] = {
         "Croce and Hein 2020",
         pads=False,
     ),
+    "torchattacks": Attack(
+        torchattacks,
+        "any attack of the package torchattacks, as in torchattacks:CW,steps=50",
+        "Kim 2020",
+        pads=False,
+    ),
 }
 
 
 def parse_attack(text: str) -> Specification:
-    """Read an attack such as 'pgd:steps=100,restarts=5'.
+    """Read an attack such as 'pgd:steps=100,restarts=5' or 'torchattacks:CW,steps=50'.
 
     A name that is unknown, or an option the attack does not take, is refused.
 
@@ -48,6 +55,9 @@ def parse_attack(text: str) -> Specification:
     Returns:
         The specification.
     """
+    foreign = named_torchattack(text)
+    if foreign is not None:
+        return foreign
     specification = parse_specification(text)
     choose(specification.name, ATTACKS, what="attack")
     check_options(specification, ATTACKS[specification.name].function, exclude=("seeds",))

@@ -60,7 +60,7 @@ def run(
         name, function, pads = attack, entry.function, entry.pads
     else:
         name, function, pads = getattr(attack, "__name__", "attack"), attack, True
-    candidates, gradients, notes = [], [], set()
+    candidates, gradients, forwards, notes, parameters = [], [], [], set(), dict(options)
     model = objective.classifier
     with frozen(model) if model is not None else nullcontext():
         for chunk in torch.arange(len(images), device=images.device).split(batch_size):
@@ -70,7 +70,10 @@ def run(
             search = function(objective.select(rows), images[rows], part, seeds=chosen, **options)
             candidates.append(search.candidates.detach()[: len(chunk)])
             gradients.append(search.gradients[: len(chunk)].cpu())
+            if search.forwards is not None:
+                forwards.append(search.forwards[: len(chunk)].cpu())
             notes.add(search.note)
+            parameters.update(search.parameters)
         points = _allowed(images, torch.cat(candidates), threat)
         margins = measure(objective, points, batch_size=batch_size)
     norms = perturbation_norm(points - images, threat.norm)
@@ -82,8 +85,9 @@ def run(
         success=success,
         radius=torch.where(success, norms, torch.inf),
         gradients=torch.cat(gradients),
-        parameters=dict(options),
+        parameters=parameters,
         note="; ".join(sorted(note for note in notes if note)),
+        forwards=torch.cat(forwards) if forwards else None,
     )
 
 

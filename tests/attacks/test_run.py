@@ -91,7 +91,7 @@ def test_steps_that_cannot_cross_the_ball_are_refused() -> None:
 
 
 def test_unknown_names_are_refused_with_the_known_ones() -> None:
-    with pytest.raises(InputError, match="autoattack, pgd"):
+    with pytest.raises(InputError, match="autoattack, pgd, torchattacks"):
         attacks.parse_attack("deepfool")
     with pytest.raises(InputError, match="steps"):
         attacks.parse_attack("pgd:stops=3")
