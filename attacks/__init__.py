@@ -6,12 +6,14 @@ from attacks.finding import Finding, Search
 from attacks.methods import ATTACKS, Attack, parse_attack
 from attacks.pgd import pgd
 from attacks.run import measure, run
+from attacks.screened import Screening, screened
 from attacks.torchattacks import torchattacks
 
 __all__ = [
     "ATTACKS",
     "Attack",
     "Finding",
+    "Screening",
     "Search",
     "attacked_radius",
     "autoattack",
@@ -20,5 +22,6 @@ __all__ = [
     "pgd",
     "reference_cost",
     "run",
+    "screened",
     "torchattacks",
 ]

@@ -111,6 +111,23 @@ def measure(objective: Objective, images: Tensor, *, batch_size: int) -> Tensor:
 
 
 def _allowed(images: Tensor, candidates: Tensor, threat: Threat) -> Tensor:
+    shape = (-1, *[1] * (images.ndim - 1))
     finite = torch.isfinite(candidates).flatten(1).all(dim=1)
-    safe = torch.where(finite.view(-1, *[1] * (images.ndim - 1)), candidates.to(images), images)
-    return threat.project(images, safe)
+    safe = torch.where(finite.view(shape), candidates.to(images), images)
+    points = threat.project(images, safe)
+    # x + delta rounds: in float32, a pixel near 1 moves by up to 3e-8, which is 4e-6 of 2/255. Left
+    # there, a point on the rim would count as outside; so it takes a number inside.
+    eps = torch.as_tensor(threat.eps, dtype=torch.float64, device=images.device)
+    radii = eps.expand(len(images))
+    slack = 1e-7
+    while bool((over := perturbation_norm(points - images, threat.norm) > radii).any()):
+        if threat.norm == "linf":
+            far = (points - images).double().abs() > radii.view(shape)
+            largest = torch.maximum(points.abs(), images.abs())
+            unit = torch.nextafter(largest, torch.full_like(largest, torch.inf)) - largest
+            points = torch.where(far, points + unit * (images - points).sign(), points)
+        else:
+            shrunk = images + (1.0 - slack) * (points - images)
+            points = torch.where(over.view(shape), shrunk, points)
+            slack = min(2.0 * slack, 1.0)
+    return points

@@ -157,15 +157,19 @@ def broken(objective: Objective) -> Objective:
     return objective
 
 
-def test_one_seed_gives_one_result(capsys: pytest.CaptureFixture[str]) -> None:
+def test_one_seed_gives_one_result_and_nothing_on_stdout(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
     objective, images = setting()
     threat = Threat("linf", 0.05)
-    first, again, other = (
-        attacks.torchattacks(objective, images, threat, name="PGD", seeds=[seed]).candidates
-        for seed in (5, 5, 6)
-    )
-    assert torch.equal(first, again)
-    assert not torch.equal(first, other)
+    for name in ("PGD", "Pixle"):  # one draws from torch, the other from NumPy
+        first, again, other = (
+            attacks.torchattacks(objective, images, threat, name=name, seeds=[seed]).candidates
+            for seed in (5, 5, 6)
+        )
+        assert torch.equal(first, again)
+        assert not torch.equal(first, other)
+    attacks.torchattacks(objective, images, threat, name="JSMA")  # says on stdout what it aims at
     assert capsys.readouterr().out == ""
 
 
