@@ -2,7 +2,7 @@
 
 from attacks.apgd import apgd
 from attacks.attacked_radius import attacked_radius
-from attacks.autoattack import autoattack
+from attacks.autoattack import autoattack, reference_cost
 from attacks.boundary_walk import boundary_walk
 from attacks.ddn import ddn
 from attacks.deepfool import deepfool
@@ -14,11 +14,14 @@ from attacks.methods import ATTACKS, Attack, parse_attack
 from attacks.noise import noise
 from attacks.pgd import pgd
 from attacks.run import measure, run
+from attacks.screened import Screening, screened
+from attacks.torchattacks import torchattacks
 
 __all__ = [
     "ATTACKS",
     "Attack",
     "Finding",
+    "Screening",
     "Search",
     "apgd",
     "attacked_radius",
@@ -33,5 +36,8 @@ __all__ = [
     "noise",
     "parse_attack",
     "pgd",
+    "reference_cost",
     "run",
+    "screened",
+    "torchattacks",
 ]

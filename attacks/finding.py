@@ -1,5 +1,6 @@
 """State what an attack found."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -14,11 +15,15 @@ class Search:
         candidates: (B, C, H, W) images.
         gradients: (B,) int64 gradient evaluations spent per image.
         note: What the reader should know, such as a part of the attack that was left out.
+        forwards: (B,) int64 forward passes spent per image; None where they were not counted.
+        parameters: What the attack was run with, where that is more than the options given.
     """
 
     candidates: Tensor
     gradients: Tensor
     note: str = ""
+    forwards: Tensor | None = None
+    parameters: Mapping[str, Any] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, eq=False)
@@ -33,6 +38,7 @@ class Finding:
         gradients: (B,) int64 gradient evaluations.
         parameters: Options of the attack.
         note: What the reader should know.
+        forwards: (B,) int64 forward passes; None where they were not counted.
     """
 
     attack: str
@@ -42,3 +48,4 @@ class Finding:
     gradients: Tensor
     parameters: dict[str, Any] = field(default_factory=dict)
     note: str = ""
+    forwards: Tensor | None = None

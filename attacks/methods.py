@@ -13,6 +13,7 @@ from attacks.finding import Search
 from attacks.fmn import fmn
 from attacks.noise import noise
 from attacks.pgd import pgd
+from attacks.torchattacks import named_torchattack, torchattacks
 from robustcl.specification import Specification, check_options, choose, parse_specification
 from robustcl.threat import NORMS, Norm
 
@@ -88,6 +89,12 @@ ATTACKS: dict[str, Attack] = {
         "Croce and Hein 2020",
         pads=False,
     ),
+    "torchattacks": Attack(
+        torchattacks,
+        "any attack of the package torchattacks, as in torchattacks:CW,steps=50",
+        "Kim 2020",
+        pads=False,
+    ),
 }
 
 
@@ -96,7 +103,7 @@ EXCLUDED = ("seeds", "batch_size", "starts")
 
 
 def parse_attack(text: str) -> Specification:
-    """Read an attack such as 'pgd:steps=100,restarts=5'.
+    """Read an attack such as 'pgd:steps=100,restarts=5' or 'torchattacks:CW,steps=50'.
 
     A name that is unknown, or an option the attack does not take, is refused.
 
@@ -106,6 +113,9 @@ def parse_attack(text: str) -> Specification:
     Returns:
         The specification.
     """
+    foreign = named_torchattack(text)
+    if foreign is not None:
+        return foreign
     specification = parse_specification(text)
     choose(specification.name, ATTACKS, what="attack")
     check_options(specification, ATTACKS[specification.name].function, exclude=EXCLUDED)

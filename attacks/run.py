@@ -60,7 +60,7 @@ def run(
     name = attack if isinstance(attack, str) else getattr(attack, "__name__", "attack")
     given = {**options, "batch_size": batch_size} if entry.fills else dict(options)
     size = len(images) if entry.fills else batch_size
-    candidates, gradients, notes = [], [], set()
+    candidates, gradients, forwards, notes, parameters = [], [], [], set(), dict(options)
     model = objective.classifier
     with frozen(model) if model is not None else nullcontext():
         for chunk in torch.arange(len(images), device=images.device).split(size):
@@ -73,7 +73,10 @@ def run(
             search = entry.function(aim, images[rows], part, seeds=chosen, **given)
             candidates.append(search.candidates.detach()[: len(chunk)])
             gradients.append(search.gradients[: len(chunk)].cpu())
+            if search.forwards is not None:
+                forwards.append(search.forwards[: len(chunk)].cpu())
             notes.add(search.note)
+            parameters.update(search.parameters)
         points = _allowed(images, torch.cat(candidates), threat)
         margins = measure(objective, points, batch_size=batch_size)
     norms = perturbation_norm(points - images, threat.norm)
@@ -85,8 +88,9 @@ def run(
         success=success,
         radius=torch.where(success, norms, torch.inf),
         gradients=torch.cat(gradients) * objective.evaluations,
-        parameters=dict(options),
+        parameters=parameters,
         note="; ".join(sorted(note for note in notes if note)),
+        forwards=torch.cat(forwards) * objective.evaluations if forwards else None,
     )
 
 
@@ -117,6 +121,7 @@ def _entry(attack: str | Callable[..., Search]) -> Attack:
 
 
 def _allowed(images: Tensor, candidates: Tensor, threat: Threat) -> Tensor:
+    shape = (-1, *[1] * (images.ndim - 1))
     finite = torch.isfinite(candidates).flatten(1).all(dim=1)
-    safe = torch.where(finite.view(-1, *[1] * (images.ndim - 1)), candidates.to(images), images)
+    safe = torch.where(finite.view(shape), candidates.to(images), images)
     return threat.project(images, safe)

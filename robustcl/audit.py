@@ -26,10 +26,13 @@ class Audit:
         eps: Ascending budgets of the attacks, in pixel units.
         seed: Seed of all noise.
         batch_size: Images per model call.
+        screened: Whether AutoAttack, at one budget, is spared images that a deterministic
+            certificate covers or PGD fools (see `attacks.screened`).
 
     Raises:
         InputError: When a method, an attack or an option is unknown, does not treat the norm, or
-            the budgets are not positive and ascending.
+            the budgets are not positive and ascending, or a screened audit has another attack
+            than AutoAttack or several budgets.
     """
 
     norm: Norm = "l2"
@@ -38,6 +41,7 @@ class Audit:
     eps: tuple[float, ...] = DEFAULT_EPS["l2"]
     seed: int = 0
     batch_size: int = 128
+    screened: bool = False
 
     def __post_init__(self) -> None:
         check_norm(self.norm)
@@ -54,3 +58,9 @@ class Audit:
         steps = zip((0.0, *self.eps), self.eps, strict=False)
         if not self.eps or not all(low < high < np.inf for low, high in steps):
             raise InputError(f"eps {self.eps} is not positive and ascending; write 0.1,0.25,0.5")
+        others = [text for text in self.attacks if attacks.parse_attack(text).name != "autoattack"]
+        if self.screened and (others or len(self.eps) > 1):
+            raise InputError(
+                f"a screened audit takes autoattack at one eps, not {', '.join(self.attacks)} at "
+                f"{self.eps}; leave the others out"
+            )

@@ -9,7 +9,7 @@ import tyro
 from robustcl.errors import RobustclError, ViolationError
 
 CERTIFY = ("run", "demo", "methods")
-ROBUSTCL = ("train", "convert", "probe", "embed", "inspect", "report")
+ROBUSTCL = ("train", "convert", "probe", "embed", "attack", "inspect", "report", "doctor")
 
 
 def certify(arguments: Sequence[str] | None = None) -> int:

@@ -24,19 +24,22 @@ from robustcl.data.dataset import Dataset
 from robustcl.errors import InputError
 from robustcl.frozen import frozen
 from robustcl.manifest import run_manifest
-from robustcl.objectives import misclassify, score_margin
+from robustcl.objectives import Objective, misclassify, score_margin
 from robustcl.out_of_memory import halving
+from robustcl.per_image import per_image
 from robustcl.records import (
     Key,
     append_records,
     finish_run,
     load_arrays,
+    load_run,
     read_lines,
     record_key,
     save_arrays,
     start_run,
 )
 from robustcl.seeds import example_seed
+from robustcl.threat import Threat
 
 TRIPLES = 16  # of the nearest, and of the most robust images; figures show fewer
 
@@ -147,7 +150,7 @@ def _measure(job: _Job, dataset: Dataset, *, progress: bool) -> int:
 
 
 def _records(
-    job: _Job, batch: Batch, kind: str, method: str, **columns: Tensor
+    job: _Job, batch: Batch, kind: str, method: str, **columns: Tensor | np.ndarray
 ) -> list[dict[str, Any]]:
     # One record per image; the columns hold one number per image.
     common = {"kind": kind, "method": method, "config": job.config}
@@ -201,22 +204,28 @@ def _certify(job: _Job, batch: Batch, left: Tensor, text: str) -> list[dict[str,
 def _attack(job: _Job, batch: Batch, left: Tensor, text: str) -> list[dict[str, Any]]:
     specification = attacks.parse_attack(text)
     options: dict[str, Any] = dict(specification.options)
-    finding = attacks.attacked_radius(
-        specification.name,
-        misclassify(job.classifier, left),
-        batch.images,
-        norm=job.audit.norm,
-        eps_grid=job.audit.eps,
-        seeds=_seeds(job, batch, text),
-        batch_size=job.batch_size,
-        **options,
-    )
+    objective = misclassify(job.classifier, left)
+    seeds = _seeds(job, batch, text)
+    columns: dict[str, Any] = {"predicted": left}
+    if job.audit.screened:
+        finding, costs = _screened(job, objective, batch, seeds, options)
+        columns |= costs
+    else:
+        finding = attacks.attacked_radius(
+            specification.name,
+            objective,
+            batch.images,
+            norm=job.audit.norm,
+            eps_grid=job.audit.eps,
+            seeds=seeds,
+            batch_size=job.batch_size,
+            **options,
+        )
     _keep_triples(job.folder, batch, finding, right=left == batch.labels)
     with torch.no_grad():
         points = finding.adversarials.double().to(job.device)
         in_float64 = misclassify(job.exact, left).margin(points) > 0
-    columns = {
-        "predicted": left,
+    columns |= {
         "radius": finding.radius,
         "gradients": finding.gradients,
         "in_float64": in_float64 | ~torch.isfinite(finding.radius.to(in_float64.device)),
@@ -225,6 +234,30 @@ def _attack(job: _Job, batch: Batch, left: Tensor, text: str) -> list[dict[str, 
     if finding.note:
         terms["note"] = finding.note
     return [{**row, **terms} for row in _records(job, batch, "attack", text, **columns)]
+
+
+def _screened(
+    job: _Job, objective: Objective, batch: Batch, seeds: list[int], options: dict[str, Any]
+) -> tuple[attacks.Finding, dict[str, Any]]:
+    # The certificates of the batch are on record: each batch is certified before it is attacked.
+    images = per_image(load_run(job.folder)).reindex(batch.index.tolist())
+    certified = torch.tensor(images["certified"].tolist(), dtype=torch.float64)
+    found = attacks.screened(
+        objective,
+        batch.images,
+        Threat(job.audit.norm, job.audit.eps[0]),
+        certified=certified,
+        seeds=seeds,
+        batch_size=job.batch_size,
+        **options,
+    )
+    costs = {
+        "decided": np.array(found.decided),
+        "forwards": found.finding.forwards,
+        "reference_forwards": found.reference_forwards,
+        "reference_gradients": found.reference_gradients,
+    }
+    return found.finding, costs
 
 
 def _keep_triples(folder: Path, batch: Batch, finding: attacks.Finding, *, right: Tensor) -> None:

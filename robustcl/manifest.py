@@ -14,7 +14,7 @@ from robustcl.classifier import Classifier
 from robustcl.data.dataset import Dataset
 from robustcl.records import SCHEMA, config_hash
 
-PACKAGES = ("robustcl", "torch", "torchvision", "numpy", "scipy", "pyautoattack")
+PACKAGES = ("robustcl", "torch", "torchvision", "numpy", "scipy", "pyautoattack", "torchattacks")
 
 
 def run_manifest(
@@ -49,6 +49,7 @@ def run_manifest(
         "num_examples": len(dataset),
         "data_hash": dataset.hash(),
         "checkpoint_hash": checkpoint_hash,
+        **({"screened": True} if audit.screened else {}),
     }
     return {
         "schema": SCHEMA,
@@ -56,8 +57,8 @@ def run_manifest(
         "config_hash": config_hash(config),
         "command": command,
         "created": datetime.now(UTC).isoformat(timespec="seconds"),
-        "versions": {"python": platform.python_version(), **_versions()},
-        "device": _device_name(device),
+        "versions": package_versions(),
+        "device": device_name(device),
         "hashes": {"checkpoint": checkpoint_hash, "data": config["data_hash"]},
         "claims": [_claim_entry(text) for text in audit.methods],
         "attacks": [
@@ -84,8 +85,13 @@ def _claim_entry(text: str) -> dict[str, Any]:
     }
 
 
-def _versions() -> dict[str, str]:
-    found = {}
+def package_versions() -> dict[str, str]:
+    """Name the versions that a result depends on.
+
+    Returns:
+        Package to version, or 'not installed'.
+    """
+    found = {"python": platform.python_version()}
     for package in PACKAGES:
         try:
             found[package] = version(package)
@@ -94,7 +100,15 @@ def _versions() -> dict[str, str]:
     return found
 
 
-def _device_name(device: str) -> str:
+def device_name(device: str) -> str:
+    """Name a device.
+
+    Args:
+        device: cpu, cuda, ...
+
+    Returns:
+        Its model, for people.
+    """
     if device.startswith("cuda"):
         return torch.cuda.get_device_name(device)
     return f"CPU ({platform.machine()}, {torch.get_num_threads()} threads)"

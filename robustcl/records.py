@@ -10,7 +10,9 @@ method, flushed per chunk, so that a run that is killed leaves whole records and
   the certificate's own (-1: abstained); `by` names the method that won where several were combined;
 * kind `attack`: `norm`, `subject`, `eps` (the grid), `radius` (null: none found up to the largest
   eps), `gradients`; `predicted` is the class to be left; `in_float64` is false where the perturbed
-  image wins by the rounding of float32 alone; `note` where a part was left out.
+  image wins by the rounding of float32 alone; `note` where a part was left out; of a screened
+  attack also `decided` (the stage, see `attacks.screened`), `forwards`, and what the reference
+  alone would have taken at least, `reference_forwards` and `reference_gradients`.
 
 `arrays/embeddings.npz` and `arrays/triples.npz` hold what figures need besides. Radii are in pixel
 units of images in [0, 1].
@@ -44,6 +46,7 @@ COLUMNS = {
     "attack": (
         *("kind", "index", "method", "config", "label", "predicted", "norm"),
         *("eps", "radius", "gradients", "subject", "seconds", "note", "in_float64"),
+        *("decided", "forwards", "reference_forwards", "reference_gradients"),
     ),
 }
 

@@ -1,8 +1,9 @@
 """Close a run: the report, the headline, the gates."""
 
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 from robustcl.commands.options import emit, say
 from robustcl.errors import InputError, ViolationError
@@ -38,13 +39,20 @@ def parse_gate(text: str) -> tuple[str, float, float]:
     return match[1], parse_number(match[2] or "0"), parse_number(match[3])
 
 
-def finish(folder: Path, *, json: bool, require: Sequence[str] = ()) -> int:
+def finish(
+    folder: Path,
+    *,
+    json: bool,
+    require: Sequence[str] = (),
+    also: Mapping[str, Any] | None = None,
+) -> int:
     """Write the report, say the headline, and check violations and gates.
 
     Args:
         folder: The run folder.
         json: Whether to write the summary on stdout.
         require: Gates.
+        also: Further entries of the JSON object.
 
     Returns:
         The exit code: 0, or 3 when a gate is missed.
@@ -59,7 +67,7 @@ def finish(folder: Path, *, json: bool, require: Sequence[str] = ()) -> int:
     say(f"violations: {len(summary.violations)} of {summary.pairs} pairs")
     say(f"report: {page}")
     if json:
-        emit({**summary.to_dict(), "report": str(page)})
+        emit({**summary.to_dict(), **(also or {}), "report": str(page)})
     if summary.violations:
         first = summary.violations[0]
         raise ViolationError(

@@ -8,9 +8,11 @@ from pathlib import Path
 from typing import Any
 
 import torch
+import tyro
 
 from robustcl.data import Dataset, Split, load_data
 from robustcl.errors import InputError
+from robustcl.threat import Norm
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -35,6 +37,31 @@ class DataOptions:
     device: str = "cpu"
     batch_size: int = 128
     seed: int = 0
+
+
+@dataclass(frozen=True, kw_only=True)
+class AuditOptions(DataOptions):
+    """Say which checkpoint is measured, and where the records go.
+
+    Args:
+        checkpoint: The .safetensors file, with a head (see `robustcl probe`).
+        out: The run folder.
+        split: Split of the data: train or test.
+        norm: l2 or linf; radii are in pixel units of images in [0, 1].
+        resume: Go on with the run in --out.
+        arch: Needed only for a checkpoint made from package.module:factory.
+        json: Write one JSON object on stdout.
+        quiet: No progress bars.
+    """
+
+    checkpoint: tyro.conf.Positional[Path]
+    out: Path
+    split: Split = "test"
+    norm: Norm = "l2"
+    resume: bool = False
+    arch: str | None = None
+    json: bool = False
+    quiet: bool = False
 
 
 def read_data(options: DataOptions, *, split: Split) -> Dataset:

@@ -5,6 +5,8 @@ import pytest
 import torch
 
 from robustcl import InputError, Objective, Threat, attacks, misclassify
+from robustcl.threat import Norm
+from tests.affine import affine_classifier, exact_distance
 from tests.network import small_classifier, some_images
 
 
@@ -110,3 +112,35 @@ def test_a_point_outside_the_ball_counts_where_its_projection_wins() -> None:
     pulled = attacks.run(far, objective, images, Threat("l2", 2.0, None))
     assert bool(pulled.success.any())
     assert float(pulled.radius[pulled.success].max()) <= 2.0 * (1 + 1e-6)
+
+
+@pytest.mark.parametrize("norm", ["l2", "linf"])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_points_on_the_rim_of_a_small_ball_count(norm: Norm, dtype: torch.dtype) -> None:
+    # x + delta rounds, by more than 1e-6 of such an eps.
+    model = affine_classifier(dtype=dtype)
+    draws = torch.Generator().manual_seed(3)
+    images = torch.randint(30, 226, (40, 2, 4, 4), generator=draws).to(dtype) / 255
+    exact = exact_distance(model, images, norm)
+    eps = {"l2": 0.1, "linf": 2 / 255}[norm]
+    assert 3 < int((exact < eps).sum()) < 37
+    objective = misclassify(model, model(images).argmax(1))
+    finding = attacks.run("pgd", objective, images, Threat(norm, eps))
+    assert bool(finding.success[exact < eps].all())
+    assert not bool(finding.success[exact > eps].any())
+    assert bool((finding.radius[finding.success] <= eps).all())
+    everywhere = attacks.run("pgd", objective, images, Threat(norm, 1.05 * exact))
+    assert bool(everywhere.success[exact > 1e-4].all())
+
+
+def test_a_pixel_of_the_size_of_eps_is_pulled_inside_too() -> None:
+    # 2/255 as float32 exceeds 2/255, so this pixel may not go down to 0 altogether.
+    images = torch.full((1, 1, 8, 8), 2.0) / 255
+
+    def dark(objective, images, threat, *, seeds):
+        return attacks.Search(0 * images, torch.zeros(len(images), dtype=torch.int64))
+
+    objective = Objective(lambda points: 1.0 + 0 * points.flatten(1).sum(1))
+    finding = attacks.run(dark, objective, images, Threat("linf", 2 / 255), batch_size=1)
+    assert bool(finding.success.all())
+    assert 0.007 < float(finding.radius[0]) <= 2 / 255

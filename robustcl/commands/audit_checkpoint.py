@@ -1,0 +1,68 @@
+"""Measure a checkpoint, for the commands that end with records."""
+
+import shlex
+import sys
+from pathlib import Path
+
+from robustcl.audit import Audit
+from robustcl.checkpoint import Loaded, load_checkpoint
+from robustcl.classifier import Classifier
+from robustcl.commands.options import AuditOptions, read_data, say
+from robustcl.errors import InputError
+from robustcl.evaluate import evaluate
+
+
+def load_with_head(options: AuditOptions) -> tuple[Classifier, Loaded]:
+    """Load a checkpoint that has a head.
+
+    Args:
+        options: The options.
+
+    Returns:
+        The classifier, and what else is in the checkpoint.
+
+    Raises:
+        InputError: When it has no head.
+    """
+    loaded = load_checkpoint(options.checkpoint, arch=options.arch)
+    if loaded.classifier is None:
+        raise InputError(
+            f"{str(options.checkpoint)!r} has no head; fit one by: robustcl probe "
+            f"{options.checkpoint} --data {options.data} --out CKPT"
+        )
+    return loaded.classifier, loaded
+
+
+def audit_checkpoint(
+    options: AuditOptions, audit: Audit, classifier: Classifier, checkpoint_hash: str
+) -> bool:
+    """Measure a classifier and write the records.
+
+    Args:
+        options: The options.
+        audit: What is measured.
+        classifier: The model.
+        checkpoint_hash: SHA-256 of its checkpoint.
+
+    Returns:
+        Whether the run came to its end; not when it was interrupted.
+    """
+    dataset = read_data(options, split=options.split)
+    command = shlex.join([Path(sys.argv[0]).name, *sys.argv[1:]])
+    try:
+        evaluate(
+            classifier,
+            dataset,
+            audit,
+            options.out,
+            checkpoint_hash=checkpoint_hash,
+            command=command,
+            device=options.device,
+            resume=options.resume,
+            progress=not options.quiet,
+        )
+    except KeyboardInterrupt:
+        again = command if options.resume else f"{command} --resume"
+        say(f"interrupted; the records in {options.out} are whole. Go on by: {again}")
+        return False
+    return True

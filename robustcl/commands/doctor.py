@@ -1,0 +1,153 @@
+"""Check that attacks and certificates give the known answers on this machine."""
+
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from importlib.util import find_spec
+from typing import Any, get_args
+
+import attacks
+import certify
+from attacks.planted import linear_classifier, planted
+from robustcl.commands.options import check_device, emit, say
+from robustcl.manifest import device_name, package_versions
+from robustcl.objectives import misclassify
+from robustcl.threat import Norm, Threat
+
+EPS = {"l2": 0.5, "linf": 0.1}
+RADIUS = {"l2": 0.3, "linf": 0.05}
+MARGIN = 0.02  # of the radius, by which a budget is too small or large enough
+PLANTS = 3
+TORCHATTACKS: dict[Norm, str] = {"l2": "PGDL2", "linf": "PGD"}
+
+
+@dataclass(frozen=True, kw_only=True)
+class DoctorOptions:
+    """Run the self-tests and print versions and the device; exit code 1 when one fails.
+
+    Args:
+        device: cpu, cuda, ...
+        seed: Seed of the models and the attacks.
+        json: Write one JSON object on stdout.
+    """
+
+    device: str = "cpu"
+    seed: int = 0
+    json: bool = False
+
+
+@dataclass(frozen=True)
+class Check:
+    """Hold the outcome of a test.
+
+    Args:
+        name: What was tested.
+        outcome: 'ok', 'failed' or 'skipped'.
+        detail: What was found.
+    """
+
+    name: str
+    outcome: str
+    detail: str
+
+
+def doctor(options: DoctorOptions) -> int:
+    """Run `robustcl doctor`.
+
+    Args:
+        options: The options.
+
+    Returns:
+        The exit code: 0, or 1 when a test failed.
+    """
+    check_device(options.device)
+    started = time.monotonic()
+    versions = package_versions()
+    say(" ".join(f"{name} {found}" for name, found in versions.items()))
+    say(f"device: {device_name(options.device)}")
+    checks = []
+    for check in run_checks(options):
+        say(f"{check.outcome:7} {check.name}: {check.detail}")
+        checks.append(check)
+    failed = sum(check.outcome == "failed" for check in checks)
+    say(f"{len(checks)} tests, {failed} failed, {time.monotonic() - started:.0f} s")
+    if options.json:
+        content = {"versions": versions, "device": device_name(options.device), "failed": failed}
+        emit({**content, "checks": [vars(check) for check in checks]})
+    return 1 if failed else 0
+
+
+def run_checks(options: DoctorOptions) -> Iterator[Check]:
+    """Run every test.
+
+    Args:
+        options: The options.
+
+    Yields:
+        The outcomes, one by one; an exception is a failure of its test.
+    """
+    for norm in get_args(Norm):
+        names: list[tuple[str, dict[str, Any]]] = [("pgd", {}), ("autoattack", {})]
+        if find_spec("torchattacks") is None:
+            yield Check(f"planted, torchattacks, {norm}", "skipped", "the package is not installed")
+        else:
+            names.append(("torchattacks", {"name": TORCHATTACKS[norm], "steps": 40}))
+        for name, extra in names:
+            title = f"planted adversarials, {name}, {norm}"
+            yield _checked(title, lambda n=name, e=extra, m=norm: _planted(n, m, options, e))
+        for name in ("pgd", "autoattack"):
+            title = f"linear oracle, {name}, {norm}"
+            yield _checked(title, lambda n=name, m=norm: _oracle(n, m, options))
+        yield _checked(
+            f"linear oracle, certificate, {norm}", lambda m=norm: _certificate(m, options)
+        )
+
+
+def _checked(name: str, test: Callable[[], tuple[bool, str]]) -> Check:
+    try:
+        passed, detail = test()
+    except Exception as error:  # noqa: BLE001 whatever breaks a test is what the doctor looks for
+        return Check(name, "failed", f"{type(error).__name__}: {error}")
+    return Check(name, "ok" if passed else "failed", detail)
+
+
+def _planted(
+    name: str, norm: Norm, options: DoctorOptions, extra: dict[str, Any]
+) -> tuple[bool, str]:
+    # An attack that misses a plant would call a vulnerable model robust.
+    found = 0
+    for seed in range(options.seed, options.seed + PLANTS):
+        problem = planted(norm, eps=EPS[norm], seed=1000 * seed)
+        classifier = problem.classifier.to(options.device)
+        image = problem.image.to(options.device)
+        objective = misclassify(classifier, classifier(image).argmax(dim=1))
+        finding = attacks.run(
+            name, objective, image, problem.threat, seeds=[seed], batch_size=1, **extra
+        )
+        found += int(finding.success.sum())
+    return found == PLANTS, f"{found} of {PLANTS} found"
+
+
+def _oracle(name: str, norm: Norm, options: DoctorOptions) -> tuple[bool, str]:
+    # Below the distance nothing can be found, a little above it everything must be.
+    exact = RADIUS[norm]
+    classifier, image = linear_classifier(norm, radius=exact, seed=options.seed)
+    classifier, image = classifier.to(options.device), image.to(options.device)
+    objective = misclassify(classifier, classifier(image).argmax(dim=1))
+    outcome = [
+        bool(attacks.run(name, objective, image, Threat(norm, share * exact), batch_size=1).success)
+        for share in (1.0 - MARGIN, 1.0 + MARGIN)
+    ]
+    said = ["found" if won else "nothing" for won in outcome]
+    detail = f"exact radius {exact}; {1 - MARGIN:.0%} of it: {said[0]}, {1 + MARGIN:.0%}: {said[1]}"
+    return outcome == [False, True], detail
+
+
+def _certificate(norm: Norm, options: DoctorOptions) -> tuple[bool, str]:
+    exact = RADIUS[norm]
+    classifier, image = linear_classifier(norm, radius=exact, seed=options.seed)
+    claim = certify.product(classifier, image, norm=norm)
+    proved = float(claim.radius[0])
+    return 0.99 * exact <= proved <= exact * (
+        1 + 1e-6
+    ), f"exact radius {exact}, proved {proved:.6g}"

@@ -1,0 +1,121 @@
+"""robustcl attack: three protocols on one model, beside certificates, resumed after a cut."""
+
+import json
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from robustcl.architectures import embedding_size
+from robustcl.checkpoint import Description, save_checkpoint
+from robustcl.classifier import Classifier, Encoder
+from robustcl.cli import robustcl
+from robustcl.encoders import small_convnet
+from robustcl.heads import LinearHead
+from robustcl.records import load_run
+
+ARCHITECTURE = {"channels": 1, "image_size": 8, "width": 4, "embedding_size": 5}
+COUNT = 64
+
+
+@pytest.fixture(scope="module")
+def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A random network, and images whose labels are its predictions but for the first four."""
+    folder = tmp_path_factory.mktemp("attack")
+    torch.manual_seed(0)
+    encoder = Encoder(small_convnet(**ARCHITECTURE), image_shape=(1, 8, 8))
+    model = Classifier(encoder, LinearHead(torch.randn(3, 5), torch.zeros(3))).eval()
+    description = Description(
+        architecture="small_convnet",
+        arguments=ARCHITECTURE,
+        image_shape=(1, 8, 8),
+        embedding_size=embedding_size(encoder.backbone, (1, 8, 8)),
+    )
+    save_checkpoint(folder / "model.safetensors", model, description)
+    draws = np.random.default_rng(0)
+    images = draws.integers(0, 256, size=(COUNT, 8, 8, 1), dtype=np.uint8)
+    points = torch.from_numpy(images).permute(0, 3, 1, 2).float() / 255
+    labels = model(points).argmax(1).numpy().copy()
+    labels[:4] = (labels[:4] + 1) % 3
+    np.savez(folder / "data.npz", images=images, labels=labels)
+    return folder
+
+
+def command(place: Path, out: Path, *more: str) -> list[str]:
+    start = ["attack", str(place / "model.safetensors"), "--data", f"npz:{place / 'data.npz'}"]
+    return [*start, "--out", str(out), "--quiet", "--split", "test", *more]
+
+
+def plain(folder: Path) -> list[dict]:
+    lines = (folder / "records-0.jsonl").read_text().splitlines()
+    records = [json.loads(line) for line in lines]
+    found = [{k: v for k, v in record.items() if "second" not in k} for record in records]
+    return sorted(found, key=lambda record: (record["kind"], record["method"], record["index"]))
+
+
+@pytest.fixture(scope="module")
+def standard(place: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    out = tmp_path_factory.mktemp("standard") / "run"
+    arguments = command(place, out, "--eps", "0.08", "--limit", "12", "--batch-size", "6")
+    assert robustcl(arguments) == 0
+    return out
+
+
+def test_json_alone_is_on_stdout_and_agrees_with_the_records(place: Path, tmp_path, capsys) -> None:
+    arguments = command(place, tmp_path / "run", "--eps", "8/255", "--norm", "linf", "--json")
+    assert robustcl([*arguments, "--protocol", "fast"]) == 0
+    captured = capsys.readouterr()
+    found = json.loads(captured.out)
+    run = load_run(tmp_path / "run")
+    right = run.clean["predicted"] == run.clean["label"]
+    kept = right & (run.attacks["radius"] > 8 / 255)
+    assert found["clean_accuracy"] == right.mean()
+    assert found["robust_accuracy"] == kept.mean()
+    low, high = found["robust_interval95"]
+    assert 0 <= low <= found["robust_accuracy"] <= high <= 1
+    assert found["eps"] == 8 / 255
+    assert "robust accuracy at L∞" in captured.err
+    assert run.manifest["complete"]
+
+
+def test_certified_images_are_spared_and_all_others_are_not(standard: Path) -> None:
+    run = load_run(standard)
+    table = run.attacks.set_index("index")
+    proved = run.certificates.set_index("index")["radius"] >= 0.08
+    spared = table["decided"] == "certified"
+    assert 0 < int(proved.sum()) < len(table)
+    assert (spared == proved.reindex(table.index)).all()
+    assert (table["gradients"][spared] == 0).all()
+    assert (table["gradients"][~spared] > 0).all()
+    assert np.isinf(table["radius"][spared]).all()
+    assert (table["radius"][table["decided"].isin(["quick", "strong", "reference"])] <= 0.08).all()
+
+
+def test_standard_is_at_least_as_strong_as_fast(place: Path, standard: Path, tmp_path) -> None:
+    arguments = command(place, tmp_path / "fast", "--eps", "0.08", "--limit", "12")
+    assert robustcl([*arguments, "--protocol", "fast"]) == 0
+    fast = load_run(tmp_path / "fast").attacks.set_index("index")["radius"] <= 0.08
+    strong = load_run(standard).attacks.set_index("index")["radius"] <= 0.08
+    assert (strong | ~fast).all()
+
+
+def test_a_cut_run_is_resumed_and_another_one_refused(
+    place: Path, standard: Path, tmp_path: Path
+) -> None:
+    shutil.copytree(standard, tmp_path / "cut")
+    records = tmp_path / "cut" / "records-0.jsonl"
+    lines = records.read_text().splitlines(keepends=True)
+    records.write_text("".join(lines[:-4]) + lines[-4][:25])
+    more = ("--eps", "0.08", "--limit", "12", "--batch-size", "6")
+    assert robustcl(command(place, tmp_path / "cut", *more)) == 2
+    assert robustcl(command(place, tmp_path / "cut", *more, "--resume")) == 0
+    assert plain(tmp_path / "cut") == plain(standard)
+    assert robustcl(command(place, tmp_path / "cut", *more, "--resume", "--protocol", "deep")) == 2
+
+
+def test_bad_budgets_are_refused(place: Path, tmp_path: Path, capsys) -> None:
+    assert robustcl(command(place, tmp_path / "run", "--eps", "-1")) == 2
+    assert "not positive" in capsys.readouterr().err
+    assert not (tmp_path / "run").exists()
