@@ -72,7 +72,7 @@ ATTACKS: dict[str, Attack] = {
     ),
     "boundary_walk": Attack(
         boundary_walk,
-        "nearest point: from a winning point along the boundary towards the image",
+        "nearest point: along the boundaries of up to nine rivals towards the image",
         "projection of Croce and Hein 2020 (FAB)",
         minimum_norm=True,
     ),

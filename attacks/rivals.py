@@ -60,7 +60,7 @@ def rivals_by_distance(
         objective: The objective, for these images.
         images: (B, C, H, W) in the box.
         threat: Norm and box.
-        most: Rivals of the highest scores that are looked at, one gradient each.
+        most: Rivals of the highest scores at the image that are looked at, one gradient each.
 
     Returns:
         (B, R) classes, R <= `most`, the nearest first, and their (B, R) distances; (B, 0) without

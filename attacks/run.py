@@ -1,5 +1,6 @@
 """Run an attack and verify what it claims: an attack cannot lie."""
 
+import inspect
 from collections.abc import Callable, Sequence
 from contextlib import nullcontext
 from typing import Any
@@ -49,7 +50,8 @@ def run(
         The verified finding.
 
     Raises:
-        InputError: When there is no image, one is outside the box, or seeds are too few.
+        InputError: When there is no image, one is outside the box, seeds are too few, or starts do
+            not fit.
     """
     seeds = list(range(len(images)) if seeds is None else seeds)
     if not len(images) or len(seeds) != len(images):
@@ -58,6 +60,7 @@ def run(
         raise InputError(f"an image has pixels outside the box {threat.box}; scale the images")
     entry = _entry(attack)
     name = attack if isinstance(attack, str) else getattr(attack, "__name__", "attack")
+    _check_starts(entry, name, images, starts)
     given = {**options, "batch_size": batch_size} if entry.fills else dict(options)
     size = len(images) if entry.fills else batch_size
     candidates, gradients, forwards, notes, parameters = [], [], [], set(), dict(options)
@@ -118,6 +121,18 @@ def _entry(attack: str | Callable[..., Search]) -> Attack:
         return ATTACKS[choose(attack, ATTACKS, what="attack")]
     known = (entry for entry in ATTACKS.values() if entry.function is attack)
     return next(known, Attack(attack, "", ""))
+
+
+def _check_starts(attack: Attack, name: str, images: Tensor, starts: Tensor | None) -> None:
+    if starts is None:
+        return
+    if "starts" not in inspect.signature(attack.function).parameters:
+        raise InputError(f"{name} takes no starts; boundary_walk does")
+    if starts.shape != images.shape:
+        raise InputError(
+            f"starts of shape {tuple(starts.shape)} for images of shape {tuple(images.shape)}; "
+            "give one point per image"
+        )
 
 
 def _allowed(images: Tensor, candidates: Tensor, threat: Threat) -> Tensor:

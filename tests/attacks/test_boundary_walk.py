@@ -62,3 +62,14 @@ def test_unknown_beginnings_are_refused() -> None:
     problem = problems()[0]
     with pytest.raises(InputError, match="rivals"):
         attacks.boundary_walk(problem.objective, problem.images, Threat("l2", 1.0), begin="pdg")
+
+
+def test_starts_that_do_not_fit_are_refused() -> None:
+    problem = problems()[0]
+    threat = Threat("l2", 1.0, None)
+    with pytest.raises(InputError, match="pgd takes no starts"):
+        attacks.run("pgd", problem.objective, problem.images, threat, starts=problem.images)
+    with pytest.raises(InputError, match="one point per image"):
+        attacks.run(
+            "boundary_walk", problem.objective, problem.images, threat, starts=problem.images[:2]
+        )
