@@ -1,5 +1,8 @@
 """robustcl attack: three protocols on one model, beside certificates, resumed after a cut."""
 
+# pandas annotates comparisons as unions that no assertion narrows.
+# pyright: reportGeneralTypeIssues=false, reportArgumentType=false
+
 import json
 import shutil
 from pathlib import Path
