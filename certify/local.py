@@ -4,6 +4,7 @@ import torch
 from torch import Tensor
 
 from certify.bounds.dense_norm import round_up
+from certify.bounds.generator_slopes import best_slope_bounds
 from certify.bounds.regions import Region, ball_regions
 from certify.bounds.slopes import slope_bounds
 from certify.claim import Claim, nearest_rival
@@ -206,7 +207,7 @@ def _slopes_at(task: Problem, rows: Tensor, edges: Tensor, rivals: Tensor) -> tu
         center = [Region(r.low[image], r.high[image], r.reach[image]) for r in task.center]
         regions = ball_regions(network, task.images[image], radii, center, norm=norm)
         directions = task.directions[image[:, None], rivals[part].repeat_interleave(count, 0)]
-        found = slope_bounds(network, regions, directions, norm=norm)
+        found = best_slope_bounds(network, regions, directions, norm=norm)
         slopes[part] = found.unflatten(0, (-1, count))
         reaches[part] = regions[-1].reach.unflatten(0, (-1, count))
     return slopes, reaches
