@@ -21,8 +21,8 @@ from certify.bounds.slopes import slope_bounds
 from certify.bounds.trace import Network
 from robustcl.threat import Norm
 
-# Undecided units of an image, above which nothing is tried. On two dense networks and a convolutional
-# one 128 in place of 64 raised radii by 0, 0.04 and 1.4 % at 1.3, 1.2 and 2.2 times the cost.
+# Undecided units of an image, above which nothing is tried. On two dense networks and one with
+# convolutions, 128 raised radii by another 0, 0.04 and 1.4 % at 1.3, 1.2 and 2.2 times the cost.
 MOST = 64
 NUMBERS = 2**24  # held in one zonotope at once: 128 MiB of float64
 NOISE = 16.0  # times what evaluating a slope may lose: so little is no unit of its own

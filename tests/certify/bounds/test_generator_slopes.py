@@ -149,8 +149,8 @@ def test_crowded_images_are_left_out_alone(monkeypatch: pytest.MonkeyPatch) -> N
     assert torch.isinf(none).all()
 
 
-class Difference(nn.Module):
-    """Of two linear functions p.x and q.x, with a ReLU on each or on the whole."""
+class Branches(nn.Module):
+    """relu(p.x) + relu(q.x), or relu(p.x - q.x)."""
 
     def __init__(self, p: tuple[float, float], q: tuple[float, float], *, inside: bool) -> None:
         super().__init__()
@@ -163,7 +163,7 @@ class Difference(nn.Module):
         flat = images.flatten(1)
         first, second = self.first(flat), self.second(flat)
         if self.inside:
-            return torch.relu(first) - torch.relu(second)
+            return torch.relu(first) + torch.relu(second)
         return torch.relu(first - second)
 
 
@@ -175,7 +175,7 @@ def test_branches_share_units_and_only_those(
 ) -> None:
     # Rows of two branches belong to different units (inside); those of the whole meet again with
     # the branches' signs. The image is where all kinks cross, so every side is in the ball.
-    encoder = Encoder(Difference((1.0, 0.0), q, inside=inside), image_shape=(1, 1, 2)).double()
+    encoder = Encoder(Branches((1.0, 0.0), q, inside=inside), image_shape=(1, 1, 2)).double()
     network = trace(encoder)
     image = torch.zeros(1, 1, 1, 2, dtype=torch.float64)
     center = center_regions(network, image)
