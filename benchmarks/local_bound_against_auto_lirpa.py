@@ -1,8 +1,8 @@
 """Compare the local gradient bound over L2 balls with auto_LiRPA's Jacobian bounds.
 
 Same networks, images, balls and margin directions. Both start from the same enclosure question: the
-largest L2 norm of the gradient of a_j.h over the ball. Ours is `slope_bounds` over `ball_regions`,
-and over the tighter `refined_regions`. The peer gives
+largest L2 norm of the gradient of a_j.h over the ball. Ours is `best_slope_bounds`, over
+`ball_regions` and over the tighter `refined_regions`. The peer gives
 
 * an interval for every entry of the Jacobian (`JacobianOP`, `compute_jacobian_bounds`), whose L2
   norm is taken: 'jacobian' by plain CROWN, 'jacobian optimized' with its default, which optimizes
@@ -45,11 +45,11 @@ if __package__ in (None, ""):
 from benchmarks.networks import NETWORKS, load_or_train
 from benchmarks.provenance import provenance, record
 from certify import traced
+from certify.bounds.generator_slopes import best_slope_bounds
 from certify.bounds.operations.activation import Activation
 from certify.bounds.operations.affine import Affine
 from certify.bounds.refined_regions import refined_regions
 from certify.bounds.regions import Region, ball_regions
-from certify.bounds.slopes import slope_bounds
 from certify.bounds.trace import Network
 from certify.local import first_radii
 from certify.problem import Problem, problem
@@ -214,7 +214,7 @@ def own_bounds(task: Problem, row: int) -> dict[str, Callable[[float], Tensor]]:
     def bounds(radius: float, regions: Callable[..., list[Region]]) -> Tensor:
         size = torch.tensor([radius], dtype=torch.float64)
         around = regions(network, image, size, center, norm="l2")
-        return slope_bounds(network, around, directions, norm="l2")[0]
+        return best_slope_bounds(network, around, directions, norm="l2")[0]
 
     return {
         "ours": lambda radius: bounds(radius, ball_regions),

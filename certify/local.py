@@ -4,6 +4,7 @@ import torch
 from torch import Tensor
 
 from certify.bounds.dense_norm import round_up
+from certify.bounds.generator_slopes import best_slope_bounds
 from certify.bounds.regions import Region, ball_regions
 from certify.bounds.slopes import slope_bounds
 from certify.claim import Claim, nearest_rival
@@ -33,9 +34,10 @@ def local(
     perturbations in pixel units, whether or not they leave [0, 1]. Guarantee: deterministic.
 
     With L_j(t) at least the dual norm of the margin's gradient anywhere in the ball of radius t,
-    class j cannot overtake inside r_j = sup{r: integral_0^r L_j < margin_j}. L_j comes from an
-    interval Jacobian (see `slope_bounds`) at the outer radius of each stair, and from the product
-    of layer norms beyond the last; the radius is the minimum over all j, never below `product`.
+    class j cannot overtake inside r_j = sup{r: integral_0^r L_j < margin_j}. L_j comes from
+    an interval Jacobian (`slope_bounds`) or a zonotope of gradients (`generator_slope_bounds`) at
+    the outer radius of each stair, and from the product of layer norms beyond the last; the radius
+    is the minimum over all j, never below `product`.
 
     Args:
         classifier: A classifier with a prototype, linear or identity head.
@@ -206,7 +208,7 @@ def _slopes_at(task: Problem, rows: Tensor, edges: Tensor, rivals: Tensor) -> tu
         center = [Region(r.low[image], r.high[image], r.reach[image]) for r in task.center]
         regions = ball_regions(network, task.images[image], radii, center, norm=norm)
         directions = task.directions[image[:, None], rivals[part].repeat_interleave(count, 0)]
-        found = slope_bounds(network, regions, directions, norm=norm)
+        found = best_slope_bounds(network, regions, directions, norm=norm)
         slopes[part] = found.unflatten(0, (-1, count))
         reaches[part] = regions[-1].reach.unflatten(0, (-1, count))
     return slopes, reaches
