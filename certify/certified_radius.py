@@ -8,7 +8,7 @@ from torch import Tensor
 
 from certify.claim import NO_RIVAL, Claim, nearest_rival
 from certify.crown import Effort, crown_pairs
-from certify.local import first_radii, local_pairs
+from certify.local import SMALL, first_radii, local_pairs
 from certify.problem import Problem, Traced, in_batches, traced
 from certify.product import product_pairs
 from robustcl.classifier import Classifier
@@ -16,7 +16,6 @@ from robustcl.errors import InputError, UnsupportedError
 from robustcl.threat import Norm
 
 STAIRS = 16
-SMALL = 5_000  # numbers inside a network, below which stairs are climbed wherever they may serve
 STEPS = 8
 
 
