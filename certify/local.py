@@ -35,10 +35,10 @@ def local(
     perturbations in pixel units, whether or not they leave [0, 1]. Guarantee: deterministic.
 
     With L_j(t) at least the dual norm of the margin's gradient anywhere in the ball of radius t,
-    class j cannot overtake inside r_j = sup{r: integral_0^r L_j < margin_j}. L_j comes from
-    an interval Jacobian (`slope_bounds`), in small networks also from a zonotope of gradients
-    (`generator_slope_bounds`), at the outer radius of each stair, and from the product of layer norms beyond the last; the radius
-    is the minimum over all j, never below `product`.
+    class j cannot overtake inside r_j = sup{r: integral_0^r L_j < margin_j}. L_j comes from an
+    interval Jacobian (`slope_bounds`), in small networks also from a zonotope of gradients
+    (`generator_slope_bounds`), at the outer radius of each stair, and from the product of layer
+    norms beyond the last; the radius is the minimum over all j, never below `product`.
 
     Args:
         classifier: A classifier with a prototype, linear or identity head.
