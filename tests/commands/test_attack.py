@@ -67,20 +67,20 @@ def standard(place: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def test_json_alone_is_on_stdout_and_agrees_with_the_records(place: Path, tmp_path, capsys) -> None:
-    arguments = command(place, tmp_path / "run", "--eps", "1/255", "--norm", "linf", "--json")
+    arguments = command(place, tmp_path / "run", "--eps", "5/255", "--norm", "linf", "--json")
     assert robustcl([*arguments, "--protocol", "fast"]) == 0
     captured = capsys.readouterr()
     found = json.loads(captured.out)
     run = load_run(tmp_path / "run")
     right = run.clean["predicted"] == run.clean["label"]
-    kept = right & (run.attacks["radius"] > 1 / 255)
+    kept = right & (run.attacks["radius"] > 5 / 255)
     assert right.mean() > kept.mean()
-    assert (run.attacks["radius"][~right] > 1 / 255).any()  # wrong ones that stand do not count
+    assert (run.attacks["radius"][~right] > 5 / 255).any()  # wrong ones that stand do not count
     assert found["clean_accuracy"] == right.mean()
     assert found["robust_accuracy"] == kept.mean()
     low, high = found["robust_interval95"]
     assert 0 <= low <= found["robust_accuracy"] <= high <= 1
-    assert found["eps"] == 1 / 255
+    assert found["eps"] == 5 / 255
     assert "robust accuracy at L∞" in captured.err
     assert run.manifest["complete"]
 
