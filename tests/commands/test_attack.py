@@ -25,7 +25,7 @@ COUNT = 64
 
 @pytest.fixture(scope="module")
 def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A random network, and images whose labels are its predictions but for the first four."""
+    """A random network, and images whose labels are its predictions but for each fourth."""
     folder = tmp_path_factory.mktemp("attack")
     torch.manual_seed(0)
     encoder = Encoder(small_convnet(**ARCHITECTURE), image_shape=(1, 8, 8))
@@ -41,7 +41,7 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
     images = draws.integers(0, 256, size=(COUNT, 8, 8, 1), dtype=np.uint8)
     points = torch.from_numpy(images).permute(0, 3, 1, 2).float() / 255
     labels = model(points).argmax(1).numpy().copy()
-    labels[:4] = (labels[:4] + 1) % 3
+    labels[::4] = (labels[::4] + 1) % 3
     np.savez(folder / "data.npz", images=images, labels=labels)
     return folder
 
@@ -67,18 +67,20 @@ def standard(place: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def test_json_alone_is_on_stdout_and_agrees_with_the_records(place: Path, tmp_path, capsys) -> None:
-    arguments = command(place, tmp_path / "run", "--eps", "8/255", "--norm", "linf", "--json")
+    arguments = command(place, tmp_path / "run", "--eps", "5/255", "--norm", "linf", "--json")
     assert robustcl([*arguments, "--protocol", "fast"]) == 0
     captured = capsys.readouterr()
     found = json.loads(captured.out)
     run = load_run(tmp_path / "run")
     right = run.clean["predicted"] == run.clean["label"]
-    kept = right & (run.attacks["radius"] > 8 / 255)
+    kept = right & (run.attacks["radius"] > 5 / 255)
+    assert right.mean() > kept.mean()
+    assert (run.attacks["radius"][~right] > 5 / 255).any()  # wrong ones that stand do not count
     assert found["clean_accuracy"] == right.mean()
     assert found["robust_accuracy"] == kept.mean()
     low, high = found["robust_interval95"]
     assert 0 <= low <= found["robust_accuracy"] <= high <= 1
-    assert found["eps"] == 8 / 255
+    assert found["eps"] == 5 / 255
     assert "robust accuracy at L∞" in captured.err
     assert run.manifest["complete"]
 
