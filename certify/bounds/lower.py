@@ -12,11 +12,8 @@ from certify.bounds.operations.affine import (
     averaging,
     convolution,
     dense,
-    paired,
-    pairing,
     reshaping,
     scaling,
-    unpairing,
 )
 from certify.bounds.operations.joining import (
     Concatenation,
@@ -26,6 +23,7 @@ from certify.bounds.operations.joining import (
     Sum,
     max_pool,
 )
+from certify.bounds.operations.pairing import paired, pairing, unpairing
 from certify.bounds.pooling_norm import pooling_norm
 from robustcl.threat import NORMS, Norm
 

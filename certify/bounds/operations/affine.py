@@ -90,7 +90,7 @@ def dense(weight: Tensor, bias: Tensor | None) -> Affine:
             pull_absolute=lambda g: (g.to(inner) @ absolute).to(dtype),
             offset=None if bias is None else bias[None].to(dtype),
             norms=norms,
-            rows=_raised(rows, dtype),
+            rows=raised_rows(rows, dtype),
             magnitude=magnitude,
             # In float64 a sum of up to 10^7 terms loses less than one rounding of float32.
             terms=1 if wide and dtype == torch.float32 else max(weight.shape),
@@ -137,7 +137,7 @@ def convolution(
             pull_absolute=_convolve_transposed(layer, own.abs(), input_shape),
             offset=None if bias is None else bias[None, :, None, None].to(dtype),
             norms=norms,
-            rows=_raised(rows[None, :, None, None], dtype),
+            rows=raised_rows(rows[None, :, None, None], dtype),
             magnitude=magnitude,
             terms=terms,
             dtype=dtype,
@@ -170,7 +170,7 @@ def scaling(factor: Tensor, offset: Tensor | None) -> Affine:
             pull_absolute=lambda g: g * size,
             offset=None if offset is None else offset.to(dtype),
             norms=norms,
-            rows=_raised(factor.abs(), dtype),
+            rows=raised_rows(factor.abs(), dtype),
             magnitude=largest,
             terms=1,
             dtype=dtype,
@@ -202,47 +202,6 @@ def averaging(
     return _alike(function, pull, norms, terms)
 
 
-def pairing(input_shape: tuple[int, ...]) -> Affine:
-    """Describe (a, b) -> ((a + b) / 2, (a - b) / 2) on each pair of channels (2i, 2i + 1).
-
-    Args:
-        input_shape: (C, ...), C even.
-
-    Returns:
-        The operation.
-    """
-    return _mixing(input_shape, 0.5, {"l2": round_up(math.sqrt(0.5)), "linf": 1.0})
-
-
-def unpairing(input_shape: tuple[int, ...], inner: float = 1.0, outer: float = 1.0) -> Affine:
-    """Describe (s, d) -> (s + d, s - d) on each pair of channels, which undoes `pairing`.
-
-    Args:
-        input_shape: (C, ...), C even.
-        inner: Linf norm of what leads to the pairs.
-        outer: Linf norm of the same without `pairing`. MaxMin does not raise it, although the sum
-            of two numbers may be twice as large as either: so much counts for all of MaxMin.
-
-    Returns:
-        The operation.
-    """
-    norms: dict[Norm, float] = {"l2": round_up(math.sqrt(2.0))}
-    norms["linf"] = min(2.0, round_up(outer / inner)) if inner > 0 else 2.0
-    return _mixing(input_shape, 1.0, norms)
-
-
-def paired(values: Tensor) -> Tensor:
-    """Mix each pair of rows of a weight, or entries of a bias, as `pairing` does.
-
-    Args:
-        values: (2 m, ...).
-
-    Returns:
-        The same shape.
-    """
-    return _mixed(values[None], 0.5)[0]
-
-
 def reshaping(input_shape: tuple[int, ...], output_shape: tuple[int, ...]) -> Affine:
     """Describe a change of shape.
 
@@ -263,40 +222,6 @@ def reshaping(input_shape: tuple[int, ...], output_shape: tuple[int, ...]) -> Af
     return _alike(there, back, dict.fromkeys(NORMS, 1.0), 0)
 
 
-def _mixed(values: Tensor, factor: float, sign: float = -1.0) -> Tensor:
-    first, second = values[:, 0::2], values[:, 1::2]
-    pairs = torch.stack([first + second, first + sign * second], dim=2)
-    return pairs.flatten(1, 2).mul_(factor)
-
-
-def _mixing(shape: tuple[int, ...], factor: float, norms: Mapping[Norm, float]) -> Affine:
-    # A symmetric matrix of blocks factor ((1, 1), (1, -1)).
-    rows = torch.tensor(factor * math.sqrt(2.0), dtype=torch.float64)
-
-    def apply(x: Tensor) -> Tensor:
-        return _mixed(x, factor)
-
-    def absolute(x: Tensor) -> Tensor:
-        return _mixed(x, factor, 1.0)
-
-    def make(dtype: torch.dtype) -> Affine:
-        return Affine(
-            apply=apply,
-            absolute=absolute,
-            pull=apply,
-            pull_absolute=absolute,
-            offset=None,
-            norms=norms,
-            rows=_raised(rows.expand(1, *[1] * len(shape)), dtype),
-            magnitude=2.0 * factor,
-            terms=2,
-            dtype=dtype,
-            remake=make,
-        )
-
-    return make(torch.float64)
-
-
 def _alike(function: Linear, pull: Linear, norms: Mapping[Norm, float], terms: int) -> Affine:
     # An operation without negative entries whose functions serve every type.
     def make(dtype: torch.dtype) -> Affine:
@@ -307,7 +232,7 @@ def _alike(function: Linear, pull: Linear, norms: Mapping[Norm, float], terms: i
             pull_absolute=pull,
             offset=None,
             norms=norms,
-            rows=_raised(torch.tensor(norms["l2"], dtype=torch.float64), dtype),
+            rows=raised_rows(torch.tensor(norms["l2"], dtype=torch.float64), dtype),
             magnitude=norms["l2"],
             terms=terms,
             dtype=dtype,
@@ -317,7 +242,16 @@ def _alike(function: Linear, pull: Linear, norms: Mapping[Norm, float], terms: i
     return make(torch.float64)
 
 
-def _raised(rows: Tensor, dtype: torch.dtype) -> Tensor:
+def raised_rows(rows: Tensor, dtype: torch.dtype) -> Tensor:
+    """Round norms of rows up in another type.
+
+    Args:
+        rows: float64.
+        dtype: torch.float64 or torch.float32.
+
+    Returns:
+        Upper bounds.
+    """
     return (rows * round_up(1.0)).to(dtype) * (1.0 + 8.0 * UNITS[dtype])
 
 
