@@ -6,6 +6,7 @@ from typing import Literal
 import torch
 from torch import Tensor
 
+from certify.bounds.refined_regions import LARGEST
 from certify.claim import NO_RIVAL, Claim, nearest_rival
 from certify.crown import Effort, crown_pairs
 from certify.local import SMALL, first_radii, local_pairs
@@ -17,6 +18,7 @@ from robustcl.threat import Norm
 
 STAIRS = 16
 STEPS = 8
+TINY = 512  # numbers inside a network, in which slopes and splits cost 10 to 40 ms per image
 
 
 def certified_radius(
@@ -25,8 +27,9 @@ def certified_radius(
     *,
     norm: Norm = "l2",
     methods: Literal["sound"] = "sound",
-    slope_steps: int = 0,
-    splits: int = 0,
+    slope_steps: int | None = None,
+    splits: int | None = None,
+    units: int = LARGEST,
     prepared: Traced | None = None,
 ) -> Claim:
     """Certify by every deterministic method and keep the largest radius of each rival.
@@ -43,8 +46,10 @@ def certified_radius(
         images: (B, C, H, W) in [0, 1].
         norm: 'l2' or 'linf'.
         methods: 'sound': all deterministic methods about the model itself.
-        slope_steps: Of `crown`, for larger radii of small networks at several times the cost.
-        splits: Likewise.
+        slope_steps: Of `crown`, for larger radii of small networks at several times the cost; None
+            for 5 in networks of at most `TINY` numbers, else 0.
+        splits: Likewise; None for 2 in such networks, else 0.
+        units: Of `crown` and `local`.
         prepared: `traced(classifier, norm=norm, method="certified_radius")`, once per model.
 
     Returns:
@@ -57,7 +62,10 @@ def certified_radius(
     if methods != "sound":
         raise InputError(f"methods {methods!r} is unknown; use 'sound', or certificate() for one")
     model = prepared or traced(classifier, norm=norm, method="certified_radius")
-    effort = Effort(STEPS, slope_steps, splits)
+    is_tiny = model.network.size <= TINY
+    slope_steps = 5 * is_tiny if slope_steps is None else slope_steps
+    splits = 2 * (is_tiny and slope_steps > 0) if splits is None else splits
+    effort = Effort(STEPS, slope_steps, splits, units)
     return in_batches(model, images, lambda task: _best(task, effort))
 
 
@@ -68,7 +76,10 @@ def _best(task: Problem, effort: Effort) -> Claim:
         ceiling = first_radii(task)
         stages.append(crown_pairs(task, stages[-1], ceiling, effort))
         probe = model.network.size > SMALL
-        stages.append(local_pairs(task, stages[-1], ceiling, stairs=STAIRS, probe=probe))
+        known = stages[-1]
+        stages.append(
+            local_pairs(task, known, ceiling, stairs=STAIRS, units=effort.units, probe=probe)
+        )
     # Each stage keeps what the one before has proved, so the first of the largest has won.
     winner = torch.stack(stages).argmax(dim=0)
     radius, rival = nearest_rival(stages[-1], task.predicted)

@@ -7,7 +7,7 @@ from torch import Tensor
 
 from certify.bounds.dense_norm import round_up
 from certify.bounds.lines import Surroundings
-from certify.bounds.refined_regions import refined_regions
+from certify.bounds.refined_regions import LARGEST, check_units, refined_regions
 from certify.bounds.regions import Region
 from certify.bounds.split_lines import split_lower_bounds
 from certify.claim import Claim, nearest_rival
@@ -32,6 +32,7 @@ def crown(
     steps: int = 8,
     slope_steps: int = 0,
     splits: int = 0,
+    units: int = LARGEST,
     prepared: Traced | None = None,
 ) -> Claim:
     """Certify that no perturbation of norm below the radius changes the predicted class.
@@ -52,6 +53,8 @@ def crown(
             about three bounds. It pays in small networks.
         splits: Numbers inside the network by whose signs the ball is then split into 2^splits
             parts, for small networks with kinks; it needs slope_steps.
+        units: Numbers of a layer up to which each that is undecided is bounded by lines of its own;
+            more than the default raise radii at 100 times the cost and more.
         prepared: `traced(classifier, norm=norm, method="crown")`, once per model.
 
     Returns:
@@ -61,7 +64,7 @@ def crown(
         Zhang et al., Efficient Neural Network Robustness Certification (CROWN), NeurIPS 2018; Xu et
         al., Fast and Complete, ICLR 2021, for the ascent.
     """
-    effort = Effort(steps, slope_steps, splits)
+    effort = Effort(steps, slope_steps, splits, units)
     model = prepared or traced(classifier, norm=norm, method="crown")
 
     def claim(task: Problem) -> Claim:
@@ -80,6 +83,7 @@ class Effort:
         steps: Radii tried per image.
         slope_steps: Steps of the ascent on slopes.
         splits: Numbers by whose signs the ball is split.
+        units: Numbers of a layer up to which each is bounded by lines of its own.
 
     Raises:
         InputError: When the search could not end, or splits are too many, or not priced.
@@ -88,10 +92,12 @@ class Effort:
     steps: int = 8
     slope_steps: int = 0
     splits: int = 0
+    units: int = LARGEST
 
     def __post_init__(self) -> None:
         if self.steps < 2:
             raise InputError(f"steps {self.steps} is below 2; try 8")
+        check_units(self.units)
         if self.slope_steps < 0:
             raise InputError(f"slope_steps {self.slope_steps} is below 0; try 10, or 0 for none")
         if not 0 <= self.splits <= MOST_SPLITS or (self.splits and not self.slope_steps):
@@ -113,9 +119,10 @@ def crown_pairs(task: Problem, known: Tensor, ceiling: Tensor, effort: Effort) -
     Returns:
         (B, K) radii inside which class j cannot overtake, at least `known`.
     """
+    plain = Effort(units=effort.units)
 
     def evaluate(rows: Tensor, radius: Tensor, rivals: Tensor) -> Tensor:
-        return margins_at(task, rows, radius, rivals)
+        return margins_at(task, rows, radius, rivals, plain)
 
     def tuned(rows: Tensor, radius: Tensor, rivals: Tensor) -> Tensor:
         return margins_at(task, rows, radius, rivals, effort)
@@ -129,11 +136,8 @@ def crown_pairs(task: Problem, known: Tensor, ceiling: Tensor, effort: Effort) -
     return torch.maximum(again, found)
 
 
-PLAIN = Effort()
-
-
 def margins_at(
-    task: Problem, rows: Tensor, radius: Tensor, rivals: Tensor, effort: Effort = PLAIN
+    task: Problem, rows: Tensor, radius: Tensor, rivals: Tensor, effort: Effort
 ) -> Tensor:
     """Bound margins from below over balls.
 
@@ -142,7 +146,7 @@ def margins_at(
         rows: (R,) images.
         radius: (R,) of their balls.
         rivals: (R, M) classes.
-        effort: Its slope_steps and splits.
+        effort: Its slope_steps, splits and units.
 
     Returns:
         (R, M) lower bounds.
@@ -153,7 +157,7 @@ def margins_at(
         image, rival = rows[part], rivals[part]
         center = [_picked(region, image) for region in task.center]
         images, radii = task.images[image], radius[part] * round_up(1.0)
-        regions = refined_regions(network, images, radii, center, norm=norm)
+        regions = refined_regions(network, images, radii, center, norm=norm, largest=effort.units)
         around = Surroundings(network, center, regions, {})
         directions = task.directions[image[:, None], rival]
         is_bent = bool((task.bends > 0).any())

@@ -1,10 +1,13 @@
 """Certify by bounds of the gradient over balls that grow to the radius."""
 
+from functools import partial
+
 import torch
 from torch import Tensor
 
 from certify.bounds.dense_norm import round_up
 from certify.bounds.generator_slopes import best_slope_bounds
+from certify.bounds.refined_regions import LARGEST, check_units, refined_regions
 from certify.bounds.regions import Region, ball_regions
 from certify.bounds.slopes import slope_bounds
 from certify.claim import Claim, nearest_rival
@@ -27,6 +30,7 @@ def local(
     *,
     norm: Norm = "l2",
     stairs: int = 16,
+    units: int = LARGEST,
     prepared: Traced | None = None,
 ) -> Claim:
     """Certify that no perturbation of norm below the radius changes the predicted class.
@@ -37,27 +41,33 @@ def local(
     With L_j(t) at least the dual norm of the margin's gradient anywhere in the ball of radius t,
     class j cannot overtake inside r_j = sup{r: integral_0^r L_j < margin_j}. L_j comes from an
     interval Jacobian (`slope_bounds`), in small networks also from a zonotope of gradients
-    (`generator_slope_bounds`), at the outer radius of each stair, and from the product of layer
-    norms beyond the last; the radius is the minimum over all j, never below `product`.
+    (`generator_slope_bounds`) over tighter regions (`refined_regions`), at the outer radius of each
+    stair, and from the product of layer norms beyond the last; the radius is the minimum over all
+    j, never below `product`.
 
     Args:
         classifier: A classifier with a prototype, linear or identity head.
         images: (B, C, H, W) in [0, 1].
         norm: 'l2' or 'linf'.
         stairs: Steps of the staircase; the cost is proportional to them.
+        units: Numbers of a layer up to which each that is undecided is bounded by lines of its own.
+            More than the default lets large networks do so too, at 100 times the cost and more.
         prepared: `traced(classifier, norm=norm, method="local")`, once per model.
 
     Returns:
-        A deterministic claim about the model. `stairs` below 1 is refused.
+        A deterministic claim about the model. `stairs` below 1 and `units` below 0 are refused.
 
     Reference:
         Hein and Andriushchenko, NeurIPS 2017, theorem 2.1; Weng et al. (Fast-Lip), ICML 2018.
     """
     check_stairs(stairs)
+    check_units(units)
     model = prepared or traced(classifier, norm=norm, method="local")
 
     def claim(task: Problem) -> Claim:
-        radii = local_pairs(task, product_pairs(task), first_radii(task), stairs=stairs)
+        radii = local_pairs(
+            task, product_pairs(task), first_radii(task), stairs=stairs, units=units
+        )
         radius, rival = nearest_rival(radii, task.predicted)
         return Claim("local", model.norm, "deterministic", "model", task.predicted, radius, rival)
 
@@ -78,7 +88,13 @@ def check_stairs(stairs: int) -> None:
 
 
 def local_pairs(
-    task: Problem, known: Tensor, ceiling: Tensor, *, stairs: int, probe: bool = False
+    task: Problem,
+    known: Tensor,
+    ceiling: Tensor,
+    *,
+    stairs: int,
+    units: int = LARGEST,
+    probe: bool = False,
 ) -> Tensor:
     """Climb the staircase for every rival that could be the nearest.
 
@@ -90,6 +106,7 @@ def local_pairs(
         known: (B, K) radii known already; a rival that cannot bind any more is left at them.
         ceiling: (B, K) from `first_radii`.
         stairs: Number of stairs.
+        units: As in `local`.
         probe: Whether images are left at what is known where the slope at that radius shows that
             stairs will hardly reach it.
 
@@ -101,26 +118,26 @@ def local_pairs(
     rows = torch.arange(len(known), device=known.device)
     coarse = max(1, stairs // 3)
     if probe:
-        rows = rows[_hopeful(task, known, ceiling, stairs)]
+        rows = rows[_hopeful(task, known, ceiling, stairs, units)]
     if not len(rows):
         return known
     rivals = open_rivals(known[rows], ceiling[rows], outer[rows])
-    known = _climbed(task, known, rows, rivals, outer[rows], coarse)
+    known = _climbed(task, known, rows, rivals, outer[rows], coarse, units)
     reached = known.masked_fill(own, torch.inf)
     outer = torch.minimum(outer, 1.5 * reached.amin(dim=1))
     nearest = reached[rows].argsort(dim=1)[:, :NEAREST]
     if stairs == coarse:
         return known
-    return _climbed(task, known, rows, nearest, outer[rows], stairs - coarse)
+    return _climbed(task, known, rows, nearest, outer[rows], stairs - coarse, units)
 
 
-def _hopeful(task: Problem, known: Tensor, ceiling: Tensor, stairs: int) -> Tensor:
+def _hopeful(task: Problem, known: Tensor, ceiling: Tensor, stairs: int, units: int) -> Tensor:
     # Whether stairs are likely to leave some margin at the radius known, for the steepest of the
     # rivals there: the integral by three slopes, and what the steps of the stairs add to it.
     edge = known.masked_fill(torch.isinf(ceiling), torch.inf).amin(dim=1, keepdim=True)
     rivals = ceiling.masked_fill(known > edge, torch.inf).argsort(dim=1)[:, :NEAREST]
     rows = torch.arange(len(known), device=known.device)
-    slopes, reaches = _slopes_at(task, rows, torch.cat([edge / 2.0, edge], dim=1), rivals)
+    slopes, reaches = _slopes_at(task, rows, torch.cat([edge / 2.0, edge], dim=1), rivals, units)
     start = task.margins.gather(1, rivals)
     first, (half, last) = start / ceiling.gather(1, rivals), slopes.unbind(1)
     mean = (first + 2.0 * half + last) / 4.0 + (last - first) / (2.0 * stairs)
@@ -130,12 +147,18 @@ def _hopeful(task: Problem, known: Tensor, ceiling: Tensor, stairs: int) -> Tens
 
 
 def _climbed(
-    task: Problem, known: Tensor, rows: Tensor, rivals: Tensor, outer: Tensor, stairs: int
+    task: Problem,
+    known: Tensor,
+    rows: Tensor,
+    rivals: Tensor,
+    outer: Tensor,
+    stairs: int,
+    units: int,
 ) -> Tensor:
     # The radii known, raised for some images and rivals by stairs spread evenly up to `outer`.
     fractions = torch.arange(1, stairs + 1, dtype=torch.float64, device=outer.device) / stairs
     edges = outer.clamp_min(1e-12)[:, None] * fractions
-    slopes, reaches = _slopes_at(task, rows, edges, rivals)
+    slopes, reaches = _slopes_at(task, rows, edges, rivals, units)
     bent = torch.stack([task.bent(reach, rows) for reach in reaches.unbind(1)], dim=1)
     bent = bent.gather(2, rivals[:, None].expand(-1, stairs, -1))
     beyond = task.traced.bound.along(task.directions[rows]).gather(1, rivals)
@@ -197,18 +220,24 @@ def staircase(
     return torch.where(alive & still, radius + left, radius) * DOWN
 
 
-def _slopes_at(task: Problem, rows: Tensor, edges: Tensor, rivals: Tensor) -> tuple[Tensor, Tensor]:
+def _slopes_at(
+    task: Problem, rows: Tensor, edges: Tensor, rivals: Tensor, units: int
+) -> tuple[Tensor, Tensor]:
     # Slopes (R, S, M) and the reach of h (R, S), for balls with these radii around some images.
     count = edges.shape[1]
     slopes = edges.new_zeros(len(edges), count, rivals.shape[1])
     reaches = torch.zeros_like(edges)
     network, norm = task.traced.fast, task.traced.norm
-    bounds = best_slope_bounds if network.size <= SMALL else slope_bounds
+    is_small = network.size <= SMALL
+    bounds = best_slope_bounds if is_small else slope_bounds
+    enclose = ball_regions
+    if is_small or units > LARGEST:
+        enclose = partial(refined_regions, largest=units)
     for part in torch.arange(len(rows)).split(max(1, CHUNK // (rivals.shape[1] * count))):
         image = rows[part].repeat_interleave(count, 0)
         radii = edges[part].flatten()
         center = [Region(r.low[image], r.high[image], r.reach[image]) for r in task.center]
-        regions = ball_regions(network, task.images[image], radii, center, norm=norm)
+        regions = enclose(network, task.images[image], radii, center, norm=norm)
         directions = task.directions[image[:, None], rivals[part].repeat_interleave(count, 0)]
         found = bounds(network, regions, directions, norm=norm)
         slopes[part] = found.unflatten(0, (-1, count))

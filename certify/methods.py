@@ -52,7 +52,8 @@ class Method:
 
 def _traced(classifier: Classifier, norm: Norm, options: dict[str, Any]) -> Any:
     check_stairs(options.get("stairs", 1))
-    Effort(options.get("steps", 2), options.get("slope_steps", 0), options.get("splits", 0))
+    names = ("steps", "slope_steps", "splits", "units")
+    Effort(**{key: options[key] for key in names if options.get(key) is not None})
     return traced(classifier, norm=norm, method="a certificate of the model itself")
 
 

@@ -4,7 +4,7 @@ import inspect
 import re
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, get_args
 
 from robustcl.errors import InputError
 
@@ -87,7 +87,7 @@ def check_options(
         InputError: When an option is unknown or of a wrong type.
     """
     known = {
-        name: parameter.default
+        name: set(get_args(parameter.annotation)) or {parameter.annotation}
         for name, parameter in inspect.signature(function).parameters.items()
         if parameter.kind is parameter.KEYWORD_ONLY and name not in set(exclude)
     }
@@ -95,10 +95,11 @@ def check_options(
         if key not in known:
             offered = ", ".join(sorted(known)) or "no options"
             raise InputError(f"{specification.name} has no option {key!r}; it takes {offered}")
-        default = known[key]
-        if isinstance(default, int | float) and isinstance(value, str):
+        kinds = known[key] & {int, float, str, bool}
+        is_number = isinstance(value, int | float) and not isinstance(value, bool)
+        if kinds and kinds <= {int, float} and not is_number:
             raise InputError(f"{specification.name}:{key} is {value!r}; expected a number")
-        if isinstance(default, int) and not isinstance(default, bool) and isinstance(value, float):
+        if kinds == {int} and isinstance(value, float):
             raise InputError(f"{specification.name}:{key} is {value}; expected a whole number")
     return dict(specification.options)
 

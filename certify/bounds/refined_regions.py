@@ -1,5 +1,6 @@
 """Tighten the regions of small layers by linear bounds of every unit."""
 
+import math
 from collections.abc import Sequence
 
 import torch
@@ -12,18 +13,27 @@ from certify.bounds.operations.joining import Sum
 from certify.bounds.regions import Region, ball_regions
 from certify.bounds.rounding import down, up
 from certify.bounds.trace import Network
+from robustcl.errors import InputError
 from robustcl.threat import Norm
 
 LARGEST = 128  # units of a layer for which every unit's own bound is worth its cost
+NUMBERS = 2**24  # coefficients held at once: 128 MiB of float64
 
 
 def refined_regions(
-    network: Network, images: Tensor, radius: Tensor, center: Sequence[Region], *, norm: Norm
+    network: Network,
+    images: Tensor,
+    radius: Tensor,
+    center: Sequence[Region],
+    *,
+    norm: Norm,
+    largest: int = LARGEST,
 ) -> list[Region]:
     """Enclose the values over balls, small layers by a backward pass for each unit.
 
-    Where a step with at most `LARGEST` numbers is read by an activation, each number is bounded
-    from both sides by lines through the steps before it, and the tighter bound is kept.
+    Where a step with at most `largest` numbers is read by an activation, each number is bounded
+    from both sides by lines through the steps before it, and the tighter bound is kept. Numbers on
+    whose interval every reader is a line are left as they are.
 
     Args:
         network: The steps.
@@ -31,6 +41,7 @@ def refined_regions(
         radius: (B,) of the balls, in pixel units.
         center: From `center_regions`.
         norm: 'l2' or 'linf'.
+        largest: Numbers of a step up to which it is refined.
 
     Returns:
         One region per step, within those of `ball_regions`.
@@ -38,42 +49,83 @@ def refined_regions(
     Reference:
         Zhang et al., CROWN, NeurIPS 2018, algorithm 1: bounds of each layer from those before.
     """
-    small = _worth_it(network)
-    if not small:
+    readers = _worth_it(network, largest)
+    if not readers:
         return ball_regions(network, images, radius, center, norm=norm)
 
     def refine(position: int, found: list[Region]) -> Region:
         region = found[position]
-        if position not in small:
+        if position not in readers:
+            return region
+        is_open = _open(readers[position], region)
+        if not bool(is_open.any()):
             return region
         part = Network(network.steps[: position + 1], network.device, network.dtype)
-        count = region.low[0].numel()
-        units = torch.eye(count, dtype=network.dtype, device=network.device)
-        both = torch.cat([units, -units])[None].expand(len(images), -1, -1)
         around = Surroundings(part, center[: position + 1], found, {})
-        bounds = lower_bounds(around, both, images, radius, norm=norm)
-        low = down(bounds[:, :count].to(network.dtype)).view_as(region.low)
-        high = up(-bounds[:, count:].to(network.dtype)).view_as(region.high)
-        return Region(
-            torch.maximum(region.low, low), torch.minimum(region.high, high), region.reach
-        )
+        return _refined(around, is_open, images, radius, norm)
 
     return ball_regions(network, images, radius, center, norm=norm, refine=refine)
 
 
-def _worth_it(network: Network) -> set[int]:
-    # Steps read by an activation, except before the first one, where bounds are exact already.
-    found: set[int] = set()
+def check_units(units: int) -> None:
+    """Refuse a number of units that is none.
+
+    Args:
+        units: Numbers of a step up to which it is refined.
+
+    Raises:
+        InputError: When it is negative.
+    """
+    if units < 0:
+        raise InputError(f"units {units} is below 0; use 0 for none, or {LARGEST}")
+
+
+def _refined(
+    around: Surroundings, is_open: Tensor, images: Tensor, radius: Tensor, norm: Norm
+) -> Region:
+    # The last region of `around`, its open numbers bounded by lines.
+    region, network = around.regions[-1], around.network
+    low, high = region.low.flatten(1).clone(), region.high.flatten(1).clone()
+    count = low.shape[1]
+    # As many numbers for every image; those that fill up are left as they are, or the bounds of
+    # an image would depend on the others.
+    chosen = is_open.float().topk(int(is_open.sum(dim=1).max()), dim=1).indices
+    widest = max(math.prod(step.shape) for step in network.steps)
+    for units in chosen.split(max(1, NUMBERS // (2 * len(low) * widest)), dim=1):
+        rows = torch.nn.functional.one_hot(units, count).to(network.dtype)
+        both = torch.cat([rows, -rows], dim=1)
+        bounds = lower_bounds(around, both, images, radius, norm=norm)
+        found = bounds.to(network.dtype)
+        asked, bottom, top = is_open.gather(1, units), low.gather(1, units), high.gather(1, units)
+        raised = torch.maximum(bottom, down(found[:, : units.shape[1]]))
+        lowered = torch.minimum(top, up(-found[:, units.shape[1] :]))
+        low.scatter_(1, units, torch.where(asked, raised, bottom))
+        high.scatter_(1, units, torch.where(asked, lowered, top))
+    return Region(low.view_as(region.low), high.view_as(region.high), region.reach)
+
+
+def _open(readers: Sequence[Activation], region: Region) -> Tensor:
+    # (B, N) where some reader is no line on the interval.
+    found = torch.zeros_like(region.low, dtype=torch.bool)
+    for operation in readers:
+        if not operation.is_piecewise_linear:
+            return torch.ones_like(found).flatten(1)
+        found |= (region.low <= 0) & (region.high > 0)
+    return found.flatten(1)
+
+
+def _worth_it(network: Network, largest: int) -> dict[int, list[Activation]]:
+    # Steps read by activations, except before the first one, where bounds are exact already.
+    found: dict[int, list[Activation]] = {}
     depth = [0] * len(network.steps)
     for position, step in enumerate(network.steps):
+        operation = step.operation
         before = max((depth[source] for source in step.sources), default=0)
-        bends = isinstance(step.operation, Activation)
-        depth[position] = before + bends
-        if bends:
+        depth[position] = before + isinstance(operation, Activation)
+        if isinstance(operation, Activation):
             (source,) = step.sources
-            operation = network.steps[source].operation
-            size = network.steps[source].shape
-            is_small = torch.Size(size).numel() <= LARGEST
-            if is_small and depth[source] > 0 and isinstance(operation, Affine | Sum):
-                found.add(source)
+            read = network.steps[source]
+            is_small = math.prod(read.shape) <= largest
+            if is_small and depth[source] > 0 and isinstance(read.operation, Affine | Sum):
+                found.setdefault(source, []).append(operation)
     return found
