@@ -1,7 +1,6 @@
 """Find the smallest verified perturbation of each image."""
 
 from collections.abc import Sequence
-from contextlib import nullcontext
 from dataclasses import replace
 from itertools import pairwise
 from typing import Any
@@ -9,10 +8,12 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from attacks.finding import Finding
+from attacks.curve import spread
+from attacks.finding import Finding, joined_notes
 from attacks.gradient import column
 from attacks.methods import ATTACKS
 from attacks.run import measure, run
+from attacks.scene import Scene
 from robustcl.errors import InputError
 from robustcl.frozen import frozen
 from robustcl.objectives import Objective
@@ -20,6 +21,7 @@ from robustcl.specification import choose
 from robustcl.threat import Norm, Threat, perturbation_norm
 
 LINE_STEPS = 12
+BISECTIONS = 8  # budgets tried while shrinking, where the attack is none of minimum norm
 WALK_STEPS = 20
 
 
@@ -33,7 +35,6 @@ def attacked_radius(
     box: tuple[float, float] | None = (0.0, 1.0),
     seeds: Sequence[int] | None = None,
     batch_size: int = 128,
-    bisections: int = 8,
     **options: Any,
 ) -> Finding:
     """Attack at rising budgets those who survive, then shrink what was found.
@@ -52,12 +53,12 @@ def attacked_radius(
         box: Pixel range, or None.
         seeds: One seed per image; 0, 1, ... by default.
         batch_size: Images per model call.
-        bisections: Budgets tried while shrinking, where the attack is none of minimum norm.
         **options: Options of the attack.
 
     Returns:
         The finding: radius 0 where the adversary has won at the start, infinite where nothing was
-        found up to the largest budget.
+        found up to the largest budget. Its stages are 'search', 'shrink' and 'walk', its passes
+        those of all stages.
 
     Raises:
         InputError: When the grid is empty or not ascending.
@@ -66,97 +67,135 @@ def attacked_radius(
     if len(grid) < 2 or any(low >= high for low, high in pairwise(grid)):
         raise InputError(f"eps_grid {tuple(eps_grid)} is not positive and ascending")
     seeds = list(range(len(images)) if seeds is None else seeds)
-    with frozen(objective.classifier) if objective.classifier is not None else nullcontext():
+    scene = Scene(objective, images, Threat(norm, eps_grid[-1], box), seeds, batch_size)
+    with frozen(objective.classifier):
         start = measure(objective, images, batch_size=batch_size) > 0
-    radius = torch.where(start, 0.0, torch.inf).double()
-    found, failed = images.detach().clone(), torch.zeros_like(radius)
-    spent, notes = torch.zeros(len(images), dtype=torch.int64), set()
     nearest = ATTACKS[choose(attack, ATTACKS, what="attack")].minimum_norm
+    found = _none_but(attack, start, images, options)
     for eps in eps_grid[-1:] if nearest else eps_grid:
-        rows = torch.nonzero(torch.isinf(radius))[:, 0]
-        if not len(rows):
-            break
-        part = _part(objective, images, seeds, rows)
-        finding = run(attack, part[0], part[1], Threat(norm, eps, box), seeds=part[2],
-                      batch_size=batch_size, **options)  # fmt: skip
-        found[rows], radius[rows] = finding.adversarials, finding.radius
-        failed[rows] = torch.where(finding.success, failed[rows], eps)
-        spent[rows.cpu()] += finding.gradients
-        notes.add(finding.note)
-    rows = torch.nonzero(torch.isfinite(radius) & (radius > 0))[:, 0]
+        rows = torch.nonzero(torch.isinf(found.radius))[:, 0]
+        if len(rows):
+            tried = _run(scene.select(rows), attack, eps=eps, **options)
+            found = _with(found, rows, "search", _failed_at(eps, tried, found, rows))
+    rows = torch.nonzero(torch.isfinite(found.radius) & (found.radius > 0))[:, 0]
     if len(rows):
-        part, near, low = _part(objective, images, seeds, rows), found[rows], failed[rows]
-        threat, times = Threat(norm, eps_grid[-1], box), 0 if nearest else bisections
-        near, cost = _shrink(*part, near, low, threat, batch_size, times)
-        found[rows], more = _walk(*part, near, threat, batch_size)
-        radius[rows] = perturbation_norm(found[rows] - images[rows], norm)
-        spent[rows.cpu()] += cost + more
-    note = "; ".join(sorted(note for note in notes if note))
-    return Finding(attack, found, torch.isfinite(radius), radius, spent, dict(options), note)
+        part, near = scene.select(rows), _of(found, rows)
+        near = _shrink(part, near, times=0 if nearest else BISECTIONS)
+        found = _with(found, rows, "shrink", near)
+        found = _with(found, rows, "walk", _walk(part, _of(found, rows)))
+    return replace(found, success=torch.isfinite(found.radius))
 
 
-def _part(
-    objective: Objective, images: Tensor, seeds: Sequence[int], rows: Tensor
-) -> tuple[Objective, Tensor, list[int]]:
-    return objective.select(rows), images[rows], [seeds[row] for row in rows.tolist()]
+def _run(scene: Scene, attack: str, eps: float | Tensor, **options: Any) -> Finding:
+    threat = replace(scene.threat, eps=eps)
+    return run(attack, scene.objective, scene.images, threat, seeds=scene.seeds,
+               batch_size=scene.batch_size, **options)  # fmt: skip
 
 
-def _shrink(
-    objective: Objective,
-    images: Tensor,
-    seeds: list[int],
-    found: Tensor,
-    low: Tensor,
-    threat: Threat,
-    batch_size: int,
-    times: int,
-) -> tuple[Tensor, Tensor]:
-    found = _line_search(objective, images, found, batch_size=batch_size)
-    radius = perturbation_norm(found - images, threat.norm)
-    low = torch.minimum(low, radius)
-    spent = torch.zeros(len(images), dtype=torch.int64)
+def _none_but(attack: str, start: Tensor, images: Tensor, options: dict[str, Any]) -> Finding:
+    # Nothing is found yet, but where the adversary has won before it began.
+    radius, zeros = torch.where(start, 0.0, torch.inf).double(), torch.zeros(len(images)).long()
+    return Finding(
+        attack, images.detach().clone(), start, radius, zeros, dict(options), forwards=zeros + 1,
+        failed=torch.zeros_like(radius),
+    )  # fmt: skip
+
+
+def _failed_at(eps: float, tried: Finding, found: Finding, rows: Tensor) -> Finding:
+    assert found.failed is not None
+    return replace(tried, failed=torch.where(tried.success, found.failed[rows], eps))
+
+
+def _of(found: Finding, rows: Tensor) -> Finding:
+    # What is known of some images, with nothing spent.
+    zeros = torch.zeros(len(rows)).long()
+    return Finding(
+        found.attack, found.adversarials[rows], found.success[rows], found.radius[rows], zeros,
+        forwards=zeros, failed=None if found.failed is None else found.failed[rows],
+    )  # fmt: skip
+
+
+def _with(found: Finding, rows: Tensor, stage: str, later: Finding) -> Finding:
+    # Put in what a stage found for some images, and count what it spent.
+    count, host = len(found.radius), rows.cpu()
+    spent = found.stages.get(stage, torch.zeros(count).long()).clone()
+    spent[host] += later.gradients
+    forwards = None
+    if found.forwards is not None and later.forwards is not None:
+        forwards = found.forwards.index_add(0, host, later.forwards)
+    curves = {eps: spread(curve, host.numpy(), count) for eps, curve in later.curves.items()}
+    failed = (
+        found.failed
+        if found.failed is None or later.failed is None
+        else (found.failed.index_copy(0, rows, later.failed))
+    )
+    return replace(
+        found,
+        adversarials=found.adversarials.index_copy(0, rows, later.adversarials),
+        radius=found.radius.index_copy(0, rows, later.radius),
+        gradients=found.gradients.index_add(0, host, later.gradients),
+        parameters={**found.parameters, **later.parameters},
+        note=joined_notes([found.note, later.note]),
+        forwards=forwards,
+        curves={**found.curves, **curves},
+        stages={**found.stages, stage: spent},
+        failed=failed,
+    )
+
+
+def _nearer(before: Finding, after: Finding) -> Finding:
+    # The nearer point of each image; what was spent adds up.
+    better = after.success & (after.radius < before.radius)
+    forwards = None
+    if before.forwards is not None and after.forwards is not None:
+        forwards = before.forwards + after.forwards
+    return replace(
+        before,
+        adversarials=torch.where(
+            column(better, before.adversarials), after.adversarials, before.adversarials
+        ),
+        radius=torch.where(better, after.radius, before.radius),
+        gradients=before.gradients + after.gradients,
+        forwards=forwards,
+    )
+
+
+def _shrink(scene: Scene, found: Finding, *, times: int) -> Finding:
+    # Bisect between the budget that failed and the radius that was found.
+    found = _along_the_ray(scene, found)
+    assert found.failed is not None
+    low = torch.minimum(found.failed, found.radius)
     for _ in range(times):
-        middle = ((low + radius) / 2.0).to(images.dtype)
-        budget = replace(threat, eps=middle)
-        finding = run("pgd", objective, images, budget, seeds=seeds, batch_size=batch_size,
-                      steps=16, restarts=4)  # fmt: skip
-        better = finding.success & (finding.radius < radius)
-        found = torch.where(column(better, images), finding.adversarials, found)
-        radius = torch.where(better, finding.radius, radius)
-        low = torch.where(
-            better, torch.minimum(low, radius), torch.minimum(middle.double(), radius)
-        )
-        spent += finding.gradients
-    return found, spent
+        middle = ((low + found.radius) / 2.0).to(scene.images.dtype)
+        tried = _run(scene, "pgd", eps=middle, steps=16, restarts=4)
+        better = tried.success & (tried.radius < found.radius)
+        found = _nearer(found, tried)
+        low = torch.where(better, low, middle.double()).minimum(found.radius)
+    return replace(found, failed=None)
 
 
-def _walk(
-    objective: Objective,
-    images: Tensor,
-    seeds: list[int],
-    found: Tensor,
-    threat: Threat,
-    batch_size: int,
-) -> tuple[Tensor, Tensor]:
-    found = _line_search(objective, images, found, batch_size=batch_size)
-    walked = run("boundary_walk", objective, images, threat, seeds=seeds, batch_size=batch_size,
-                 starts=found, steps=WALK_STEPS)  # fmt: skip
-    better = walked.success & (walked.radius < perturbation_norm(found - images, threat.norm))
-    found = torch.where(column(better, images), walked.adversarials, found)
-    return found, walked.gradients
+def _walk(scene: Scene, found: Finding) -> Finding:
+    found = _along_the_ray(scene, found)
+    walked = _run(scene, "boundary_walk", scene.threat.eps, starts=found.adversarials,
+                  steps=WALK_STEPS)  # fmt: skip
+    return replace(_nearer(found, walked), failed=None)
 
 
-def _line_search(objective: Objective, images: Tensor, found: Tensor, *, batch_size: int) -> Tensor:
+def _along_the_ray(scene: Scene, found: Finding) -> Finding:
     # The nearest point along each perturbation at which the margin was positive.
-    shape = (-1, *[1] * (images.ndim - 1))
+    images, best = scene.images, found.adversarials
     low, high = torch.zeros(len(images)).to(images), torch.ones(len(images)).to(images)
-    best, delta = found, found - images
-    model = objective.classifier
-    with frozen(model) if model is not None else nullcontext():
+    delta = best - images
+    with frozen(scene.objective.classifier):
         for _ in range(LINE_STEPS):
             middle = (low + high) / 2.0
-            points = images + middle.view(shape) * delta
-            won = measure(objective, points, batch_size=batch_size) > 0
-            best = torch.where(won.view(shape), points, best)
+            points = images + column(middle, images) * delta
+            won = measure(scene.objective, points, batch_size=scene.batch_size) > 0
+            best = torch.where(column(won, images), points, best)
             low, high = torch.where(won, low, middle), torch.where(won, middle, high)
-    return best
+    return replace(
+        found,
+        adversarials=best,
+        radius=perturbation_norm(best - images, scene.threat.norm),
+        forwards=None if found.forwards is None else found.forwards + LINE_STEPS,
+    )

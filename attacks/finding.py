@@ -1,10 +1,13 @@
 """State what an attack found."""
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+import torch
 from torch import Tensor
+
+from attacks.curve import Curve
 
 
 @dataclass(frozen=True, eq=False)
@@ -38,7 +41,13 @@ class Finding:
         gradients: (B,) int64 gradient evaluations.
         parameters: Options of the attack.
         note: What the reader should know.
-        forwards: (B,) int64 forward passes; None where they were not counted.
+        forwards: (B,) int64 forward passes of the search, its verification left out; None where
+            they cannot be counted.
+        curves: What had been reached after each number of evaluations, by budget; empty for
+            attacks that do not call the margin.
+        stages: (B,) int64 gradient evaluations by stage, where there are several.
+        failed: (B,) largest budget at which nothing was found, 0 for none; None where only one
+            budget was tried.
     """
 
     attack: str
@@ -49,3 +58,40 @@ class Finding:
     parameters: dict[str, Any] = field(default_factory=dict)
     note: str = ""
     forwards: Tensor | None = None
+    curves: dict[float, Curve] = field(default_factory=dict)
+    stages: dict[str, Tensor] = field(default_factory=dict)
+    failed: Tensor | None = None
+
+
+def joined_searches(searches: Sequence[Search]) -> Search:
+    """Put the searches of several batches into one.
+
+    Args:
+        searches: At least one, by one attack, in order.
+
+    Returns:
+        The search for all images.
+    """
+    parameters: dict[str, Any] = {}
+    for search in searches:
+        parameters.update(search.parameters)
+    forwards = [search.forwards for search in searches if search.forwards is not None]
+    return Search(
+        torch.cat([search.candidates for search in searches]),
+        torch.cat([search.gradients for search in searches]),
+        joined_notes(search.note for search in searches),
+        torch.cat(forwards) if len(forwards) == len(searches) else None,
+        parameters,
+    )
+
+
+def joined_notes(notes: Iterable[str]) -> str:
+    """Put notes into one, each once.
+
+    Args:
+        notes: Notes, some of them empty.
+
+    Returns:
+        The note.
+    """
+    return "; ".join(sorted({note for note in notes if note}))

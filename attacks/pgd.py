@@ -1,12 +1,13 @@
 """Attack by projected gradient ascent."""
 
 from collections.abc import Sequence
+from functools import partial
 
 import torch
 from torch import Tensor
 
+from attacks.ascent import Ascent, ascend, none_higher
 from attacks.finding import Search
-from attacks.gradient import column, steepest
 from attacks.random_start import random_start
 from attacks.rivals import rivals_by_score
 from attacks.surrogate import surrogate
@@ -30,7 +31,8 @@ def pgd(
     Steps follow the sign of the gradient for Linf, its direction for L2. The first run starts at
     the image itself. Where the objective has a classifier, each further run aims at one rival
     class, the next highest at the image: the nearest boundary is often not the runner-up's. Where
-    it has none, or no rival is left, runs start at random in the ball, with a seed per image.
+    it has none, or no rival is left, runs start at random in the ball, with a seed per image. So
+    does an image whose loss is flat where a run begins, as no step would lead away from there.
 
     Args:
         objective: What is raised.
@@ -52,6 +54,23 @@ def pgd(
         Madry et al., Towards Deep Learning Models Resistant to Adversarial Attacks, ICLR 2018.
     """
     share = step_size or 2.5 / max(steps, 1)
+    _check(steps, restarts, share)
+    rivals, best = rivals_by_score(objective, images), none_higher(images)
+    chosen = list(range(len(images)) if seeds is None else seeds)
+    for run in range(restarts):
+        drawn = partial(random_start, images, threat, chosen, run=run, purpose="pgd")
+        start, loss = images, objective.margin
+        if 0 < run < rivals.shape[1]:
+            loss = surrogate(objective, "margin-targeted", rivals[:, run])
+        elif run:
+            start = drawn()
+        climb = Ascent(objective, loss, images, threat, steps, share)
+        best = ascend(climb, start, best, aside=drawn)
+    spent = torch.full((len(images),), steps * restarts, dtype=torch.int64)
+    return Search(best.points, spent)
+
+
+def _check(steps: int, restarts: int, share: float) -> None:
     if steps < 1 or restarts < 1:
         raise InputError(f"pgd with steps={steps}, restarts={restarts} does nothing; use 1 or more")
     if steps * share < 2.0:
@@ -59,32 +78,3 @@ def pgd(
             f"pgd with {steps} steps of {share:g} eps cannot cross the ball; "
             "need steps x step_size >= 2, so raise one of them"
         )
-    radii = column(threat.radii(images), images)
-    best = images.detach().clone()
-    highest = torch.full((len(images),), -torch.inf, dtype=images.dtype, device=images.device)
-    rivals = rivals_by_score(objective, images)
-    chosen = list(range(len(images)) if seeds is None else seeds)
-    for run in range(restarts):
-        points, loss = images.detach().clone(), objective.margin
-        if 0 < run < rivals.shape[1]:
-            loss = surrogate(objective, "margin-targeted", rivals[:, run])
-        elif run:
-            points = random_start(images, threat, chosen, run=run, purpose="pgd")
-        for step in range(steps + 1):
-            with torch.enable_grad():
-                points = points.detach().requires_grad_()
-                value = loss(points)
-                last = step == steps
-                gradient = None if last else torch.autograd.grad(value.sum(), points)[0]
-            points, margin = points.detach(), value.detach()
-            if loss is not objective.margin:
-                with torch.no_grad():
-                    margin = objective.margin(points)
-            better = margin > highest
-            highest = torch.where(better, margin, highest)
-            best[better] = points[better]
-            if gradient is not None:
-                move = share * radii * steepest(gradient.nan_to_num(), threat.norm)
-                points = threat.project(images, points + move)
-    spent = torch.full((len(images),), steps * restarts, dtype=torch.int64)
-    return Search(best, spent)

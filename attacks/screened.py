@@ -201,7 +201,7 @@ def _attack(job: _Job, state: _State, name: str, attack: str, options: dict[str,
             attack, job.objective.select(there), job.images[there], job.threat.select(there),
             seeds=[job.seeds[row] for row in rows.tolist()], batch_size=job.batch_size, **options,
         )  # fmt: skip
-    if finding.forwards is None:  # every row of a padded batch takes the same passes
+    if attack == "pgd" or finding.forwards is None:  # all rows of a padded batch take the same
         padded = -(-len(rows) // job.batch_size) * job.batch_size
         forwards = torch.full((len(rows),), sum(seen) // padded)
     else:

@@ -7,15 +7,18 @@ from torch import nn
 
 
 @contextmanager
-def frozen(module: nn.Module) -> Iterator[None]:
+def frozen(module: nn.Module | None) -> Iterator[None]:
     """Put a module into eval mode and stop gradients of its weights, and restore both on exit.
 
     Args:
-        module: The module, which is changed only within the context.
+        module: The module, which is changed only within the context; None for none.
 
     Yields:
         Nothing.
     """
+    if module is None:
+        yield
+        return
     modes = [(part, part.training) for part in module.modules()]
     wanted = [(weight, weight.requires_grad) for weight in module.parameters()]
     try:

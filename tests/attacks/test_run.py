@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from robustcl import InputError, Objective, Threat, attacks, misclassify
+from robustcl import Classifier, InputError, Objective, Threat, attacks, misclassify
 from robustcl.threat import Norm
 from tests.affine import affine_classifier, exact_distance
 from tests.network import small_classifier, some_images
@@ -144,3 +144,53 @@ def test_a_pixel_of_the_size_of_eps_is_pulled_inside_too() -> None:
     finding = attacks.run(dark, objective, images, Threat("linf", 2 / 255), batch_size=1)
     assert bool(finding.success.all())
     assert 0.007 < float(finding.radius[0]) <= 2 / 255 * (1 + 1e-6)
+
+
+class _Plateau(torch.nn.Module):
+    # Class 1 rises with the brightest pixel, beyond a plateau around gray; class 2 is constant.
+    def forward(self, images: torch.Tensor) -> torch.Tensor:
+        rise = (images.flatten(1) - 0.6).clamp_min(0.0).amax(dim=1)
+        fixed = torch.zeros_like(rise)
+        return torch.stack([fixed, 9.0 * rise - 1.0, fixed - 0.5], dim=1)
+
+
+@pytest.mark.parametrize("restarts", [1, 3])
+def test_pgd_leaves_a_plateau_on_which_no_gradient_leads_on(restarts: int) -> None:
+    images = torch.full((6, 1, 2, 2), 0.5)
+    objective = misclassify(
+        Classifier.from_scores(_Plateau(), image_shape=(1, 2, 2)), torch.zeros(6).long()
+    )
+    points = images.clone().requires_grad_()
+    assert not bool(torch.autograd.grad(objective.margin(points).sum(), points)[0].any())
+    finding = attacks.run("pgd", objective, images, Threat("linf", 0.4), restarts=restarts)
+    assert bool(finding.success.any() if restarts == 1 else finding.success.all())
+
+
+def test_passes_parameters_and_stages_of_all_budgets_add_up() -> None:
+    objective, images = setting(6)
+    model, seen = objective.classifier, []
+    assert model is not None
+    handle = model.encoder.register_forward_hook(lambda _, rows, __: seen.append(len(rows[0])))
+    options = {"norm": "l2", "eps_grid": [0.05, 0.5, 5.0], "batch_size": 6}
+    finding = attacks.attacked_radius("pgd", objective, images, steps=7, restarts=1, **options)
+    handle.remove()
+    assert (finding.parameters["steps"], finding.parameters["restarts"]) == (7, 1)
+    assert bool((sum(finding.stages.values()) == finding.gradients).all())
+    assert set(finding.stages) == {"search", "shrink", "walk"}
+    assert bool((finding.stages["search"] % 7 == 0).all())
+    assert finding.forwards is not None and finding.failed is not None
+    # What is not counted is one verification of each attack's points.
+    assert 0.7 * sum(seen) < int(finding.forwards.sum()) <= sum(seen)
+    assert bool((finding.failed < finding.radius * 1.0001).all())
+    foreign = attacks.attacked_radius("torchattacks", objective, images, name="PGDL2", **options)
+    assert foreign.parameters["steps"] == 10
+    assert foreign.forwards is not None and bool((foreign.forwards > 10).all())
+
+
+def test_passes_of_an_attack_are_those_of_the_network() -> None:
+    objective, images = setting(10)
+    finding = attacks.run("pgd", objective, images, Threat("l2", 1e-6), steps=5, batch_size=4)
+    # Ordering rivals; 6 points per run; one more look at the margin where the loss is another.
+    assert finding.forwards is not None
+    assert finding.forwards.tolist() == [1 + 6 + 12] * 10
+    assert finding.gradients.tolist() == [10] * 10
