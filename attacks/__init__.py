@@ -4,6 +4,7 @@ from attacks.apgd import apgd
 from attacks.attacked_radius import attacked_radius
 from attacks.autoattack import autoattack, reference_cost
 from attacks.boundary_walk import boundary_walk
+from attacks.confirmed import confirmed
 from attacks.ddn import ddn
 from attacks.deepfool import deepfool
 from attacks.embedding_shift import embedding_shift
@@ -27,6 +28,7 @@ __all__ = [
     "attacked_radius",
     "autoattack",
     "boundary_walk",
+    "confirmed",
     "ddn",
     "deepfool",
     "embedding_shift",

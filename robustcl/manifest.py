@@ -1,6 +1,7 @@
 """State a run for its manifest."""
 
 import platform
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from importlib.metadata import PackageNotFoundError, version
 from typing import Any
@@ -17,13 +18,24 @@ from robustcl.records import SCHEMA, config_hash
 PACKAGES = ("robustcl", "torch", "torchvision", "numpy", "scipy", "pyautoattack", "torchattacks")
 
 
+@dataclass(frozen=True)
+class Origin:
+    """Say where a run comes from.
+
+    Args:
+        checkpoint_hash: SHA-256 of the checkpoint.
+        command: The command line.
+    """
+
+    checkpoint_hash: str = ""
+    command: str = ""
+
+
+NOWHERE = Origin()
+
+
 def run_manifest(
-    classifier: Classifier,
-    dataset: Dataset,
-    audit: Audit,
-    checkpoint_hash: str,
-    command: str,
-    device: str,
+    classifier: Classifier, dataset: Dataset, audit: Audit, origin: Origin, device: str
 ) -> dict[str, Any]:
     """State a run: what was asked, of which model and data, by which versions, on which device.
 
@@ -31,35 +43,22 @@ def run_manifest(
         classifier: The model.
         dataset: The images.
         audit: What is measured.
-        checkpoint_hash: SHA-256 of the checkpoint.
-        command: The command line.
+        origin: Checkpoint and command.
         device: Where it is computed.
 
     Returns:
         The content of manifest.json, with `complete` off.
     """
-    config = {
-        "norm": audit.norm,
-        "methods": list(audit.methods),
-        "attacks": list(audit.attacks),
-        "eps": list(audit.eps),
-        "seed": audit.seed,
-        "batch_size": audit.batch_size,
-        "data": dataset.name,
-        "num_examples": len(dataset),
-        "data_hash": dataset.hash(),
-        "checkpoint_hash": checkpoint_hash,
-        **({"screened": True} if audit.screened else {}),
-    }
+    config = _config(dataset, audit, origin)
     return {
         "schema": SCHEMA,
         "config": config,
         "config_hash": config_hash(config),
-        "command": command,
+        "command": origin.command,
         "created": datetime.now(UTC).isoformat(timespec="seconds"),
         "versions": package_versions(),
         "device": device_name(device),
-        "hashes": {"checkpoint": checkpoint_hash, "data": config["data_hash"]},
+        "hashes": {"checkpoint": origin.checkpoint_hash, "data": config["data_hash"]},
         "claims": [_claim_entry(text) for text in audit.methods],
         "attacks": [
             {"name": text, "parameters": attacks.parse_attack(text).options}
@@ -70,6 +69,23 @@ def run_manifest(
         "image_shape": list(dataset.image_shape),
         "seconds": 0.0,
         "complete": False,
+    }
+
+
+def _config(dataset: Dataset, audit: Audit, origin: Origin) -> dict[str, Any]:
+    # What determines the records.
+    return {
+        "norm": audit.norm,
+        "methods": list(audit.methods),
+        "attacks": list(audit.attacks),
+        "eps": list(audit.eps),
+        "seed": audit.seed,
+        "batch_size": audit.batch_size,
+        "data": dataset.name,
+        "num_examples": len(dataset),
+        "data_hash": dataset.hash(),
+        "checkpoint_hash": origin.checkpoint_hash,
+        **({"screened": True} if audit.screened else {}),
     }
 
 

@@ -4,18 +4,22 @@ Schema 1. `manifest.json` states the run; `records-<rank>.jsonl` holds one objec
 method, flushed per chunk, so that a run that is killed leaves whole records and can be resumed:
 
 * every record: `kind`, `index`, `method`, `config` (hash of the run), `label`, `predicted`,
-  `seconds`;
+  `seconds` and `forwards` (time, and forward passes through the encoder: where an attack counts its
+  own, those of the image, else the batch's, padding included, shared equally; bounds that are
+  propagated through the layers are no passes);
 * kind `clean`: `margin` (score of the predicted class less the best other, >= 0);
 * kind `certificate`: `norm`, `guarantee`, `subject`, `radius`, `rival` (-1: none); `predicted` is
   the certificate's own (-1: abstained); `by` names the method that won where several were combined;
 * kind `attack`: `norm`, `subject`, `eps` (the grid), `radius` (null: none found up to the largest
-  eps), `gradients`; `predicted` is the class to be left; `in_float64` is false where the perturbed
-  image wins by the rounding of float32 alone; `note` where a part was left out; of a screened
-  attack also `decided` (the stage, see `attacks.screened`), `forwards`, and what the reference
-  alone would have taken at least, `reference_forwards` and `reference_gradients`.
+  eps), `gradients`, and their parts by `stages`; `failed` is the largest eps at which the attack
+  itself found nothing (0: none); `predicted` is the class to be left; `in_float64` is false where
+  the perturbed image wins by the rounding of float32 alone, which only a screened attack lets
+  stand; `note` where a part was left out; of a screened attack also `decided` (the stage, see
+  `attacks.screened`), and what the reference alone would have taken at least,
+  `reference_forwards` and `reference_gradients`.
 
-`arrays/embeddings.npz` and `arrays/triples.npz` hold what figures need besides. Radii are in pixel
-units of images in [0, 1].
+`arrays/` holds what figures need besides: `embeddings.npz`, `triples.npz` and
+`curves-<attack>.npz`. Radii are in pixel units of images in [0, 1].
 """
 
 # pandas annotates results as unions (Series | DataFrame | ...) that no call narrows.
@@ -38,15 +42,25 @@ from robustcl.errors import RunError
 SCHEMA = 1
 Key = tuple[str, int, str]
 COLUMNS = {
-    "clean": ("kind", "index", "method", "config", "label", "predicted", "margin", "seconds"),
+    "clean": (
+        "kind",
+        "index",
+        "method",
+        "config",
+        "label",
+        "predicted",
+        "margin",
+        "seconds",
+        "forwards",
+    ),
     "certificate": (
         *("kind", "index", "method", "config", "label", "predicted", "norm"),
-        *("guarantee", "subject", "radius", "rival", "seconds", "by"),
+        *("guarantee", "subject", "radius", "rival", "seconds", "by", "forwards"),
     ),
     "attack": (
         *("kind", "index", "method", "config", "label", "predicted", "norm"),
         *("eps", "radius", "gradients", "subject", "seconds", "note", "in_float64"),
-        *("decided", "forwards", "reference_forwards", "reference_gradients"),
+        *("decided", "forwards", "reference_forwards", "reference_gradients", "stages", "failed"),
     ),
 }
 
@@ -247,38 +261,6 @@ def write_json(place: Path, content: Mapping[str, Any]) -> None:
     temporary = place.with_name(f".{place.name}.{os.getpid()}")
     temporary.write_text(json.dumps(content, indent=1, default=str) + "\n", encoding="utf-8")
     temporary.replace(place)
-
-
-def save_arrays(folder: Path, name: str, arrays: Mapping[str, np.ndarray]) -> None:
-    """Write arrays/NAME.npz so that the file is either the old one or the new one.
-
-    Args:
-        folder: The run folder.
-        name: 'embeddings' or 'triples'.
-        arrays: The arrays.
-    """
-    place = folder / "arrays" / f"{name}.npz"
-    place.parent.mkdir(parents=True, exist_ok=True)
-    temporary = place.with_name(f".{name}.{os.getpid()}.npz")
-    np.savez_compressed(temporary, **dict(arrays))  # pyright: ignore[reportArgumentType]
-    temporary.replace(place)
-
-
-def load_arrays(folder: Path, name: str) -> dict[str, np.ndarray]:
-    """Read arrays/NAME.npz.
-
-    Args:
-        folder: The run folder.
-        name: 'embeddings' or 'triples'.
-
-    Returns:
-        The arrays; empty when the file is absent.
-    """
-    place = folder / "arrays" / f"{name}.npz"
-    if not place.is_file():
-        return {}
-    with np.load(place, allow_pickle=False) as stored:
-        return {key: stored[key] for key in stored.files}
 
 
 def rank() -> int:

@@ -28,8 +28,8 @@ from robustcl.per_image import (
     sound_certificates,
 )
 from robustcl.records import Run
+from robustcl.violations import violations
 
-SLACK = 1e-9  # of an attacked radius, for the rounding of its last digit
 GRID_POINTS = 101
 FALLBACK_RADIUS = {"l2": 0.1, "linf": 2 / 255}  # of the headline, for a run without eps
 Curve = list[list[float]]
@@ -107,14 +107,14 @@ def summarize(run: Run) -> Summary:
     sound, eps, radius = sound_certificates(run), largest_eps(run), headline_radius(run)
     grid = _grid(run, eps)
     right = images["correct"].to_numpy(dtype=bool)
-    violations, pairs = _violations(sound, model_attacks(run))
+    beaten, pairs = violations(sound, model_attacks(run))
     return Summary(
         norm=run_norm(run),
         n=len(images),
         clean_accuracy=float(right.mean()),
         interval95=interval95(int(right.sum()), len(images)),
         headline_radius=radius,
-        violations=violations,
+        violations=beaten,
         pairs=pairs,
         largest_eps=eps,
         best_method=_best(run, images),
@@ -266,22 +266,6 @@ def _best(run: Run, images: pd.DataFrame) -> str | None:
         counted = counted_radii(rows, images)
         ranked.append((float(np.median(counted)), float(counted.mean()), str(name)))
     return max(ranked)[2] if ranked else None
-
-
-def _violations(sound: pd.DataFrame, attacks: pd.DataFrame) -> tuple[list[dict[str, Any]], int]:
-    # A certificate is about the stored weights; what float32 rounds over the edge does not count.
-    found = attacks[np.isfinite(attacks["radius"]) & attacks["in_float64"].ne(False)]
-    columns = ["index", "predicted", "method", "radius"]
-    both = sound[columns].merge(found[columns], on=["index", "predicted"])
-    beaten = both[both["radius_x"] > both["radius_y"] * (1 + SLACK)]
-    rows = beaten.sort_values(["index", "method_x", "method_y"])
-    violations = [
-        {"index": int(i), "method": m, "certified": float(c), "attack": a, "attacked": float(r)}
-        for i, m, c, a, r in rows[
-            ["index", "method_x", "radius_x", "method_y", "radius_y"]
-        ].itertuples(index=False)
-    ]
-    return violations, len(both)
 
 
 def _finite(value: Any) -> Any:

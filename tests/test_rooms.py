@@ -4,7 +4,7 @@ import ast
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[1]
-TOP = {"audit.py", "evaluate.py", "manifest.py", "cli.py"}
+TOP = {"audit.py", "audit_job.py", "attack_records.py", "evaluate.py", "manifest.py", "cli.py"}
 
 
 def imported(place: Path) -> set[str]:

@@ -10,6 +10,7 @@ from robustcl.classifier import Classifier
 from robustcl.commands.options import AuditOptions, read_data, say
 from robustcl.errors import InputError
 from robustcl.evaluate import evaluate
+from robustcl.manifest import Origin
 
 
 def load_with_head(options: AuditOptions) -> tuple[Classifier, Loaded]:
@@ -55,8 +56,7 @@ def audit_checkpoint(
             dataset,
             audit,
             options.out,
-            checkpoint_hash=checkpoint_hash,
-            command=command,
+            origin=Origin(checkpoint_hash, command),
             device=options.device,
             resume=options.resume,
             progress=not options.quiet,

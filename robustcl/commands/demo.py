@@ -18,6 +18,7 @@ from robustcl.encoders import small_convnet
 from robustcl.errors import InputError
 from robustcl.evaluate import evaluate
 from robustcl.fit_head import fit_head
+from robustcl.manifest import Origin
 from robustcl.training import DEMO_ARCHITECTURE, DEMO_RECIPE, train_simclr
 
 METHODS = ("sound", "product", "smoothing:sigma=0.25,n=1000", "first_order", "jacobian_norm")
@@ -73,8 +74,7 @@ def demo(options: DemoOptions) -> int:
             load_data("digits", split="test", seed=options.seed),
             Audit(methods=METHODS, eps=EPS, seed=options.seed, batch_size=options.batch_size),
             folder,
-            checkpoint_hash=loaded.hash,
-            command=f"certify demo --seed {options.seed}",
+            origin=Origin(loaded.hash, f"certify demo --seed {options.seed}"),
             device=options.device,
             progress=not options.quiet,
         )

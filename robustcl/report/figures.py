@@ -16,8 +16,9 @@ from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
+from robustcl.arrays import load_arrays
 from robustcl.per_image import counted_radii, per_image, radii
-from robustcl.records import Run, load_arrays
+from robustcl.records import Run
 from robustcl.report.embedding_map import embedding_map
 from robustcl.report.estimates import estimates
 from robustcl.report.numbers import norm_name, radius_text

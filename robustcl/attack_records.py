@@ -1,0 +1,132 @@
+"""Attack a batch of images and write the records."""
+
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+import attacks
+from attacks.curve import EVALUATIONS
+from robustcl.audit_job import AuditJob, records_of, seeds_of
+from robustcl.data.batch import Batch
+from robustcl.keep_curves import keep_curves
+from robustcl.keep_triples import Triples, keep_triples
+from robustcl.objectives import misclassify
+from robustcl.threat import Threat
+
+
+def attack_records(job: AuditJob, batch: Batch, left: Tensor, text: str) -> list[dict[str, Any]]:
+    """Look for the smallest perturbation of each image, or attack at one budget if screened.
+
+    What wins in float32 alone is pushed outward until the model in float64 is fooled as well.
+    Where that fails within the largest budget, nothing counts as found; the verdict of a screened
+    attack, which is one of float32, stays, marked by `in_float64`.
+
+    Args:
+        job: The job.
+        batch: The images.
+        left: (B,) predicted classes, which are to be left.
+        text: The attack.
+
+    Returns:
+        One record per image. Pictures and curves are kept in arrays/.
+    """
+    seeds, columns = seeds_of(job, batch, text), {"predicted": left}
+    if job.audit.screened:
+        found, costs = _screened(job, batch, left, seeds, text)
+        columns |= costs
+    else:
+        found = _smallest(job, batch, left, seeds, text)
+    sure = attacks.confirmed(
+        found,
+        misclassify(job.classifier, left),
+        misclassify(job.exact, left),
+        batch.images,
+        Threat(job.audit.norm, job.audit.eps[-1]),
+        batch_size=job.batch_size,
+    )
+    columns["in_float64"] = sure.success | ~found.success
+    found = _either(sure, found) if job.audit.screened else sure
+    _keep(job, batch, found, text, right=left == batch.labels)
+    columns |= {"radius": found.radius, "gradients": found.gradients}
+    if found.failed is not None:
+        columns["failed"] = found.failed
+    if found.forwards is not None:
+        columns["forwards"] = found.forwards
+    terms = {"norm": job.audit.norm, "eps": list(job.audit.eps), "subject": "model"}
+    if found.note:
+        terms["note"] = found.note
+    records = [{**row, **terms} for row in records_of(job, batch, "attack", text, **columns)]
+    if not found.stages:
+        return records
+    spent = zip(*(cost.tolist() for cost in found.stages.values()), strict=True)
+    stages = [dict(zip(found.stages, costs, strict=True)) for costs in spent]
+    return [{**row, "stages": own} for row, own in zip(records, stages, strict=True)]
+
+
+def _smallest(
+    job: AuditJob, batch: Batch, left: Tensor, seeds: list[int], text: str
+) -> attacks.Finding:
+    specification = attacks.parse_attack(text)
+    options: dict[str, Any] = dict(specification.options)
+    return attacks.attacked_radius(
+        specification.name,
+        misclassify(job.classifier, left),
+        batch.images,
+        norm=job.audit.norm,
+        eps_grid=job.audit.eps,
+        seeds=seeds,
+        batch_size=job.batch_size,
+        **options,
+    )
+
+
+def _screened(
+    job: AuditJob, batch: Batch, left: Tensor, seeds: list[int], text: str
+) -> tuple[attacks.Finding, dict[str, Any]]:
+    options: dict[str, Any] = dict(attacks.parse_attack(text).options)
+    certified = job.images["certified"].reindex(batch.index.tolist()).tolist()
+    found = attacks.screened(
+        misclassify(job.classifier, left),
+        batch.images,
+        Threat(job.audit.norm, job.audit.eps[0]),
+        certified=torch.tensor(certified, dtype=torch.float64),
+        seeds=seeds,
+        batch_size=job.batch_size,
+        **options,
+    )
+    costs = {
+        "decided": np.array(found.decided),
+        "reference_forwards": found.reference_forwards,
+        "reference_gradients": found.reference_gradients,
+    }
+    return found.finding, costs
+
+
+def _either(sure: attacks.Finding, found: attacks.Finding) -> attacks.Finding:
+    shape = (-1, *[1] * (found.adversarials.ndim - 1))
+    return replace(
+        sure,
+        adversarials=torch.where(sure.success.view(shape), sure.adversarials, found.adversarials),
+        success=found.success,
+        radius=torch.where(sure.success, sure.radius, found.radius),
+    )
+
+
+def _keep(job: AuditJob, batch: Batch, found: attacks.Finding, text: str, *, right: Tensor) -> None:
+    rows, index = right.cpu(), batch.index.numpy()
+    triples = (batch.images, found.adversarials.detach().float(), found.radius)
+    chosen = (column.cpu()[rows].numpy() for column in triples)
+    keep_triples(job.folder, Triples(index[rows.numpy()], *chosen))
+    keep_curves(
+        job.folder,
+        text,
+        index,
+        eps=job.audit.eps,
+        evaluations=EVALUATIONS,
+        found={
+            eps: (curve.margins, curve.norms, curve.counts) for eps, curve in found.curves.items()
+        },
+    )

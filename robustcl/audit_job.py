@@ -1,0 +1,82 @@
+"""Hold what every part of an audit is given, and write its records in one way."""
+
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import torch
+from torch import Tensor
+
+from robustcl.audit import Audit
+from robustcl.classifier import Classifier
+from robustcl.data.batch import Batch
+from robustcl.records import Key
+from robustcl.seeds import example_seed
+
+
+@dataclass(frozen=True, eq=False)
+class AuditJob:
+    """Say what is measured, of which model, and how far it has come.
+
+    Args:
+        classifier: The model.
+        exact: The same in float64, which is what certificates are about.
+        audit: What is measured.
+        folder: The run folder.
+        manifest: Of the run.
+        device: Where to compute.
+        prepared: By method, what its certificates need for every batch.
+        batch_size: Images per model call.
+        done: Keys of the records on disk.
+        proved: The deterministic certificates of the model, once all are on record.
+        images: What is on record of each image then (see `per_image`).
+    """
+
+    classifier: Classifier
+    exact: Classifier
+    audit: Audit
+    folder: Path
+    manifest: dict[str, Any]
+    device: str | torch.device
+    prepared: dict[str, Any]
+    batch_size: int = 1
+    done: frozenset[Key] = frozenset()
+    proved: pd.DataFrame = field(default_factory=pd.DataFrame)
+    images: pd.DataFrame = field(default_factory=pd.DataFrame)
+
+
+def records_of(
+    job: AuditJob, batch: Batch, kind: str, method: str, **columns: Tensor | np.ndarray
+) -> list[dict[str, Any]]:
+    """Write one record per image.
+
+    Args:
+        job: The job.
+        batch: The images.
+        kind: 'clean', 'certificate' or 'attack'.
+        method: The method.
+        **columns: One number per image each.
+
+    Returns:
+        The records.
+    """
+    common = {"kind": kind, "method": method, "config": job.manifest["config_hash"]}
+    values = {"index": batch.index, "label": batch.labels, **columns}
+    rows = zip(*(column.tolist() for column in values.values()), strict=True)
+    return [{**common, **dict(zip(values, row, strict=True))} for row in rows]
+
+
+def seeds_of(job: AuditJob, batch: Batch, method: str) -> list[int]:
+    """Give every image its own seed.
+
+    Args:
+        job: The job.
+        batch: The images.
+        method: The method, so that no two share their noise.
+
+    Returns:
+        One seed per image.
+    """
+    return [example_seed(job.audit.seed, index, method) for index in batch.index.tolist()]
