@@ -57,9 +57,8 @@ def test_the_page_opens_in_chromium(demo: Path, tmp_path: Path) -> None:
         timeout=120,
         check=True,
     )
-    # 450 images and two certificates; points that win by float32's rounding alone do not count.
-    count = re.search(r"No violation in (\d+) pairs", done.stdout)
-    assert count is not None and 800 <= int(count[1]) <= 900
+    # 450 images and two certificates; a point is found, and confirmed in float64, for each.
+    assert "No violation in 900 pairs" in done.stdout
 
 
 def test_a_run_goes_on_where_it_was_cut(demo: Path, tmp_path: Path) -> None:
