@@ -16,6 +16,7 @@ from attacks.noise import noise
 from attacks.pgd import pgd
 from attacks.run import measure, run
 from attacks.screened import Screening, screened
+from attacks.surface import surface
 from attacks.torchattacks import torchattacks
 
 __all__ = [
@@ -41,5 +42,6 @@ __all__ = [
     "reference_cost",
     "run",
     "screened",
+    "surface",
     "torchattacks",
 ]

@@ -13,6 +13,7 @@ from attacks.finding import Search
 from attacks.fmn import fmn
 from attacks.noise import noise
 from attacks.pgd import pgd
+from attacks.surface import surface
 from attacks.torchattacks import named_torchattack, torchattacks
 from robustcl.specification import Specification, check_options, choose, parse_specification
 from robustcl.threat import NORMS, Norm
@@ -81,6 +82,11 @@ ATTACKS: dict[str, Attack] = {
         "label-free: the largest drift of the embedding",
         "Cemgil et al. 2020",
         fills=True,
+    ),
+    "surface": Attack(
+        surface,
+        "gradient ascent from several points on the surface of the ball",
+        "Madry et al. 2018",
     ),
     "noise": Attack(noise, "baseline: random points in the ball", "Carlini et al. 2019"),
     "autoattack": Attack(

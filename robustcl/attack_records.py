@@ -13,6 +13,7 @@ from robustcl.audit_job import AuditJob, records_of, seeds_of
 from robustcl.data.batch import Batch
 from robustcl.keep_curves import keep_curves
 from robustcl.keep_triples import Triples, keep_triples
+from robustcl.keep_violations import keep_violations
 from robustcl.objectives import misclassify
 from robustcl.threat import Threat
 
@@ -59,6 +60,7 @@ def attack_records(job: AuditJob, batch: Batch, left: Tensor, text: str) -> list
     if found.note:
         terms["note"] = found.note
     records = [{**row, **terms} for row in records_of(job, batch, "attack", text, **columns)]
+    keep_violations(job, batch, records, found.adversarials)
     if not found.stages:
         return records
     spent = zip(*(cost.tolist() for cost in found.stages.values()), strict=True)

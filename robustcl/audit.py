@@ -28,6 +28,8 @@ class Audit:
         batch_size: Images per model call.
         screened: Whether AutoAttack, at one budget, is spared images that a deterministic
             certificate covers or PGD fools (see `attacks.screened`).
+        test_certificates: Whether each deterministic certificate of the model is put to the test
+            by an attack from the surface of its ball.
 
     Raises:
         InputError: When a method, an attack or an option is unknown, does not treat the norm, or
@@ -42,6 +44,7 @@ class Audit:
     seed: int = 0
     batch_size: int = 128
     screened: bool = False
+    test_certificates: bool = True
 
     def __post_init__(self) -> None:
         check_norm(self.norm)
@@ -64,3 +67,11 @@ class Audit:
                 f"a screened audit takes autoattack at one eps, not {', '.join(self.attacks)} at "
                 f"{self.eps}; leave the others out"
             )
+
+    @property
+    def tests_balls(self) -> bool:
+        """Whether there are certified balls to attack."""
+        used = (certify.METHODS[certify.parse_method(text).name] for text in self.methods)
+        return self.test_certificates and any(
+            method.guarantee == "deterministic" and method.subject == "model" for method in used
+        )

@@ -9,7 +9,17 @@ import tyro
 from robustcl.errors import RobustclError, ViolationError
 
 CERTIFY = ("run", "demo", "methods")
-ROBUSTCL = ("train", "convert", "probe", "embed", "attack", "inspect", "report", "doctor")
+ROBUSTCL = (
+    "train",
+    "convert",
+    "probe",
+    "embed",
+    "attack",
+    "inspect",
+    "report",
+    "reproduce",
+    "doctor",
+)
 
 
 def certify(arguments: Sequence[str] | None = None) -> int:

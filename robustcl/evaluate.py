@@ -20,6 +20,7 @@ from robustcl.arrays import save_arrays
 from robustcl.attack_records import attack_records
 from robustcl.audit import Audit
 from robustcl.audit_job import AuditJob, records_of, seeds_of
+from robustcl.ball_records import ball_records
 from robustcl.batching import padded
 from robustcl.classifier import Classifier
 from robustcl.data.batch import Batch
@@ -31,6 +32,7 @@ from robustcl.objectives import score_margin
 from robustcl.out_of_memory import halving
 from robustcl.per_image import per_image, sound_certificates
 from robustcl.records import (
+    CERTIFIED_BALL,
     append_records,
     finish_run,
     load_run,
@@ -120,6 +122,8 @@ def _measure(job: AuditJob, dataset: Dataset, *, progress: bool) -> int:
             _each(job, dataset, predicted, ("certificate", text, _certify), bar)
         run = load_run(job.folder)  # certificates are complete: attacks put them to the test
         job = replace(job, proved=sound_certificates(run), images=per_image(run))
+        if job.audit.tests_balls:
+            _each(job, dataset, predicted, ("attack", CERTIFIED_BALL, ball_records), bar)
         for text in job.audit.attacks:
             _each(job, dataset, predicted, ("attack", text, attack_records), bar)
     return job.batch_size

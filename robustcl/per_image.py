@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 
 from robustcl.errors import RunError
-from robustcl.records import Run
+from robustcl.records import CERTIFIED_BALL, Run
 
 
 def per_image(run: Run) -> pd.DataFrame:
@@ -69,9 +69,23 @@ def model_attacks(run: Run) -> pd.DataFrame:
         run: As `load_run` reads it.
 
     Returns:
-        Their records.
+        Their records, without those of attacks within certified balls.
     """
-    return run.attacks[run.attacks["subject"] == "model"]
+    table = run.attacks
+    return table[(table["subject"] == "model") & (table["method"] != CERTIFIED_BALL)]
+
+
+def ball_attacks(run: Run) -> pd.DataFrame:
+    """Select the attacks within certified balls.
+
+    Args:
+        run: As `load_run` reads it.
+
+    Returns:
+        Their records, one per image that has a certificate.
+    """
+    rows = run.attacks[run.attacks["method"] == CERTIFIED_BALL]
+    return rows[rows["ball"] > 0]
 
 
 def radii(rows: pd.DataFrame) -> pd.Series:

@@ -16,7 +16,12 @@ method, flushed per chunk, so that a run that is killed leaves whole records and
   the perturbed image wins by the rounding of float32 alone, which only a screened attack lets
   stand; `note` where a part was left out; of a screened attack also `decided` (the stage, see
   `attacks.screened`), and what the reference alone would have taken at least,
-  `reference_forwards` and `reference_gradients`.
+  `reference_forwards` and `reference_gradients`. The method `certified_ball` is `attacks.surface`
+  within the largest deterministic radius of the image, `ball` (0: none, so no attack), which
+  `ball_by` claims; its points lie strictly within, in or out of [0, 1], so what it finds is a
+  violation. It has no grid, `eps` is empty, and it enters no curve.
+
+`violations/` holds a reproducer of each violation (see `robustcl.reproducer`).
 
 `arrays/` holds what figures need besides: `embeddings.npz`, `triples.npz` and
 `curves-<attack>.npz`. Radii are in pixel units of images in [0, 1].
@@ -40,6 +45,7 @@ import pandas as pd
 from robustcl.errors import RunError
 
 SCHEMA = 1
+CERTIFIED_BALL = "certified_ball"
 Key = tuple[str, int, str]
 COLUMNS = {
     "clean": (
@@ -60,7 +66,16 @@ COLUMNS = {
     "attack": (
         *("kind", "index", "method", "config", "label", "predicted", "norm"),
         *("eps", "radius", "gradients", "subject", "seconds", "note", "in_float64"),
-        *("decided", "forwards", "reference_forwards", "reference_gradients", "stages", "failed"),
+        *(
+            "decided",
+            "forwards",
+            "reference_forwards",
+            "reference_gradients",
+            "stages",
+            "failed",
+            "ball",
+            "ball_by",
+        ),
     ),
 }
 

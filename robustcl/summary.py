@@ -20,6 +20,7 @@ import pandas as pd
 from scipy.stats import binomtest
 
 from robustcl.per_image import (
+    ball_attacks,
     counted_radii,
     model_attacks,
     per_image,
@@ -27,7 +28,7 @@ from robustcl.per_image import (
     run_norm,
     sound_certificates,
 )
-from robustcl.records import Run
+from robustcl.records import CERTIFIED_BALL, Run
 from robustcl.violations import violations
 
 GRID_POINTS = 101
@@ -62,6 +63,8 @@ class Summary:
             headline radius, curve (empty for estimates), seconds.
         by_attack: Attacks by name: n, found, median, accuracy at the headline radius, gradients,
             note (what was left out), seconds.
+        certified_balls: Attacks from the surface of certified balls: n, found, gradients,
+            forwards, seconds; None without them.
         seconds: Time of the run.
     """
 
@@ -83,6 +86,7 @@ class Summary:
     attacked_accuracy: Curve
     by_method: dict[str, dict[str, Any]]
     by_attack: dict[str, dict[str, Any]]
+    certified_balls: dict[str, Any] | None
     seconds: float
 
     def to_dict(self) -> dict[str, Any]:
@@ -107,7 +111,7 @@ def summarize(run: Run) -> Summary:
     sound, eps, radius = sound_certificates(run), largest_eps(run), headline_radius(run)
     grid = _grid(run, eps)
     right = images["correct"].to_numpy(dtype=bool)
-    beaten, pairs = violations(sound, model_attacks(run))
+    beaten, pairs = violations(sound, pd.concat([model_attacks(run), ball_attacks(run)]))
     return Summary(
         norm=run_norm(run),
         n=len(images),
@@ -127,7 +131,9 @@ def summarize(run: Run) -> Summary:
         by_attack={
             str(name): _by_attack(rows, images, radius)
             for name, rows in run.attacks.groupby("method")
+            if name != CERTIFIED_BALL
         },
+        certified_balls=_certified_balls(run),
         seconds=float(run.manifest.get("seconds") or 0.0),
     )
 
@@ -257,6 +263,19 @@ def _by_attack(rows: pd.DataFrame, images: pd.DataFrame, radius: float) -> dict[
         "gradients": int(rows["gradients"].sum()),
         "note": "; ".join(sorted(set(rows["note"].dropna()))),
         "seconds": float(rows["seconds"].sum()),
+    }
+
+
+def _certified_balls(run: Run) -> dict[str, Any] | None:
+    every, rows = run.attacks[run.attacks["method"] == CERTIFIED_BALL], ball_attacks(run)
+    if every.empty:
+        return None
+    return {
+        "n": len(rows),
+        "found": int(np.isfinite(rows["radius"]).sum()),
+        "gradients": int(every["gradients"].sum()),
+        "forwards": int(every["forwards"].sum()),
+        "seconds": float(every["seconds"].sum()),
     }
 
 

@@ -4,10 +4,13 @@
 # pyright: reportArgumentType=false, reportCallIssue=false, reportAttributeAccessIssue=false
 # pyright: reportReturnType=false, reportOperatorIssue=false, reportIndexIssue=false
 
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
 import pandas as pd
+
+from robustcl.short_file import short_file
 
 SLACK = 1e-9  # of an attacked radius, for the rounding of its last digit
 
@@ -38,3 +41,16 @@ def violations(sound: pd.DataFrame, attacks: pd.DataFrame) -> tuple[list[dict[st
         for i, m, c, a, r in table.itertuples(index=False)
     ]
     return listed, len(both)
+
+
+def violation_file(violation: Mapping[str, Any]) -> str:
+    """Name the file in which a violation is saved.
+
+    Args:
+        violation: An entry of `violations`.
+
+    Returns:
+        The path within the run folder.
+    """
+    name = short_file(str(violation["index"]), violation["method"], violation["attack"])
+    return f"violations/{name}.safetensors"

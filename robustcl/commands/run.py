@@ -20,12 +20,15 @@ class RunOptions(AuditOptions):
             them); 'none' for none.
         attack: Attacks, as in pgd:steps=100,autoattack; 'none' for none.
         eps: Ascending budgets of the attacks, as in 0.25,0.5 or 4/255,8/255.
+        test_certificates: Attack every deterministically certified ball from its surface; what is
+            found there is a violation.
         require: Gates, as in "certified_accuracy@0.25>=0.5"; exit code 3 when one is missed.
     """
 
     methods: str = "product,smoothing:sigma=.25,n=1000,first_order"
     attack: str = "pgd"
     eps: str | None = None
+    test_certificates: bool = True
     require: tuple[str, ...] = ()
 
 
@@ -66,4 +69,5 @@ def make_audit(options: RunOptions) -> Audit:
         eps=eps,
         seed=options.seed,
         batch_size=options.batch_size,
+        test_certificates=options.test_certificates,
     )

@@ -143,9 +143,12 @@ def _scatter(run: Run, summary: Summary) -> Drawing | None:
     if not summary.certified_accuracy or largest is None:
         return None
     images = per_image(run)
+    # What was found within a certified ball is in no curve, but here it lies above the diagonal.
+    beaten = {one["index"]: one["attacked"] for one in summary.violations[::-1]}
+    inside = pd.Series(beaten, dtype=float).reindex(images.index)
     certified, attacked = images["certified"].to_numpy(), images["attacked"].to_numpy()
+    attacked = np.fmin(attacked, inside.to_numpy())
     log, floor = _scale(certified, np.where(np.isfinite(attacked), attacked, largest))
-    beaten = {violation["index"] for violation in summary.violations}
     return Drawing(
         "radius_scatter",
         (4.8, 4.6),

@@ -20,6 +20,7 @@ from robustcl.report.numbers import (
 )
 from robustcl.report.tables import tables, write_tables
 from robustcl.summary import Summary, summarize
+from robustcl.violations import violation_file
 
 VECTOR = ("sandwich",)
 
@@ -76,9 +77,12 @@ def page_data(run: Run, summary: Summary) -> dict[str, Any]:
                 **violation,
                 "certified": f"{violation['certified']:.6g}",
                 "attacked": f"{violation['attacked']:.6g}",
+                "file": _reproducer(run, violation),
             }
             for violation in summary.violations
         ],
+        "reproducers": any(_reproducer(run, one) for one in summary.violations),
+        "balls": _balls(summary),
         "beaten": len({violation["index"] for violation in summary.violations}),
         "pairs": f"{summary.pairs:,}",
         "flags": flags(run, summary),
@@ -90,6 +94,22 @@ def page_data(run: Run, summary: Summary) -> dict[str, Any]:
         "guarantees": sorted({entry["guarantee"] for entry in summary.by_method.values()}),
         "reproduce": _reproduce(run, summary),
         "config": json.dumps(run.manifest.get("config", {}), indent=1, sort_keys=True, default=str),
+    }
+
+
+def _reproducer(run: Run, violation: dict[str, Any]) -> str:
+    name = violation_file(violation)
+    return name if (run.folder / name).is_file() else ""
+
+
+def _balls(summary: Summary) -> dict[str, str] | None:
+    found = summary.certified_balls
+    if not found or not found["n"]:
+        return None
+    return {
+        "n": f"{found['n']:,}",
+        "gradients": f"{found['gradients']:,}",
+        "seconds": seconds_text(found["seconds"]),
     }
 
 

@@ -1,0 +1,82 @@
+"""Attack from points on the surface of the ball."""
+
+from collections.abc import Callable, Sequence
+
+import torch
+from torch import Tensor
+
+from attacks.ascent import Ascent, ascend, none_higher
+from attacks.finding import Search
+from attacks.gradient import column, steepest, value_and_gradient
+from attacks.rivals import leads, rivals_by_score
+from robustcl.errors import InputError
+from robustcl.objectives import Objective
+from robustcl.seeds import example_noise, example_seed
+from robustcl.threat import Threat
+
+SHARES = (0.25, 0.05)  # steps in units of eps: of each climb, and of the last one
+
+
+def surface(
+    objective: Objective,
+    images: Tensor,
+    threat: Threat,
+    *,
+    steps: int = 12,
+    starts_toward: int = 3,
+    starts_random: int = 2,
+    seeds: Sequence[int] | None = None,
+) -> Search:
+    """Climb from several points as far out as the ball reaches, and once more from the best.
+
+    Made for balls in which a certificate says that nothing is to be found: where it is wrong, it
+    is wrong near the surface first. Starts lie where a full step along the gradient leads, of the
+    margin and then of the leads of the next rivals, and at random on the sphere (Linf: in corners).
+
+    Args:
+        objective: What is raised.
+        images: (B, C, H, W) in the box.
+        threat: The ball, with one budget or one per image.
+        steps: Steps from each start, and of the last climb.
+        starts_toward: Starts along gradients; more than there are rivals are not made.
+        starts_random: Random starts.
+        seeds: One seed per image; 0, 1, ... by default.
+
+    Returns:
+        The best points and the gradients spent.
+
+    Raises:
+        InputError: When there are no steps or no starts.
+    """
+    if steps < 1 or starts_toward < 0 or starts_random < 0 or not starts_toward + starts_random:
+        raise InputError(
+            f"surface with steps={steps}, starts_toward={starts_toward}, "
+            f"starts_random={starts_random} does nothing; use 1 or more steps and starts"
+        )
+    chosen = list(range(len(images)) if seeds is None else seeds)
+    rivals = rivals_by_score(objective, images)
+    losses = [objective.margin, *leads(objective, rivals[:, 1:])][:starts_toward]
+    losses = losses[: max(1, rivals.shape[1])] if starts_toward else []
+    begun = [(loss, _along(loss, images, threat)) for loss in losses]
+    for number in range(starts_random):
+        begun.append((objective.margin, _drawn(images, threat, chosen, number)))
+    best = none_higher(images)
+    for loss, start in begun:
+        best = ascend(Ascent(objective, loss, images, threat, steps, SHARES[0]), start, best)
+    last = Ascent(objective, objective.margin, images, threat, steps, SHARES[1])
+    best = ascend(last, best.points, best)
+    each = steps * (len(begun) + 1) + len(losses)
+    return Search(best.points, torch.full((len(images),), each, dtype=torch.int64))
+
+
+def _along(loss: Callable[[Tensor], Tensor], images: Tensor, threat: Threat) -> Tensor:
+    _, gradient = value_and_gradient(loss, images)
+    step = column(threat.radii(images), images) * steepest(gradient, threat.norm)
+    return threat.project(images, images + step)
+
+
+def _drawn(images: Tensor, threat: Threat, seeds: Sequence[int], number: int) -> Tensor:
+    mixed = [example_seed(seed, number, "surface") for seed in seeds]
+    noise = example_noise(mixed, images.shape[1:], dtype=images.dtype, device=images.device)
+    step = column(threat.radii(images), images) * steepest(noise, threat.norm)
+    return threat.project(images, images + step)

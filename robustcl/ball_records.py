@@ -1,0 +1,69 @@
+"""Attack certified balls from their surface and write the records."""
+
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+import attacks
+from robustcl.audit_job import AuditJob, records_of, seeds_of
+from robustcl.data.batch import Batch
+from robustcl.keep_violations import keep_violations
+from robustcl.objectives import misclassify
+from robustcl.threat import Threat
+
+INSIDE = 2e-6  # relative distance from the radius, so that what is within eps (1 + 1e-6) is below
+
+
+def ball_records(job: AuditJob, batch: Batch, left: Tensor, text: str) -> list[dict[str, Any]]:
+    """Put the best deterministic certificate of each image to the test, within its ball.
+
+    The attack starts on the surface and may leave the pixel box, as certificates cover such
+    perturbations too. What it finds lies strictly within the certified radius and holds in
+    float64: a violation, which is saved.
+
+    Args:
+        job: The job, with certificates on record.
+        batch: The images.
+        left: (B,) predicted classes, which are to be left.
+        text: By which records name this attack.
+
+    Returns:
+        One record per image; those without a certificate are not attacked.
+    """
+    known = job.images.reindex(batch.index.tolist())
+    # No two images of the box are farther apart than its diagonal.
+    widest = float(batch.images[0].numel()) ** 0.5 if job.audit.norm == "l2" else 1.0
+    balls = torch.tensor(known["certified"].to_numpy(dtype=float)).clamp(max=widest)
+    balls = balls.to(job.device)
+    radius, gradients = torch.full_like(balls, torch.inf), torch.zeros(len(batch)).long()
+    forwards, points = gradients.clone(), batch.images.clone()
+    rows = torch.nonzero(balls > 0)[:, 0]
+    if len(rows):
+        found = _attacked(job, batch, left, rows, balls[rows] * (1.0 - INSIDE), text)
+        radius[rows], points[rows] = found.radius, found.adversarials
+        gradients[rows.cpu()] = found.gradients
+        forwards[rows.cpu()] = found.gradients if found.forwards is None else found.forwards
+    records = records_of(
+        job, batch, "attack", text, predicted=left, radius=radius, gradients=gradients,
+        forwards=forwards, ball=balls, ball_by=known["certified_by"].to_numpy(dtype=object),
+        in_float64=np.ones(len(batch), dtype=bool),
+    )  # fmt: skip
+    terms = {"norm": job.audit.norm, "eps": [], "subject": "model"}
+    records = [{**row, **terms} for row in records]
+    keep_violations(job, batch, records, points)
+    return records
+
+
+def _attacked(
+    job: AuditJob, batch: Batch, left: Tensor, rows: Tensor, balls: Tensor, text: str
+) -> attacks.Finding:
+    objective, exact = (misclassify(model, left[rows]) for model in (job.classifier, job.exact))
+    seeds = seeds_of(job, batch, text)
+    images, threat = batch.images[rows], Threat(job.audit.norm, balls, None)
+    found = attacks.run(
+        "surface", objective, images, threat, seeds=[seeds[row] for row in rows.tolist()],
+        batch_size=job.batch_size,
+    )  # fmt: skip
+    return attacks.confirmed(found, objective, exact, images, threat, batch_size=job.batch_size)

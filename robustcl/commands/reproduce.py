@@ -1,0 +1,60 @@
+"""Replay a violation that an audit has saved."""
+
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import tyro
+
+from robustcl.checkpoint import load_checkpoint
+from robustcl.commands.options import emit, say
+from robustcl.errors import InputError
+from robustcl.report.numbers import norm_name
+from robustcl.reproducer import load_reproducer, replay
+
+
+@dataclass(frozen=True, kw_only=True)
+class ReproduceOptions:
+    """Replay a violation in float64; exit code 1 when it is confirmed, 0 when it is not.
+
+    Args:
+        file: A file of OUT/violations.
+        checkpoint: The checkpoint it was found on; another network is refused (exit code 2).
+        arch: Needed only for a checkpoint made from package.module:factory.
+        json: Write one JSON object on stdout.
+    """
+
+    file: tyro.conf.Positional[Path]
+    checkpoint: Path
+    arch: str | None = None
+    json: bool = False
+
+
+def reproduce(options: ReproduceOptions) -> int:
+    """Run `robustcl reproduce`.
+
+    Args:
+        options: The options.
+
+    Returns:
+        The exit code.
+
+    Raises:
+        InputError: When the checkpoint has no head.
+    """
+    found = load_reproducer(options.file)
+    classifier = load_checkpoint(options.checkpoint, arch=options.arch).classifier
+    if classifier is None:
+        raise InputError(f"{str(options.checkpoint)!r} has no head; give the checkpoint of the run")
+    outcome, claim = replay(found, classifier), found.violation
+    say(
+        f"image {claim.index} of {claim.data}: {claim.certificate} certified that class "
+        f"{claim.predicted} stays within the {norm_name(claim.norm)} radius {claim.certified:.9g}"
+    )
+    say(
+        f"in float64, the perturbation by {claim.attack} of norm {outcome.norm:.9g} gives class "
+        f"{outcome.rival}, whose lead over class {claim.predicted} is {outcome.margin:.3g}"
+    )
+    say("the violation is confirmed" if outcome.confirmed else "the violation is not confirmed")
+    if options.json:
+        emit({**asdict(outcome), "violation": asdict(claim)})
+    return 1 if outcome.confirmed else 0
