@@ -1,5 +1,6 @@
 """Find the smallest verified perturbation of each image."""
 
+import time
 from collections.abc import Sequence
 from dataclasses import replace
 from itertools import pairwise
@@ -70,6 +71,7 @@ def attacked_radius(
     scene = Scene(objective, images, Threat(norm, eps_grid[-1], box), seeds, batch_size)
     with frozen(objective.classifier):
         start = measure(objective, images, batch_size=batch_size) > 0
+    times = [time.monotonic()]
     nearest = ATTACKS[choose(attack, ATTACKS, what="attack")].minimum_norm
     found = _none_but(attack, start, images, options)
     for eps in eps_grid[-1:] if nearest else eps_grid:
@@ -77,13 +79,18 @@ def attacked_radius(
         if len(rows):
             tried = _run(scene.select(rows), attack, eps=eps, **options)
             found = _with(found, rows, "search", _failed_at(eps, tried, found, rows))
+    times.append(time.monotonic())
     rows = torch.nonzero(torch.isfinite(found.radius) & (found.radius > 0))[:, 0]
     if len(rows):
         part, near = scene.select(rows), _of(found, rows)
         near = _shrink(part, near, times=0 if nearest else BISECTIONS)
         found = _with(found, rows, "shrink", near)
+        times.append(time.monotonic())
         found = _with(found, rows, "walk", _walk(part, _of(found, rows)))
-    return replace(found, success=torch.isfinite(found.radius))
+    times.append(time.monotonic())
+    spans = [after - before for before, after in pairwise(times)]
+    seconds = dict(zip(("search", "shrink", "walk"), spans, strict=False))
+    return replace(found, success=torch.isfinite(found.radius), seconds=seconds)
 
 
 def _run(scene: Scene, attack: str, eps: float | Tensor, **options: Any) -> Finding:

@@ -1,5 +1,6 @@
 """Keep only what a second objective confirms, such as the same model in float64."""
 
+import time
 from dataclasses import replace
 
 import torch
@@ -48,6 +49,7 @@ def confirmed(
         The finding; pushed points have a slightly larger radius, images whose point is not
         confirmed count as not found, and gradients of the pushes are added, as stage 'confirm'.
     """
+    begun = time.monotonic()
     scene = Scene(objective, images, threat, range(len(images)), batch_size)
     points = finding.adversarials.clone()
     spent = torch.zeros(len(images), dtype=torch.int64)
@@ -73,6 +75,7 @@ def confirmed(
                            torch.inf),
         gradients=finding.gradients + spent,
         stages={**finding.stages, "confirm": spent} if finding.stages else {},
+        seconds={**finding.seconds, "confirm": time.monotonic() - begun},
     )  # fmt: skip
 
 

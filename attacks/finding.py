@@ -46,6 +46,7 @@ class Finding:
         curves: What had been reached after each number of evaluations, by budget; empty for
             attacks that do not call the margin.
         stages: (B,) int64 gradient evaluations by stage, where there are several.
+        seconds: Time of all images by stage, likewise.
         failed: (B,) largest budget at which nothing was found, 0 for none; None where only one
             budget was tried.
     """
@@ -60,6 +61,7 @@ class Finding:
     forwards: Tensor | None = None
     curves: dict[float, Curve] = field(default_factory=dict)
     stages: dict[str, Tensor] = field(default_factory=dict)
+    seconds: dict[str, float] = field(default_factory=dict)
     failed: Tensor | None = None
 
 

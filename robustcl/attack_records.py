@@ -65,7 +65,11 @@ def attack_records(job: AuditJob, batch: Batch, left: Tensor, text: str) -> list
         return records
     spent = zip(*(cost.tolist() for cost in found.stages.values()), strict=True)
     stages = [dict(zip(found.stages, costs, strict=True)) for costs in spent]
-    return [{**row, "stages": own} for row, own in zip(records, stages, strict=True)]
+    shares = {stage: spent / len(batch) for stage, spent in found.seconds.items()}
+    return [
+        {**row, "stages": own, "stage_seconds": shares}
+        for row, own in zip(records, stages, strict=True)
+    ]
 
 
 def _smallest(

@@ -61,7 +61,11 @@ def run_manifest(
         "hashes": {"checkpoint": origin.checkpoint_hash, "data": config["data_hash"]},
         "claims": [_claim_entry(text) for text in audit.methods],
         "attacks": [
-            {"name": text, "parameters": attacks.parse_attack(text).options}
+            {
+                "name": text,
+                "parameters": attacks.parse_attack(text).options,
+                "minimum_norm": attacks.ATTACKS[attacks.parse_attack(text).name].minimum_norm,
+            }
             for text in audit.attacks
         ],
         "class_names": list(classifier.class_names),

@@ -11,15 +11,15 @@ method, flushed per chunk, so that a run that is killed leaves whole records and
 * kind `certificate`: `norm`, `guarantee`, `subject`, `radius`, `rival` (-1: none); `predicted` is
   the certificate's own (-1: abstained); `by` names the method that won where several were combined;
 * kind `attack`: `norm`, `subject`, `eps` (the grid), `radius` (null: none found up to the largest
-  eps), `gradients`, and their parts by `stages`; `failed` is the largest eps at which the attack
-  itself found nothing (0: none); `predicted` is the class to be left; `in_float64` is false where
-  the perturbed image wins by the rounding of float32 alone, which only a screened attack lets
-  stand; `note` where a part was left out; of a screened attack also `decided` (the stage, see
-  `attacks.screened`), and what the reference alone would have taken at least,
-  `reference_forwards` and `reference_gradients`. The method `certified_ball` is `attacks.surface`
-  within the largest deterministic radius of the image, `ball` (0: none, so no attack), which
-  `ball_by` claims; its points lie strictly within, in or out of [0, 1], so what it finds is a
-  violation. It has no grid, `eps` is empty, and it enters no curve.
+  eps), `gradients`, and their parts by `stages` (`stage_seconds`: likewise); `failed` is the
+  largest eps at which the attack itself found nothing (0: none); `predicted` is the class to be
+  left; `in_float64` is false where the perturbed image wins by the rounding of float32 alone, which
+  only a screened attack lets stand; `note` where a part was left out; of a screened attack also
+  `decided` (the stage, see `attacks.screened`), and what the reference alone would have taken at
+  least, `reference_forwards` and `reference_gradients`. The method `certified_ball` is
+  `attacks.surface` within the largest deterministic radius of the image, `ball` (0: none, so no
+  attack), which `ball_by` claims; its points lie strictly within, in or out of [0, 1], so what it
+  finds is a violation. It has no grid, `eps` is empty, and it enters no curve.
 
 `violations/` holds a reproducer of each violation (see `robustcl.reproducer`).
 
@@ -47,35 +47,14 @@ from robustcl.errors import RunError
 SCHEMA = 1
 CERTIFIED_BALL = "certified_ball"
 Key = tuple[str, int, str]
+EVERY = ("kind", "index", "method", "config", "label", "predicted", "seconds", "forwards")
 COLUMNS = {
-    "clean": (
-        "kind",
-        "index",
-        "method",
-        "config",
-        "label",
-        "predicted",
-        "margin",
-        "seconds",
-        "forwards",
-    ),
-    "certificate": (
-        *("kind", "index", "method", "config", "label", "predicted", "norm"),
-        *("guarantee", "subject", "radius", "rival", "seconds", "by", "forwards"),
-    ),
+    "clean": (*EVERY, "margin"),
+    "certificate": (*EVERY, "norm", "guarantee", "subject", "radius", "rival", "by"),
     "attack": (
-        *("kind", "index", "method", "config", "label", "predicted", "norm"),
-        *("eps", "radius", "gradients", "subject", "seconds", "note", "in_float64"),
-        *(
-            "decided",
-            "forwards",
-            "reference_forwards",
-            "reference_gradients",
-            "stages",
-            "failed",
-            "ball",
-            "ball_by",
-        ),
+        *(*EVERY, "norm", "subject", "eps", "radius", "gradients", "note", "in_float64", "failed"),
+        *("stages", "stage_seconds", "decided", "reference_forwards", "reference_gradients"),
+        *("ball", "ball_by"),
     ),
 }
 

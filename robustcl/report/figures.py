@@ -5,23 +5,23 @@
 # pyright: reportReturnType=false, reportOperatorIssue=false, reportIndexIssue=false
 
 import io
-from collections.abc import Callable
-from dataclasses import dataclass
 from pathlib import Path
 
 import matplotlib.style
 import numpy as np
 import pandas as pd
-from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
 from robustcl.arrays import load_arrays
 from robustcl.per_image import counted_radii, per_image, radii
 from robustcl.records import Run
+from robustcl.report.budget import UNITS, WHOLE, budget, budget_table
+from robustcl.report.convergence import FEWEST, convergence, convergences
+from robustcl.report.drawing import Drawing, radius_label, short_name
 from robustcl.report.embedding_map import embedding_map
 from robustcl.report.estimates import estimates
-from robustcl.report.numbers import norm_name, radius_text
+from robustcl.report.numbers import norm_name, radius_text, seconds_text
 from robustcl.report.principal_components import principal_components
 from robustcl.report.radius_histogram import radius_histogram
 from robustcl.report.radius_scatter import radius_scatter
@@ -35,21 +35,6 @@ MOST_IMAGES = 4  # of each kind in the triples
 BINS = 30
 
 
-@dataclass(frozen=True, eq=False)
-class Drawing:
-    """Hold a figure that can be drawn.
-
-    Args:
-        name: Of its file.
-        size: Width and height in inches.
-        draw: Draws it into an ax.
-    """
-
-    name: str
-    size: tuple[float, float]
-    draw: Callable[[Axes], None]
-
-
 def drawings(run: Run, summary: Summary) -> list[Drawing]:
     """Prepare every figure that the run has data for.
 
@@ -60,7 +45,10 @@ def drawings(run: Run, summary: Summary) -> list[Drawing]:
     Returns:
         The figures.
     """
-    makers = (_sandwich, _scatter, _histogram, _embeddings, _triples, _estimates)
+    makers = (
+        *(_sandwich, _scatter, _histogram, _embeddings, _triples, _estimates),
+        *(_convergence, _nearing, _budget),
+    )
     found = (maker(run, summary) for maker in makers)
     return [drawing for drawing in found if drawing is not None]
 
@@ -83,34 +71,6 @@ def draw(drawing: Drawing, *, form: str) -> bytes:
         plain = {"Date": None, "Creator": None} if form == "svg" else {"Software": None}
         figure.savefig(stream, format=form, metadata=plain)
     return stream.getvalue()
-
-
-def radius_label(norm: str) -> str:
-    """Label a radius with its norm and units.
-
-    Args:
-        norm: 'l2' or 'linf'.
-
-    Returns:
-        The label.
-    """
-    return f"radius ({norm_name(norm)}, pixel units, images in [0, 1])"
-
-
-def short_name(method: str, names: list[str]) -> str:
-    """Leave out a method's options where its name alone says which one is meant.
-
-    Args:
-        method: NAME or NAME:options.
-        names: All methods of the run.
-
-    Returns:
-        A label.
-    """
-    name = method.split(":", maxsplit=1)[0]
-    alone = sum(other.split(":", maxsplit=1)[0] == name for other in names) == 1
-    label = name if alone else method if len(method) <= 40 else f"{method[:39]}…"
-    return label.replace("$", r"\$")  # matplotlib would read it as a formula
 
 
 def _sandwich(run: Run, summary: Summary) -> Drawing | None:
@@ -268,6 +228,57 @@ def _estimates(run: Run, summary: Summary) -> Drawing | None:
             floor=floor,
             radius_label=radius_label(summary.norm),
         ),
+    )
+
+
+def _convergence(run: Run, summary: Summary) -> Drawing | None:
+    value = "highest margin so far\n(positive: fooled)"
+    return _curves(run, summary, "convergence", value, nearest=False)
+
+
+def _nearing(run: Run, summary: Summary) -> Drawing | None:
+    value = "smallest winning norm so far\nover the last one"
+    return _curves(run, summary, "nearing", value, nearest=True)
+
+
+def _curves(run: Run, summary: Summary, name: str, value: str, *, nearest: bool) -> Drawing | None:
+    found = [one for one in convergences(run) if one.nearest == nearest]
+    curves = [one for one in found if one.attacked >= FEWEST]
+    if not curves:
+        return None
+    names, norm = list(summary.by_attack), norm_name(summary.norm)
+    labels = [
+        f"{short_name(one.attack, names)}, {norm} {radius_text(one.eps, summary.norm)}: "
+        f"{one.attacked} images"
+        for one in curves
+    ]
+    level = 1.0 if nearest else 0.0
+    return Drawing(
+        name,
+        (8.0, 3.2),
+        lambda ax: convergence(ax, curves=curves, labels=labels, value=value, level=level),
+    )
+
+
+def _budget(run: Run, summary: Summary) -> Drawing | None:
+    table = budget_table(run)
+    table = table[(table["stage"] == WHOLE) & (table["kind"] != "clean")]
+    if table.empty:
+        return None
+    names = [*summary.by_method, *summary.by_attack]
+    labels = [short_name(method, names) for method in table["method"]]
+    shares = {
+        unit: (table[unit] / max(float(table[unit].sum()), 1e-12)).to_numpy() for unit in UNITS
+    }
+    texts = [
+        ", ".join([*(f"{int(n):,} {unit}" for n, unit in counts if n > 0), seconds_text(seconds)])
+        for *numbers, seconds in table[list(UNITS)].itertuples(index=False)
+        for counts in [list(zip(numbers, UNITS, strict=False))]
+    ]
+    return Drawing(
+        "budget",
+        (8.0, 0.8 + 0.42 * len(labels)),
+        lambda ax: budget(ax, labels=labels, shares=shares, texts=texts),
     )
 
 

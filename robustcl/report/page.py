@@ -8,6 +8,8 @@ from typing import Any
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
 from robustcl.records import Run, load_run, write_json
+from robustcl.report.budget import UNITS, WHOLE, budget_table
+from robustcl.report.convergence import doubts
 from robustcl.report.figures import draw, drawings
 from robustcl.report.flags import flags
 from robustcl.report.headline import headline
@@ -88,6 +90,8 @@ def page_data(run: Run, summary: Summary) -> dict[str, Any]:
         "flags": flags(run, summary),
         "methods": _methods(run, summary),
         "attacks": _attacks(run, summary),
+        "doubts": doubts(run),
+        "budget": _budget(run),
         "norm": norm_name(norm),
         "radius": radius_text(summary.headline_radius, norm),
         "n": f"{summary.n:,}",
@@ -192,6 +196,20 @@ def _attacks(run: Run, summary: Summary) -> list[dict[str, Any]]:
         }
         for name, entry in summary.by_attack.items()
     ]
+
+
+def _budget(run: Run) -> list[dict[str, Any]]:
+    rows = []
+    for row in budget_table(run).to_dict("records"):
+        whole = row["stage"] == WHOLE
+        counts = {key: "–" if row[key] != row[key] else f"{int(row[key]):,}" for key in UNITS[:2]}
+        seconds = row["seconds"]
+        rows.append(
+            {**row, **counts, "whole": whole, "stage": "" if whole else row["stage"]}
+            | {"images": f"{row['images']:,}"}
+            | {"seconds": "–" if seconds != seconds else seconds_text(seconds)}
+        )
+    return rows
 
 
 def _all_seconds(summary: Summary) -> float:

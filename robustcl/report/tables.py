@@ -11,6 +11,7 @@ import pandas as pd
 
 from robustcl.per_image import per_image
 from robustcl.records import Run
+from robustcl.report.budget import budget_table
 from robustcl.summary import Summary
 
 LATEX = {
@@ -33,7 +34,7 @@ def tables(run: Run, summary: Summary) -> dict[str, pd.DataFrame]:
         summary: Of the run.
 
     Returns:
-        Tables by name: methods, attacks, curves, images. Radii are in pixel units, rates in
+        Tables by name: methods, attacks, curves, budget, images. Radii are in pixel units, rates in
         [0, 1]; an infinite attacked radius says that nothing was found.
     """
     methods = [
@@ -58,6 +59,7 @@ def tables(run: Run, summary: Summary) -> dict[str, pd.DataFrame]:
         "methods": pd.DataFrame(methods),
         "attacks": pd.DataFrame(attacks),
         "curves": curve_table,
+        "budget": budget_table(run),
         "images": per_image(run).reset_index(),
     }
 

@@ -35,7 +35,7 @@ def report(tmp_path_factory):
 def test_the_page_loads_nothing_from_elsewhere(report):
     page = report.read_text(encoding="utf-8")
     sources = re.findall(r"""(?:src|href)\s*=\s*["']([^"']*)""", page)
-    assert len(sources) == 6
+    assert len(sources) == 7
     assert all(source.startswith("data:image/") for source in sources)
     assert not re.search(r"https?:|//cdn|@import|url\(|<script|<link", page)
 
@@ -51,7 +51,7 @@ def test_every_picture_can_be_opened(report):
     names = {place.name for place in (report.parent / "figures").iterdir()}
     assert names == {
         *("sandwich.svg", "sandwich.png", "radius_scatter.png", "radius_histogram.png"),
-        *("embedding_map.png", "triples.png", "estimates.png"),
+        *("embedding_map.png", "triples.png", "estimates.png", "budget.png"),
     }
 
 
