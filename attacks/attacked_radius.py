@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from attacks.curve import spread
-from attacks.finding import Finding, joined_notes
+from attacks.finding import Finding, joined_notes, nearer_finding
 from attacks.gradient import column
 from attacks.methods import ATTACKS
 from attacks.run import measure, run
@@ -150,23 +150,6 @@ def _with(found: Finding, rows: Tensor, stage: str, later: Finding) -> Finding:
     )
 
 
-def _nearer(before: Finding, after: Finding) -> Finding:
-    # The nearer point of each image; what was spent adds up.
-    better = after.success & (after.radius < before.radius)
-    forwards = None
-    if before.forwards is not None and after.forwards is not None:
-        forwards = before.forwards + after.forwards
-    return replace(
-        before,
-        adversarials=torch.where(
-            column(better, before.adversarials), after.adversarials, before.adversarials
-        ),
-        radius=torch.where(better, after.radius, before.radius),
-        gradients=before.gradients + after.gradients,
-        forwards=forwards,
-    )
-
-
 def _shrink(scene: Scene, found: Finding, *, times: int) -> Finding:
     # Bisect between the budget that failed and the radius that was found.
     found = _along_the_ray(scene, found)
@@ -176,7 +159,7 @@ def _shrink(scene: Scene, found: Finding, *, times: int) -> Finding:
         middle = ((low + found.radius) / 2.0).to(scene.images.dtype)
         tried = _run(scene, "pgd", eps=middle, steps=16, restarts=4)
         better = tried.success & (tried.radius < found.radius)
-        found = _nearer(found, tried)
+        found = nearer_finding(found, tried)
         low = torch.where(better, low, middle.double()).minimum(found.radius)
     return replace(found, failed=None)
 
@@ -185,7 +168,7 @@ def _walk(scene: Scene, found: Finding) -> Finding:
     found = _along_the_ray(scene, found)
     walked = _run(scene, "boundary_walk", scene.threat.eps, starts=found.adversarials,
                   steps=WALK_STEPS)  # fmt: skip
-    return replace(_nearer(found, walked), failed=None)
+    return replace(nearer_finding(found, walked), failed=None)
 
 
 def _along_the_ray(scene: Scene, found: Finding) -> Finding:

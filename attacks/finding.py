@@ -1,13 +1,14 @@
 """State what an attack found."""
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import torch
 from torch import Tensor
 
 from attacks.curve import Curve
+from attacks.gradient import column
 
 
 @dataclass(frozen=True, eq=False)
@@ -97,3 +98,28 @@ def joined_notes(notes: Iterable[str]) -> str:
         The note.
     """
     return "; ".join(sorted({note for note in notes if note}))
+
+
+def nearer_finding(before: Finding, after: Finding) -> Finding:
+    """Take the nearer point of each image, and add up what was spent.
+
+    Args:
+        before: A finding; its name, note and curves stay.
+        after: Another one for the same images.
+
+    Returns:
+        The nearer of both.
+    """
+    better = after.success & (after.radius < before.radius)
+    forwards = None
+    if before.forwards is not None and after.forwards is not None:
+        forwards = before.forwards + after.forwards
+    wide = column(better, before.adversarials)
+    return replace(
+        before,
+        adversarials=torch.where(wide, after.adversarials, before.adversarials),
+        success=before.success | better,
+        radius=torch.where(better, after.radius, before.radius),
+        gradients=before.gradients + after.gradients,
+        forwards=forwards,
+    )

@@ -7,12 +7,14 @@ import torch
 from torch import Tensor
 
 import attacks
+from attacks.finding import nearer_finding
 from robustcl.audit_job import AuditJob, records_of, seeds_of
 from robustcl.data.batch import Batch
 from robustcl.keep_violations import keep_violations
 from robustcl.objectives import misclassify
 from robustcl.threat import Threat
 
+WALK_STEPS = 20
 INSIDE = 2e-6  # relative distance from the radius, so that what is within eps (1 + 1e-6) is below
 
 
@@ -66,4 +68,13 @@ def _attacked(
         "surface", objective, images, threat, seeds=[seeds[row] for row in rows.tolist()],
         batch_size=job.batch_size,
     )  # fmt: skip
-    return attacks.confirmed(found, objective, exact, images, threat, batch_size=job.batch_size)
+    sure = attacks.confirmed(found, objective, exact, images, threat, batch_size=job.batch_size)
+    if not bool(sure.success.any()):
+        return sure
+    # A violation: say by how much, with a point as near as a walk from there leads.
+    near = attacks.run(
+        "boundary_walk", objective, images, threat, starts=sure.adversarials,
+        batch_size=job.batch_size, steps=WALK_STEPS,
+    )  # fmt: skip
+    near = attacks.confirmed(near, objective, exact, images, threat, batch_size=job.batch_size)
+    return nearer_finding(sure, near)
