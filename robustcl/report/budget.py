@@ -86,6 +86,7 @@ def budget(
     ax.set_yticks(places, list(labels))
     ax.invert_yaxis()
     ax.grid(visible=False, axis="y")
+    ax.set_xticks(np.linspace(0.0, 1.0, 6))
     ax.set_xlim(0.0, 1.45 * float(longest.max()) if len(longest) else 1.0)
     ax.xaxis.set_major_formatter(PercentFormatter(1.0))
     ax.set_xlabel("share of the run")
