@@ -3,7 +3,8 @@
 Same networks, images, balls and margin directions. Both start from the same enclosure question: the
 largest L2 norm of the gradient of a_j.h over the ball. Ours is `best_slope_bounds`, over
 `ball_regions`, over the tighter `refined_regions` ('ours refined', what `local` takes in small
-networks), and over `refined_regions` with layers of any size ('ours refined, all'). The peer gives
+networks), and with layers and zonotopes of any size ('ours refined, all', what `local` takes with
+`units` above its default). The peer gives
 
 * an interval for every entry of the Jacobian (`JacobianOP`, `compute_jacobian_bounds`), whose L2
   norm is taken: 'jacobian' by plain CROWN, 'jacobian optimized' with its default, which optimizes
@@ -47,7 +48,7 @@ if __package__ in (None, ""):
 from benchmarks.networks import NETWORKS, load_or_train
 from benchmarks.provenance import provenance, record
 from certify import traced
-from certify.bounds.generator_slopes import best_slope_bounds
+from certify.bounds.generator_slopes import MOST, best_slope_bounds
 from certify.bounds.operations.activation import Activation
 from certify.bounds.operations.affine import Affine
 from certify.bounds.refined_regions import refined_regions
@@ -216,15 +217,15 @@ def own_bounds(task: Problem, row: int) -> dict[str, Callable[[float], Tensor]]:
 
     all_refined = partial(refined_regions, largest=network.size)
 
-    def bounds(radius: float, regions: Callable[..., list[Region]]) -> Tensor:
+    def bounds(radius: float, regions: Callable[..., list[Region]], most: int = MOST) -> Tensor:
         size = torch.tensor([radius], dtype=torch.float64)
         around = regions(network, image, size, center, norm="l2")
-        return best_slope_bounds(network, around, directions, norm="l2")[0]
+        return best_slope_bounds(network, around, directions, norm="l2", most=most)[0]
 
     return {
         "ours": lambda radius: bounds(radius, ball_regions),
         "ours refined": lambda radius: bounds(radius, refined_regions),
-        "ours refined, all": lambda radius: bounds(radius, all_refined),
+        "ours refined, all": lambda radius: bounds(radius, all_refined, network.size),
     }
 
 

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 from certify.bounds.dense_norm import round_up
-from certify.bounds.generator_slopes import best_slope_bounds
+from certify.bounds.generator_slopes import MOST, best_slope_bounds
 from certify.bounds.refined_regions import LARGEST, check_units, refined_regions
 from certify.bounds.regions import Region, ball_regions
 from certify.bounds.slopes import slope_bounds
@@ -51,7 +51,8 @@ def local(
         norm: 'l2' or 'linf'.
         stairs: Steps of the staircase; the cost is proportional to them.
         units: Numbers of a layer up to which each that is undecided is bounded by lines of its own.
-            More than the default lets large networks do so too, at 100 times the cost and more.
+            More than the default lets large networks do so too, and is also the number of undecided
+            units up to which zonotopes are tried, at 100 times the cost and more.
         prepared: `traced(classifier, norm=norm, method="local")`, once per model.
 
     Returns:
@@ -228,10 +229,9 @@ def _slopes_at(
     slopes = edges.new_zeros(len(edges), count, rivals.shape[1])
     reaches = torch.zeros_like(edges)
     network, norm = task.traced.fast, task.traced.norm
-    is_small = network.size <= SMALL
-    bounds = best_slope_bounds if is_small else slope_bounds
-    enclose = ball_regions
-    if is_small or units > LARGEST:
+    bounds, enclose = slope_bounds, ball_regions
+    if network.size <= SMALL or units > LARGEST:
+        bounds = partial(best_slope_bounds, most=units if units > LARGEST else MOST)
         enclose = partial(refined_regions, largest=units)
     for part in torch.arange(len(rows)).split(max(1, CHUNK // (rivals.shape[1] * count))):
         image = rows[part].repeat_interleave(count, 0)

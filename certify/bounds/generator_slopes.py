@@ -62,7 +62,12 @@ class Bend:
 
 
 def best_slope_bounds(
-    network: Network, regions: Sequence[Region], directions: Tensor, *, norm: Norm
+    network: Network,
+    regions: Sequence[Region],
+    directions: Tensor,
+    *,
+    norm: Norm,
+    most: int = MOST,
 ) -> Tensor:
     """Bound the dual norm of the gradient of a.h over a region in both ways; take the smaller.
 
@@ -71,17 +76,23 @@ def best_slope_bounds(
         regions: One per step, over the ball, for B images.
         directions: (B, K, d) float64.
         norm: 'l2' for the L2 norm of the gradient, 'linf' for its L1 norm.
+        most: Undecided units of an image, above which no zonotope is tried.
 
     Returns:
         (B, K) upper bounds: the smaller of `slope_bounds` and `generator_slope_bounds`.
     """
     plain = slope_bounds(network, regions, directions, norm=norm)
-    shared = generator_slope_bounds(network, regions, directions, norm=norm)
+    shared = generator_slope_bounds(network, regions, directions, norm=norm, most=most)
     return torch.minimum(plain, shared)
 
 
 def generator_slope_bounds(
-    network: Network, regions: Sequence[Region], directions: Tensor, *, norm: Norm
+    network: Network,
+    regions: Sequence[Region],
+    directions: Tensor,
+    *,
+    norm: Norm,
+    most: int = MOST,
 ) -> Tensor:
     """Bound the dual norm of the gradient of a.h over a region, by what undecided units do to it.
 
@@ -96,10 +107,11 @@ def generator_slope_bounds(
         regions: One per step, over the ball, for B images.
         directions: (B, K, d) float64.
         norm: 'l2' for the L2 norm of the gradient, 'linf' for its L1 norm.
+        most: Undecided units of an image, above which no zonotope is tried.
 
     Returns:
         (B, K) upper bounds of sup |gradient|_q, as the derivative exists almost everywhere; inf for
-        images with more than `MOST` undecided units, or an undecided window of max-pooling.
+        images with more than `most` undecided units, or an undecided window of max-pooling.
 
     Reference:
         Jordan and Dimakis, Provable Lipschitz Certification for Generative Models, ICML 2021, for
@@ -109,7 +121,7 @@ def generator_slope_bounds(
     found = torch.full((batch, count), torch.inf, dtype=torch.float64, device=network.device)
     units = _undecided(network, regions)
     volume = count * max(math.prod(step.shape) for step in network.steps)
-    limit = min(MOST, NUMBERS // volume - 1)
+    limit = min(most, NUMBERS // volume - 1)
     floor = -1
     for ceiling in sorted({limit >> 2, limit >> 1, limit}):  # images with similar numbers of rows
         similar = ((units > floor) & (units <= ceiling)).nonzero().flatten()
