@@ -18,7 +18,7 @@ SAMPLES = 6  # random points per image that must not win
 STEPS = 8
 DEPTH = 0.9  # of the budget, at which the plant lies
 ROOM = 1e-4  # of the embedding's norm, below which the plant's lead is rounding
-SHARE = 0.1  # of the images; on ordinary networks it was none
+SHARE, LEAST = 0.1, 2  # of the images; an ordinary network has hardly one
 
 
 def planted_missed(subject: Subject) -> Flag | None:
@@ -34,8 +34,8 @@ def planted_missed(subject: Subject) -> Flag | None:
         subject: Model, images and threat.
 
     Returns:
-        The flag 'planted' with the images whose plant was missed where they are at least a tenth,
-        or None.
+        The flag 'planted' with the images whose plant was missed where they are at least a tenth
+        and two, or None.
 
     Reference:
         Zimmermann et al., Increasing Confidence in Adversarial Robustness Evaluations, NeurIPS
@@ -68,7 +68,7 @@ def planted_missed(subject: Subject) -> Flag | None:
     with torch.no_grad():
         missed = planted & (no_win(margin(found.candidates)) <= 0)
     rows = torch.nonzero(missed)[:, 0].tolist()
-    if len(rows) < max(SHARE * int(planted.sum()), 1.0):
+    if len(rows) < max(SHARE * int(planted.sum()), LEAST):
         return None
     return Flag(
         "planted",
