@@ -51,7 +51,7 @@ def gradient_masking(subject: Subject, exact: Subject, still: Tensor) -> Flag | 
     if bool(beaten.any()):
         said.append(
             f"on {int(beaten.sum())} of {len(alive)} images {QUERIES} random queries raise the "
-            f"margin further than {STEPS} gradient steps do, within {threat.norm} "
+            f"margin further than {STEPS} gradient steps do, within {threat.norm.capitalize()} "
             f"{float(torch.as_tensor(threat.eps).max()):.3g}"
         )
     if bool(wrong.any()):

@@ -215,6 +215,29 @@ def test_a_model_that_lets_no_gradient_through_is_flagged_and_no_crash() -> None
     assert [(flag.name, flag.images) for flag in flags] == [("zero_gradient", (0, 1, 2, 3, 4, 5))]
 
 
+class Floored(Around):
+    def forward(self, images: Tensor) -> Tensor:
+        return self.network(torch.floor(255 * images) / 255)
+
+
+def test_pixels_on_the_edges_of_cells_hide_no_rounding() -> None:
+    images = (torch.round(255 * digits("test")[0][:16]) / 255).double()
+    model = scored(Floored()).double()
+    with torch.no_grad():
+        nudged = model((images - 1e-6).clamp_min(0))
+    assert bool((nudged != model(images)).any(dim=1).all())  # at the images themselves it moves
+    raised = names(model.float(), images.float(), Threat("linf", 8 / 255))
+    assert "quantized_input" in raised
+
+
+def test_blank_pixels_on_the_kinks_of_layers_without_a_bias_are_no_wrong_slopes() -> None:
+    torch.manual_seed(0)
+    layers = [nn.Conv2d(1, 8, 3, bias=False), nn.ReLU(), nn.Flatten(), nn.Linear(288, 5)]
+    images = torch.zeros(8, *SHAPE)
+    images[:, 0, 3, 3] = torch.linspace(0.2, 0.9, 8)
+    assert names(scored(nn.Sequential(*layers)), images, Threat("l2", 0.5)) == set()
+
+
 def test_only_images_that_differ_are_called_randomized() -> None:
     class Sometimes(Around):
         def forward(self, images: Tensor) -> Tensor:
@@ -266,7 +289,7 @@ def outside(model: nn.Module) -> dict[str, Any]:
         "hooks": [len(part._forward_hooks) for part in model.modules()],
         "generators": numbers,
         "recording": torch.is_grad_enabled(),
-        "saving": torch._C._autograd._top_saved_tensors_default_hooks(False),
+        "saving": torch._C._autograd._top_saved_tensors_default_hooks(False),  # pyright: ignore[reportAttributeAccessIssue]
     }
 
 
