@@ -80,9 +80,11 @@ class Mild(Around):
 
 
 class StraightThrough(Around):
+    """Rounds, with a gradient that is made up, and leaves the last bits of the sum unrounded."""
+
     def forward(self, images: Tensor) -> Tensor:
-        rounded = torch.floor(255 * images) / 255
-        return self.network(images + (rounded - images).detach())
+        rounded, soft = torch.floor(255 * images) / 255, 3.1 * images
+        return self.network(soft + (rounded - soft).detach())
 
 
 class Nudged(Around):
