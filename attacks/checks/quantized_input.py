@@ -9,7 +9,7 @@ from attacks.checks.subject import Subject
 TINY = 1e-6  # pixel units: 1/4000 of a cell of 8 bits
 PIXELS = 64  # pixels moved, so few that hardly any crosses the edge of its cell
 LARGE = 0.25
-RATIO = 1e-11  # of the large move: last bits, which a straight-through estimator may leave
+RATIO = 1e-11  # of the large move: the last bits of float64 do not count as one
 SHARE = 0.5  # of the images, since one may lie on a plateau by chance
 
 

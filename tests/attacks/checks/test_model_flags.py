@@ -80,7 +80,7 @@ class Mild(Around):
 
 
 class StraightThrough(Around):
-    """Rounds, with a gradient that is made up, and leaves the last bits of the sum unrounded."""
+    """Rounds, with a gradient that is made up."""
 
     def forward(self, images: Tensor) -> Tensor:
         rounded, soft = torch.floor(255 * images) / 255, 3.1 * images
