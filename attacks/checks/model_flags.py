@@ -30,8 +30,8 @@ def model_flags(
 ) -> tuple[Flag, ...]:
     """Warn of what makes attacks on a model misleading.
 
-    About sixty forward and twenty backward passes of the one batch of images, among them nine in
-    float64 on a copy. The model is left as it was, also after an exception.
+    It takes about seventy forward and twenty backward passes of the one batch of images, eight of
+    them in float64 on a copy. The model is left as it was, also after an exception.
 
     Args:
         classifier: The model; it must run in float64 as well.
