@@ -81,7 +81,7 @@ def test_an_interruption_leaves_whole_records(tmp_path: Path) -> None:
     with pytest.raises(KeyboardInterrupt):
         evaluate(broken, dataset, AUDIT, tmp_path / "run", progress=False)
     before = len(numbers(tmp_path / "run"))
-    assert 20 <= before < 60
+    assert 20 <= before < len(numbers(tmp_path / "whole"))
     assert not load_run(tmp_path / "run").manifest["complete"]
     evaluate(model, dataset, AUDIT, tmp_path / "run", resume=True, progress=False)
     assert numbers(tmp_path / "run") == numbers(tmp_path / "whole")
