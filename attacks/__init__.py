@@ -4,6 +4,7 @@ from attacks.apgd import apgd
 from attacks.attacked_radius import attacked_radius
 from attacks.autoattack import autoattack, reference_cost
 from attacks.boundary_walk import boundary_walk
+from attacks.checks import Flag, model_flags
 from attacks.confirmed import confirmed
 from attacks.ddn import ddn
 from attacks.deepfool import deepfool
@@ -23,6 +24,7 @@ __all__ = [
     "ATTACKS",
     "Attack",
     "Finding",
+    "Flag",
     "Screening",
     "Search",
     "apgd",
@@ -36,6 +38,7 @@ __all__ = [
     "expectation",
     "fmn",
     "measure",
+    "model_flags",
     "noise",
     "parse_attack",
     "pgd",

@@ -12,7 +12,7 @@ def save_arrays(folder: Path, name: str, arrays: Mapping[str, np.ndarray]) -> No
 
     Args:
         folder: The run folder.
-        name: 'embeddings', 'triples', or 'curves-' and the attack.
+        name: 'embeddings', 'triples', 'flagged', or 'curves-' and the attack.
         arrays: The arrays.
     """
     place = folder / "arrays" / f"{name}.npz"

@@ -22,6 +22,7 @@ from robustcl.audit import Audit
 from robustcl.audit_job import AuditJob, records_of, seeds_of
 from robustcl.ball_records import ball_records
 from robustcl.batching import padded
+from robustcl.check_model import check_model
 from robustcl.classifier import Classifier
 from robustcl.data.batch import Batch
 from robustcl.data.dataset import Dataset
@@ -85,6 +86,7 @@ def evaluate(
                 for text in audit.methods
             }
             start_run(folder, manifest, resume=resume)
+            check_model(classifier, dataset, audit, folder, device=device)
             exact = copy.deepcopy(classifier).double()
             job = AuditJob(classifier, exact, audit, folder, manifest, device, prepared)
             used = halving(

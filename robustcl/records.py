@@ -23,7 +23,10 @@ method, flushed per chunk, so that a run that is killed leaves whole records and
 
 `violations/` holds a reproducer of each violation (see `robustcl.reproducer`).
 
-`arrays/` holds what figures need besides: `embeddings.npz`, `triples.npz` and
+`flags` of the manifest holds what checks of the model raised before it was attacked: `name`,
+`sentence`, `images` (indices; empty where the model as a whole is meant) and `rule`.
+
+`arrays/` holds what figures need besides: `embeddings.npz`, `triples.npz`, `flagged.npz` and
 `curves-<attack>.npz`. Radii are in pixel units of images in [0, 1].
 """
 

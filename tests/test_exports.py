@@ -5,9 +5,9 @@ import types
 
 import pytest
 
-ROOMS = ["robustcl", "attacks", "certify", "certify.bounds", "robustcl.data", "robustcl.heads",
-         "robustcl.encoders", "robustcl.losses", "robustcl.views", "robustcl.training",
-         "robustcl.report"]  # fmt: skip
+ROOMS = ["robustcl", "attacks", "attacks.checks", "certify", "certify.bounds", "robustcl.data",
+         "robustcl.heads", "robustcl.encoders", "robustcl.losses", "robustcl.views",
+         "robustcl.training", "robustcl.report"]  # fmt: skip
 PACKAGES = ("attacks", "certify", "bounds")
 
 

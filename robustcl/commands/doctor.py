@@ -6,18 +6,24 @@ from dataclasses import dataclass
 from importlib.util import find_spec
 from typing import Any, get_args
 
+from torch import nn
+
 import attacks
 import certify
+from attacks.checks.defended import DEFENSES, defended
 from attacks.planted import linear_classifier, planted
+from robustcl.classifier import Classifier
 from robustcl.commands.options import check_device, emit, say
 from robustcl.manifest import device_name, package_versions
 from robustcl.objectives import misclassify
+from robustcl.seeds import example_noise
 from robustcl.threat import Norm, Threat
 
 EPS = {"l2": 0.5, "linf": 0.1}
 RADIUS = {"l2": 0.3, "linf": 0.05}
 MARGIN = 0.02  # of the radius, by which a budget is too small or large enough
 PLANTS = 3
+IMAGES = 16  # on which flags are looked for
 TORCHATTACKS: dict[Norm, str] = {"l2": "PGDL2", "linf": "PGD"}
 
 
@@ -101,6 +107,7 @@ def run_checks(options: DoctorOptions) -> Iterator[Check]:
         yield _checked(
             f"linear oracle, certificate, {norm}", lambda m=norm: _certificate(m, options)
         )
+        yield _checked(f"flags of planted defenses, {norm}", lambda m=norm: _flags(m, options))
 
 
 def _checked(name: str, test: Callable[[], tuple[bool, str]]) -> Check:
@@ -151,3 +158,20 @@ def _certificate(norm: Norm, options: DoctorOptions) -> tuple[bool, str]:
     return 0.99 * exact <= proved <= exact * (
         1 + 1e-6
     ), f"exact radius {exact}, proved {proved:.6g}"
+
+
+def _flags(norm: Norm, options: DoctorOptions) -> tuple[bool, str]:
+    # Each defense has to be found out, and the network without one must not be suspected.
+    problem = planted(norm, eps=EPS[norm], seed=options.seed)
+    network = nn.Sequential(problem.classifier.encoder, problem.classifier.head)
+    noise = example_noise(list(range(IMAGES)), problem.image.shape[1:], kind="uniform")
+    images = (0.5 + 0.5 * noise).to(options.device)
+    networks = {"": network, **{flag: defended(flag, network) for flag in DEFENSES}}
+    wrong = []
+    for flag, spoiled in networks.items():
+        model = Classifier.from_scores(spoiled, image_shape=problem.image.shape[1:])
+        model = model.to(options.device)
+        found = [f.name for f in attacks.model_flags(model, images, problem.threat)]
+        if found if flag == "" else flag not in found:
+            wrong.append(f"{flag or 'no defense'}: {', '.join(found) or 'none'}")
+    return not wrong, "; ".join(wrong) or f"{len(DEFENSES)} defenses found out, their twin silent"

@@ -61,13 +61,16 @@ def finish(
         ViolationError: When an attack beat a deterministic certificate; the report is written
             nevertheless.
     """
-    summary = summarize(load_run(folder))
+    run = load_run(folder)
+    summary, flags = summarize(run), run.manifest.get("flags") or []
     page = write_report(folder)
     say(headline(summary))
+    if flags:
+        say(f"flags raised by the model: {', '.join(flag['name'] for flag in flags)}")
     say(f"violations: {len(summary.violations)} of {summary.pairs} pairs")
     say(f"report: {page}")
     if json:
-        emit({**summary.to_dict(), **(also or {}), "report": str(page)})
+        emit({**summary.to_dict(), "flags": flags, **(also or {}), "report": str(page)})
     if summary.violations:
         first = summary.violations[0]
         raise ViolationError(

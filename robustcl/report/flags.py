@@ -23,11 +23,9 @@ def flags(run: Run, summary: Summary) -> list[str]:
         summary: Of the run.
 
     Returns:
-        The warnings, those that the run itself recorded in its manifest last.
+        The warnings; what checks of the model found is in `flagged_images.model_flags`.
     """
-    found = [*_coverage(run, summary), *_attacks(run, summary), *_predictions(run, summary)]
-    found += [str(flag) for flag in run.manifest.get("flags") or ()]
-    return found
+    return [*_coverage(run, summary), *_attacks(run, summary), *_predictions(run, summary)]
 
 
 def _coverage(run: Run, summary: Summary) -> list[str]:

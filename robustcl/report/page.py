@@ -11,6 +11,7 @@ from robustcl.records import Run, load_run, write_json
 from robustcl.report.budget import UNITS, WHOLE, budget_table
 from robustcl.report.convergence import doubts
 from robustcl.report.figures import draw, drawings
+from robustcl.report.flagged_images import flagged_images, model_flags
 from robustcl.report.flags import flags
 from robustcl.report.headline import headline
 from robustcl.report.numbers import (
@@ -88,6 +89,8 @@ def page_data(run: Run, summary: Summary) -> dict[str, Any]:
         "beaten": len({violation["index"] for violation in summary.violations}),
         "pairs": f"{summary.pairs:,}",
         "flags": flags(run, summary),
+        "model_flags": model_flags(run),
+        "flagged": flagged_images(run, summary),
         "methods": _methods(run, summary),
         "attacks": _attacks(run, summary),
         "doubts": doubts(run),

@@ -1,0 +1,115 @@
+"""Find images on which the gradient misleads."""
+
+import torch
+from torch import Tensor
+
+from attacks.checks.flag import Flag
+from attacks.checks.random_search import random_search
+from attacks.checks.subject import Subject
+from attacks.gradient import no_win
+from attacks.pgd import pgd
+
+STEPS = 8  # of gradient ascent
+QUERIES = 24  # of random search
+FURTHER = 1.2  # times as far that random search has to come, since ascent may miss the peak
+DISTANCE = 1e-6  # of the points between which the slope is measured
+MISMATCH = 0.1  # of the slope
+SHARE, LEAST = 0.2, 2  # of the images; an ordinary network has hardly one
+
+
+def gradient_masking(subject: Subject, exact: Subject, still: Tensor) -> Flag | None:
+    """Compare the gradient with slopes nearby and, within the budget, with random search.
+
+    The gradient misleads on an image where it is not the slope of the margin, measured in float64
+    between two points, or where a few random queries raise the margin further, by a fifth, than
+    gradient ascent does. Images without a gradient, or with scores that are constant nearby, are
+    left to their own flags.
+
+    Args:
+        subject: Model, images and threat.
+        exact: The same in float64.
+        still: (B,) images whose scores are constant nearby, from `quantized_input.constant`.
+
+    Returns:
+        The flag 'gradient_masking' with these images where they are at least a fifth and two, or
+        None.
+
+    Reference:
+        Athalye et al., Obfuscated Gradients Give a False Sense of Security, ICML 2018; Carlini et
+        al., On Evaluating Adversarial Robustness, 2019.
+    """
+    gradient = subject.gradient(subject.images).nan_to_num(0.0, 0.0, 0.0)
+    alive = gradient.flatten(1).abs().amax(dim=1) > 0
+    if not bool(alive.any()):
+        return None
+    wrong = alive & ~still & wrong_slopes(exact)
+    beaten = alive & beaten_at_random(subject)
+    rows = torch.nonzero(wrong | beaten)[:, 0].tolist()
+    if len(rows) < max(SHARE * len(alive), LEAST):
+        return None
+    threat, said = subject.threat, []
+    if bool(beaten.any()):
+        said.append(
+            f"on {int(beaten.sum())} of {len(alive)} images {QUERIES} random queries raise the "
+            f"margin further than {STEPS} gradient steps do, within {threat.norm.capitalize()} "
+            f"{float(torch.as_tensor(threat.eps).max()):.3g}"
+        )
+    if bool(wrong.any()):
+        said.append(
+            f"on {int(wrong.sum())} of {len(alive)} images the gradient is not the slope that is "
+            "measured between two points"
+        )
+    return Flag(
+        "gradient_masking",
+        f"Gradients mislead: {', and '.join(said)}. What gradient attacks do not find may be "
+        "there; attack by transfer from an undefended twin and without gradients "
+        "(autoattack includes Square).",
+        tuple(rows),
+        12,
+    )
+
+
+def beaten_at_random(subject: Subject) -> Tensor:
+    """Compare gradient ascent with random search, from the image and within the budget.
+
+    Args:
+        subject: Model, images and threat.
+
+    Returns:
+        (B,) whether random search raises the margin further.
+    """
+    images = subject.images
+    with torch.no_grad():
+        start = no_win(subject.margin(images))
+    found = pgd(subject.objective, images, subject.threat, steps=STEPS, restarts=1)
+    with torch.no_grad():
+        climbed = no_win(subject.margin(found.candidates)) - start
+    searched = random_search(subject, queries=QUERIES) - start
+    return torch.isfinite(start) & (searched > 0) & (searched > FURTHER * climbed)
+
+
+def wrong_slopes(exact: Subject) -> Tensor:
+    """Compare the gradient with slopes measured along it and in a random direction.
+
+    Args:
+        exact: Model and images in float64.
+
+    Returns:
+        (B,) whether one of the two is off by more than a tenth, and by more than rounding.
+    """
+    points = exact.generic()
+    gradient = exact.gradient(points).nan_to_num(0.0, 0.0, 0.0)
+    size = torch.linalg.vector_norm(gradient.flatten(1), dim=1)
+    typical = size / gradient[0].numel() ** 0.5  # of the slope in a random direction
+    rounding = torch.finfo(torch.float64).eps * exact.scores.abs().amax(dim=1) / DISTANCE
+    wrong = torch.zeros_like(size, dtype=torch.bool)
+    noise = exact.noise("direction")
+    for direction, least in ((gradient, size), (noise, typical)):
+        unit = torch.nn.functional.normalize(direction.flatten(1), dim=1).view_as(points)
+        with torch.no_grad():
+            ends = [exact.margin(points + side * DISTANCE * unit) for side in (0.5, -0.5)]
+        slope = (ends[0] - ends[1]) / DISTANCE
+        stated = (gradient * unit).flatten(1).sum(dim=1)
+        off = (slope - stated).abs()
+        wrong |= (off > MISMATCH * torch.maximum(slope.abs(), least)) & (off > 100.0 * rounding)
+    return wrong & (size > 0)

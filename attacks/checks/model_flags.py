@@ -1,0 +1,70 @@
+"""Check a model before it is attacked."""
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+
+from attacks.checks.flag import Flag
+from attacks.checks.gradient_masking import gradient_masking
+from attacks.checks.planted_missed import planted_missed
+from attacks.checks.quantized_input import constant, quantized_input
+from attacks.checks.randomized import randomized
+from attacks.checks.softmax_scores import softmax_scores
+from attacks.checks.subject import Subject
+from attacks.checks.takes_gradients import takes_gradients
+from attacks.checks.zero_gradient import zero_gradient
+from attacks.counted import generators_seeded
+from robustcl.classifier import Classifier
+from robustcl.errors import InputError
+from robustcl.frozen import frozen
+from robustcl.threat import Threat
+
+
+def model_flags(
+    classifier: Classifier,
+    images: Tensor,
+    threat: Threat,
+    *,
+    seeds: Sequence[int] | None = None,
+) -> tuple[Flag, ...]:
+    """Warn of what makes attacks on a model misleading.
+
+    It takes about seventy forward and twenty backward passes of the one batch of images, eight of
+    them in float64 on a copy. The model is left as it was, also after an exception.
+
+    Args:
+        classifier: The model; it must run in float64 as well.
+        images: (B, C, H, W) in [0, 1], a few dozen; they are one batch.
+        threat: The ball in which attacks are going to search.
+        seeds: One seed per image; 0, 1, ... by default.
+
+    Returns:
+        The flags raised, in the order of `NAMES`, at most one of each; none on ordinary models.
+
+    Raises:
+        InputError: When there are no images, or seeds are too few.
+    """
+    chosen = tuple(range(len(images)) if seeds is None else seeds)
+    if not len(images) or len(chosen) != len(images):
+        raise InputError(
+            f"{len(images)} images with {len(chosen)} seeds; give at least one, paired"
+        )
+    with frozen(classifier):
+        inner = takes_gradients(classifier, images)
+        with torch.no_grad(), generators_seeded(chosen):
+            scores = classifier(images)
+        subject = Subject(classifier, images, scores, threat, chosen)
+        exact = subject.exact()
+        softmax = softmax_scores(subject)
+        still = constant(exact, logarithm=softmax is not None)
+        found = (
+            inner,
+            randomized(subject),
+            softmax,
+            zero_gradient(subject),
+            quantized_input(still),
+            gradient_masking(subject, exact, still),
+            planted_missed(subject),
+        )
+    return tuple(flag for flag in found if flag is not None)

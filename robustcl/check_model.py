@@ -1,0 +1,101 @@
+"""Check a model before it is attacked, and keep what was seen beside the records."""
+
+import sys
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from attacks.checks import Flag, model_flags
+from robustcl.arrays import save_arrays
+from robustcl.audit import Audit
+from robustcl.classifier import Classifier
+from robustcl.data.dataset import Dataset
+from robustcl.out_of_memory import halving
+from robustcl.records import rank, read_manifest, write_json
+from robustcl.seeds import example_seed
+from robustcl.threat import Threat
+
+CHECKED = 32  # images that are looked at, evenly spaced, since a data set may be sorted
+SHOWN = 8  # of each flag, whose pixels are kept for the report
+
+
+def check_model(
+    classifier: Classifier,
+    dataset: Dataset,
+    audit: Audit,
+    folder: Path,
+    *,
+    device: str | torch.device = "cpu",
+) -> None:
+    """Raise the flags of a model: a line each on stderr, and `flags` in the manifest of the run.
+
+    Pixels of flagged images go to `arrays/flagged.npz`. A run that is resumed repeats the lines of
+    its manifest; a run without attacks is not checked, as flags are about attacks. The budget is
+    the middle one of the audit.
+
+    Args:
+        classifier: The model, on the device.
+        dataset: The images.
+        audit: What is going to be measured.
+        folder: The run folder, with a manifest.
+        device: Where to compute.
+    """
+    if not audit.attacks or rank():
+        return
+    manifest = read_manifest(folder)
+    if "flags" not in manifest:
+        found = halving(
+            lambda size: _look(classifier, dataset, audit, size, device),
+            min(CHECKED, audit.batch_size, len(dataset)),
+        )
+        _keep_pixels(folder, dataset, found)
+        manifest = {**manifest, "flags": found}
+        write_json(folder / "manifest.json", manifest)
+    for flag in manifest["flags"]:
+        sys.stderr.write(f"{flag_line(flag)}\n")
+
+
+def flag_line(flag: Mapping[str, Any]) -> str:
+    """Spell a flag in one line.
+
+    Args:
+        flag: An entry of the manifest.
+
+    Returns:
+        Its name, its sentence and the first images.
+    """
+    named = ", ".join(str(index) for index in flag["images"][:SHOWN])
+    more = ", …" if len(flag["images"]) > SHOWN else ""
+    return f"flag {flag['name']}: {flag['sentence']}" + (f" Images {named}{more}." if named else "")
+
+
+def _look(
+    classifier: Classifier,
+    dataset: Dataset,
+    audit: Audit,
+    size: int,
+    device: str | torch.device,
+) -> list[dict[str, Any]]:
+    rows = np.linspace(0, len(dataset) - 1, size).round().astype(int).tolist()
+    flags = model_flags(
+        classifier,
+        dataset.batch(rows).images.to(device),
+        Threat(audit.norm, audit.eps[len(audit.eps) // 2]),
+        seeds=[example_seed(audit.seed, row, "checks") for row in rows],
+    )
+    return [_entry(flag, rows) for flag in flags]
+
+
+def _entry(flag: Flag, rows: Sequence[int]) -> dict[str, Any]:
+    images = [rows[position] for position in flag.images]
+    return {"name": flag.name, "sentence": flag.sentence, "images": images, "rule": flag.rule}
+
+
+def _keep_pixels(folder: Path, dataset: Dataset, flags: Sequence[Mapping[str, Any]]) -> None:
+    shown = sorted({index for flag in flags for index in flag["images"][:SHOWN]})
+    if shown:
+        clean = dataset.batch(shown).images.numpy()
+        save_arrays(folder, "flagged", {"index": np.array(shown), "clean": clean})

@@ -1,0 +1,11 @@
+"""Factories of defended networks, for checkpoints of the kind package.module:factory."""
+
+from torch import nn
+
+from attacks.checks.defended import defended
+from robustcl.encoders import small_convnet
+
+
+def defended_convnet(*, flag: str) -> nn.Module:
+    network = small_convnet(channels=1, image_size=8, width=4, embedding_size=5)
+    return defended(flag, network) if flag else network
