@@ -1,0 +1,108 @@
+"""Compare all views of a batch on the unit sphere."""
+
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+from robustcl.errors import InputError
+
+UNLABELED = -1
+
+
+def unit(embeddings: Tensor) -> Tensor:
+    """Return embeddings divided by their norms, in float32 (float64 stays).
+
+    Never in half precision: there the usual 1e-12 below the norm rounds to 0.
+
+    Args:
+        embeddings: (..., d) raw embeddings of any floating type.
+
+    Returns:
+        (..., d) unit vectors.
+    """
+    wide = embeddings if embeddings.dtype == torch.float64 else embeddings.float()
+    return functional.normalize(wide, dim=-1)
+
+
+def similarities(first: Tensor, second: Tensor, *, temperature: float) -> Tensor:
+    """Return the logits s_ij / tau of all 2B views, minus infinity on the diagonal.
+
+    Normalization and products are in float32 (float64 for float64 embeddings) whatever the
+    autocast type.
+
+    Args:
+        first: (B, d) raw embeddings of one view of each image.
+        second: (B, d) raw embeddings of the other view, in the same order.
+        temperature: tau > 0.
+
+    Returns:
+        (2B, 2B) logits; row i + B is the other view of row i.
+
+    Raises:
+        InputError: When the shapes differ or are not (B, d), B is below 2 or tau is not positive.
+    """
+    if first.ndim != 2 or first.shape != second.shape:
+        raise InputError(
+            f"the two views have embeddings of shapes {tuple(first.shape)} and "
+            f"{tuple(second.shape)}; give two tensors of the same shape (B, d)"
+        )
+    if len(first) < 2:
+        raise InputError(
+            f"a contrastive loss needs negatives; give 2 images or more, not {len(first)}"
+        )
+    check_temperature(temperature)
+    with torch.autocast(first.device.type, enabled=False):
+        views = unit(torch.cat([first, second]))
+        itself = torch.eye(len(views), dtype=torch.bool, device=views.device)
+        return (views @ views.T / temperature).masked_fill(itself, -torch.inf)
+
+
+def check_temperature(temperature: float) -> None:
+    """Refuse a temperature that is not positive.
+
+    Args:
+        temperature: tau.
+
+    Raises:
+        InputError: When it is not.
+    """
+    if not temperature > 0.0:
+        raise InputError(f"temperature {temperature!r} is not positive; try 0.5")
+
+
+def same_class(labels: Tensor, count: int) -> Tensor:
+    """Return which pairs of views have the same label, known for both.
+
+    The two views of one image count as a pair of the same class also when it is unlabeled.
+
+    Args:
+        labels: (B,) integer labels, -1 where unknown.
+        count: B.
+
+    Returns:
+        (2B, 2B) booleans, False on the diagonal.
+
+    Raises:
+        InputError: When there is not one integer label >= -1 per image.
+    """
+    if labels.shape != (count,) or labels.is_floating_point():
+        raise InputError(
+            f"{count} images have labels of shape {tuple(labels.shape)} and type {labels.dtype}; "
+            "give one integer per image, -1 where unknown"
+        )
+    # Every unlabeled image becomes a class of its own.
+    alone = -2 - torch.arange(count, device=labels.device)
+    both = torch.where(labels >= 0, labels, alone).repeat(2)
+    return (both[:, None] == both[None, :]).fill_diagonal_(False)
+
+
+def partner_of(logits: Tensor) -> Tensor:
+    """Return the row of each view's other view.
+
+    Args:
+        logits: (2B, 2B), as from `similarities`.
+
+    Returns:
+        (2B,) row numbers.
+    """
+    return torch.arange(len(logits), device=logits.device).roll(len(logits) // 2)
