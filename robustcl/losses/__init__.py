@@ -13,17 +13,29 @@ from robustcl.losses.nt_xent import nt_xent
 from robustcl.losses.semantic import semantic
 from robustcl.losses.suncet import suncet
 from robustcl.losses.sup_con import sup_con
+from robustcl.losses.weighted_sum import (
+    LossBatch,
+    Term,
+    pair_weights,
+    parse_losses,
+    weighted_sum,
+)
 
 __all__ = [
     "FilterRule",
+    "LossBatch",
+    "Term",
     "debiased",
     "false_negative_filter",
     "hard_negative",
     "nt_xent",
+    "pair_weights",
+    "parse_losses",
     "semantic",
     "step_thresholds",
     "suncet",
     "sup_con",
     "support_scores",
     "suspects",
+    "weighted_sum",
 ]

@@ -1,5 +1,8 @@
 """Training: one file per method, and the recipes that the demo and the benchmarks use."""
 
+from robustcl.training.collapse import alignment, effective_rank, spread, uniformity
+from robustcl.training.contradiction import Contradiction, contradiction
+from robustcl.training.gather_embeddings import gather_embeddings
 from robustcl.training.log_norm_penalty import log_norm_penalty, norm_probes
 from robustcl.training.recipes import (
     CIFAR_CPU_ARCHITECTURE,
@@ -14,9 +17,16 @@ __all__ = [
     "CIFAR_CPU_RECIPE",
     "DEMO_ARCHITECTURE",
     "DEMO_RECIPE",
+    "Contradiction",
     "SimCLRRecipe",
     "TrainLog",
+    "alignment",
+    "contradiction",
+    "effective_rank",
+    "gather_embeddings",
     "log_norm_penalty",
     "norm_probes",
+    "spread",
     "train_simclr",
+    "uniformity",
 ]

@@ -1,0 +1,115 @@
+"""Read the vectors of class names from a file of word vectors."""
+
+import re
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from robustcl.errors import InputError
+
+
+def word_vectors(path: str | Path, class_names: Sequence[str]) -> Tensor:
+    """Read class vectors from text in the format of word2vec or GloVe.
+
+    Each line is a word and D numbers, separated by spaces; a first line 'N D' may stand above.
+    A name is looked up as it is, in small letters, and with underscores or hyphens in place of
+    its spaces; failing that, a name of several words gets the mean of its words' unit vectors.
+
+    Args:
+        path: The file.
+        class_names: K names.
+
+    Returns:
+        (K, D) in float64.
+
+    Raises:
+        InputError: When the file is missing, a line is not a word with numbers, or a class has no
+            vector.
+
+    Reference:
+        Mikolov et al., Efficient Estimation of Word Representations in Vector Space, 2013 (the
+        format is that of its program).
+    """
+    found = _read(Path(path), {word for name in class_names for word in _all_words(name)})
+    rows, missing = [], []
+    for name in class_names:
+        row = _lookup(name, found)
+        if row is None:
+            missing.append(name)
+        else:
+            rows.append(row)
+    if missing:
+        raise InputError(
+            f"{str(path)!r} has no vector for {len(missing)} of {len(class_names)} classes "
+            f"({', '.join(missing[:5])}); rename these classes, add lines for them, or use "
+            "--targets simplex"
+        )
+    return torch.from_numpy(np.stack(rows))
+
+
+def _spellings(name: str) -> list[str]:
+    words = re.split(r"[\s_-]+", name.strip())
+    joined = ["_".join(words), "-".join(words), "".join(words)]
+    return list(dict.fromkeys([name, name.lower(), *joined, *(word.lower() for word in joined)]))
+
+
+def _all_words(name: str) -> list[str]:
+    words = re.split(r"[\s_-]+", name.strip())
+    return [*_spellings(name), *words, *(word.lower() for word in words)]
+
+
+def _lookup(name: str, found: dict[str, np.ndarray]) -> np.ndarray | None:
+    for spelling in _spellings(name):
+        if spelling in found:
+            return found[spelling]
+    parts = [
+        found[word] if word in found else found.get(word.lower())
+        for word in re.split(r"[\s_-]+", name.strip())
+    ]
+    known = [part for part in parts if part is not None]
+    if len(known) < len(parts) or not known:
+        return None
+    return np.mean([part / np.linalg.norm(part) for part in known], axis=0)
+
+
+def _read(path: Path, wanted: set[str]) -> dict[str, np.ndarray]:
+    if not path.is_file():
+        raise InputError(f"there is no file {str(path)!r} of word vectors; check the path")
+    found: dict[str, np.ndarray] = {}
+    size = None
+    try:
+        with path.open(encoding="utf-8") as lines:
+            for number, line in enumerate(lines, start=1):
+                if not line.strip():
+                    continue
+                word, *values = line.split()
+                if number == 1 and len(values) == 1:
+                    continue  # the header of word2vec
+                size = size or len(values)
+                if len(values) > size:  # some words of GloVe hold spaces
+                    word, values = "_".join([word, *values[:-size]]), values[-size:]
+                if len(values) != size or not size:
+                    raise InputError(
+                        f"line {number} of {str(path)!r} has {len(values)} numbers, not {size}; "
+                        "expected a word and its vector, separated by spaces"
+                    )
+                if word in wanted and word not in found:
+                    found[word] = _numbers(values, number, path)
+    except UnicodeDecodeError as error:
+        raise InputError(
+            f"{str(path)!r} is not text; word2vec's binary format is not read, write it as text"
+        ) from error
+    return found
+
+
+def _numbers(values: list[str], line: int, path: Path) -> np.ndarray:
+    try:
+        row = np.array([float(value) for value in values])
+    except ValueError as error:
+        raise InputError(f"line {line} of {str(path)!r} is not a vector ({error})") from error
+    if not np.isfinite(row).all() or not np.linalg.norm(row) > 0:
+        raise InputError(f"line {line} of {str(path)!r} is zero or not finite; remove it")
+    return row
