@@ -8,6 +8,7 @@ from robustcl.losses.false_negative_filter import (
     support_scores,
     suspects,
 )
+from robustcl.losses.gather_embeddings import gather_embeddings
 from robustcl.losses.hard_negative import hard_negative
 from robustcl.losses.nt_xent import nt_xent
 from robustcl.losses.semantic import semantic
@@ -27,6 +28,7 @@ __all__ = [
     "Term",
     "debiased",
     "false_negative_filter",
+    "gather_embeddings",
     "hard_negative",
     "nt_xent",
     "pair_weights",

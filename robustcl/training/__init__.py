@@ -2,7 +2,6 @@
 
 from robustcl.training.collapse import alignment, effective_rank, spread, uniformity
 from robustcl.training.contradiction import Contradiction, contradiction
-from robustcl.training.gather_embeddings import gather_embeddings
 from robustcl.training.log_norm_penalty import log_norm_penalty, norm_probes
 from robustcl.training.recipes import (
     CIFAR_CPU_ARCHITECTURE,
@@ -23,7 +22,6 @@ __all__ = [
     "alignment",
     "contradiction",
     "effective_rank",
-    "gather_embeddings",
     "log_norm_penalty",
     "norm_probes",
     "spread",

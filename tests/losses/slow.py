@@ -39,8 +39,8 @@ def slow_suncet(first: Tensor, second: Tensor, labels: list[int], tau: float) ->
     known = [i for i in range(len(table)) if both[i] >= 0]
     for i in known:
         shares = {k: torch.exp(table[i][k] / tau) for k in known if k != i}
-        same = sum(share for k, share in shares.items() if both[k] == both[i])
-        total = total - torch.log(same / sum(shares.values()))
+        same = [share for k, share in shares.items() if both[k] == both[i]]
+        total = total - torch.log(torch.stack(same).sum() / torch.stack([*shares.values()]).sum())
     return total / max(len(known), 1)
 
 

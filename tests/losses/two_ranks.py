@@ -1,0 +1,49 @@
+"""What each of two processes does; apart from the tests, so that it imports little."""
+
+import os
+
+import torch
+import torch.distributed as dist
+from torch import nn
+
+from robustcl.losses import gather_embeddings, nt_xent, sup_con
+
+LABELS = torch.tensor([0, 1, 0, 2, 1, 0, 2, 2])
+
+
+def whole() -> tuple[nn.Module, torch.Tensor, torch.Tensor]:
+    torch.manual_seed(0)
+    network = nn.Sequential(nn.Linear(6, 8), nn.ReLU(), nn.Linear(8, 5))
+    return network, torch.randn(8, 6), torch.randn(8, 6)
+
+
+def loss_of(first: torch.Tensor, second: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
+    return nt_xent(first, second, temperature=0.2) + sup_con(first, second, labels)
+
+
+def gradients(network: nn.Module) -> torch.Tensor:
+    return torch.cat([p.grad.flatten() for p in network.parameters() if p.grad is not None])
+
+
+def worker(rank: int, port: int, place: str) -> None:
+    os.environ |= {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port), "OMP_NUM_THREADS": "1"}
+    torch.set_num_threads(1)
+    dist.init_process_group("gloo", rank=rank, world_size=2)
+    found = {}
+    for gradient in (True, False):
+        network, first, second = whole()
+        rows = slice(4 * rank, 4 * rank + 4)
+        pair = network(torch.cat([first[rows], second[rows]])).chunk(2)
+        first, second = (gather_embeddings(view, gradient=gradient) for view in pair)
+        loss = loss_of(first, second, gather_embeddings(LABELS[rows]))
+        loss.backward()
+        mean = gradients(network) / 2  # as DistributedDataParallel does, which is slow to import
+        dist.all_reduce(mean)
+        found[gradient] = loss.detach(), mean
+    try:
+        gather_embeddings(torch.zeros(2 + rank, 3))
+        refused = False
+    except ValueError:
+        refused = True
+    torch.save({"found": found, "refused": refused}, f"{place}/{rank}.pt")
+    dist.destroy_process_group()
