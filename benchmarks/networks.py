@@ -30,9 +30,8 @@ from robustcl.data import Dataset, load_data
 from robustcl.encoders import MaxMin, small_convnet
 from robustcl.fit_head import fit_head
 from robustcl.heads import LinearHead, PrototypeHead
-from robustcl.training import SimCLRRecipe, train_simclr
+from robustcl.training import TrainRecipe, mixed_loss, rate, train_encoder
 from robustcl.training.log_norm_penalty import NormProbe, layer_norm, log_norm_penalty
-from robustcl.training.simclr import rate
 from robustcl.views.simclr_views import DIGIT_VIEWS, ViewOptions
 
 CLASSES = 10
@@ -314,16 +313,16 @@ def train(name: str, dataset: Dataset) -> Classifier:
     network, classifier = NETWORKS[name], build(name)
     encoder = classifier.encoder
     if network.loss == "contrastive":
-        recipe = SimCLRRecipe(
+        recipe = TrainRecipe(
             epochs=network.epochs,
             batch_size=256,
             learning_rate=network.learning_rate,
             weight_decay=network.weight_decay,
-            label_weight=0.8,
+            loss=mixed_loss(0.8),
             log_norm_penalty=network.penalty,
             views=MILD_VIEWS if network.data == "color" else DIGIT_VIEWS,
         )
-        train_simclr(encoder, dataset, recipe, progress=False)
+        train_encoder(encoder, dataset, recipe, progress=False)
     else:
         _cross_entropy(encoder, dataset, network)
     if network.head == "scores":

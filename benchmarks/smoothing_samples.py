@@ -29,7 +29,7 @@ from robustcl.classifier import Classifier, Encoder
 from robustcl.data import load_data
 from robustcl.encoders import small_convnet
 from robustcl.fit_head import fit_head
-from robustcl.training import DEMO_ARCHITECTURE, DEMO_RECIPE, train_simclr
+from robustcl.training import DEMO_ARCHITECTURE, DEMO_RECIPE, train_encoder
 
 MULTIPLES = (1.0, 1.25, 1.5, 2.0, 3.0)
 BETA = 0.01
@@ -134,7 +134,7 @@ def demo_model() -> Classifier:
     train = load_data("digits", split="train", seed=0)
     torch.manual_seed(0)
     encoder = Encoder(small_convnet(**DEMO_ARCHITECTURE), image_shape=train.image_shape)
-    train_simclr(encoder, train, DEMO_RECIPE, progress=False)
+    train_encoder(encoder, train, DEMO_RECIPE, progress=False)
     return fit_head(encoder, train, kind="prototype").eval()
 
 

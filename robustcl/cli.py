@@ -56,15 +56,17 @@ def _main(
     options = {
         name: getattr(module, f"{name.capitalize()}Options") for name, module in modules.items()
     }
-    if len(wanted) == 1:
-        parsed = tyro.cli(options[wanted[0]], prog=f"{program} {wanted[0]}", args=words[1:])
-        name = wanted[0]
-    else:
-        parsed = tyro.extras.subcommand_cli_from_dict(
-            options, prog=program, description=description, args=words or ["--help"]
-        )
-        name = next(name for name in wanted if isinstance(parsed, options[name]))
     try:
+        if wanted == ["train"]:  # a recipe's options go before those of the command line
+            words = ["train", *modules["train"].with_recipe(words[1:])]
+        if len(wanted) == 1:
+            parsed = tyro.cli(options[wanted[0]], prog=f"{program} {wanted[0]}", args=words[1:])
+            name = wanted[0]
+        else:
+            parsed = tyro.extras.subcommand_cli_from_dict(
+                options, prog=program, description=description, args=words or ["--help"]
+            )
+            name = next(name for name in wanted if isinstance(parsed, options[name]))
         return getattr(modules[name], name)(parsed)
     except KeyboardInterrupt:
         sys.stderr.write("interrupted\n")

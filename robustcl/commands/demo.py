@@ -19,7 +19,7 @@ from robustcl.errors import InputError
 from robustcl.evaluate import evaluate
 from robustcl.fit_head import fit_head
 from robustcl.manifest import Origin
-from robustcl.training import DEMO_ARCHITECTURE, DEMO_RECIPE, train_simclr
+from robustcl.training import DEMO_ARCHITECTURE, DEMO_RECIPE, train_encoder
 
 METHODS = ("sound", "product", "smoothing:sigma=0.25,n=1000", "first_order", "jacobian_norm")
 EPS = (0.1, 0.25, 0.5, 1.0, 2.0)
@@ -91,7 +91,7 @@ def _train(options: DemoOptions, checkpoint: Path) -> None:
     train = load_data("digits", split="train", seed=options.seed)
     torch.manual_seed(options.seed)
     encoder = Encoder(small_convnet(**DEMO_ARCHITECTURE), image_shape=train.image_shape)
-    log = train_simclr(
+    log = train_encoder(
         encoder, train, DEMO_RECIPE, device=options.device, progress=not options.quiet
     )
     say(f"trained in {log.seconds:.0f} s: loss {log.losses[0]:.3f} -> {log.losses[-1]:.3f}")

@@ -1,48 +1,95 @@
 """Train an encoder and fit a prototype head."""
 
-from dataclasses import dataclass, replace
+import tomllib
+from collections.abc import Sequence
+from dataclasses import dataclass, fields, replace
 from pathlib import Path
+from typing import Any, Literal
 
 import torch
 
 from robustcl import __version__
 from robustcl.architectures import build_backbone, embedding_size
 from robustcl.checkpoint import Description, save_checkpoint
-from robustcl.classifier import Encoder
+from robustcl.classifier import Classifier, Encoder
 from robustcl.commands.options import DataOptions, emit, read_data, refuse_existing, say
+from robustcl.data import Dataset, label_subset
+from robustcl.errors import InputError
 from robustcl.fit_head import fit_head
 from robustcl.out_of_memory import halving
-from robustcl.training import SimCLRRecipe, train_simclr
+from robustcl.training import Files, TrainLog, TrainRecipe, mixed_loss, train_encoder
+from robustcl.views import COLOR_VIEWS, DIGIT_VIEWS, GRAY_VIEWS
+
+VIEWS = {"auto": None, "digits": DIGIT_VIEWS, "gray": GRAY_VIEWS, "color": COLOR_VIEWS}
 
 
 @dataclass(frozen=True, kw_only=True)
 class TrainOptions(DataOptions):
-    """Train an encoder by SimCLR on the training split, and fit a prototype head.
+    """Train an encoder on the training split, and fit a prototype head on the labeled images.
 
     Args:
-        out: The checkpoint, ending in .safetensors.
+        out: The checkpoint, ending in .safetensors; its log goes beside it as .csv.
+        recipe: A TOML file with any of these options; the command line goes before it.
         arch: small_convnet or cifar_resnet18.
+        loss: Losses joined by plus signs: simclr, supcon, suncet, debiased, hard_negative, filter
+            and semantic, with options as in simclr+suncet:temperature=.1,weight=.5,until=50 or
+            filter:class_prior=.1,action=attract,confidence=.9.
+        labels: Share of training images whose labels are used, the same number in every class.
+        label_seed: Seed of their choice.
+        targets: Class vectors of semantic: simplex, taxonomy, taxonomy:FILE.toml, words:FILE or
+            npy:FILE, with ',center=true' and ',blend=B'.
         epochs: Passes over the data.
+        optimizer: adamw, or sgd with Nesterov momentum.
         learning_rate: Peak of the cosine schedule.
-        temperature: tau of NT-Xent.
-        label_weight: Weight of the supervised contrastive loss, 0 for plain SimCLR.
+        weight_decay: Decoupled for adamw; an L2 penalty for sgd.
+        momentum: Of sgd.
+        warmup: Share of the schedule in which the rate rises.
+        temperature: tau of NT-Xent where loss is simclr; 0.5 by default.
+        label_weight: Weight w in (1 - w) simclr + w supcon, where loss is simclr.
         log_norm_penalty: Weight of the log-norm penalty, which widens certified radii.
+        views: auto (by data set), digits, gray or color.
         max_seconds: The schedule ends by then.
-        batch_size: Images per step.
+        batch_size: Images per batch.
+        accumulate: Batches per step; negatives come from one batch only.
+        labeled_batch: Images in the class-stratified batch of suncet and semantic; by default a
+            quarter of the batch where labels are few.
+        autocast: Run the encoder in bfloat16.
+        compile: Compile the encoder.
+        save_every: Steps between two states from which --resume goes on.
+        resume: Go on with a run that was interrupted.
+        measure_every: Epochs between measurements of kNN accuracy (on training images),
+            contradiction and collapse, which go into the log; 0 for never.
         overwrite: Replace an existing checkpoint.
         json: Write one JSON object on stdout.
         quiet: No progress bar.
     """
 
     out: Path
+    recipe: Path | None = None
     arch: str = "small_convnet"
+    loss: str = "simclr"
+    labels: float = 1.0
+    label_seed: int = 0
+    targets: str = "simplex"
     epochs: int = 30
+    optimizer: Literal["adamw", "sgd"] = "adamw"
     learning_rate: float = 2e-3
-    temperature: float = 0.5
+    weight_decay: float = 1e-4
+    momentum: float = 0.9
+    warmup: float = 0.05
+    temperature: float | None = None
     label_weight: float = 0.0
     log_norm_penalty: float = 0.0
+    views: Literal["auto", "digits", "gray", "color"] = "auto"
     max_seconds: float | None = None
     batch_size: int = 256
+    accumulate: int = 1
+    labeled_batch: int | None = None
+    autocast: bool = False
+    compile: bool = False
+    save_every: int = 500
+    resume: bool = False
+    measure_every: int = 1
     overwrite: bool = False
     json: bool = False
     quiet: bool = False
@@ -58,36 +105,29 @@ def train(options: TrainOptions) -> int:
         The exit code.
     """
     refuse_existing(options.out, overwrite=options.overwrite)
+    files = _files(options)
+    recipe = recipe_of(options)
     dataset = read_data(options, split="train")
-    recipe = SimCLRRecipe(
-        epochs=options.epochs,
-        batch_size=options.batch_size,
-        learning_rate=options.learning_rate,
-        temperature=options.temperature,
-        label_weight=options.label_weight,
-        log_norm_penalty=options.log_norm_penalty,
-        max_seconds=options.max_seconds,
-        seed=options.seed,
-    )
     shape = dataset.image_shape
     arguments: dict[str, int] = {"channels": shape[0]}
     if options.arch == "small_convnet":
         arguments["image_size"] = shape[1]
 
-    def attempt(batch_size: int) -> tuple[Encoder, float]:
+    def attempt(batch_size: int) -> tuple[Encoder, TrainLog]:
         torch.manual_seed(options.seed)
         encoder = Encoder(build_backbone(options.arch, arguments), image_shape=shape)
-        log = train_simclr(
+        log = train_encoder(
             encoder,
             dataset,
             replace(recipe, batch_size=batch_size),
             device=options.device,
+            files=files,
             progress=not options.quiet,
         )
-        return encoder, log.seconds
+        return encoder, log
 
-    encoder, seconds = halving(attempt, options.batch_size)
-    classifier = fit_head(encoder, dataset, batch_size=options.batch_size, device=options.device)
+    encoder, log = halving(attempt, options.batch_size)
+    model, known = _with_head(encoder, dataset, options)
     description = Description(
         architecture=options.arch,
         arguments=arguments,
@@ -96,8 +136,127 @@ def train(options: TrainOptions) -> int:
         recipe={**recipe.to_dict(), "weights_seed": options.seed, "data": dataset.name},
         version=__version__,
     )
-    save_checkpoint(options.out, classifier, description)
-    say(f"trained in {seconds:.0f} s on {len(dataset)} images; checkpoint: {options.out}")
-    if options.json:
-        emit({"checkpoint": str(options.out), "seconds": seconds, "images": len(dataset)})
+    save_checkpoint(options.out, model, description)
+    _tell(options, log, len(dataset), known)
     return 0
+
+
+def recipe_of(options: TrainOptions) -> TrainRecipe:
+    """Turn the options into a recipe.
+
+    Args:
+        options: The options.
+
+    Returns:
+        The recipe.
+
+    Raises:
+        InputError: When options contradict each other, or a value is not usable.
+    """
+    loss = options.loss
+    if loss in ("simclr", "nt_xent"):
+        temperature = 0.5 if options.temperature is None else options.temperature
+        loss = mixed_loss(options.label_weight, temperature=temperature)
+    elif options.label_weight or options.temperature is not None:
+        raise InputError(
+            f"--label-weight and --temperature go with --loss simclr, not {loss!r}; write them "
+            "into the loss, as in simclr:temperature=.2,weight=.5+supcon"
+        )
+    own = {entry.name for entry in fields(TrainRecipe)} - {"loss", "views"}
+    values = {name: getattr(options, name) for name in own}
+    return TrainRecipe(loss=loss, views=VIEWS[options.views], **values)
+
+
+def with_recipe(words: Sequence[str]) -> list[str]:
+    """Put the options of the TOML file that --recipe names before the others.
+
+    Args:
+        words: The command line after 'train'.
+
+    Returns:
+        The longer command line; where an option comes twice, the later counts.
+
+    Raises:
+        InputError: When the file is missing or not TOML, or a key or value is not an option.
+    """
+    place = next(
+        (
+            words[n + 1] if word == "--recipe" else word.partition("=")[2]
+            for n, word in enumerate(words)
+            if word.startswith("--recipe=") or (word == "--recipe" and n + 1 < len(words))
+        ),
+        None,
+    )
+    if place is None:
+        return list(words)
+    try:
+        entries = tomllib.loads(Path(place).read_text(encoding="utf-8"))
+    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
+        raise InputError(f"--recipe {place} is not a readable TOML file ({error})") from error
+    known = {entry.name for entry in fields(TrainOptions)} - {"recipe"}
+    found: list[str] = []
+    for key, value in entries.items():
+        name = key.replace("-", "_")
+        if name not in known:
+            raise InputError(f"unknown key {key!r} in {place}; known: {', '.join(sorted(known))}")
+        found += _word(name, value, place)
+    return [*found, *words]
+
+
+def _word(name: str, value: Any, place: str) -> list[str]:
+    option = name.replace("_", "-")
+    if isinstance(value, bool):
+        return [f"--{option}" if value else f"--no-{option}"]
+    if isinstance(value, str | int | float):
+        return [f"--{option}", str(value)]
+    raise InputError(f"{name} in {place} is {value!r}; write a number, a text, true or false")
+
+
+def _files(options: TrainOptions) -> Files:
+    if options.save_every < 0 or options.measure_every < 0:
+        raise InputError("--save-every and --measure-every are 0 or more")
+    if options.out.suffix != ".safetensors":
+        raise InputError(f"--out {options.out} does not end in .safetensors; name it so")
+    state = options.out.with_suffix(".state.safetensors")
+    if state.exists() and not (options.resume or options.overwrite):
+        raise InputError(
+            f"{str(state)!r} is there from an interrupted run; add --resume to go on, or "
+            "--overwrite to start again"
+        )
+    return Files(
+        state=state,
+        save_every=options.save_every,
+        resume=options.resume,
+        log=options.out.with_suffix(".csv"),
+        measure_every=options.measure_every,
+    )
+
+
+def _with_head(
+    encoder: Encoder, dataset: Dataset, options: TrainOptions
+) -> tuple[Encoder | Classifier, int]:
+    # The head sees the labels that the losses may see, and no other.
+    if not dataset.labeled or options.labels == 0.0:
+        return encoder.to("cpu"), 0
+    rows = label_subset(
+        dataset.labels, options.labels, num_classes=dataset.num_classes, seed=options.label_seed
+    )
+    classifier = fit_head(
+        encoder, dataset.select(rows), batch_size=options.batch_size, device=options.device
+    )
+    return classifier, len(rows)
+
+
+def _tell(options: TrainOptions, log: TrainLog, images: int, known: int) -> None:
+    say(f"trained in {log.seconds:.0f} s on {images} images; checkpoint: {options.out}")
+    say(f"prototype head from {known} labels" if known else "no labels, so no head: see probe")
+    if options.json:
+        last = log.rows[-1]
+        emit({
+            "checkpoint": str(options.out),
+            "seconds": log.seconds,
+            "images": images,
+            "labels": known,
+            "images_per_second": log.images_per_second,
+            **{key: last[key] for key in ("knn_accuracy", "contradiction_share") if key in last},
+        })

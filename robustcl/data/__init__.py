@@ -4,6 +4,7 @@ from robustcl.data.batch import Batch
 from robustcl.data.dataset import Dataset
 from robustcl.data.digits import digits
 from robustcl.data.imagefolder import imagefolder
+from robustcl.data.label_subset import label_subset
 from robustcl.data.load_data import SOURCES, load_data
 from robustcl.data.npz import npz
 from robustcl.data.parquet import parquet
@@ -17,6 +18,7 @@ __all__ = [
     "Split",
     "digits",
     "imagefolder",
+    "label_subset",
     "load_data",
     "npz",
     "parquet",

@@ -3,13 +3,17 @@
 from robustcl.training.collapse import alignment, effective_rank, spread, uniformity
 from robustcl.training.contradiction import Contradiction, contradiction
 from robustcl.training.log_norm_penalty import log_norm_penalty, norm_probes
+from robustcl.training.measure import filter_quality
+from robustcl.training.recipe import TrainRecipe, mixed_loss
 from robustcl.training.recipes import (
     CIFAR_CPU_ARCHITECTURE,
     CIFAR_CPU_RECIPE,
     DEMO_ARCHITECTURE,
     DEMO_RECIPE,
 )
-from robustcl.training.simclr import SimCLRRecipe, TrainLog, train_simclr
+from robustcl.training.schedule import rate
+from robustcl.training.train_encoder import Files, train_encoder
+from robustcl.training.train_log import TrainLog
 
 __all__ = [
     "CIFAR_CPU_ARCHITECTURE",
@@ -17,14 +21,18 @@ __all__ = [
     "DEMO_ARCHITECTURE",
     "DEMO_RECIPE",
     "Contradiction",
-    "SimCLRRecipe",
+    "Files",
     "TrainLog",
+    "TrainRecipe",
     "alignment",
     "contradiction",
     "effective_rank",
+    "filter_quality",
     "log_norm_penalty",
+    "mixed_loss",
     "norm_probes",
+    "rate",
     "spread",
-    "train_simclr",
+    "train_encoder",
     "uniformity",
 ]

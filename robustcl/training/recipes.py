@@ -1,6 +1,6 @@
 """State the training runs that the demo and the CPU benchmarks repeat."""
 
-from robustcl.training.simclr import SimCLRRecipe
+from robustcl.training.recipe import TrainRecipe, mixed_loss
 from robustcl.views.simclr_views import COLOR_VIEWS, DIGIT_VIEWS
 
 # small_convnet(**DEMO_ARCHITECTURE) on digits; encoder with mean (0,) and std (1,).
@@ -11,13 +11,11 @@ DEMO_ARCHITECTURE: dict[str, int] = {
     "embedding_size": 64,
 }
 
-DEMO_RECIPE = SimCLRRecipe(
+DEMO_RECIPE = TrainRecipe(
     epochs=240,
     batch_size=256,
     learning_rate=3e-3,
-    temperature=0.5,
-    label_weight=0.8,
-    label_temperature=0.1,
+    loss=mixed_loss(0.8),
     log_norm_penalty=0.25,
     views=DIGIT_VIEWS,
     seed=0,
@@ -31,13 +29,11 @@ CIFAR_CPU_ARCHITECTURE: dict[str, int] = {
     "embedding_size": 64,
 }
 
-CIFAR_CPU_RECIPE = SimCLRRecipe(
+CIFAR_CPU_RECIPE = TrainRecipe(
     epochs=30,
     batch_size=256,
     learning_rate=2e-3,
-    temperature=0.5,
-    label_weight=0.8,
-    label_temperature=0.1,
+    loss=mixed_loss(0.8),
     log_norm_penalty=0.02,
     views=COLOR_VIEWS,
     max_seconds=480.0,

@@ -1,0 +1,118 @@
+"""Measure an encoder in training, without changing the course of it."""
+
+import torch
+from torch import Tensor
+
+from robustcl.frozen import frozen
+from robustcl.heads import knn
+from robustcl.losses.false_negative_filter import Suspects, suspects
+from robustcl.losses.similarities import unit
+from robustcl.losses.weighted_sum import LossBatch, pair_weights
+from robustcl.training.collapse import alignment, effective_rank, spread, uniformity
+from robustcl.training.contradiction import contradiction
+from robustcl.training.start_run import Run
+from robustcl.views.simclr_views import simclr_views
+
+BATCH = 256  # images in the batch that monitors look at
+BANK, QUERIES, NEIGHBORS = 4000, 1000, 20  # of the kNN that runs along
+CHUNK = 256
+
+
+@torch.no_grad()
+def measure(run: Run, *, epoch: int, neighbors: bool = True) -> dict[str, float]:
+    """Measure on training images: collapse, contradiction, filter and kNN accuracy.
+
+    All randomness comes from a generator of its own, so training is the same with and without.
+    Labels that the losses do not see are used here to measure only.
+
+    Args:
+        run: The run.
+        epoch: Epochs that are over.
+        neighbors: Whether to classify training images by the nearest others.
+
+    Returns:
+        Numbers by name.
+    """
+    device = run.images.device
+    generator = torch.Generator(device).manual_seed(run.recipe.seed + 1)
+    order = torch.randperm(len(run.images), generator=generator, device=device)
+    rows = order[:BATCH]
+    with frozen(run.encoder):
+        pair = simclr_views(run.images[rows], options=run.views, generator=generator)
+        first, second = (run.encoder(view).float() for view in pair)
+        plain = _embed(run, rows)
+        found = {
+            "spread": float(spread(plain)),
+            "alignment": float(alignment(first, second)),
+            "uniformity": float(uniformity(plain)),
+            "effective_rank": float(effective_rank(plain)),
+        }
+        classes = len(run.truth[rows].unique())
+        if classes > 1:
+            found |= _pairs(run, rows, (first, second), torch.cat(pair), epoch)
+        if neighbors and classes > 1:
+            found["knn_accuracy"] = _knn_accuracy(run, order)
+    return found
+
+
+def filter_quality(found: Suspects, labels: Tensor) -> tuple[float, float]:
+    """Compare suspected false negatives with true labels.
+
+    Args:
+        found: From `suspects`.
+        labels: (B,) true labels.
+
+    Returns:
+        Precision (NaN without suspects) and recall of the suspects, over ordered pairs of views.
+    """
+    count = len(labels)
+    number = torch.arange(count, device=labels.device).repeat(2)
+    other = number[:, None] != number[None, :]
+    both = labels.repeat(2)
+    wanted = (both[:, None] == both[None, :]) & other
+    chosen = (found.dropped | found.attracted) & other
+    right = float((chosen & wanted).sum())
+    chosen_count, wanted_count = float(chosen.sum()), float(wanted.sum())
+    precision = right / chosen_count if chosen_count else float("nan")
+    return precision, right / wanted_count if wanted_count else float("nan")
+
+
+def _embed(run: Run, rows: Tensor) -> Tensor:
+    parts = []
+    for chunk in rows.split(CHUNK):
+        images = run.images[chunk]
+        images = images.float().div_(255.0) if images.dtype == torch.uint8 else images
+        parts.append(run.encoder(images).float())
+    return torch.cat(parts)
+
+
+def _pairs(
+    run: Run, rows: Tensor, pair: tuple[Tensor, Tensor], images: Tensor, epoch: int
+) -> dict[str, float]:
+    truth = run.truth[rows]
+    batch = LossBatch(*pair, run.labels[rows], None, run.thresholds[rows], run.prototypes)
+    report = contradiction(
+        pair_weights(run.terms, batch, epoch=epoch), torch.cat(pair), truth, images
+    )
+    found = {
+        "contradiction_share": report.share,
+        "contradiction_top": report.top,
+        "contradiction_stretch": report.stretch,
+        "same_class_pairs": report.pairs,
+    }
+    for term in run.terms:
+        if term.name == "false_negative_filter":
+            chosen = suspects(
+                *pair, batch.labels, batch.thresholds, batch.prototypes, rule=term.rule()
+            )
+            found["filter_precision"], found["filter_recall"] = filter_quality(chosen, truth)
+    return found
+
+
+def _knn_accuracy(run: Run, order: Tensor) -> float:
+    queries = order[: min(QUERIES, len(order) // 4)]
+    bank = order[len(queries) : len(queries) + BANK]
+    classes = int(run.truth.max()) + 1
+    head = knn(_embed(run, bank), run.truth[bank], num_classes=classes, k=NEIGHBORS)
+    guesses = head(unit(_embed(run, queries))).argmax(dim=1)
+    return float((guesses == run.truth[queries]).float().mean())

@@ -1,0 +1,136 @@
+"""State a contrastive training run in full."""
+
+import math
+from dataclasses import asdict, dataclass
+from typing import Any, Literal
+
+from robustcl.errors import InputError
+from robustcl.losses.weighted_sum import LABELED, Term, parse_losses
+from robustcl.views.simclr_views import ViewOptions
+
+
+@dataclass(frozen=True)
+class TrainRecipe:
+    """State a contrastive training run in full.
+
+    Args:
+        loss: Losses joined by plus signs, see `parse_losses`, as in 'simclr+suncet:until=50'.
+        labels: Share of training images whose labels the losses see, balanced over classes.
+        label_seed: Seed of the choice of these images.
+        targets: Class vectors of the semantic loss, see `load_targets`.
+        epochs: Passes over the data.
+        batch_size: Images per batch (two views each); an incomplete last batch is dropped.
+        accumulate: Batches per optimizer step; negatives come from one batch only.
+        labeled_batch: Images in the class-stratified batch that `suncet` and `semantic` see beside
+            each batch; 0 for none (they see the labeled images of the batch). None chooses a
+            quarter of the batch, one image per class at least, where such a loss has few labels.
+        optimizer: 'adamw', or 'sgd' with Nesterov momentum.
+        learning_rate: Peak of the schedule.
+        weight_decay: Decoupled for AdamW; an L2 penalty for SGD.
+        momentum: Of SGD.
+        warmup: Share of the schedule in which the rate rises linearly; a cosine to 0 follows.
+        log_norm_penalty: Weight of log(product of layer norms) - log(mean |h|).
+        views: How views are drawn; None chooses by data set.
+        autocast: Run the encoder in bfloat16; losses stay in float32.
+        compile: Compile the encoder, which takes a minute and pays off in long runs.
+        max_seconds: The schedule ends by then at the latest; the run then depends on the
+            machine's speed. None for no limit.
+        seed: Seed of the order, the views and the norm probes; the caller seeds the weights.
+
+    Raises:
+        InputError: When a value is not usable.
+    """
+
+    loss: str = "simclr"
+    labels: float = 1.0
+    label_seed: int = 0
+    targets: str = "simplex"
+    epochs: int = 100
+    batch_size: int = 256
+    accumulate: int = 1
+    labeled_batch: int | None = None
+    optimizer: Literal["adamw", "sgd"] = "adamw"
+    learning_rate: float = 1e-3
+    weight_decay: float = 1e-4
+    momentum: float = 0.9
+    warmup: float = 0.05
+    log_norm_penalty: float = 0.0
+    views: ViewOptions | None = None
+    autocast: bool = False
+    compile: bool = False
+    max_seconds: float | None = None
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        self._check_losses()
+        for name in ("epochs", "accumulate"):
+            if getattr(self, name) < 1:
+                raise InputError(f"{name} {getattr(self, name)} is below 1")
+        if self.batch_size < 2:
+            raise InputError(f"batch_size {self.batch_size} gives no negatives; use 2 or more")
+        if self.labeled_batch is not None and (self.labeled_batch < 0 or self.labeled_batch == 1):
+            raise InputError(f"labeled_batch {self.labeled_batch} is not 0 or 2 or more")
+        if self.optimizer not in ("adamw", "sgd"):
+            raise InputError(f"unknown optimizer {self.optimizer!r}; use 'adamw' or 'sgd'")
+        for name in ("warmup", "momentum"):
+            if not 0.0 <= getattr(self, name) < 1.0:
+                raise InputError(f"{name} {getattr(self, name)} is not a share in [0, 1)")
+        if not 0.0 < self.learning_rate < math.inf:
+            raise InputError(f"learning_rate {self.learning_rate} is not positive and finite")
+        for name in ("weight_decay", "log_norm_penalty"):
+            if not 0.0 <= getattr(self, name) < math.inf:
+                raise InputError(f"{name} {getattr(self, name)} is negative or infinite")
+        if self.max_seconds is not None and not self.max_seconds > 0.0:
+            raise InputError(f"max_seconds {self.max_seconds} is not positive")
+        for name in ("seed", "label_seed"):
+            if getattr(self, name) < 0:
+                raise InputError(f"{name} {getattr(self, name)} is negative; use a seed >= 0")
+
+    def _check_losses(self) -> None:
+        if not 0.0 <= self.labels <= 1.0:
+            raise InputError(f"labels {self.labels} is not a share in [0, 1]; try 0.1")
+        if self.needs_labels and self.labels == 0.0:
+            raise InputError(f"loss {self.loss!r} needs labels, but labels is 0; try 0.1")
+        for epoch in {0, *(t.after for t in self.terms), *(t.until or 0 for t in self.terms)}:
+            if epoch < self.epochs and not any(term.active(epoch) for term in self.terms):
+                raise InputError(f"no loss of {self.loss!r} counts in epoch {epoch + 1}")
+
+    @property
+    def terms(self) -> tuple[Term, ...]:
+        """The losses, read from their text."""
+        return parse_losses(self.loss)
+
+    @property
+    def needs_labels(self) -> bool:
+        """Whether a loss needs labels."""
+        return any(
+            term.name in (*LABELED, "sup_con") or term.options.get("confidence")
+            for term in self.terms
+        )
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return every option as plain values, for a checkpoint or a manifest."""
+        return asdict(self)
+
+
+def mixed_loss(
+    label_weight: float, *, temperature: float = 0.5, label_temperature: float = 0.1
+) -> str:
+    """Write (1 - w) NT-Xent + w SupCon as a loss.
+
+    Args:
+        label_weight: w in [0, 1].
+        temperature: tau of NT-Xent.
+        label_temperature: tau of SupCon.
+
+    Returns:
+        The text for `TrainRecipe.loss`.
+
+    Raises:
+        InputError: When w is not a share.
+    """
+    if not 0.0 <= label_weight <= 1.0:
+        raise InputError(f"label_weight {label_weight} is not a share in [0, 1]")
+    plain = f"simclr:temperature={temperature},weight={1.0 - label_weight}"
+    supervised = f"supcon:temperature={label_temperature},weight={label_weight}"
+    return supervised if label_weight == 1 else f"{plain}+{supervised}" if label_weight else plain

@@ -1,0 +1,90 @@
+"""Write and read the state of an unfinished training run: safetensors, never a pickle."""
+
+import json
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
+from torch import Tensor
+
+from robustcl.errors import RunError
+
+KEY = "robustcl-training"
+
+
+def save_state(path: Path, tensors: Mapping[str, Tensor], numbers: Mapping[str, Any]) -> None:
+    """Write a state; the file is either the old one or the new one.
+
+    Args:
+        path: The file.
+        tensors: By name.
+        numbers: What JSON holds; floats are kept exactly.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_name(f".{path.name}.{os.getpid()}")
+    copies = {name: value.detach().cpu().contiguous().clone() for name, value in tensors.items()}
+    save_file(copies, temporary, metadata={KEY: json.dumps(numbers)})
+    temporary.replace(path)
+
+
+def load_state(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
+    """Read a state.
+
+    Args:
+        path: The file.
+
+    Returns:
+        Tensors on the CPU, and numbers.
+
+    Raises:
+        RunError: When the file is missing, damaged or something else.
+    """
+    if not path.is_file():
+        raise RunError(f"there is no state {str(path)!r} to go on from; start without --resume")
+    try:
+        with safe_open(path, framework="pt") as stored:
+            metadata = stored.metadata() or {}
+            tensors = {name: stored.get_tensor(name) for name in stored.keys()}  # noqa: SIM118
+        return tensors, json.loads(metadata[KEY])
+    except (SafetensorError, OSError, ValueError, KeyError) as error:
+        raise RunError(
+            f"{str(path)!r} is not the state of a training run ({error!r}); remove it, then "
+            "start again"
+        ) from error
+
+
+def optimizer_tensors(optimizer: torch.optim.Optimizer) -> dict[str, Tensor]:
+    """Return the optimizer's memory of each weight.
+
+    Args:
+        optimizer: The optimizer.
+
+    Returns:
+        'NUMBER.NAME' to tensor, in the order of the weights.
+    """
+    entries = optimizer.state_dict()["state"]
+    return {
+        f"{number}.{name}": torch.as_tensor(value)
+        for number, entry in entries.items()
+        for name, value in entry.items()
+        if value is not None
+    }
+
+
+def fill_optimizer(optimizer: torch.optim.Optimizer, tensors: Mapping[str, Tensor]) -> None:
+    """Give the optimizer back what `optimizer_tensors` returned.
+
+    Args:
+        optimizer: A fresh one with the same weights and options.
+        tensors: By 'NUMBER.NAME'.
+    """
+    state: dict[int, dict[str, Tensor]] = {}
+    for key, value in tensors.items():
+        number, _, name = key.partition(".")
+        state.setdefault(int(number), {})[name] = value
+    groups = optimizer.state_dict()["param_groups"]
+    optimizer.load_state_dict({"state": state, "param_groups": groups})

@@ -1,0 +1,214 @@
+"""Put everything that a training run needs on its device."""
+
+import json
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from robustcl.classifier import Encoder
+from robustcl.data.dataset import Dataset
+from robustcl.data.label_subset import label_subset
+from robustcl.errors import InputError
+from robustcl.losses.weighted_sum import LABELED, Term
+from robustcl.records import config_hash
+from robustcl.targets import embed_targets, load_targets
+from robustcl.training.label_batches import LabelBatches, label_batches
+from robustcl.training.log_norm_penalty import NormProbe, norm_probes
+from robustcl.training.recipe import TrainRecipe
+from robustcl.views.simclr_views import ViewOptions, default_views
+
+
+@dataclass(frozen=True, eq=False)
+class Run:
+    """Hold a run; tensors, weights, optimizer and generator change in place.
+
+    Args:
+        encoder: What is trained.
+        network: The encoder, or its compiled version.
+        images: (N, C, H, W) all training images.
+        truth: (N,) their labels, which only measurements see.
+        labels: (N,) the labels that losses see, -1 where unknown.
+        terms: The losses.
+        targets: (K, d) class vectors, or None.
+        labeled: What class-stratified batches are drawn from, or None.
+        thresholds: (N,) learned thresholds of the filter, NaN where there is none yet.
+        prototypes: (K, d) running sums of labeled embeddings, for the filter.
+        views: How views are drawn.
+        probes: Of the log-norm penalty.
+        optimizer: Of the encoder's weights.
+        generator: Source of order and views.
+        recipe: All options.
+        key: What a resumed run must have in common, as text and in JSON.
+    """
+
+    encoder: Encoder
+    network: nn.Module
+    images: Tensor
+    truth: Tensor
+    labels: Tensor
+    terms: tuple[Term, ...]
+    targets: Tensor | None
+    labeled: LabelBatches | None
+    thresholds: Tensor
+    prototypes: Tensor
+    views: ViewOptions
+    probes: tuple[NormProbe, ...]
+    optimizer: torch.optim.Optimizer
+    generator: torch.Generator
+    recipe: TrainRecipe
+    key: str
+
+
+def start_run(encoder: Encoder, dataset: Dataset, recipe: TrainRecipe, device: torch.device) -> Run:
+    """Check that data and recipe fit, and put all on the device.
+
+    Args:
+        encoder: Moved to the device and put into training mode.
+        dataset: Training images, and labels where the recipe needs them.
+        recipe: All options.
+        device: Where to train.
+
+    Returns:
+        The run.
+
+    Raises:
+        InputError: When labels are wanted and absent or of one class only, or a batch is larger
+            than the data set.
+    """
+    per_step = recipe.batch_size * recipe.accumulate
+    if len(dataset) < per_step:
+        raise InputError(
+            f"{dataset.name!r} has {len(dataset)} images, fewer than batch_size "
+            f"{recipe.batch_size} x accumulate {recipe.accumulate}; lower the batch size"
+        )
+    known = known_labels(dataset, recipe)
+    generator = torch.Generator(device).manual_seed(recipe.seed)
+    encoder.to(device).train()
+    probes: tuple[NormProbe, ...] = ()
+    if recipe.log_norm_penalty:
+        shape = dataset.image_shape
+        probes = norm_probes(encoder.backbone, image_shape=shape, generator=generator)
+    labels = torch.from_numpy(known).to(device)
+    size = _embedding_size(encoder, dataset, device)
+    return Run(
+        encoder=encoder,
+        network=_compiled(encoder) if recipe.compile else encoder,
+        images=dataset.tensor().to(device),
+        truth=torch.from_numpy(dataset.labels).to(device),
+        labels=labels,
+        terms=recipe.terms,
+        targets=_targets(dataset, recipe, size, device),
+        labeled=_labeled(labels, recipe),
+        thresholds=torch.full((len(dataset),), torch.nan, device=device),
+        prototypes=torch.zeros(dataset.num_classes, size, device=device),
+        views=recipe.views or default_views(dataset.name, dataset.image_shape),
+        probes=probes,
+        optimizer=_optimizer(encoder, recipe),
+        generator=generator,
+        recipe=recipe,
+        key=run_key(encoder, dataset, recipe),
+    )
+
+
+def known_labels(dataset: Dataset, recipe: TrainRecipe) -> np.ndarray:
+    """Return the labels that losses may see.
+
+    Args:
+        dataset: The training images.
+        recipe: Its share and seed of known labels count.
+
+    Returns:
+        (N,) labels, -1 where unknown.
+
+    Raises:
+        InputError: When the losses need labels that are absent or of one class only.
+    """
+    if not recipe.needs_labels:
+        return np.full(len(dataset), -1, dtype=np.int64)
+    if not dataset.labeled:
+        raise InputError(
+            f"{dataset.name!r} has no labels but loss {recipe.loss!r} needs them; use simclr"
+        )
+    if len(np.unique(dataset.labels)) < 2:
+        raise InputError(
+            f"{dataset.name!r} has images of one class only, so loss {recipe.loss!r} has nothing "
+            "to tell apart; add other classes, or use simclr"
+        )
+    rows = label_subset(
+        dataset.labels, recipe.labels, num_classes=dataset.num_classes, seed=recipe.label_seed
+    )
+    known = np.full(len(dataset), -1, dtype=np.int64)
+    known[rows] = dataset.labels[rows]
+    return known
+
+
+def run_key(encoder: Encoder, dataset: Dataset, recipe: TrainRecipe) -> str:
+    """State what a resumed run must have in common with the one before, in JSON.
+
+    Args:
+        encoder: The shapes of its weights count, not their values.
+        dataset: The training images and labels.
+        recipe: Every option counts.
+
+    Returns:
+        The text; two runs with the same text make the same steps.
+    """
+    shapes = {name: list(value.shape) for name, value in encoder.state_dict().items()}
+    parts = {
+        **recipe.to_dict(),
+        "data": dataset.name,
+        "data_hash": dataset.hash(),
+        "weights": config_hash(shapes),
+    }
+    return json.dumps(parts, sort_keys=True)
+
+
+def _embedding_size(encoder: Encoder, dataset: Dataset, device: torch.device) -> int:
+    image = dataset.batch([0]).images.to(device)
+    encoder.eval()
+    with torch.no_grad():
+        size = int(encoder(image).shape[1])
+    encoder.train()
+    return size
+
+
+def _targets(
+    dataset: Dataset, recipe: TrainRecipe, size: int, device: torch.device
+) -> Tensor | None:
+    if not any(term.name == "semantic" for term in recipe.terms):
+        return None
+    names = dataset.class_names or tuple(str(k) for k in range(dataset.num_classes))
+    vectors = load_targets(recipe.targets, names)
+    return embed_targets(vectors, size, seed=recipe.label_seed).to(device)
+
+
+def _labeled(labels: Tensor, recipe: TrainRecipe) -> LabelBatches | None:
+    size = recipe.labeled_batch
+    if not any(term.name in LABELED for term in recipe.terms):
+        return None
+    if size is None:
+        size = recipe.batch_size // 4 if recipe.labels < 1.0 else 0
+    return label_batches(labels, size) if size else None
+
+
+def _optimizer(encoder: Encoder, recipe: TrainRecipe) -> torch.optim.Optimizer:
+    weights, rate, decay = list(encoder.parameters()), recipe.learning_rate, recipe.weight_decay
+    fused = True if weights[0].is_cuda else None
+    if recipe.optimizer == "adamw":
+        return torch.optim.AdamW(weights, lr=rate, weight_decay=decay, fused=fused)
+    return torch.optim.SGD(
+        weights,
+        lr=rate,
+        weight_decay=decay,
+        momentum=recipe.momentum,
+        nesterov=recipe.momentum > 0,
+        fused=fused,
+    )
+
+
+def _compiled(encoder: Encoder) -> nn.Module:
+    compiled = torch.compile(encoder)
+    assert isinstance(compiled, nn.Module)
+    return compiled

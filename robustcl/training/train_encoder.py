@@ -1,0 +1,177 @@
+"""Train an encoder on a sum of contrastive losses; go on after an interruption."""
+
+import math
+import time
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from robustcl.classifier import Encoder
+from robustcl.data.dataset import Dataset
+from robustcl.errors import RunError
+from robustcl.training.measure import measure
+from robustcl.training.position import Position, resumed, saved
+from robustcl.training.progress import training_bar
+from robustcl.training.recipe import TrainRecipe
+from robustcl.training.schedule import rate
+from robustcl.training.start_run import Run, start_run
+from robustcl.training.train_log import TrainLog, write_rows
+from robustcl.training.train_step import train_step
+
+COLLAPSED_SPREAD = 0.02  # an untrained network has about 0.1
+
+
+@dataclass(frozen=True)
+class Files:
+    """Say what a run leaves on disk while it goes on.
+
+    Args:
+        state: Where the state goes; None to keep none. It is removed when the run ends.
+        save_every: Steps between two states; at the end of every epoch there is one as well.
+        resume: Whether to go on from the state.
+        log: A CSV file with one row per epoch; None for none.
+        measure_every: Epochs between two measurements of contradiction, collapse and kNN
+            accuracy; 0 for never.
+    """
+
+    state: Path | None = None
+    save_every: int = 500
+    resume: bool = False
+    log: Path | None = None
+    measure_every: int = 0
+
+
+def train_encoder(
+    encoder: Encoder,
+    dataset: Dataset,
+    recipe: TrainRecipe,
+    *,
+    device: str | torch.device = "cpu",
+    files: Files | None = None,
+    progress: bool = True,
+) -> TrainLog:
+    """Train the encoder in place, on losses of its raw embedding without a projector.
+
+    The encoder is moved to the device and left in eval mode. The data set lies on the device as a
+    whole. With one thread on one machine the same seed gives the same weights, unless
+    `max_seconds` cuts the run; a run that was killed and goes on from its state gives the same
+    weights as one that was not.
+
+    Args:
+        encoder: What is trained; its weights change.
+        dataset: Training images, and labels where the losses need them.
+        recipe: All options.
+        device: Where to train.
+        files: What is written and whether to go on; None writes nothing.
+        progress: Whether to show a bar on stderr.
+
+    Returns:
+        The log of the run.
+
+    Raises:
+        RunError: When the loss is not finite, or the embedding has collapsed.
+
+    Reference:
+        Chen et al., A Simple Framework for Contrastive Learning of Visual Representations,
+        ICML 2020, algorithm 1.
+    """
+    files = files or Files()
+    run = start_run(encoder, dataset, recipe, torch.device(device))
+    place = Position()
+    if files.resume and files.state is not None:
+        place = resumed(run, files.state)
+    started = time.monotonic() - place.seconds
+    with training_bar(progress) as show:
+        while place.epoch < recipe.epochs and place.done < 1.0:
+            place = _train_epoch(run, place, files, started)
+            show(place.done, f"epoch {place.epoch} loss {place.rows[-1]['loss']:.3f}")
+    encoder.eval()
+    log = _finished(run, place)
+    if files.state is not None:
+        files.state.unlink(missing_ok=True)
+    return log
+
+
+def _train_epoch(run: Run, place: Position, files: Files, started: float) -> Position:
+    recipe = run.recipe
+    per_step = recipe.batch_size * recipe.accumulate
+    steps = len(run.images) // per_step
+    if place.order is None:
+        device = run.images.device
+        order = torch.randperm(len(run.images), generator=run.generator, device=device)
+        place = replace(place, order=order, sums={})
+    assert place.order is not None
+    batches = place.order[: steps * per_step].split(per_step)
+    for rows in batches[place.step :]:
+        if place.done >= 1.0:
+            break
+        lr = recipe.learning_rate * rate(min(place.done, 1.0), recipe.warmup)
+        found = train_step(run, rows, epoch=place.epoch, rate=lr)
+        place = _after(place, found, recipe, steps, time.monotonic() - started)
+        if files.state is not None and files.save_every and not place.steps % files.save_every:
+            saved(run, place, files.state)
+    row = _row(run, place, files, started)
+    place = replace(
+        place, epoch=place.epoch + 1, step=0, order=None, sums={}, rows=(*place.rows, row)
+    )
+    place = replace(place, seconds=time.monotonic() - started)
+    if files.log is not None:
+        write_rows(files.log, place.rows)
+    if files.state is not None and place.epoch < recipe.epochs:
+        saved(run, place, files.state)
+    return place
+
+
+def _after(
+    place: Position, found: dict[str, Tensor], recipe: TrainRecipe, steps: int, seconds: float
+) -> Position:
+    sums = {name: place.sums.get(name, 0.0) + value for name, value in found.items()}
+    done = place.done + 1.0 / (steps * recipe.epochs)
+    if recipe.max_seconds is not None:
+        done = max(done, seconds / recipe.max_seconds)
+    return replace(
+        place, step=place.step + 1, steps=place.steps + 1, done=done, sums=sums, seconds=seconds
+    )
+
+
+def _row(run: Run, place: Position, files: Files, started: float) -> dict[str, float]:
+    means = {name: float(value) / place.step for name, value in place.sums.items()}
+    if not math.isfinite(means["loss"]):
+        run.encoder.eval()
+        raise RunError(
+            f"the loss became {means['loss']} in epoch {place.epoch + 1}; "
+            f"lower learning_rate (now {run.recipe.learning_rate})"
+        )
+    row = {
+        "epoch": place.epoch + 1,
+        "steps": place.steps,
+        "seconds": time.monotonic() - started,
+        **means,
+    }
+    if files.measure_every and (place.epoch + 1) % files.measure_every == 0:
+        row |= measure(run, epoch=place.epoch)
+    return row
+
+
+def _finished(run: Run, place: Position) -> TrainLog:
+    last = measure(run, epoch=max(place.epoch - 1, 0), neighbors=False)
+    if not last["spread"] > COLLAPSED_SPREAD:
+        raise RunError(
+            f"the embedding collapsed: its spread is {last['spread']:.3g} (1 is uniform, the "
+            f"least allowed is {COLLAPSED_SPREAD}); lower log_norm_penalty (now "
+            f"{run.recipe.log_norm_penalty}), or train longer"
+        )
+    images = place.steps * run.recipe.batch_size * run.recipe.accumulate
+    return TrainLog(
+        losses=tuple(row["loss"] for row in place.rows),
+        penalties=tuple(row.get("penalty", 0.0) for row in place.rows),
+        rows=place.rows,
+        steps=place.steps,
+        seconds=place.seconds,
+        images_per_second=images / max(place.seconds, 1e-9),
+        spread=last["spread"],
+        alignment=last["alignment"],
+        uniformity=last["uniformity"],
+    )

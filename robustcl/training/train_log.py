@@ -1,0 +1,53 @@
+"""Report a training run."""
+
+import csv
+import io
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+
+@dataclass(frozen=True)
+class TrainLog:
+    """Report a finished training run.
+
+    Args:
+        losses: Mean loss per epoch begun.
+        penalties: Mean log-norm penalty per epoch (unweighted; 0 where it is off).
+        rows: Per epoch all numbers by name.
+        steps: Optimizer steps taken.
+        seconds: Wall-clock time, measurements included.
+        images_per_second: Training images (two views each) per second.
+        spread: sqrt of the summed variance of z = h / |h| over training images; 0 when collapsed.
+        alignment: Mean squared distance of z between two views, on one batch.
+        uniformity: log mean exp(-2 |z_i - z_j|^2) over pairs, on one batch.
+    """
+
+    losses: tuple[float, ...]
+    penalties: tuple[float, ...]
+    rows: tuple[dict[str, float], ...]
+    steps: int
+    seconds: float
+    images_per_second: float
+    spread: float
+    alignment: float
+    uniformity: float
+
+
+def write_rows(path: Path, rows: Sequence[dict[str, float]]) -> None:
+    """Write rows as CSV; the file is either the old one or the new one.
+
+    Args:
+        path: The file.
+        rows: Numbers by name; a column is empty where a row has no such number.
+    """
+    names = list(dict.fromkeys(name for row in rows for name in row))
+    text = io.StringIO()
+    writer = csv.DictWriter(text, names, lineterminator="\n")
+    writer.writeheader()
+    writer.writerows(rows)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_name(f".{path.name}.{os.getpid()}")
+    temporary.write_text(text.getvalue())
+    temporary.replace(path)

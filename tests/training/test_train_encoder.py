@@ -1,0 +1,318 @@
+"""Contrastive training on digits, short."""
+
+import csv
+import dataclasses
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+
+import robustcl.training.start_run as start_module
+import robustcl.training.train_step as step_module
+from robustcl.classifier import Encoder
+from robustcl.data import Dataset, label_subset, load_data
+from robustcl.encoders import small_convnet
+from robustcl.errors import InputError, RobustclError
+from robustcl.training import (
+    DEMO_ARCHITECTURE,
+    DEMO_RECIPE,
+    Files,
+    TrainLog,
+    TrainRecipe,
+    mixed_loss,
+    rate,
+    train_encoder,
+)
+from robustcl.training.position import Position, saved
+from robustcl.training.start_run import start_run
+from robustcl.training.train_step import train_step
+
+SHORT = dataclasses.replace(DEMO_RECIPE, epochs=6, batch_size=128)
+PLAIN = dataclasses.replace(SHORT, log_norm_penalty=0.0, batch_size=64, epochs=2)
+LOSSES = [
+    "simclr",
+    "supcon",
+    "simclr+suncet:until=1",
+    "debiased:class_prior=.1",
+    "hard_negative",
+    "filter:class_prior=.1",
+    "filter:top_k=5,action=attract,confidence=.8",
+    "simclr+semantic",
+]
+
+
+def encoder(seed: int = 0) -> Encoder:
+    torch.manual_seed(seed)
+    backbone = small_convnet(**{**DEMO_ARCHITECTURE, "width": 16})
+    return Encoder(backbone, image_shape=(1, 8, 8), mean=(0.0,), std=(1.0,))
+
+
+def rough_encoder() -> Encoder:
+    # BatchNorm and dropout, whose states a resumed run must find again.
+    torch.manual_seed(0)
+    layers = [nn.Conv2d(1, 8, 3), nn.BatchNorm2d(8), nn.ReLU(), nn.Flatten(), nn.Dropout(0.2)]
+    return Encoder(nn.Sequential(*layers, nn.Linear(288, 16)), image_shape=(1, 8, 8))
+
+
+def digits(count: int = 512) -> Dataset:
+    return load_data("digits", split="train", limit=count)
+
+
+def weights(model: Encoder) -> torch.Tensor:
+    return torch.cat([value.detach().double().flatten() for value in model.state_dict().values()])
+
+
+def trained(recipe: TrainRecipe, data: Dataset, seed: int = 0) -> tuple[torch.Tensor, TrainLog]:
+    model = encoder(seed)
+    log = train_encoder(model, data, recipe, progress=False)
+    return weights(model), log
+
+
+def test_loss_falls_and_the_log_is_complete() -> None:
+    model = encoder()
+    log = train_encoder(model, digits(), SHORT, progress=False)
+    assert len(log.losses) == 6 and log.steps == 24
+    assert log.losses[-1] < log.losses[0] and log.penalties[-1] < log.penalties[0]
+    assert log.spread > 0.3 and log.images_per_second > 0
+    assert not model.training
+
+
+@pytest.mark.parametrize("loss", LOSSES)
+def test_every_loss_trains_with_few_labels(loss: str) -> None:
+    recipe = dataclasses.replace(PLAIN, loss=loss, labels=0.1, epochs=4)
+    data = digits(256)
+    _, log = trained(recipe, data)
+    assert log.losses[2] > log.losses[3] or log.losses[1] > log.losses[2]
+    assert all(np.isfinite(log.losses)) and log.spread > 0.1
+
+
+def test_same_seed_same_weights() -> None:
+    found = [trained(dataclasses.replace(PLAIN, seed=seed), digits(256))[0] for seed in (0, 0, 1)]
+    assert torch.equal(found[0], found[1]) and not torch.equal(found[0], found[2])
+
+
+@pytest.mark.parametrize("loss", ["simclr", "simclr+suncet", "supcon"])
+def test_unknown_labels_change_nothing(loss: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    # Only what label_subset chose may reach the losses; the rest is measured with, never learned.
+    data = digits(256)
+    recipe = dataclasses.replace(PLAIN, loss=loss, labels=0.2)
+    known = label_subset(data.labels, 0.2, num_classes=10)
+    monkeypatch.setattr(start_module, "label_subset", lambda *_, **__: known)
+    hidden = np.setdiff1d(np.arange(256), known)
+    results = []
+    for rows in ([], hidden, known):
+        labels = data.labels.copy()
+        labels[rows] = np.roll(labels[rows], 1)
+        results.append(trained(recipe, dataclasses.replace(data, labels=labels))[0])
+    assert torch.equal(results[0], results[1])
+    assert torch.equal(results[0], results[2]) == (loss == "simclr")
+
+
+@pytest.mark.parametrize("cut", [1, 3, 4, 7])
+@pytest.mark.parametrize("optimizer", ["adamw", "sgd"])
+def test_a_killed_run_goes_on_bit_for_bit(
+    cut: int, optimizer: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    recipe = TrainRecipe(
+        loss="simclr+suncet+filter:class_prior=.1,confidence=.8,action=attract",
+        labels=0.2,
+        epochs=2,
+        batch_size=32,
+        accumulate=2,
+        optimizer=optimizer,  # pyright: ignore[reportArgumentType]
+        learning_rate=1e-2,
+    )
+    data = digits(256)  # four steps per epoch
+    whole = rough_encoder()
+    one = train_encoder(whole, data, recipe, progress=False)
+    files = Files(state=tmp_path / "s.state", save_every=1, log=tmp_path / "log.csv")
+    killed = rough_encoder()
+    kept, calls = step_module.weighted_sum, []
+
+    def dying(*arguments, **options):
+        calls.append(1)
+        if len(calls) > 2 * cut:
+            raise KeyboardInterrupt
+        return kept(*arguments, **options)
+
+    monkeypatch.setattr(step_module, "weighted_sum", dying)
+    with pytest.raises(KeyboardInterrupt):
+        train_encoder(killed, data, recipe, files=files, progress=False)
+    monkeypatch.setattr(step_module, "weighted_sum", kept)
+    torch.manual_seed(99)
+    resumed = rough_encoder()
+    with torch.no_grad():
+        for value in resumed.parameters():
+            value.add_(1.0)  # everything comes from the state
+    files = dataclasses.replace(files, resume=True, measure_every=1)
+    two = train_encoder(resumed, data, recipe, files=files, progress=False)
+    assert torch.equal(weights(whole), weights(resumed))
+    assert one.losses == two.losses and one.steps == two.steps
+    assert not (tmp_path / "s.state").exists()
+    rows = list(csv.DictReader((tmp_path / "log.csv").open()))
+    assert [float(row["loss"]) for row in rows] == list(one.losses)
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"seed": 1},
+        {"labels": 0.5},
+        {"label_seed": 1},
+        {"loss": "supcon:temperature=.2"},
+        {"batch_size": 32},
+        {"epochs": 3},
+        {"views": None},
+    ],
+)
+def test_another_recipe_does_not_go_on(change: dict, tmp_path: Path) -> None:
+    # training.md, traps: the key includes augmentation, temperature, label share and split seed.
+    recipe = dataclasses.replace(PLAIN, loss="supcon", views=dataclasses.replace(PLAIN.views))  # pyright: ignore[reportArgumentType]
+    state = tmp_path / "s.state"
+    saved(start_run(encoder(), digits(256), recipe, torch.device("cpu")), Position(), state)
+    name = next(iter(change))
+    other = dataclasses.replace(recipe, **change)
+    with pytest.raises(RobustclError, match=f"run with {name}"):
+        train_encoder(
+            encoder(), digits(256), other, files=Files(state=state, resume=True), progress=False
+        )
+
+
+def test_a_foreign_state_is_refused(tmp_path: Path) -> None:
+    state = tmp_path / "s.state"
+    for content, message in ((None, "no state"), (b"PK\x03\x04 a pickle", "not the state")):
+        if content:
+            state.write_bytes(content)
+        with pytest.raises(RobustclError, match=message):
+            train_encoder(
+                encoder(), digits(256), PLAIN, files=Files(state=state, resume=True), progress=False
+            )
+
+
+def test_measuring_does_not_change_training(tmp_path: Path) -> None:
+    recipe, model = dataclasses.replace(PLAIN, loss="simclr"), rough_encoder()
+    train_encoder(model, digits(256), recipe, progress=False)
+    measured = rough_encoder()
+    files = Files(log=tmp_path / "log.csv", measure_every=1)
+    log = train_encoder(measured, digits(256), recipe, files=files, progress=False)
+    assert torch.equal(weights(model), weights(measured))
+    assert 0.2 < log.rows[-1]["knn_accuracy"] <= 1.0
+    assert 0.0 < log.rows[-1]["contradiction_share"] < 1.0
+
+
+def test_the_filter_is_measured_against_true_labels() -> None:
+    recipe = dataclasses.replace(PLAIN, loss="filter:class_prior=.1", epochs=3)
+    log = train_encoder(
+        encoder(), digits(512), recipe, files=Files(measure_every=1), progress=False
+    )
+    row = log.rows[-1]
+    # A tenth of the negatives is of the anchor's class, so chance has precision .1.
+    assert row["filter_precision"] > 0.3 and row["filter_recall"] > 0.2
+
+
+def test_half_precision_trains() -> None:
+    _, log = trained(dataclasses.replace(PLAIN, autocast=True), digits(256))
+    _, plain = trained(PLAIN, digits(256))
+    assert log.losses != plain.losses
+    assert log.losses[-1] == pytest.approx(plain.losses[-1], rel=0.02)
+
+
+def test_accumulation_averages_gradients() -> None:
+    # One step of two batches with SGD equals the mean of the steps of each batch alone.
+    data = digits(64)
+    recipe = TrainRecipe(epochs=1, batch_size=32, accumulate=2, optimizer="sgd", momentum=0.0,
+                         weight_decay=0.0, learning_rate=0.1, warmup=0.0)  # fmt: skip
+    _, log = trained(recipe, data)
+    assert log.steps == 1 and len(log.losses) == 1
+    half, single = dataclasses.replace(recipe, accumulate=1), encoder()
+    start = weights(single)
+    both, _ = trained(recipe, data)
+    moved = []
+    run = start_run(encoder(), data, half, torch.device("cpu"))
+    order = torch.randperm(64, generator=run.generator)
+    before = run.encoder.state_dict()
+    before = {name: value.clone() for name, value in before.items()}
+    for rows in order.split(32):
+        run.encoder.load_state_dict(before)
+        train_step(run, rows, epoch=0, rate=0.1)
+        moved.append(weights(run.encoder) - start)
+    assert torch.allclose(both - start, (moved[0] + moved[1]) / 2, atol=1e-6)
+
+
+def test_collapse_is_refused() -> None:
+    recipe = dataclasses.replace(SHORT, epochs=20, log_norm_penalty=50.0, learning_rate=1e-2)
+    with pytest.raises(RobustclError, match="collapsed"):
+        train_encoder(encoder(), digits(256), recipe, progress=False)
+
+
+def test_divergence_is_refused() -> None:
+    model = encoder()
+    with torch.no_grad():
+        next(model.parameters()).fill_(torch.nan)
+    with pytest.raises(RobustclError, match="loss became nan"):
+        train_encoder(model, digits(256), PLAIN, progress=False)
+
+
+def test_max_seconds_ends_the_run() -> None:
+    recipe = dataclasses.replace(SHORT, epochs=100_000, max_seconds=1.0)
+    log = train_encoder(encoder(), digits(256), recipe, progress=False)
+    assert log.seconds < 5.0 and log.steps < 100_000
+
+
+def test_rate_rises_then_falls_to_zero() -> None:
+    rates = [rate(step / 100, 0.1) for step in range(101)]
+    assert rates[10] == pytest.approx(1.0) and rates[100] == pytest.approx(0.0)
+    assert all(np.diff(rates[:11]) > 0) and all(np.diff(rates[10:]) < 0)
+
+
+def test_refuses_data_that_does_not_fit() -> None:
+    with pytest.raises(InputError, match="fewer than batch_size"):
+        train_encoder(encoder(), digits(64), SHORT, progress=False)
+    unlabeled = dataclasses.replace(digits(256), labeled=False)
+    with pytest.raises(InputError, match="no labels"):
+        train_encoder(encoder(), unlabeled, SHORT, progress=False)
+    one = dataclasses.replace(digits(256), labels=np.zeros(256, dtype=np.int64))
+    with pytest.raises(InputError, match="one class only"):
+        train_encoder(encoder(), one, SHORT, progress=False)
+    few = dataclasses.replace(SHORT, labels=0.01)
+    with pytest.raises(InputError, match="less than one label for each of 10 classes"):
+        train_encoder(encoder(), digits(256), few, progress=False)
+
+
+def test_one_class_trains_without_labels() -> None:
+    one = dataclasses.replace(digits(256), labels=np.zeros(256, dtype=np.int64))
+    recipe = dataclasses.replace(PLAIN, loss="simclr")
+    log = train_encoder(encoder(), one, recipe, files=Files(measure_every=1), progress=False)
+    assert log.spread > 0.1 and "knn_accuracy" not in log.rows[-1]
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"epochs": 0}, "epochs"),
+        ({"batch_size": 1}, "batch_size"),
+        ({"learning_rate": 0.0}, "learning_rate"),
+        ({"seed": -1}, "seed"),
+        ({"labels": 1.5}, "labels"),
+        ({"labels": 0.0, "loss": "supcon"}, "needs labels"),
+        ({"loss": "simclr:until=2"}, "counts in epoch 3"),
+        ({"loss": "simclr:until=2+supcon:after=3"}, "counts in epoch 3"),
+        ({"loss": "cosface"}, "unknown loss"),
+        ({"optimizer": "lars"}, "optimizer"),
+    ],
+)
+def test_recipe_refuses(change: dict, message: str) -> None:
+    with pytest.raises(InputError, match=message):
+        TrainRecipe(**change)
+
+
+def test_mixed_loss() -> None:
+    assert mixed_loss(0.0) == "simclr:temperature=0.5,weight=1.0"
+    assert mixed_loss(1.0, label_temperature=0.2) == "supcon:temperature=0.2,weight=1.0"
+    terms = TrainRecipe(loss=mixed_loss(0.8)).terms
+    assert [(term.name, term.temperature) for term in terms] == [("nt_xent", 0.5), ("sup_con", 0.1)]
+    assert [term.weight for term in terms] == pytest.approx([0.2, 0.8])
+    with pytest.raises(InputError, match="label_weight"):
+        mixed_loss(2.0)
