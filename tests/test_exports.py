@@ -7,7 +7,8 @@ import pytest
 
 ROOMS = ["robustcl", "attacks", "attacks.checks", "certify", "certify.bounds", "robustcl.data",
          "robustcl.heads", "robustcl.encoders", "robustcl.losses", "robustcl.views",
-         "robustcl.training", "robustcl.report"]  # fmt: skip
+         "robustcl.training", "robustcl.report", "robustcl.targets",
+         "robustcl.calibration"]  # fmt: skip
 PACKAGES = ("attacks", "certify", "bounds")
 
 

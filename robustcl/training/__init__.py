@@ -2,6 +2,7 @@
 
 from robustcl.training.collapse import alignment, effective_rank, spread, uniformity
 from robustcl.training.contradiction import Contradiction, contradiction
+from robustcl.training.fine_tune import fine_tune
 from robustcl.training.log_norm_penalty import log_norm_penalty, norm_probes
 from robustcl.training.measure import filter_quality
 from robustcl.training.recipe import TrainRecipe, mixed_loss
@@ -28,6 +29,7 @@ __all__ = [
     "contradiction",
     "effective_rank",
     "filter_quality",
+    "fine_tune",
     "log_norm_penalty",
     "mixed_loss",
     "norm_probes",

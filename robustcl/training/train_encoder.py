@@ -2,6 +2,7 @@
 
 import math
 import time
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -21,6 +22,7 @@ from robustcl.training.train_log import TrainLog, write_rows
 from robustcl.training.train_step import train_step
 
 COLLAPSED_SPREAD = 0.02  # an untrained network has about 0.1
+Observe = Callable[[Encoder, int], Mapping[str, float]]
 
 
 @dataclass(frozen=True)
@@ -51,6 +53,7 @@ def train_encoder(
     device: str | torch.device = "cpu",
     files: Files | None = None,
     progress: bool = True,
+    observe: Observe | None = None,
 ) -> TrainLog:
     """Train the encoder in place, on losses of its raw embedding without a projector.
 
@@ -66,6 +69,8 @@ def train_encoder(
         device: Where to train.
         files: What is written and whether to go on; None writes nothing.
         progress: Whether to show a bar on stderr.
+        observe: Called at the end of each epoch with the encoder and the epochs that are over;
+            what it returns goes into the log. It leaves the encoder as it is (see `frozen`).
 
     Returns:
         The log of the run.
@@ -85,7 +90,7 @@ def train_encoder(
     started = time.monotonic() - place.seconds
     with training_bar(progress) as show:
         while place.epoch < recipe.epochs and place.done < 1.0:
-            place = _train_epoch(run, place, files, started)
+            place = _train_epoch(run, place, files, started, observe)
             show(place.done, f"epoch {place.epoch} loss {place.rows[-1]['loss']:.3f}")
     encoder.eval()
     log = _finished(run, place)
@@ -94,7 +99,9 @@ def train_encoder(
     return log
 
 
-def _train_epoch(run: Run, place: Position, files: Files, started: float) -> Position:
+def _train_epoch(
+    run: Run, place: Position, files: Files, started: float, observe: Observe | None
+) -> Position:
     recipe = run.recipe
     per_step = recipe.batch_size * recipe.accumulate
     steps = len(run.images) // per_step
@@ -113,6 +120,8 @@ def _train_epoch(run: Run, place: Position, files: Files, started: float) -> Pos
         if files.state is not None and files.save_every and not place.steps % files.save_every:
             saved(run, place, files.state)
     row = _row(run, place, files, started)
+    if observe is not None:
+        row |= observe(run.encoder, place.epoch + 1)
     place = replace(
         place, epoch=place.epoch + 1, step=0, order=None, sums={}, rows=(*place.rows, row)
     )

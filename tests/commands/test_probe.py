@@ -1,0 +1,74 @@
+"""robustcl probe: heads from any share of labels, on an encoder that stays as it is."""
+
+import json
+from pathlib import Path
+
+import pytest
+import torch
+
+from robustcl.checkpoint import load_checkpoint
+from robustcl.cli import robustcl
+
+DATA = ["--data", "digits", "--limit", "400"]
+
+
+@pytest.fixture(scope="module")
+def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    place = tmp_path_factory.mktemp("probe") / "model.safetensors"
+    words = ["train", *DATA, "--epochs", "4", "--quiet", "--measure-every", "0"]
+    assert robustcl([*words, "--batch-size", "64", "--out", str(place)]) == 0
+    return place
+
+
+def weights(place: Path) -> dict[str, torch.Tensor]:
+    return load_checkpoint(place).encoder.state_dict()
+
+
+@pytest.mark.parametrize("head", ["prototype", "linear", "knn", "fine_tune"])
+@pytest.mark.parametrize("labels", [0.1, 1.0])
+def test_heads(head: str, labels: float, checkpoint: Path, tmp_path: Path, capsys) -> None:
+    out = tmp_path / "probed.safetensors"
+    words = ["probe", str(checkpoint), *DATA, "--head", head, "--labels", str(labels), "--json"]
+    assert robustcl([*words, "--epochs", "4", "--out", str(out)]) == 0
+    found = json.loads(capsys.readouterr().out)
+    assert found["labels"] == 400 * labels
+    before, after = weights(checkpoint), weights(out)
+    same = all(torch.equal(before[name], after[name]) for name in before)
+    assert same == found["encoder_frozen"] == (head != "fine_tune")
+    held = found["held_out"]
+    assert held["images"] == pytest.approx(80 * labels, abs=12)
+    assert held["accuracy"] > (0.4 if labels == 0.1 else 0.75)
+    assert (held["temperature"] is None) == (head == "knn")
+    loaded = load_checkpoint(out)
+    assert loaded.description.head == ("linear" if head == "fine_tune" else head)
+    assert loaded.description.recipe["probe"]["labels"] == found["labels"]
+
+
+def test_fine_tuning_fits_the_labels_better(checkpoint: Path, tmp_path: Path, capsys) -> None:
+    accuracy = {}
+    for head in ("prototype", "fine_tune"):
+        words = ["probe", str(checkpoint), *DATA, "--head", head, "--json", "--epochs", "20"]
+        words += ["--learning-rate", "3e-3", "--out", str(tmp_path / f"{head}.safetensors")]
+        assert robustcl(words) == 0
+        accuracy[head] = json.loads(capsys.readouterr().out)["held_out"]["accuracy"]
+    assert accuracy["fine_tune"] > accuracy["prototype"]
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["--labels", "0"], "needs labels"),
+        (["--labels", "0.01"], "less than one label"),
+        (["--head", "fine_tune", "--epochs", "0"], "0 epochs"),
+    ],
+)
+def test_bad_input(words: list[str], message: str, checkpoint: Path, tmp_path, capsys) -> None:
+    base = ["probe", str(checkpoint), *DATA, "--out", str(tmp_path / "a.safetensors")]
+    assert robustcl([*base, *words]) == 2
+    assert message in capsys.readouterr().err
+
+
+def test_one_label_per_class_has_no_held_out(checkpoint: Path, tmp_path: Path, capsys) -> None:
+    base = ["probe", str(checkpoint), *DATA, "--out", str(tmp_path / "a.safetensors"), "--json"]
+    assert robustcl([*base, "--labels", "0.025"]) == 0
+    assert json.loads(capsys.readouterr().out)["held_out"] is None
