@@ -3,7 +3,8 @@
 Intervals are 95 % t-intervals over seeds, of differences to SimCLR with the same seed (paired).
 The rules, fixed before the study ran: a difference is 'yes' or 'no' when its interval excludes 0,
 else 'undecided at this size'. An arm matches SimCLR at the first measured epoch whose kNN accuracy
-reaches SimCLR's last one of the same seed.
+reaches SimCLR's last one of the same seed. SupCon is compared with SimCLR at SupCon's temperature .1, the
+others at .5.
 
 Run: python benchmarks/label_fraction_summary.py FILE.jsonl [--profile cpu] [--figure FILE.png]
 Writes FILE.summary.json beside the lines.
@@ -23,6 +24,7 @@ if __package__ in (None, ""):
     sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 BASE = ("simclr", 0.0)
+OTHER_BASES = {"supcon": ("simclr tau=0.1", 0.0)}  # an arm is compared at its own temperature
 Key = tuple[str, float]
 Run = dict
 
@@ -143,10 +145,14 @@ def verdicts(table: dict[Key, dict], size: str) -> list[str]:
             continue
         mean, half = row["knn_gain"]
         match = row["epochs_to_match"]
-        when = f"matches it after {match:.0f} epochs" if match else "never matches it"
+        base = OTHER_BASES.get(arm, BASE)
+        when = "never matches it"
+        if match:
+            share = row["cpu_seconds_to_match"] / table[base]["cpu_seconds"]
+            when = f"matches it after {match:.0f} epochs, {share:.0%} of its CPU time"
         sentences.append(
             f"{idea}, {arm} with {labels:.0%} labels, {size}: kNN {100 * mean:+.1f} +- "
-            f"{100 * half:.1f} points against SimCLR ({verdict((mean, half))}); {when} "
+            f"{100 * half:.1f} points against {base[0]} ({verdict((mean, half))}); {when} "
             f"({row['matched_by']} of {len(row['seeds'])} seeds)."
         )
     base = table[BASE]
@@ -192,11 +198,12 @@ def draw(runs: dict[Key, dict[int, Run]], place: Path) -> None:
                 curves = [curve(run) for run in by_seed.values()]
                 epochs = [epoch for epoch, _, _ in curves[0]]
                 means = [statistics.fmean(c[n][2] for c in curves) for n in range(len(epochs))]
-                panel.plot(epochs, means, label=arm, color="black" if arm == "simclr" else None)
+                panel.plot(
+                    epochs, means, label=arm, color="black" if arm == "simclr" else None, marker="."
+                )
             panel.set(title=f"{fraction:.0%} of labels", xlabel="epochs")
         panels[0][0].set_ylabel("kNN accuracy, test images")
         panels[0][-1].legend(fontsize="small")
-        figure.tight_layout()
         figure.savefig(place)
 
 
@@ -215,10 +222,14 @@ def main() -> None:
         run = json.loads(line)
         if run["profile"] == options.profile:
             runs[run["arm"], run["labels"]][run["seed"]] = run
-    if BASE not in runs:
-        print(f"there is no run of SimCLR with profile {options.profile!r} yet")
+    missing = {BASE, *OTHER_BASES.values()} - set(runs)
+    if missing:
+        print(f"there is no run of {missing} with profile {options.profile!r} yet")
         return
-    table = {key: arm_summary(by_seed, runs[BASE]) for key, by_seed in runs.items()}
+    table = {
+        key: arm_summary(by_seed, runs[OTHER_BASES.get(key[0], BASE)])
+        for key, by_seed in runs.items()
+    }
     first = next(iter(runs[BASE].values()))
     epochs, images = first["recipe"]["epochs"], first["images"]
     size = f"{images} images, {epochs} epochs, {len(runs[BASE])} seeds"
