@@ -3,8 +3,8 @@
 Intervals are 95 % t-intervals over seeds, of differences to SimCLR with the same seed (paired).
 The rules, fixed before the study ran: a difference is 'yes' or 'no' when its interval excludes 0,
 else 'undecided at this size'. An arm matches SimCLR at the first measured epoch whose kNN accuracy
-reaches SimCLR's last one of the same seed. SupCon is compared with SimCLR at SupCon's temperature .1, the
-others at .5.
+reaches SimCLR's last one of the same seed. SupCon is compared with SimCLR at SupCon's temperature
+.1, the others at .5.
 
 Run: python benchmarks/label_fraction_summary.py FILE.jsonl [--profile cpu] [--figure FILE.png]
 Writes FILE.summary.json beside the lines.

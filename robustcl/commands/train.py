@@ -2,7 +2,7 @@
 
 import tomllib
 from collections.abc import Sequence
-from dataclasses import dataclass, fields, replace
+from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
 from typing import Any, Literal
 
@@ -17,6 +17,7 @@ from robustcl.data import Dataset, label_subset
 from robustcl.errors import InputError
 from robustcl.fit_head import fit_head
 from robustcl.out_of_memory import halving
+from robustcl.targets import load_targets, target_geometry
 from robustcl.training import Files, TrainLog, TrainRecipe, mixed_loss, train_encoder
 from robustcl.views import COLOR_VIEWS, DIGIT_VIEWS, GRAY_VIEWS
 
@@ -46,6 +47,8 @@ class TrainOptions(DataOptions):
         warmup: Share of the schedule in which the rate rises.
         temperature: tau of NT-Xent where loss is simclr; 0.5 by default.
         label_weight: Weight w in (1 - w) simclr + w supcon, where loss is simclr.
+        projector: Hidden units of a perceptron between embedding and losses that is thrown away
+            after training; 0 for none.
         log_norm_penalty: Weight of the log-norm penalty, which widens certified radii.
         views: auto (by data set), digits, gray or color.
         max_seconds: The schedule ends by then.
@@ -79,6 +82,7 @@ class TrainOptions(DataOptions):
     warmup: float = 0.05
     temperature: float | None = None
     label_weight: float = 0.0
+    projector: int = 0
     log_norm_penalty: float = 0.0
     views: Literal["auto", "digits", "gray", "color"] = "auto"
     max_seconds: float | None = None
@@ -126,6 +130,7 @@ def train(options: TrainOptions) -> int:
         )
         return encoder, log
 
+    geometry = _targets(recipe, dataset)
     encoder, log = halving(attempt, options.batch_size)
     model, known = _with_head(encoder, dataset, options)
     description = Description(
@@ -137,7 +142,7 @@ def train(options: TrainOptions) -> int:
         version=__version__,
     )
     save_checkpoint(options.out, model, description)
-    _tell(options, log, len(dataset), known)
+    _tell(options, log, len(dataset), {"labels": known, **geometry})
     return 0
 
 
@@ -247,16 +252,33 @@ def _with_head(
     return classifier, len(rows)
 
 
-def _tell(options: TrainOptions, log: TrainLog, images: int, known: int) -> None:
+def _targets(recipe: TrainRecipe, dataset: Dataset) -> dict[str, Any]:
+    # How far apart the class vectors are bounds the radius that semantic training can reach.
+    if not any(term.name == "semantic" for term in recipe.terms):
+        return {}
+    names = dataset.class_names or tuple(str(k) for k in range(dataset.num_classes))
+    found = target_geometry(load_targets(recipe.targets, names), names)
+    one, other = found.closest
+    say(
+        f"targets {recipe.targets}: mean cosine {found.mean_cosine:.2f}, closest {one} and {other} "
+        f"({found.highest_cosine:.2f}); at its target an image of {one} has a radius of at most "
+        f"{min(found.caps):.2f} / L for an encoder of Lipschitz constant L"
+    )
+    return {"targets": asdict(found)}
+
+
+def _tell(options: TrainOptions, log: TrainLog, images: int, facts: dict[str, Any]) -> None:
     say(f"trained in {log.seconds:.0f} s on {images} images; checkpoint: {options.out}")
+    known = facts["labels"]
     say(f"prototype head from {known} labels" if known else "no labels, so no head: see probe")
     if options.json:
         last = log.rows[-1]
+        measured = {k: last[k] for k in ("knn_accuracy", "contradiction_share") if k in last}
         emit({
             "checkpoint": str(options.out),
             "seconds": log.seconds,
             "images": images,
-            "labels": known,
             "images_per_second": log.images_per_second,
-            **{key: last[key] for key in ("knn_accuracy", "contradiction_share") if key in last},
+            **facts,
+            **measured,
         })

@@ -22,6 +22,9 @@ CHUNK = 256
 def measure(run: Run, *, epoch: int, neighbors: bool = True) -> dict[str, float]:
     """Measure on training images: collapse, contradiction, filter and kNN accuracy.
 
+    Alignment, contradiction and filter are those of what the losses see, behind the projector
+    where there is one; the rest is about the embedding.
+
     All randomness comes from a generator of its own, so training is the same with and without.
     Labels that the losses do not see are used here to measure only.
 
@@ -37,9 +40,9 @@ def measure(run: Run, *, epoch: int, neighbors: bool = True) -> dict[str, float]
     generator = torch.Generator(device).manual_seed(run.recipe.seed + 1)
     order = torch.randperm(len(run.images), generator=generator, device=device)
     rows = order[:BATCH]
-    with frozen(run.encoder):
+    with frozen(run.model):
         pair = simclr_views(run.images[rows], options=run.views, generator=generator)
-        first, second = (run.encoder(view).float() for view in pair)
+        first, second = (run.model(view).float() for view in pair)
         plain = _embed(run, rows)
         found = {
             "spread": float(spread(plain)),

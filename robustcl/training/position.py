@@ -57,7 +57,7 @@ def saved(run: Run, place: Position, path: Path) -> None:
         "thresholds": run.thresholds,
         "prototypes": run.prototypes,
         **({} if place.order is None else {"order": place.order}),
-        **_named("encoder", run.encoder.state_dict()),
+        **_named("model", run.model.state_dict()),
         **_named("optimizer", optimizer_tensors(run.optimizer)),
         **_named("sum", place.sums),
         **{f"probe.{number}": probe.vector for number, probe in enumerate(run.probes)},
@@ -92,7 +92,7 @@ def resumed(run: Run, path: Path) -> Position:
     tensors, numbers = load_state(path)
     _check_key(numbers["key"], run.key, path)
     device = run.images.device
-    run.encoder.load_state_dict(_under("encoder", tensors))
+    run.model.load_state_dict(_under("model", tensors))
     fill_optimizer(run.optimizer, _under("optimizer", tensors))
     run.generator.set_state(tensors["generator"])
     torch.set_rng_state(tensors["torch"])

@@ -29,6 +29,8 @@ class TrainRecipe:
         weight_decay: Decoupled for AdamW; an L2 penalty for SGD.
         momentum: Of SGD.
         warmup: Share of the schedule in which the rate rises linearly; a cosine to 0 follows.
+        projector: Hidden units of a perceptron between embedding and losses, which is thrown away
+            after training; 0 puts the losses on the embedding itself, which certificates are about.
         log_norm_penalty: Weight of log(product of layer norms) - log(mean |h|).
         views: How views are drawn; None chooses by data set.
         autocast: Run the encoder in bfloat16; losses stay in float32.
@@ -54,6 +56,7 @@ class TrainRecipe:
     weight_decay: float = 1e-4
     momentum: float = 0.9
     warmup: float = 0.05
+    projector: int = 0
     log_norm_penalty: float = 0.0
     views: ViewOptions | None = None
     autocast: bool = False
@@ -66,6 +69,13 @@ class TrainRecipe:
         for name in ("epochs", "accumulate"):
             if getattr(self, name) < 1:
                 raise InputError(f"{name} {getattr(self, name)} is below 1")
+        if self.projector < 0:
+            raise InputError(f"projector {self.projector} is negative; use 0 for none")
+        if self.projector and self.log_norm_penalty:
+            raise InputError(
+                "log_norm_penalty bounds the embedding, which a projector hides from the losses; "
+                "set one of the two to 0"
+            )
         if self.batch_size < 2:
             raise InputError(f"batch_size {self.batch_size} gives no negatives; use 2 or more")
         if self.labeled_batch is not None and (self.labeled_batch < 0 or self.labeled_batch == 1):

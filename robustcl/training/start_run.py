@@ -19,6 +19,8 @@ from robustcl.training.log_norm_penalty import NormProbe, norm_probes
 from robustcl.training.recipe import TrainRecipe
 from robustcl.views.simclr_views import ViewOptions, default_views
 
+PROJECTION = 128  # outputs of the projector
+
 
 @dataclass(frozen=True, eq=False)
 class Run:
@@ -26,7 +28,8 @@ class Run:
 
     Args:
         encoder: What is trained.
-        network: The encoder, or its compiled version.
+        model: The encoder, followed by the projector where there is one.
+        network: The model, or its compiled version.
         images: (N, C, H, W) all training images.
         truth: (N,) their labels, which only measurements see.
         labels: (N,) the labels that losses see, -1 where unknown.
@@ -44,6 +47,7 @@ class Run:
     """
 
     encoder: Encoder
+    model: nn.Module
     network: nn.Module
     images: Tensor
     truth: Tensor
@@ -92,9 +96,14 @@ def start_run(encoder: Encoder, dataset: Dataset, recipe: TrainRecipe, device: t
         probes = norm_probes(encoder.backbone, image_shape=shape, generator=generator)
     labels = torch.from_numpy(known).to(device)
     size = _embedding_size(encoder, dataset, device)
+    model = encoder
+    if recipe.projector:
+        model = nn.Sequential(encoder, projector(size, recipe.projector)).to(device)
+        size = PROJECTION
     return Run(
         encoder=encoder,
-        network=_compiled(encoder) if recipe.compile else encoder,
+        model=model,
+        network=_compiled(model) if recipe.compile else model,
         images=dataset.tensor().to(device),
         truth=torch.from_numpy(dataset.labels).to(device),
         labels=labels,
@@ -105,10 +114,32 @@ def start_run(encoder: Encoder, dataset: Dataset, recipe: TrainRecipe, device: t
         prototypes=torch.zeros(dataset.num_classes, size, device=device),
         views=recipe.views or default_views(dataset.name, dataset.image_shape),
         probes=probes,
-        optimizer=_optimizer(encoder, recipe),
+        optimizer=_optimizer(model, recipe),
         generator=generator,
         recipe=recipe,
         key=run_key(encoder, dataset, recipe),
+    )
+
+
+def projector(size: int, hidden: int) -> nn.Sequential:
+    """Build the perceptron that SimCLR puts between embedding and loss.
+
+    Args:
+        size: d of the embedding.
+        hidden: Hidden units.
+
+    Returns:
+        (B, d) to (B, 128), with fresh weights.
+
+    Reference:
+        Chen et al., A Simple Framework for Contrastive Learning of Visual Representations,
+        ICML 2020, section 4.2, with BatchNorm as in its code.
+    """
+    return nn.Sequential(
+        nn.Linear(size, hidden, bias=False),
+        nn.BatchNorm1d(hidden),
+        nn.ReLU(),
+        nn.Linear(hidden, PROJECTION),
     )
 
 
@@ -193,8 +224,8 @@ def _labeled(labels: Tensor, recipe: TrainRecipe) -> LabelBatches | None:
     return label_batches(labels, size) if size else None
 
 
-def _optimizer(encoder: Encoder, recipe: TrainRecipe) -> torch.optim.Optimizer:
-    weights, rate, decay = list(encoder.parameters()), recipe.learning_rate, recipe.weight_decay
+def _optimizer(model: nn.Module, recipe: TrainRecipe) -> torch.optim.Optimizer:
+    weights, rate, decay = list(model.parameters()), recipe.learning_rate, recipe.weight_decay
     fused = True if weights[0].is_cuda else None
     if recipe.optimizer == "adamw":
         return torch.optim.AdamW(weights, lr=rate, weight_decay=decay, fused=fused)
@@ -208,7 +239,7 @@ def _optimizer(encoder: Encoder, recipe: TrainRecipe) -> torch.optim.Optimizer:
     )
 
 
-def _compiled(encoder: Encoder) -> nn.Module:
-    compiled = torch.compile(encoder)
+def _compiled(model: nn.Module) -> nn.Module:
+    compiled = torch.compile(model)
     assert isinstance(compiled, nn.Module)
     return compiled

@@ -49,6 +49,14 @@ def test_a_recipe_file_gives_the_same_weights(tmp_path: Path) -> None:
     assert all(torch.equal(first[name], second[name]) for name in first)
 
 
+def test_targets_are_reported(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    words = ["--loss", "simclr+semantic", "--out", str(tmp_path / "a.safetensors")]
+    assert robustcl([*BASE, *words]) == 0
+    found = json.loads(capsys.readouterr().out)["targets"]
+    assert found["mean_cosine"] == pytest.approx(-1 / 9)
+    assert found["caps"] == pytest.approx([np.sqrt(2 + 2 / 9) / 2] * 10)
+
+
 @pytest.mark.parametrize(
     ("text", "message"),
     [

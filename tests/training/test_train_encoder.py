@@ -121,6 +121,7 @@ def test_a_killed_run_goes_on_bit_for_bit(
         epochs=2,
         batch_size=32,
         accumulate=2,
+        projector=24,
         optimizer=optimizer,  # pyright: ignore[reportArgumentType]
         learning_rate=1e-2,
     )
@@ -210,6 +211,21 @@ def test_the_filter_is_measured_against_true_labels() -> None:
     row = log.rows[-1]
     # A tenth of the negatives is of the anchor's class, so chance has precision .1.
     assert row["filter_precision"] > 0.3 and row["filter_recall"] > 0.2
+
+
+def test_a_projector_stands_before_the_loss_only() -> None:
+    recipe = dataclasses.replace(PLAIN, loss="simclr", projector=32)
+    run = start_run(rough_encoder(), digits(256), recipe, torch.device("cpu"))
+    assert run.model(run.images[:4].float()).shape == (4, 128)
+    before = weights(run.encoder)
+    train_step(run, torch.arange(64), epoch=0, rate=0.1)
+    assert not torch.equal(before, weights(run.encoder))
+    plain, _ = trained(dataclasses.replace(recipe, projector=0), digits(256))
+    projected, log = trained(recipe, digits(256))
+    assert plain.shape == projected.shape and not torch.equal(plain, projected)
+    assert log.spread > 0.1
+    with pytest.raises(InputError, match="projector hides"):
+        dataclasses.replace(recipe, log_norm_penalty=0.1)
 
 
 def test_half_precision_trains() -> None:
