@@ -19,6 +19,7 @@ from robustcl.fit_head import fit_head
 from robustcl.out_of_memory import halving
 from robustcl.targets import load_targets, target_geometry
 from robustcl.training import Files, TrainLog, TrainRecipe, mixed_loss, train_encoder
+from robustcl.training.processes import joined, rank_and_count
 from robustcl.views import COLOR_VIEWS, DIGIT_VIEWS, GRAY_VIEWS
 
 VIEWS = {"auto": None, "digits": DIGIT_VIEWS, "gray": GRAY_VIEWS, "color": COLOR_VIEWS}
@@ -52,7 +53,7 @@ class TrainOptions(DataOptions):
         log_norm_penalty: Weight of the log-norm penalty, which widens certified radii.
         views: auto (by data set), digits, gray or color.
         max_seconds: The schedule ends by then.
-        batch_size: Images per batch.
+        batch_size: Images per batch, all processes of torchrun together.
         accumulate: Batches per step; negatives come from one batch only.
         labeled_batch: Images in the class-stratified batch of suncet and semantic; by default a
             quarter of the batch where labels are few.
@@ -109,39 +110,26 @@ def train(options: TrainOptions) -> int:
         The exit code.
     """
     refuse_existing(options.out, overwrite=options.overwrite)
-    files = _files(options)
-    recipe = recipe_of(options)
-    dataset = read_data(options, split="train")
-    shape = dataset.image_shape
-    arguments: dict[str, int] = {"channels": shape[0]}
-    if options.arch == "small_convnet":
-        arguments["image_size"] = shape[1]
-
-    def attempt(batch_size: int) -> tuple[Encoder, TrainLog]:
-        torch.manual_seed(options.seed)
-        encoder = Encoder(build_backbone(options.arch, arguments), image_shape=shape)
-        log = train_encoder(
-            encoder,
-            dataset,
-            replace(recipe, batch_size=batch_size),
-            device=options.device,
-            files=files,
-            progress=not options.quiet,
-        )
-        return encoder, log
-
-    geometry = _targets(recipe, dataset)
-    encoder, log = halving(attempt, options.batch_size)
+    files, recipe = _files(options), recipe_of(options)
+    with joined(options.device) as device:
+        options = replace(options, device=device)
+        dataset = read_data(options, split="train")
+        geometry = _targets(recipe, dataset)
+        encoder, log, arguments = _trained(options, recipe, files, dataset)
+        if rank_and_count()[0]:
+            return 0
     model, known = _with_head(encoder, dataset, options)
     description = Description(
         architecture=options.arch,
         arguments=arguments,
-        image_shape=shape,
-        embedding_size=embedding_size(encoder.backbone, shape),
+        image_shape=dataset.image_shape,
+        embedding_size=embedding_size(encoder.backbone, dataset.image_shape),
         recipe={**recipe.to_dict(), "weights_seed": options.seed, "data": dataset.name},
         version=__version__,
     )
     save_checkpoint(options.out, model, description)
+    assert files.state is not None
+    files.state.unlink(missing_ok=True)
     _tell(options, log, len(dataset), {"labels": known, **geometry})
     return 0
 
@@ -235,6 +223,32 @@ def _files(options: TrainOptions) -> Files:
         log=options.out.with_suffix(".csv"),
         measure_every=options.measure_every,
     )
+
+
+def _trained(
+    options: TrainOptions, recipe: TrainRecipe, files: Files, dataset: Dataset
+) -> tuple[Encoder, TrainLog, dict[str, int]]:
+    shape = dataset.image_shape
+    arguments: dict[str, int] = {"channels": shape[0]}
+    if options.arch == "small_convnet":
+        arguments["image_size"] = shape[1]
+
+    def attempt(batch_size: int) -> tuple[Encoder, TrainLog]:
+        torch.manual_seed(options.seed)
+        encoder = Encoder(build_backbone(options.arch, arguments), image_shape=shape)
+        log = train_encoder(
+            encoder,
+            dataset,
+            replace(recipe, batch_size=batch_size),
+            device=options.device,
+            files=files,
+            progress=not options.quiet,
+        )
+        return encoder, log
+
+    if rank_and_count()[1] > 1:  # one process alone cannot take a smaller batch
+        return *attempt(options.batch_size), arguments
+    return *halving(attempt, options.batch_size), arguments
 
 
 def _with_head(

@@ -16,6 +16,7 @@ from robustcl.records import config_hash
 from robustcl.targets import embed_targets, load_targets
 from robustcl.training.label_batches import LabelBatches, label_batches
 from robustcl.training.log_norm_penalty import NormProbe, norm_probes
+from robustcl.training.processes import check_divisible
 from robustcl.training.recipe import TrainRecipe
 from robustcl.views.simclr_views import ViewOptions, default_views
 
@@ -87,6 +88,7 @@ def start_run(encoder: Encoder, dataset: Dataset, recipe: TrainRecipe, device: t
             f"{dataset.name!r} has {len(dataset)} images, fewer than batch_size "
             f"{recipe.batch_size} x accumulate {recipe.accumulate}; lower the batch size"
         )
+    check_divisible(recipe.batch_size, "batch_size")
     known = known_labels(dataset, recipe)
     generator = torch.Generator(device).manual_seed(recipe.seed)
     encoder.to(device).train()
@@ -221,7 +223,9 @@ def _labeled(labels: Tensor, recipe: TrainRecipe) -> LabelBatches | None:
         return None
     if size is None:
         size = recipe.batch_size // 4 if recipe.labels < 1.0 else 0
-    return label_batches(labels, size) if size else None
+    batches = label_batches(labels, size) if size else None
+    check_divisible(len(batches) if batches else 0, "labeled_batch, in whole classes,")
+    return batches
 
 
 def _optimizer(model: nn.Module, recipe: TrainRecipe) -> torch.optim.Optimizer:

@@ -14,6 +14,7 @@ from robustcl.data.dataset import Dataset
 from robustcl.errors import RunError
 from robustcl.training.measure import measure
 from robustcl.training.position import Position, resumed, saved
+from robustcl.training.processes import rank_and_count, same_everywhere
 from robustcl.training.progress import training_bar
 from robustcl.training.recipe import TrainRecipe
 from robustcl.training.schedule import rate
@@ -30,7 +31,8 @@ class Files:
     """Say what a run leaves on disk while it goes on.
 
     Args:
-        state: Where the state goes; None to keep none. It is removed when the run ends.
+        state: Where the state goes; None to keep none. It stays when the run ends, so that nothing
+            is lost before the caller has saved the encoder and removes it.
         save_every: Steps between two states; at the end of every epoch there is one as well.
         resume: Whether to go on from the state.
         log: A CSV file with one row per epoch; None for none.
@@ -60,7 +62,7 @@ def train_encoder(
     The encoder is moved to the device and left in eval mode. The data set lies on the device as a
     whole. With one thread on one machine the same seed gives the same weights, unless
     `max_seconds` cuts the run; a run that was killed and goes on from its state gives the same
-    weights as one that was not.
+    weights as one that was not. Under torch.distributed the processes share each batch.
 
     Args:
         encoder: What is trained; its weights change.
@@ -87,16 +89,15 @@ def train_encoder(
     place = Position()
     if files.resume and files.state is not None:
         place = resumed(run, files.state)
+    if rank_and_count()[0]:  # one process writes and measures; all read the state
+        files, progress, observe = Files(), False, None
     started = time.monotonic() - place.seconds
     with training_bar(progress) as show:
         while place.epoch < recipe.epochs and place.done < 1.0:
             place = _train_epoch(run, place, files, started, observe)
             show(place.done, f"epoch {place.epoch} loss {place.rows[-1]['loss']:.3f}")
     encoder.eval()
-    log = _finished(run, place)
-    if files.state is not None:
-        files.state.unlink(missing_ok=True)
-    return log
+    return _finished(run, place)
 
 
 def _train_epoch(
@@ -128,7 +129,7 @@ def _train_epoch(
     place = replace(place, seconds=time.monotonic() - started)
     if files.log is not None:
         write_rows(files.log, place.rows)
-    if files.state is not None and place.epoch < recipe.epochs:
+    if files.state is not None:
         saved(run, place, files.state)
     return place
 
@@ -139,7 +140,7 @@ def _after(
     sums = {name: place.sums.get(name, 0.0) + value for name, value in found.items()}
     done = place.done + 1.0 / (steps * recipe.epochs)
     if recipe.max_seconds is not None:
-        done = max(done, seconds / recipe.max_seconds)
+        done = max(done, same_everywhere(seconds) / recipe.max_seconds)
     return replace(
         place, step=place.step + 1, steps=place.steps + 1, done=done, sums=sums, seconds=seconds
     )

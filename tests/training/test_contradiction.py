@@ -51,6 +51,21 @@ def test_equals_the_loop_over_gradients_of_nt_xent() -> None:
     assert found.stretch == pytest.approx(sum(slopes) / sum(events), rel=1e-6)
 
 
+@pytest.mark.parametrize("tau", [0.1, 0.5])
+def test_a_negative_weighs_its_share_over_tau(tau: float) -> None:
+    data = batch()
+    views = torch.cat([data.first, data.second])
+    table = (torch.nn.functional.normalize(views, dim=1) @ views.T) / views.norm(dim=1)
+    shares = torch.softmax((table / tau).fill_diagonal_(-torch.inf), dim=1)
+    wanted = shares / tau
+    rows = torch.arange(12)
+    wanted[rows, rows.roll(6)] -= 1.0 / tau
+    found = pair_weights(parse_losses(f"simclr:temperature={tau}"), data)
+    assert torch.allclose(found, wanted)
+    half = pair_weights(parse_losses(f"simclr:temperature={tau},weight=.5"), data)
+    assert torch.allclose(half, wanted / 2)
+
+
 @pytest.mark.parametrize(("tau", "wanted"), [(0.5, 0.23), (0.2, 0.58), (0.1, 0.94)])
 def test_gaussian_model(tau: float, wanted: float) -> None:
     # training.md: similarities N(m, s^2) to other classes and N(m + 1/2, s^2) to the own class,

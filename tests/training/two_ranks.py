@@ -1,12 +1,17 @@
-"""What each of two processes does; apart from the tests, so that it imports little."""
+"""What each of two processes does."""
 
 import os
 
+import numpy as np
 import torch
 import torch.distributed as dist
 from torch import nn
 
+from robustcl.classifier import Encoder
+from robustcl.data import Dataset
+from robustcl.encoders import small_convnet
 from robustcl.losses import gather_embeddings, nt_xent, sup_con
+from robustcl.training import TrainRecipe, train_encoder
 
 LABELS = torch.tensor([0, 1, 0, 2, 1, 0, 2, 2])
 
@@ -23,6 +28,29 @@ def loss_of(first: torch.Tensor, second: torch.Tensor, labels: torch.Tensor) -> 
 
 def gradients(network: nn.Module) -> torch.Tensor:
     return torch.cat([p.grad.flatten() for p in network.parameters() if p.grad is not None])
+
+
+def trained() -> torch.Tensor:
+    # Every loss that looks beyond its own images: pairs, labeled batch, thresholds, prototypes.
+    generator = np.random.default_rng(0)
+    labels = np.arange(96) % 3
+    images = generator.integers(0, 256, (96, 8, 8, 1), dtype=np.uint8)
+    images[labels == 1] //= 2
+    recipe = TrainRecipe(
+        loss="simclr+suncet+filter:class_prior=.1,confidence=.8,action=attract",
+        labels=0.5,
+        epochs=2,
+        batch_size=32,
+        labeled_batch=6,
+        optimizer="sgd",
+        learning_rate=0.05,
+        log_norm_penalty=0.1,
+    )
+    torch.manual_seed(0)
+    backbone = small_convnet(channels=1, image_size=8, width=8, embedding_size=16)
+    encoder = Encoder(backbone, image_shape=(1, 8, 8))
+    train_encoder(encoder, Dataset("random", images, labels), recipe, progress=False)
+    return torch.cat([value.detach().flatten() for value in encoder.state_dict().values()])
 
 
 def worker(rank: int, port: int, place: str) -> None:
@@ -45,5 +73,5 @@ def worker(rank: int, port: int, place: str) -> None:
         refused = False
     except ValueError:
         refused = True
-    torch.save({"found": found, "refused": refused}, f"{place}/{rank}.pt")
+    torch.save({"found": found, "refused": refused, "trained": trained()}, f"{place}/{rank}.pt")
     dist.destroy_process_group()

@@ -8,7 +8,7 @@ import torch
 import torch.multiprocessing as mp
 
 from robustcl.losses import gather_embeddings
-from tests.losses.two_ranks import LABELS, gradients, loss_of, whole, worker
+from tests.training.two_ranks import LABELS, gradients, loss_of, trained, whole, worker
 
 
 @pytest.fixture(scope="module")
@@ -47,3 +47,8 @@ def test_unequal_batches_are_refused(results: list[dict]) -> None:
 def test_one_process_gathers_itself() -> None:
     rows = torch.ones(3, 2, requires_grad=True)
     assert gather_embeddings(rows) is rows
+
+
+def test_training_in_two_processes_equals_one(results: list[dict]) -> None:
+    assert torch.equal(results[0]["trained"], results[1]["trained"])
+    assert torch.allclose(results[0]["trained"], trained(), atol=1e-4)
