@@ -1,6 +1,7 @@
 """Training views, drawn in batches on the device with parameters of their own per image."""
 
 from robustcl.views.color_jitter import color_jitter
+from robustcl.views.gaussian_blur import gaussian_blur
 from robustcl.views.simclr_views import (
     COLOR_VIEWS,
     DIGIT_VIEWS,
@@ -17,5 +18,6 @@ __all__ = [
     "ViewOptions",
     "color_jitter",
     "default_views",
+    "gaussian_blur",
     "simclr_views",
 ]

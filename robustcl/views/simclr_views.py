@@ -9,6 +9,7 @@ from torch.nn import functional
 
 from robustcl.errors import InputError
 from robustcl.views.color_jitter import color_jitter, gray
+from robustcl.views.gaussian_blur import gaussian_blur
 
 
 @dataclass(frozen=True)
@@ -28,6 +29,9 @@ class ViewOptions:
         saturation: Largest change of the saturation factor from 1.
         hue: Largest hue shift, in turns (at most 0.5).
         gray: Probability of turning gray.
+        blur: Probability of a Gaussian blur, whose kernel is a tenth of the side, 3 pixels at
+            least.
+        blur_sigma: Range of its standard deviation, in pixels.
         noise: Standard deviation of the Gaussian pixel noise.
     """
 
@@ -43,6 +47,8 @@ class ViewOptions:
     saturation: float = 0.0
     hue: float = 0.0
     gray: float = 0.0
+    blur: float = 0.0
+    blur_sigma: tuple[float, float] = (0.1, 2.0)
     noise: float = 0.0
 
     def __post_init__(self) -> None:
@@ -55,7 +61,9 @@ class ViewOptions:
             raise InputError(f"zoom {self.zoom} is not a range of positive numbers")
         if not 0.0 <= self.hue <= 0.5:
             raise InputError(f"hue {self.hue} is not in [0, 0.5] turns")
-        for name in ("flip", "jitter", "gray"):
+        if not 0.0 < self.blur_sigma[0] <= self.blur_sigma[1]:
+            raise InputError(f"blur_sigma {self.blur_sigma} is not a range of positive numbers")
+        for name in ("flip", "jitter", "gray", "blur"):
             if not 0.0 <= getattr(self, name) <= 1.0:
                 raise InputError(f"{name} {getattr(self, name)} is not a probability in [0, 1]")
         for name in ("rotation", "shift", "brightness", "contrast", "saturation", "noise"):
@@ -242,7 +250,21 @@ def _colors(images: Tensor, options: ViewOptions, generator: torch.Generator) ->
     if options.gray and images.shape[1] == 3:
         chosen = _uniform(rows, 0.0, 1.0, generator) < options.gray
         images = torch.where(chosen.view(-1, 1, 1, 1), gray(images).expand_as(images), images)
+    if options.blur:
+        images = _blurred(images, options, generator)
     if options.noise:
         noise = torch.randn(images.shape, generator=generator, device=generator.device)
         images = images + options.noise * noise
     return images.clamp(0.0, 1.0)
+
+
+def _blurred(images: Tensor, options: ViewOptions, generator: torch.Generator) -> Tensor:
+    rows = len(images)
+    sigma = _uniform(rows, *options.blur_sigma, generator)
+    chosen = torch.nonzero(_uniform(rows, 0.0, 1.0, generator) < options.blur)[:, 0]
+    if not len(chosen):
+        return images
+    size = max(round(0.1 * min(images.shape[2:])), 3) // 2 * 2 + 1
+    images = images.clone()
+    images[chosen] = gaussian_blur(images[chosen], sigma[chosen], kernel_size=size)
+    return images
