@@ -24,7 +24,9 @@ def slow_suspects(first, second, *, top_k: int, threshold: float) -> list[set[in
     for i in range(views):
         other = partner(i, views)
         scores = {
-            k: float(table[i][k] + table[other][k]) / 2 for k in range(views) if k not in (i, other)
+            k: float((table[i][k] + table[other][k]).detach()) / 2
+            for k in range(views)
+            if k not in (i, other)
         }
         best = sorted(scores, key=lambda k: -scores[k])[: top_k or views]
         found.append({k for k in best if scores[k] > threshold})

@@ -71,7 +71,7 @@ def test_gaussian_model(tau: float, wanted: float) -> None:
     # training.md: similarities N(m, s^2) to other classes and N(m + 1/2, s^2) to the own class,
     # which holds 10 % of the negatives.
     generator = torch.Generator().manual_seed(2)
-    count = 1000
+    count = 400
     labels = torch.arange(count) % 10
     table = 0.02 * torch.randn(2 * count, 2 * count, generator=generator)
     table += 0.5 * (labels.repeat(2)[:, None] == labels.repeat(2)[None, :])
@@ -79,7 +79,7 @@ def test_gaussian_model(tau: float, wanted: float) -> None:
     (slope,) = torch.autograd.grad(nt_xent_of(logits), logits)
     views = torch.eye(2 * count)  # the weights alone are under test
     found = contradiction(slope, views, labels)
-    assert found.weight_share == pytest.approx(wanted, abs=0.01)
+    assert found.weight_share == pytest.approx(wanted, abs=0.015)
 
 
 @pytest.mark.parametrize("loss", ["suncet", "filter:action=drop,threshold=1,confidence=.5"])
