@@ -7,17 +7,17 @@ from dataclasses import dataclass
 from typing import Any, Literal, cast
 
 import certify
-from robustcl.audit import Audit
+from robustcl.auditing.audit import Audit
 from robustcl.classifier import Classifier
 from robustcl.commands.audit_checkpoint import audit_checkpoint, load_with_head
 from robustcl.commands.finish import finish
 from robustcl.commands.options import AuditOptions, say
 from robustcl.errors import InputError, UnsupportedError
-from robustcl.per_image import per_image
-from robustcl.records import Run, load_run
 from robustcl.report.numbers import interval_text, norm_name, percent, radius_text
+from robustcl.runs.per_image import per_image
+from robustcl.runs.records import Run, load_run
+from robustcl.runs.summary import interval95
 from robustcl.specification import parse_number, split_specifications
-from robustcl.summary import interval95
 from robustcl.threat import Norm
 
 Protocol = Literal["fast", "standard", "deep"]

@@ -4,13 +4,13 @@ import shlex
 import sys
 from pathlib import Path
 
-from robustcl.audit import Audit
+from robustcl.auditing.audit import Audit
+from robustcl.auditing.evaluate import evaluate
+from robustcl.auditing.manifest import Origin
 from robustcl.checkpoint import Loaded, load_checkpoint
 from robustcl.classifier import Classifier
 from robustcl.commands.options import AuditOptions, read_data, say
 from robustcl.errors import InputError
-from robustcl.evaluate import evaluate
-from robustcl.manifest import Origin
 
 
 def load_with_head(options: AuditOptions) -> tuple[Classifier, Loaded]:

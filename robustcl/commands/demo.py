@@ -8,7 +8,9 @@ from pathlib import Path
 import torch
 
 from robustcl import __version__
-from robustcl.audit import Audit
+from robustcl.auditing.audit import Audit
+from robustcl.auditing.evaluate import evaluate
+from robustcl.auditing.manifest import Origin
 from robustcl.checkpoint import Description, load_checkpoint, save_checkpoint
 from robustcl.classifier import Encoder
 from robustcl.commands.finish import finish
@@ -16,9 +18,7 @@ from robustcl.commands.options import check_device, say
 from robustcl.data import load_data
 from robustcl.encoders import small_convnet
 from robustcl.errors import InputError
-from robustcl.evaluate import evaluate
 from robustcl.fit_head import fit_head
-from robustcl.manifest import Origin
 from robustcl.training import DEMO_ARCHITECTURE, DEMO_RECIPE, train_encoder
 
 METHODS = ("sound", "product", "smoothing:sigma=0.25,n=1000", "first_order", "jacobian_norm")

@@ -12,9 +12,9 @@ import attacks
 import certify
 from attacks.checks.defended import DEFENSES, defended
 from attacks.planted import linear_classifier, planted
+from robustcl.auditing.manifest import device_name, package_versions
 from robustcl.classifier import Classifier
 from robustcl.commands.options import check_device, emit, say
-from robustcl.manifest import device_name, package_versions
 from robustcl.objectives import misclassify
 from robustcl.seeds import example_noise
 from robustcl.threat import Norm, Threat

@@ -7,11 +7,11 @@ from typing import Any
 
 from robustcl.commands.options import emit, say
 from robustcl.errors import InputError, ViolationError
-from robustcl.records import load_run
 from robustcl.report import write_report
 from robustcl.report.headline import headline
+from robustcl.runs.records import load_run
+from robustcl.runs.summary import Summary, summarize
 from robustcl.specification import parse_number
-from robustcl.summary import Summary, summarize
 
 _GATE = re.compile(
     r"(certified_accuracy|attacked_accuracy|clean_accuracy)(?:@([\d./]+))?>=([\d.]+)"

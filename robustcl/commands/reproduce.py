@@ -5,11 +5,11 @@ from pathlib import Path
 
 import tyro
 
+from robustcl.auditing.reproducer import load_reproducer, replay
 from robustcl.checkpoint import load_checkpoint
 from robustcl.commands.options import emit, say
 from robustcl.errors import InputError
 from robustcl.report.numbers import norm_name
-from robustcl.reproducer import load_reproducer, replay
 
 
 @dataclass(frozen=True, kw_only=True)

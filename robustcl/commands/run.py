@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from typing import cast
 
-from robustcl.audit import DEFAULT_EPS, Audit
+from robustcl.auditing.audit import DEFAULT_EPS, Audit
 from robustcl.commands.audit_checkpoint import audit_checkpoint, load_with_head
 from robustcl.commands.finish import finish, parse_gate
 from robustcl.commands.options import AuditOptions

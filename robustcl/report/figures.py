@@ -13,9 +13,6 @@ import pandas as pd
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
-from robustcl.arrays import load_arrays
-from robustcl.per_image import counted_radii, per_image, radii
-from robustcl.records import Run
 from robustcl.report.budget import UNITS, WHOLE, budget, budget_table
 from robustcl.report.convergence import FEWEST, convergence, convergences
 from robustcl.report.drawing import Drawing, radius_label, short_name
@@ -27,7 +24,10 @@ from robustcl.report.radius_histogram import radius_histogram
 from robustcl.report.radius_scatter import radius_scatter
 from robustcl.report.sandwich import sandwich
 from robustcl.report.triples import triples
-from robustcl.summary import Summary
+from robustcl.runs.arrays import load_arrays
+from robustcl.runs.per_image import counted_radii, per_image, radii
+from robustcl.runs.records import Run
+from robustcl.runs.summary import Summary
 
 STYLE = Path(__file__).with_name("style.mplstyle")
 LOG_RATIO = 0.2  # typical certified / attacked radius below which axes are logarithmic

@@ -10,11 +10,11 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from robustcl.arrays import load_arrays
-from robustcl.per_image import per_image
-from robustcl.records import Run
 from robustcl.report.numbers import radius_text
-from robustcl.summary import Summary
+from robustcl.runs.arrays import load_arrays
+from robustcl.runs.per_image import per_image
+from robustcl.runs.records import Run
+from robustcl.runs.summary import Summary
 
 
 def model_flags(run: Run) -> list[dict[str, Any]]:

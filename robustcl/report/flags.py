@@ -7,10 +7,10 @@
 
 import pandas as pd
 
-from robustcl.per_image import model_attacks, per_image, sound_certificates
-from robustcl.records import Run
 from robustcl.report.numbers import norm_name, percent, radius_text
-from robustcl.summary import Summary
+from robustcl.runs.per_image import model_attacks, per_image, sound_certificates
+from robustcl.runs.records import Run
+from robustcl.runs.summary import Summary
 
 FEW_IMAGES = 100
 

@@ -1,7 +1,7 @@
 """Say the result of a run in a few sentences, with norm, guarantee and subject."""
 
 from robustcl.report.numbers import interval_text, norm_name, percent, radius_text
-from robustcl.summary import Summary
+from robustcl.runs.summary import Summary
 
 
 def headline(summary: Summary) -> str:

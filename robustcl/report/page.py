@@ -7,7 +7,6 @@ from typing import Any
 
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
-from robustcl.records import Run, load_run, write_json
 from robustcl.report.budget import UNITS, WHOLE, budget_table
 from robustcl.report.convergence import doubts
 from robustcl.report.figures import draw, drawings
@@ -22,8 +21,9 @@ from robustcl.report.numbers import (
     seconds_text,
 )
 from robustcl.report.tables import tables, write_tables
-from robustcl.summary import Summary, summarize
-from robustcl.violations import violation_file
+from robustcl.runs.records import Run, load_run, write_json
+from robustcl.runs.summary import Summary, summarize
+from robustcl.runs.violations import violation_file
 
 VECTOR = ("sandwich",)
 

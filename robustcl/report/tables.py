@@ -9,10 +9,10 @@ from pathlib import Path
 
 import pandas as pd
 
-from robustcl.per_image import per_image
-from robustcl.records import Run
 from robustcl.report.budget import budget_table
-from robustcl.summary import Summary
+from robustcl.runs.per_image import per_image
+from robustcl.runs.records import Run
+from robustcl.runs.summary import Summary
 
 LATEX = {
     "\\": r"\textbackslash{}",

@@ -12,7 +12,7 @@ from robustcl.data.dataset import Dataset
 from robustcl.data.label_subset import label_subset
 from robustcl.errors import InputError
 from robustcl.losses.weighted_sum import LABELED, Term
-from robustcl.records import config_hash
+from robustcl.runs.records import config_hash
 from robustcl.targets import embed_targets, load_targets
 from robustcl.training.label_batches import LabelBatches, label_batches
 from robustcl.training.log_norm_penalty import NormProbe, norm_probes

@@ -17,7 +17,7 @@ from robustcl.classifier import Classifier, Encoder
 from robustcl.cli import robustcl
 from robustcl.encoders import small_convnet
 from robustcl.heads import LinearHead
-from robustcl.records import load_run
+from robustcl.runs.records import load_run
 
 ARCHITECTURE = {"channels": 1, "image_size": 8, "width": 4, "embedding_size": 5}
 COUNT = 64

@@ -16,7 +16,7 @@ from robustcl.checkpoint import Description, load_checkpoint, save_checkpoint
 from robustcl.cli import certify, robustcl
 from robustcl.convert import place_weights
 from robustcl.errors import CheckpointError, InputError
-from robustcl.records import load_run
+from robustcl.runs.records import load_run
 from tests.network import small_classifier, some_images
 
 

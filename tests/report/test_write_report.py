@@ -9,13 +9,13 @@ import pandas as pd
 import pytest
 from PIL import Image
 
-from robustcl.records import load_run
 from robustcl.report import write_report
 from robustcl.report.flags import flags
 from robustcl.report.numbers import radius_text
 from robustcl.report.principal_components import principal_components
 from robustcl.report.tables import latex, markdown
-from robustcl.summary import summarize
+from robustcl.runs.records import load_run
+from robustcl.runs.summary import summarize
 from tests.report.synthetic_run import (
     attack,
     certificate,

@@ -16,17 +16,17 @@ from torch import nn
 import certify.methods
 from robustcl import Classifier, InputError, cli
 from robustcl.architectures import embedding_size
-from robustcl.audit import Audit
+from robustcl.auditing.audit import Audit
+from robustcl.auditing.evaluate import evaluate
+from robustcl.auditing.reproducer import load_reproducer, replay
 from robustcl.checkpoint import Description, load_checkpoint, save_checkpoint
 from robustcl.classifier import Encoder
 from robustcl.data import Dataset
 from robustcl.encoders import small_convnet
-from robustcl.evaluate import evaluate
 from robustcl.heads import LinearHead
-from robustcl.per_image import ball_attacks
-from robustcl.records import CERTIFIED_BALL, load_run
-from robustcl.reproducer import load_reproducer, replay
-from robustcl.summary import summarize
+from robustcl.runs.per_image import ball_attacks
+from robustcl.runs.records import CERTIFIED_BALL, load_run
+from robustcl.runs.summary import summarize
 from robustcl.threat import NORMS, Norm
 from tests.affine import exact_distance
 

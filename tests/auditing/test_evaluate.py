@@ -8,12 +8,12 @@ import pytest
 import torch
 
 from robustcl import Classifier, UnsupportedError, attacks
-from robustcl.arrays import load_arrays
-from robustcl.audit import Audit
+from robustcl.auditing.audit import Audit
+from robustcl.auditing.evaluate import evaluate
 from robustcl.data import Dataset
-from robustcl.evaluate import evaluate
 from robustcl.heads import KNNHead
-from robustcl.records import load_run
+from robustcl.runs.arrays import load_arrays
+from robustcl.runs.records import load_run
 from tests.network import small_classifier, some_images
 
 AUDIT = Audit(methods=("product",), attacks=("pgd:steps=5",), eps=(0.1, 1.0), batch_size=8)

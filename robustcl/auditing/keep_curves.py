@@ -5,8 +5,8 @@ from pathlib import Path
 
 import numpy as np
 
-from robustcl.arrays import load_arrays, save_arrays
-from robustcl.short_file import short_file
+from robustcl.runs.arrays import load_arrays, save_arrays
+from robustcl.runs.short_file import short_file
 
 MOST_IMAGES = 1024  # the first ones of the data set
 Columns = dict[float, tuple[np.ndarray, np.ndarray, np.ndarray]]

@@ -21,7 +21,7 @@ method, flushed per chunk, so that a run that is killed leaves whole records and
   attack), which `ball_by` claims; its points lie strictly within, in or out of [0, 1], so what it
   finds is a violation. It has no grid, `eps` is empty, and it enters no curve.
 
-`violations/` holds a reproducer of each violation (see `robustcl.reproducer`).
+`violations/` holds a reproducer of each violation (see `robustcl.auditing.reproducer`).
 
 `flags` of the manifest holds what checks of the model raised before it was attacked: `name`,
 `sentence`, `images` (indices; empty where the model as a whole is meant) and `rule`.

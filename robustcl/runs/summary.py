@@ -19,7 +19,7 @@ import numpy as np
 import pandas as pd
 from scipy.stats import binomtest
 
-from robustcl.per_image import (
+from robustcl.runs.per_image import (
     ball_attacks,
     counted_radii,
     model_attacks,
@@ -28,8 +28,8 @@ from robustcl.per_image import (
     run_norm,
     sound_certificates,
 )
-from robustcl.records import CERTIFIED_BALL, Run
-from robustcl.violations import violations
+from robustcl.runs.records import CERTIFIED_BALL, Run
+from robustcl.runs.violations import violations
 
 GRID_POINTS = 101
 FALLBACK_RADIUS = {"l2": 0.1, "linf": 2 / 255}  # of the headline, for a run without eps

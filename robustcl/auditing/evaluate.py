@@ -16,23 +16,24 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from torch import Tensor
 
 import certify
-from robustcl.arrays import save_arrays
-from robustcl.attack_records import attack_records
-from robustcl.audit import Audit
-from robustcl.audit_job import AuditJob, records_of, seeds_of
-from robustcl.ball_records import ball_records
+from robustcl.auditing.attack_records import attack_records
+from robustcl.auditing.audit import Audit
+from robustcl.auditing.audit_job import AuditJob, records_of, seeds_of
+from robustcl.auditing.ball_records import ball_records
+from robustcl.auditing.check_model import check_model
+from robustcl.auditing.manifest import NOWHERE, Origin, run_manifest
 from robustcl.batching import padded
-from robustcl.check_model import check_model
 from robustcl.classifier import Classifier
 from robustcl.data.batch import Batch
 from robustcl.data.dataset import Dataset
 from robustcl.errors import InputError
 from robustcl.frozen import frozen
-from robustcl.manifest import NOWHERE, Origin, run_manifest
 from robustcl.objectives import score_margin
 from robustcl.out_of_memory import halving
-from robustcl.per_image import per_image, sound_certificates
-from robustcl.records import (
+from robustcl.rows_seen import rows_seen
+from robustcl.runs.arrays import save_arrays
+from robustcl.runs.per_image import per_image, sound_certificates
+from robustcl.runs.records import (
     CERTIFIED_BALL,
     append_records,
     finish_run,
@@ -41,7 +42,6 @@ from robustcl.records import (
     record_key,
     start_run,
 )
-from robustcl.rows_seen import rows_seen
 
 
 def evaluate(

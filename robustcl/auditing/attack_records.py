@@ -9,11 +9,11 @@ from torch import Tensor
 
 import attacks
 from attacks.curve import EVALUATIONS
-from robustcl.audit_job import AuditJob, records_of, seeds_of
+from robustcl.auditing.audit_job import AuditJob, records_of, seeds_of
+from robustcl.auditing.keep_curves import keep_curves
+from robustcl.auditing.keep_triples import Triples, keep_triples
+from robustcl.auditing.keep_violations import keep_violations
 from robustcl.data.batch import Batch
-from robustcl.keep_curves import keep_curves
-from robustcl.keep_triples import Triples, keep_triples
-from robustcl.keep_violations import keep_violations
 from robustcl.objectives import misclassify
 from robustcl.threat import Threat
 

@@ -10,10 +10,10 @@ import torch
 
 import attacks
 import certify
-from robustcl.audit import Audit
+from robustcl.auditing.audit import Audit
 from robustcl.classifier import Classifier
 from robustcl.data.dataset import Dataset
-from robustcl.records import SCHEMA, config_hash
+from robustcl.runs.records import SCHEMA, config_hash
 
 PACKAGES = ("robustcl", "torch", "torchvision", "numpy", "scipy", "pyautoattack", "torchattacks")
 

@@ -8,14 +8,14 @@ import numpy as np
 import pytest
 import torch
 
-import robustcl.check_model as room
-from robustcl.arrays import load_arrays
+import robustcl.auditing.check_model as room
 from robustcl.checkpoint import Description, save_checkpoint
 from robustcl.classifier import Classifier, Encoder
 from robustcl.cli import certify, robustcl
 from robustcl.data import load_data
 from robustcl.heads import LinearHead
-from robustcl.records import load_run
+from robustcl.runs.arrays import load_arrays
+from robustcl.runs.records import load_run
 from tests.defended_networks import defended_convnet
 
 FACTORY = "tests.defended_networks:defended_convnet"

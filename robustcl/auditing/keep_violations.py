@@ -6,11 +6,11 @@ import pandas as pd
 import torch
 from torch import Tensor
 
-from robustcl.audit_job import AuditJob, seeds_of
+from robustcl.auditing.audit_job import AuditJob, seeds_of
+from robustcl.auditing.reproducer import Reproducer, Violation, save_reproducer
 from robustcl.data.batch import Batch
 from robustcl.network_hash import network_hash
-from robustcl.reproducer import Reproducer, Violation, save_reproducer
-from robustcl.violations import violation_file, violations
+from robustcl.runs.violations import violation_file, violations
 
 
 def keep_violations(

@@ -9,12 +9,12 @@ import numpy as np
 import torch
 
 from attacks.checks import Flag, model_flags
-from robustcl.arrays import save_arrays
-from robustcl.audit import Audit
+from robustcl.auditing.audit import Audit
 from robustcl.classifier import Classifier
 from robustcl.data.dataset import Dataset
 from robustcl.out_of_memory import halving
-from robustcl.records import rank, read_manifest, write_json
+from robustcl.runs.arrays import save_arrays
+from robustcl.runs.records import rank, read_manifest, write_json
 from robustcl.seeds import example_seed
 from robustcl.threat import Threat
 

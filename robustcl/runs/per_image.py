@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 
 from robustcl.errors import RunError
-from robustcl.records import CERTIFIED_BALL, Run
+from robustcl.runs.records import CERTIFIED_BALL, Run
 
 
 def per_image(run: Run) -> pd.DataFrame:

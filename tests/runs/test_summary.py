@@ -8,9 +8,9 @@ from typing import Any
 import pytest
 
 from robustcl.errors import RunError
-from robustcl.per_image import per_image
-from robustcl.records import load_run
-from robustcl.summary import Summary, interval95, summarize
+from robustcl.runs.per_image import per_image
+from robustcl.runs.records import load_run
+from robustcl.runs.summary import Summary, interval95, summarize
 from tests.report.synthetic_run import attack, certificate, clean, four_images, write_run
 
 

@@ -9,10 +9,10 @@ import pandas as pd
 import torch
 from torch import Tensor
 
-from robustcl.audit import Audit
+from robustcl.auditing.audit import Audit
 from robustcl.classifier import Classifier
 from robustcl.data.batch import Batch
-from robustcl.records import Key
+from robustcl.runs.records import Key
 from robustcl.seeds import example_seed
 
 

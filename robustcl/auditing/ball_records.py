@@ -8,9 +8,9 @@ from torch import Tensor
 
 import attacks
 from attacks.finding import nearer_finding
-from robustcl.audit_job import AuditJob, records_of, seeds_of
+from robustcl.auditing.audit_job import AuditJob, records_of, seeds_of
+from robustcl.auditing.keep_violations import keep_violations
 from robustcl.data.batch import Batch
-from robustcl.keep_violations import keep_violations
 from robustcl.objectives import misclassify
 from robustcl.threat import Threat
 

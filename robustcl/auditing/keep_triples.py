@@ -5,8 +5,8 @@ from pathlib import Path
 
 import numpy as np
 
-from robustcl.arrays import load_arrays, save_arrays
-from robustcl.records import read_lines
+from robustcl.runs.arrays import load_arrays, save_arrays
+from robustcl.runs.records import read_lines
 
 TRIPLES = 16  # of the nearest, and of the most robust images; figures show fewer
 

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from robustcl.short_file import short_file
+from robustcl.runs.short_file import short_file
 
 SLACK = 1e-9  # of an attacked radius, for the rounding of its last digit
 
