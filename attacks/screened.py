@@ -20,6 +20,7 @@ SCREENS: dict[str, dict[str, int]] = {
     "quick": {"steps": 8, "restarts": 1},
     "strong": {"steps": 20, "restarts": 3},
 }
+SCREEN_ROWS = 32  # of a batch at most: few images are left, and rows that fill a batch cost as well
 FREE = Passes(0, 0)
 STAGES = ("start", "certified", *SCREENS, "reference", "survived")
 
@@ -101,7 +102,7 @@ def screened(
             targets, 0 where nothing is proved; None for no certificates.
         version: Of `autoattack`: 'standard', 'plus' or 'rand'.
         seeds: One seed per image; 0, 1, ... by default.
-        batch_size: Images per model call.
+        batch_size: Images per model call; PGD takes 32 at most.
 
     Returns:
         The finding, with the passes spent per image and by stage, verification included, and what
@@ -196,13 +197,14 @@ def _attack(job: _Job, state: _State, name: str, attack: str, options: dict[str,
     there = rows.to(job.images.device)
     model = job.objective.classifier
     assert model is not None
+    size = min(job.batch_size, SCREEN_ROWS) if name in SCREENS else job.batch_size
     with _rows_seen(model) as seen:
         finding = run(
             attack, job.objective.select(there), job.images[there], job.threat.select(there),
-            seeds=[job.seeds[row] for row in rows.tolist()], batch_size=job.batch_size, **options,
+            seeds=[job.seeds[row] for row in rows.tolist()], batch_size=size, **options,
         )  # fmt: skip
     if attack == "pgd" or finding.forwards is None:  # all rows of a padded batch take the same
-        padded = -(-len(rows) // job.batch_size) * job.batch_size
+        padded = -(-len(rows) // size) * size
         forwards = torch.full((len(rows),), sum(seen) // padded)
     else:
         state.reference[0][rows] += finding.forwards
