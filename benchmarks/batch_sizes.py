@@ -56,7 +56,9 @@ def compared(network: str, name: str, norm: Norm, options: argparse.Namespace) -
         objective = misclassify(model, model(images).argmax(dim=1))
     if name == "embedding_shift":
         objective = displace(model, images, threshold=DRIFT)
-    given = {"name": "PGDL2" if norm == "l2" else "PGD"} if name == "torchattacks" else {}
+    given: dict[str, Any] = {}
+    if name == "torchattacks":
+        given = {"name": "PGDL2" if norm == "l2" else "PGD"}
     threat = Threat(norm, BUDGETS[network][norm])
     found = [
         attacks.run(name, objective, images, threat, batch_size=size, **given) for size in SIZES

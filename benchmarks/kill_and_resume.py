@@ -1,11 +1,12 @@
 """Kill a command at random moments, resume it each time, and compare the records at the end.
 
 `certify run` and `robustcl attack` each run once without interruption. Then they start again in a
-new folder and get a SIGKILL after a random time (seed 0), are resumed by the same command and
-`--resume`, and so on. A run that ends before all kills are spent counts as one run, and the next
-one begins in a new folder; the last resume is left to end by itself. Each finished run must have
-the records of the first, apart from keys that contain `second`, once sorted by kind, method and
-index. `stages` says where kills fell, by the number of records on the disk.
+new folder and get a SIGKILL after a random time (seed 0; from the middle of the start-up on), are
+resumed by the same command and `--resume`, and so on. A run that ends before all kills are spent
+counts as one run, and the next one begins in a new folder; the last resume is left to end by
+itself. Each finished run must have the records of the first, apart from keys that contain `second`,
+once sorted by kind, method and index. `stages` says where kills fell, by the number of records on
+the disk.
 
 Run: python benchmarks/kill_and_resume.py --work DIR [--kills 20] [--out FILE]
 """
@@ -23,22 +24,22 @@ from typing import Any
 
 import numpy as np
 
-ROOT = Path(__file__).resolve().parents[1]
 if __package__ in (None, ""):
-    sys.path.insert(0, str(ROOT))
+    sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from benchmarks.provenance import provenance, record
 
+ROOT = Path(__file__).resolve().parents[1]
 PROGRAM = "import sys; from robustcl.cli import {0}; sys.argv[0] = '{0}'; raise SystemExit({0}())"
 COMMON = ("--data", "digits", "--quiet", "--batch-size", "16")
 COMMANDS: dict[str, tuple[str, ...]] = {
     "certify run": (
-        *("certify", "run", "CHECKPOINT", *COMMON, "--limit", "96", "--eps", "0.2,0.5"),
-        *("--methods", "product,sound,smoothing:sigma=.25,n=500"),
-        *("--attack", "pgd:steps=20,fmn,boundary_walk"),
+        *("certify", "run", "CHECKPOINT", *COMMON, "--limit", "64", "--eps", "0.2,2"),
+        *("--methods", "product,smoothing:sigma=.25,n=500"),
+        *("--attack", "deepfool,noise"),
     ),
     "robustcl attack": (
-        *("robustcl", "attack", "CHECKPOINT", *COMMON, "--limit", "64", "--eps", "0.6"),
+        *("robustcl", "attack", "CHECKPOINT", *COMMON, "--limit", "64", "--eps", "0.9"),
         *("--protocol", "standard"),
     ),
 }
@@ -150,7 +151,11 @@ def uninterrupted(words: Sequence[str], checkpoint: Path, folder: Path) -> tuple
 
 
 def killed(
-    words: Sequence[str], checkpoint: Path, work: Path, kills: int, longest: float
+    words: Sequence[str],
+    checkpoint: Path,
+    work: Path,
+    kills: int,
+    window: tuple[float, float],
 ) -> tuple[list[int], list[Path]]:
     """Kill a command again and again, and let the last resume end.
 
@@ -159,12 +164,12 @@ def killed(
         checkpoint: The file.
         work: Where folders are made.
         kills: How many.
-        longest: Seconds before a kill at most.
+        window: Seconds before a kill, at least and at most.
 
     Returns:
         Records on the disk at each kill, and the folders of the runs that ended.
     """
-    draws = random.Random(0)  # noqa: S311 no secret
+    draws = random.Random(0)
     counts: list[int] = []
     folders: list[Path] = []
     while len(counts) < kills:
@@ -176,7 +181,7 @@ def killed(
             process = launch(words, checkpoint, "--out", str(folder), *more)
             if len(counts) < kills:
                 try:
-                    process.wait(draws.uniform(0.0, longest))
+                    process.wait(draws.uniform(*window))
                 except subprocess.TimeoutExpired:
                     process.kill()
                     process.communicate()
@@ -202,8 +207,8 @@ def measured(name: str, checkpoint: Path, options: argparse.Namespace) -> dict[s
     work = options.work / name.replace(" ", "-")
     whole = work / "whole"
     started, altogether = uninterrupted(words, checkpoint, whole)
-    longest = started + (altogether - started) / 5.0
-    counts, folders = killed(words, checkpoint, work, options.kills, longest)
+    window = 0.5 * started, started + (altogether - started) / 3.0
+    counts, folders = killed(words, checkpoint, work, options.kills, window)
     expected = plain_records(whole)
     total = len(expected)
     return {

@@ -4,10 +4,10 @@ Ours run through `attacks.attacked_radius` with the whole box as the largest bud
 the reference package `pyautoattack`, untargeted (one run, and the best of five) and targeted (the
 best of nine classes; by itself the package stops at the first that wins); torchattacks' FAB,
 DeepFool, CW and EADEN, with their own defaults and, where those are few steps, with more. The class
-to be left is the predicted one, so that every image counts. All points are clipped to the box (EADEN
-leaves it by 4e-5) and measured again, the same way. Gradients and forward passes are rows counted on the model by hooks. Methods take turns;
-seconds are medians over turns, of the wall and of the processor; other programs shared the machine,
-as `load` says.
+to be left is the predicted one, so that every image counts. All points are clipped to the box
+(EADEN leaves it by 4e-5) and measured again, the same way. Gradients and forward passes are rows
+counted on the model by hooks. Methods take turns; seconds are medians over turns, of the wall and
+of the processor; other programs shared the machine, as `load` says.
 
 Per method: `failures`; `median`, a failure being infinite; `mean` over what was found, and
 `walk_mean`, that of our boundary_walk on the same images; `over_walk`, the mean of the ratios;
@@ -175,9 +175,7 @@ def methods(norm: Norm) -> dict[str, Points]:
         Functions of model, images, classes to be left and norm.
     """
     found: dict[str, Points] = {
-        name: partial(our_points, name)
-        for name in OURS
-        if norm in attacks.ATTACKS[name].norms
+        name: partial(our_points, name) for name in OURS if norm in attacks.ATTACKS[name].norms
     }
     found["reference FAB"] = reference_fab
     found["reference FAB, best of 5"] = partial(reference_fab, restarts=5)

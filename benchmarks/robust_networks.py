@@ -99,8 +99,8 @@ NETWORKS: dict[str, tuple[Callable[[], nn.Sequential], Recipe]] = {
     "adversarial": (adversarial_layers, Recipe(eps=8 / 255)),
     "lipschitz": (
         lipschitz_layers,
-        # Of five pairs of margin and sharpness, the one with most images left by PGD at L2 0.5 among
-        # 1,000 training images that were held out.
+        # Of five pairs of margin and sharpness, the one with which PGD at L2 0.5 left most of 1,000
+        # training images that were held out.
         Recipe(margin=1.0, sharpness=4.0, orthogonal=True, batch_size=256, weight_decay=0.0),
     ),
 }
@@ -147,7 +147,9 @@ def _train(network: nn.Sequential, dataset: Dataset, recipe: Recipe) -> None:
     network.train()
     for epoch in range(recipe.epochs):
         order = torch.randperm(len(images), generator=generator)
-        for step, rows in enumerate(order[: per_epoch * recipe.batch_size].split(recipe.batch_size)):
+        for step, rows in enumerate(
+            order[: per_epoch * recipe.batch_size].split(recipe.batch_size)
+        ):
             done = (epoch + step / per_epoch) / recipe.epochs
             for group in optimizer.param_groups:
                 group["lr"] = recipe.learning_rate * rate(done, 0.1)

@@ -4,7 +4,6 @@ import importlib.util
 from typing import Any
 
 import pytest
-import torch
 
 from robustcl import Threat, attacks, displace, misclassify
 from robustcl.threat import NORMS, Norm
