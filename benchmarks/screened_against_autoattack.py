@@ -1,6 +1,6 @@
 """Compare `attacks.screened` with the reference AutoAttack alone, on the same test images.
 
-Ours: certificates, two rounds of PGD, the reference on the rest; the time of the certificates is
+Ours: certificates, a round of PGD, the reference on the rest; the time of the certificates is
 part of it. The reference is `pyautoattack`, version standard, called as its README says. Both get
 the labels, the same batch size, and take turns. Passes are counted on the model by hooks, row by
 row, the same way on both sides, rows that only fill up a batch included. What certificates compute
@@ -32,6 +32,7 @@ from torch import Tensor, nn
 if __package__ in (None, ""):
     sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
+from attacks.screened import STAGES
 from benchmarks.provenance import provenance, record
 from benchmarks.robust_networks import load_or_train
 from certify import certified_radius, product
@@ -130,10 +131,9 @@ def ours(
             batch_size=options.batch_size,
         )  # fmt: skip
         seconds = time.perf_counter() - begun[0], time.process_time() - begun[1]
-    names = ("start", "certified", "quick", "strong", "reference", "survived")
     details = {
         "certificate_cpu_seconds": proving,
-        "decided": {name: found.decided.count(name) for name in names},
+        "decided": {name: found.decided.count(name) for name in STAGES},
         "stated": [int(found.finding.forwards.sum()), int(found.finding.gradients.sum())],  # pyright: ignore
         "stated_ceiling": found.ceiling,
     }
