@@ -1,12 +1,12 @@
 """Kill a command at random moments, resume it each time, and compare the records at the end.
 
 `certify run` and `robustcl attack` each run once without interruption. Then they start again in a
-new folder and get a SIGKILL after a random time (seed 0; from the middle of the start-up on), are
-resumed by the same command and `--resume`, and so on. A run that ends before all kills are spent
-counts as one run, and the next one begins in a new folder; the last resume is left to end by
-itself. Each finished run must have the records of the first, apart from keys that contain `second`,
-once sorted by kind, method and index. `stages` says where kills fell, by the number of records on
-the disk.
+new folder and get a SIGKILL at a random moment (seed 0): after a random number of further records
+and a random time, so that kills are spread over the whole run. They are resumed by the same command
+and `--resume`, and so on. A run that ends before all kills are spent counts as one run, and the
+next one begins in a new folder; the last resume is left to end by itself. Each finished run must
+have the records of the first, apart from keys that contain `second`, once sorted by kind, method
+and index. `stages` says where kills fell, by the number of records on the disk.
 
 Run: python benchmarks/kill_and_resume.py --work DIR [--kills 20] [--out FILE]
 """
@@ -31,12 +31,12 @@ from benchmarks.provenance import provenance, record
 
 ROOT = Path(__file__).resolve().parents[1]
 PROGRAM = "import sys; from robustcl.cli import {0}; sys.argv[0] = '{0}'; raise SystemExit({0}())"
-COMMON = ("--data", "digits", "--quiet", "--batch-size", "16")
+COMMON = ("--data", "digits", "--quiet", "--batch-size", "8")
 COMMANDS: dict[str, tuple[str, ...]] = {
     "certify run": (
         *("certify", "run", "CHECKPOINT", *COMMON, "--limit", "64", "--eps", "0.2,2"),
         *("--methods", "product,smoothing:sigma=.25,n=500"),
-        *("--attack", "deepfool,noise"),
+        *("--attack", "deepfool,fmn"),
     ),
     "robustcl attack": (
         *("robustcl", "attack", "CHECKPOINT", *COMMON, "--limit", "64", "--eps", "0.9"),
@@ -155,7 +155,8 @@ def killed(
     checkpoint: Path,
     work: Path,
     kills: int,
-    window: tuple[float, float],
+    total: int,
+    pause: float,
 ) -> tuple[list[int], list[Path]]:
     """Kill a command again and again, and let the last resume end.
 
@@ -164,7 +165,8 @@ def killed(
         checkpoint: The file.
         work: Where folders are made.
         kills: How many.
-        window: Seconds before a kill, at least and at most.
+        total: Records of a whole run.
+        pause: Seconds at most between a number of records and the kill.
 
     Returns:
         Records on the disk at each kill, and the folders of the runs that ended.
@@ -180,9 +182,11 @@ def killed(
             more = ("--resume",) if (folder / "manifest.json").exists() else ()
             process = launch(words, checkpoint, "--out", str(folder), *more)
             if len(counts) < kills:
-                try:
-                    process.wait(draws.uniform(*window))
-                except subprocess.TimeoutExpired:
+                wanted = whole_lines(folder) + draws.randint(0, 2 * total // kills)
+                while process.poll() is None and whole_lines(folder) < wanted:
+                    time.sleep(0.01)
+                time.sleep(draws.uniform(0.0, pause))
+                if process.poll() is None:
                     process.kill()
                     process.communicate()
                     counts.append(whole_lines(folder))
@@ -207,10 +211,9 @@ def measured(name: str, checkpoint: Path, options: argparse.Namespace) -> dict[s
     work = options.work / name.replace(" ", "-")
     whole = work / "whole"
     started, altogether = uninterrupted(words, checkpoint, whole)
-    window = 0.5 * started, started + (altogether - started) / 3.0
-    counts, folders = killed(words, checkpoint, work, options.kills, window)
     expected = plain_records(whole)
-    total = len(expected)
+    total, pause = len(expected), (altogether - started) / options.kills
+    counts, folders = killed(words, checkpoint, work, options.kills, total, pause)
     return {
         "command_killed": " ".join(words),
         "kills": len(counts),
