@@ -18,7 +18,7 @@ import random
 import subprocess
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -122,12 +122,19 @@ def same_arrays(first: Path, second: Path) -> bool:
     """
     for place in sorted((first / "arrays").glob("[!.]*.npz")):
         with np.load(place) as mine, np.load(second / "arrays" / place.name) as other:
-            orders = [np.argsort(arrays["index"]) for arrays in (mine, other)]
-            if len(orders[0]) != len(orders[1]):
-                return False
-            if not all(np.array_equal(mine[k][orders[0]], other[k][orders[1]]) for k in mine):
+            if not all(_same(mine, other, key) for key in mine):
                 return False
     return True
+
+
+def _same(mine: Mapping[str, np.ndarray], other: Mapping[str, np.ndarray], key: str) -> bool:
+    # Rows stand in the order in which images were measured, along the first or the second axis.
+    pair = []
+    for arrays in (mine, other):
+        order, values = np.argsort(arrays["index"]), arrays[key]
+        axis = next((k for k, size in enumerate(values.shape) if size == len(order)), None)
+        pair.append(values if axis is None else np.take(values, order, axis))
+    return np.array_equal(*pair, equal_nan=pair[0].dtype.kind == "f")
 
 
 def uninterrupted(words: Sequence[str], checkpoint: Path, folder: Path) -> tuple[float, float]:
