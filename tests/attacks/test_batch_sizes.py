@@ -20,6 +20,7 @@ QUICK: dict[str, dict[str, Any]] = {
     "boundary_walk": {"steps": 4, "polish": 4},
     "embedding_shift": {"steps": 10},
     "noise": {},
+    "surface": {},
     "autoattack": {},
     # One generator draws the starts of a whole batch: with them the package is exempt.
     "torchattacks": {"name": "PGDL2", "steps": 10, "random_start": False},
