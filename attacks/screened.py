@@ -16,12 +16,12 @@ from robustcl.frozen import frozen
 from robustcl.objectives import Objective
 from robustcl.threat import Threat
 
-SCREENS: dict[str, dict[str, int]] = {
-    "quick": {"steps": 8, "restarts": 1},
-    "strong": {"steps": 20, "restarts": 3},
-}
+# One short round: what a longer one finds besides, the reference's first attacks find for fewer
+# gradients than the round costs all the others.
+PGD = {"steps": 8, "restarts": 1}
+SCREEN_ROWS = 32  # of a batch at most: few images are left, and rows that fill a batch cost as well
 FREE = Passes(0, 0)
-STAGES = ("start", "certified", *SCREENS, "reference", "survived")
+STAGES = ("start", "certified", "pgd", "reference", "survived")
 
 
 @dataclass(frozen=True)
@@ -85,7 +85,7 @@ def screened(
     seeds: Sequence[int] | None = None,
     batch_size: int = 128,
 ) -> Screening:
-    """Evaluate at one budget: certificates, two rounds of PGD, then the reference AutoAttack.
+    """Evaluate at one budget: certificates, a round of PGD, then the reference AutoAttack.
 
     An image whose certified radius reaches eps is not attacked: within the open ball the margin is
     <= 0, and so, being continuous, on its rim. An image that verified PGD fools is out; all others
@@ -101,7 +101,7 @@ def screened(
             targets, 0 where nothing is proved; None for no certificates.
         version: Of `autoattack`: 'standard', 'plus' or 'rand'.
         seeds: One seed per image; 0, 1, ... by default.
-        batch_size: Images per model call.
+        batch_size: Images per model call; PGD takes 32 at most.
 
     Returns:
         The finding, with the passes spent per image and by stage, verification included, and what
@@ -124,11 +124,10 @@ def screened(
     job = _Job(objective, images, threat, list(seeds or range(len(images))), batch_size)
     state = _start(job)
     state.settle((radii >= eps) & state.open, "certified", entered=int(state.open.sum()))
-    for name, options in SCREENS.items():
-        _attack(job, state, name, "pgd", options)
+    _attack(job, state, "pgd", "pgd", PGD)
     _attack(job, state, "reference", "autoattack", {"version": version})
     state.decided = ["survived" if name == "" else name for name in state.decided]
-    parameters = {"version": version, "screens": SCREENS, "certified": certified is not None}
+    parameters = {"version": version, "pgd": PGD, "certified": certified is not None}
     finding = Finding(
         "screened", state.found, torch.isfinite(state.radius), state.radius, state.gradients,
         parameters, state.note, state.forwards,
@@ -196,13 +195,14 @@ def _attack(job: _Job, state: _State, name: str, attack: str, options: dict[str,
     there = rows.to(job.images.device)
     model = job.objective.classifier
     assert model is not None
+    size = min(job.batch_size, SCREEN_ROWS) if name == "pgd" else job.batch_size
     with _rows_seen(model) as seen:
         finding = run(
             attack, job.objective.select(there), job.images[there], job.threat.select(there),
-            seeds=[job.seeds[row] for row in rows.tolist()], batch_size=job.batch_size, **options,
+            seeds=[job.seeds[row] for row in rows.tolist()], batch_size=size, **options,
         )  # fmt: skip
     if attack == "pgd" or finding.forwards is None:  # all rows of a padded batch take the same
-        padded = -(-len(rows) // job.batch_size) * job.batch_size
+        padded = -(-len(rows) // size) * size
         forwards = torch.full((len(rows),), sum(seen) // padded)
     else:
         state.reference[0][rows] += finding.forwards
@@ -220,7 +220,7 @@ def _attack(job: _Job, state: _State, name: str, attack: str, options: dict[str,
 
 def _alone(state: _State, cost: tuple[Passes, Passes]) -> tuple[Tensor, Tensor]:
     most, least = cost
-    stated = {"start": FREE, "certified": most, **dict.fromkeys(SCREENS, least)}
+    stated = {"start": FREE, "certified": most, "pgd": least}
     totals = (state.reference[0].clone(), state.reference[1].clone())
     for row, name in enumerate(state.decided):
         if name in stated:
