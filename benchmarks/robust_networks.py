@@ -28,7 +28,7 @@ if __package__ in (None, ""):
 from robustcl.classifier import Classifier
 from robustcl.data import Dataset, load_data
 from robustcl.encoders import MaxMin
-from robustcl.training.simclr import rate
+from robustcl.training.schedule import rate
 
 CLASSES = 10
 SHAPE = (3, 32, 32)
