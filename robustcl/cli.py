@@ -6,6 +6,7 @@ from collections.abc import Sequence
 
 import tyro
 
+from robustcl.commands.recipe_file import with_recipe
 from robustcl.errors import RobustclError, ViolationError
 
 CERTIFY = ("run", "demo", "methods")
@@ -58,7 +59,7 @@ def _main(
     }
     try:
         if wanted == ["train"]:  # a recipe's options go before those of the command line
-            words = ["train", *modules["train"].with_recipe(words[1:])]
+            words = ["train", *with_recipe(words[1:], options["train"])]
         if len(wanted) == 1:
             parsed = tyro.cli(options[wanted[0]], prog=f"{program} {wanted[0]}", args=words[1:])
             name = wanted[0]

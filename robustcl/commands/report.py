@@ -1,4 +1,4 @@
-"""Rebuild a report from the records on disk."""
+"""Rebuild a report from the records on disk, or the figure of a training log."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -6,6 +6,8 @@ from pathlib import Path
 import tyro
 
 from robustcl.commands.finish import finish
+from robustcl.commands.options import emit, say
+from robustcl.report.training_figure import write_training_figure
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -13,7 +15,7 @@ class ReportOptions:
     """Rebuild tables, figures and report.html from the records of a run.
 
     Args:
-        folder: The run folder.
+        folder: The run folder; or the .csv log of a training run, which is drawn into a .png.
         json: Write one JSON object on stdout.
     """
 
@@ -30,4 +32,10 @@ def report(options: ReportOptions) -> int:
     Returns:
         The exit code.
     """
+    if options.folder.suffix == ".csv":
+        figure = write_training_figure(options.folder)
+        say(f"figure: {figure}")
+        if options.json:
+            emit({"figure": str(figure)})
+        return 0
     return finish(options.folder, json=options.json)

@@ -1,7 +1,5 @@
 """Train an encoder and fit a prototype head."""
 
-import tomllib
-from collections.abc import Sequence
 from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
 from typing import Any, Literal
@@ -30,7 +28,7 @@ class TrainOptions(DataOptions):
     """Train an encoder on the training split, and fit a prototype head on the labeled images.
 
     Args:
-        out: The checkpoint, ending in .safetensors; its log goes beside it as .csv.
+        out: The checkpoint, ending in .safetensors; its log goes beside it as .csv, drawn as .png.
         recipe: A TOML file with any of these options; the command line goes before it.
         arch: small_convnet or cifar_resnet18.
         loss: Losses joined by plus signs: simclr, supcon, suncet, debiased, hard_negative, filter
@@ -109,6 +107,8 @@ def train(options: TrainOptions) -> int:
     Returns:
         The exit code.
     """
+    from robustcl.report.training_figure import write_training_figure  # slow to import
+
     refuse_existing(options.out, overwrite=options.overwrite)
     files, recipe = _files(options), recipe_of(options)
     with joined(options.device) as device:
@@ -128,8 +128,9 @@ def train(options: TrainOptions) -> int:
         version=__version__,
     )
     save_checkpoint(options.out, model, description)
-    assert files.state is not None
+    assert files.state is not None and files.log is not None
     files.state.unlink(missing_ok=True)
+    write_training_figure(files.log)
     _tell(options, log, len(dataset), {"labels": known, **geometry})
     return 0
 
@@ -158,51 +159,6 @@ def recipe_of(options: TrainOptions) -> TrainRecipe:
     own = {entry.name for entry in fields(TrainRecipe)} - {"loss", "views"}
     values = {name: getattr(options, name) for name in own}
     return TrainRecipe(loss=loss, views=VIEWS[options.views], **values)
-
-
-def with_recipe(words: Sequence[str]) -> list[str]:
-    """Put the options of the TOML file that --recipe names before the others.
-
-    Args:
-        words: The command line after 'train'.
-
-    Returns:
-        The longer command line; where an option comes twice, the later counts.
-
-    Raises:
-        InputError: When the file is missing or not TOML, or a key or value is not an option.
-    """
-    place = next(
-        (
-            words[n + 1] if word == "--recipe" else word.partition("=")[2]
-            for n, word in enumerate(words)
-            if word.startswith("--recipe=") or (word == "--recipe" and n + 1 < len(words))
-        ),
-        None,
-    )
-    if place is None:
-        return list(words)
-    try:
-        entries = tomllib.loads(Path(place).read_text(encoding="utf-8"))
-    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
-        raise InputError(f"--recipe {place} is not a readable TOML file ({error})") from error
-    known = {entry.name for entry in fields(TrainOptions)} - {"recipe"}
-    found: list[str] = []
-    for key, value in entries.items():
-        name = key.replace("-", "_")
-        if name not in known:
-            raise InputError(f"unknown key {key!r} in {place}; known: {', '.join(sorted(known))}")
-        found += _word(name, value, place)
-    return [*found, *words]
-
-
-def _word(name: str, value: Any, place: str) -> list[str]:
-    option = name.replace("_", "-")
-    if isinstance(value, bool):
-        return [f"--{option}" if value else f"--no-{option}"]
-    if isinstance(value, str | int | float):
-        return [f"--{option}", str(value)]
-    raise InputError(f"{name} in {place} is {value!r}; write a number, a text, true or false")
 
 
 def _files(options: TrainOptions) -> Files:

@@ -33,7 +33,8 @@ def test_trains_with_few_labels(tmp_path: Path, capsys: pytest.CaptureFixture[st
     assert rows[0]["suncet"] and not rows[1]["suncet"]
     loaded = load_checkpoint(place)
     assert loaded.description.recipe["labels"] == 0.1 and loaded.description.head == "prototype"
-    assert sorted(path.name for path in tmp_path.iterdir()) == ["model.csv", "model.safetensors"]
+    names = sorted(path.name for path in tmp_path.iterdir())
+    assert names == ["model.csv", "model.png", "model.safetensors"]
 
 
 def test_a_recipe_file_gives_the_same_weights(tmp_path: Path) -> None:

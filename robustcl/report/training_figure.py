@@ -1,0 +1,178 @@
+"""Draw the log of a training run: losses, accuracy, contradiction and geometry against epochs."""
+
+import io
+from dataclasses import dataclass
+from pathlib import Path
+
+import matplotlib.style
+import numpy as np
+import pandas as pd
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.figure import Figure
+
+from robustcl.errors import InputError
+from robustcl.report.figures import STYLE
+from robustcl.report.training_curves import training_curves
+
+# The names of `robustcl.losses.weighted_sum.LOSSES`, which need torch; a test compares them.
+LOSSES = {
+    "nt_xent": "SimCLR (NT-Xent)",
+    "sup_con": "SupCon",
+    "suncet": "SuNCEt",
+    "debiased": "debiased",
+    "hard_negative": "hard negatives",
+    "false_negative_filter": "false-negative filter",
+    "semantic": "semantic targets",
+}
+PANEL = (3.5, 2.55)  # inches
+
+
+@dataclass(frozen=True)
+class Panel:
+    """State what one panel shows.
+
+    Args:
+        title: What the numbers are.
+        note: How to read them.
+        columns: Labels by column of the log.
+        share: Whether the numbers are shares in [0, 1].
+        limits: Lower and upper end of the axis; None leaves it to the numbers.
+    """
+
+    title: str
+    note: str
+    columns: dict[str, str]
+    share: bool = False
+    limits: tuple[float | None, float | None] = (None, None)
+
+
+PANELS = (
+    Panel(
+        "Loss",
+        "and its parts, without their weights",
+        {"loss": "sum", **LOSSES, "penalty": "log-norm penalty"},
+    ),
+    Panel(
+        "kNN accuracy",
+        "on training images",
+        {"knn_accuracy": "kNN accuracy"},
+        share=True,
+        limits=(0.0, 1.0),
+    ),
+    Panel(
+        "Contradiction",
+        "share of the repulsion that parts images of one class",
+        {"contradiction_share": "of all repulsion", "contradiction_top": "of it, in the top 1 %"},
+        share=True,
+        limits=(0.0, None),
+    ),
+    Panel(
+        "Alignment",
+        "lower: views of an image lie closer together",
+        {"alignment": "alignment"},
+        limits=(0.0, None),
+    ),
+    Panel("Uniformity", "lower: spread more evenly", {"uniformity": "uniformity"}),
+    Panel("Spread", "1: uniform, 0: collapsed", {"spread": "spread"}, limits=(0.0, 1.02)),
+    Panel(
+        "False-negative filter",
+        "suspects against true labels",
+        {"filter_precision": "precision", "filter_recall": "recall"},
+        share=True,
+        limits=(0.0, 1.0),
+    ),
+)
+
+
+def write_training_figure(log: Path) -> Path:
+    """Draw a training log into a PNG beside it.
+
+    Args:
+        log: The CSV file that `robustcl train` writes.
+
+    Returns:
+        The path of the PNG.
+
+    Raises:
+        InputError: When the file is not such a log.
+    """
+    content = training_figure(read_log(log))
+    place = log.with_suffix(".png")
+    temporary = place.with_name(f".{place.name}")
+    temporary.write_bytes(content)
+    temporary.replace(place)
+    return place
+
+
+def read_log(log: Path) -> pd.DataFrame:
+    """Read a training log.
+
+    Args:
+        log: The CSV file.
+
+    Returns:
+        A row per epoch; NaN where there is no number.
+
+    Raises:
+        InputError: When the file is not such a log.
+    """
+    try:
+        table = pd.read_csv(log)
+    except (OSError, ValueError) as error:  # pandas' parser errors are ValueErrors
+        raise InputError(f"cannot read the training log {str(log)!r} ({error})") from error
+    wanted = {"epoch", "loss"}
+    if table.empty or not wanted <= set(table.columns):
+        raise InputError(
+            f"{str(log)!r} is not the log of a training run, whose columns begin with epoch, "
+            "steps, seconds and loss; give the .csv beside a checkpoint"
+        )
+    return pd.DataFrame({name: pd.to_numeric(table[name], errors="coerce") for name in table})
+
+
+def training_figure(table: pd.DataFrame) -> bytes:
+    """Draw a training log, a panel per kind of number that it has.
+
+    Args:
+        table: From `read_log`.
+
+    Returns:
+        The content of the PNG, the same bytes every time.
+    """
+    found = [(panel, curves) for panel in PANELS if (curves := _curves(panel, table))]
+    width = min(len(found), 3 if len(found) <= 6 else 4)
+    height = -(-len(found) // width)
+    with matplotlib.style.context(STYLE):
+        figure = Figure(figsize=(PANEL[0] * width, PANEL[1] * height))
+        FigureCanvasAgg(figure)
+        figure.set_layout_engine("constrained", hspace=0.08, wspace=0.04)
+        first = None
+        for number, (panel, curves) in enumerate(found):
+            ax = figure.add_subplot(height, width, number + 1, sharex=first)
+            first = first or ax
+            training_curves(
+                *(ax,), curves=curves, title=panel.title, note=panel.note, share=panel.share,
+                limits=panel.limits,
+            )  # fmt: skip
+            if number + width >= len(found):
+                ax.set_xlabel("epoch")
+        stream = io.BytesIO()
+        figure.savefig(stream, format="png", metadata={"Software": None})
+    return stream.getvalue()
+
+
+def _curves(panel: Panel, table: pd.DataFrame) -> dict[str, np.ndarray]:
+    # Not every epoch is measured, and not every loss counts in every epoch.
+    found = {}
+    for column, label in panel.columns.items():
+        if column in table:
+            points = table[["epoch", column]].to_numpy(dtype=float)
+            points = points[np.isfinite(points).all(axis=1)]
+            if len(points):
+                found[label] = points
+    return dict([next(iter(found.items()))]) if _alone(table, panel) else found
+
+
+def _alone(table: pd.DataFrame, panel: Panel) -> bool:
+    # One loss of weight 1 is the sum.
+    parts = [name for name in panel.columns if name in table and name != "loss"]
+    return "loss" in panel.columns and len(parts) == 1 and table[parts[0]].equals(table["loss"])
