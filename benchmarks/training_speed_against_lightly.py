@@ -1,9 +1,10 @@
 """Time SimCLR's pipeline against lightly's: the views alone, and whole training steps.
 
 Both draw the same views (crop, flip, jitter, gray) of the same images; with --blur each also blurs
-in its own way: Pillow's of the whole range, or a kernel of a tenth of the side. Both train the same network with AdamW and NT-Xent. lightly does so as its README shows: its
-SimCLRTransform of PIL images, decoded beforehand, in a DataLoader whose workers live on from epoch
-to epoch. Its transform is spared the normalization, which both leave to the encoder.
+in its own way (Pillow's over the whole range, or a kernel of a tenth of the side). Both train the
+same network with AdamW and NT-Xent. lightly does so as its README shows: its SimCLRTransform of
+PIL images, decoded beforehand, in a DataLoader whose workers live on from epoch to epoch. Its
+transform is spared the normalization, which both leave to the encoder.
 
 An epoch of the one follows an epoch of the other in one process, in turn first. A ratio is
 lightly's time over ours, so above 1 this toolkit is faster; between the brackets is a

@@ -39,10 +39,12 @@ class TrainOptions(DataOptions):
         targets: Class vectors of semantic: simplex, taxonomy, taxonomy:FILE.toml, words:FILE or
             npy:FILE, with ',center=true' and ',blend=B'.
         epochs: Passes over the data.
-        optimizer: adamw, or sgd with Nesterov momentum.
-        learning_rate: Peak of the cosine schedule.
-        weight_decay: Decoupled for adamw; an L2 penalty for sgd.
-        momentum: Of sgd.
+        optimizer: adamw, sgd with Nesterov momentum, or lars.
+        learning_rate: Peak of the cosine schedule; lars wants about 0.3 per 256 images of a step.
+        weight_decay: Decoupled for adamw; an L2 penalty for sgd and lars.
+        momentum: Of sgd and lars.
+        ema: Decay per step of the moving average of weights, as 0.99; the average is what is saved
+            and measured; 0 for none.
         warmup: Share of the schedule in which the rate rises.
         temperature: tau of NT-Xent where loss is simclr; 0.5 by default.
         label_weight: Weight w in (1 - w) simclr + w supcon, where loss is simclr.
@@ -74,10 +76,11 @@ class TrainOptions(DataOptions):
     label_seed: int = 0
     targets: str = "simplex"
     epochs: int = 30
-    optimizer: Literal["adamw", "sgd"] = "adamw"
+    optimizer: Literal["adamw", "sgd", "lars"] = "adamw"
     learning_rate: float = 2e-3
     weight_decay: float = 1e-4
     momentum: float = 0.9
+    ema: float = 0.0
     warmup: float = 0.05
     temperature: float | None = None
     label_weight: float = 0.0

@@ -24,10 +24,12 @@ class TrainRecipe:
         labeled_batch: Images in the class-stratified batch that `suncet` and `semantic` see beside
             each batch; 0 for none (they see the labeled images of the batch). None chooses a
             quarter of the batch, one image per class at least, where such a loss has few labels.
-        optimizer: 'adamw', or 'sgd' with Nesterov momentum.
-        learning_rate: Peak of the schedule.
-        weight_decay: Decoupled for AdamW; an L2 penalty for SGD.
-        momentum: Of SGD.
+        optimizer: 'adamw', 'sgd' with Nesterov momentum, or 'lars'.
+        learning_rate: Peak of the schedule; LARS wants about 0.3 per 256 images of a step.
+        weight_decay: Decoupled for AdamW; an L2 penalty for SGD and LARS.
+        momentum: Of SGD and LARS.
+        ema: Decay per step of the moving average of weights, which is what is kept and measured;
+            0 for none.
         warmup: Share of the schedule in which the rate rises linearly; a cosine to 0 follows.
         projector: Hidden units of a perceptron between embedding and losses, which is thrown away
             after training; 0 puts the losses on the embedding itself, which certificates are about.
@@ -51,10 +53,11 @@ class TrainRecipe:
     batch_size: int = 256
     accumulate: int = 1
     labeled_batch: int | None = None
-    optimizer: Literal["adamw", "sgd"] = "adamw"
+    optimizer: Literal["adamw", "sgd", "lars"] = "adamw"
     learning_rate: float = 1e-3
     weight_decay: float = 1e-4
     momentum: float = 0.9
+    ema: float = 0.0
     warmup: float = 0.05
     projector: int = 0
     log_norm_penalty: float = 0.0
@@ -80,9 +83,9 @@ class TrainRecipe:
             raise InputError(f"batch_size {self.batch_size} gives no negatives; use 2 or more")
         if self.labeled_batch is not None and (self.labeled_batch < 0 or self.labeled_batch == 1):
             raise InputError(f"labeled_batch {self.labeled_batch} is not 0 or 2 or more")
-        if self.optimizer not in ("adamw", "sgd"):
-            raise InputError(f"unknown optimizer {self.optimizer!r}; use 'adamw' or 'sgd'")
-        for name in ("warmup", "momentum"):
+        if self.optimizer not in ("adamw", "sgd", "lars"):
+            raise InputError(f"unknown optimizer {self.optimizer!r}; use 'adamw', 'sgd' or 'lars'")
+        for name in ("warmup", "momentum", "ema"):
             if not 0.0 <= getattr(self, name) < 1.0:
                 raise InputError(f"{name} {getattr(self, name)} is not a share in [0, 1)")
         if not 0.0 < self.learning_rate < math.inf:

@@ -1,5 +1,6 @@
 """Put everything that a training run needs on its device."""
 
+import copy
 import json
 from dataclasses import dataclass
 
@@ -15,6 +16,7 @@ from robustcl.losses.weighted_sum import LABELED, Term
 from robustcl.runs.records import config_hash
 from robustcl.targets import embed_targets, load_targets
 from robustcl.training.label_batches import LabelBatches, label_batches
+from robustcl.training.lars import Lars
 from robustcl.training.log_norm_penalty import NormProbe, norm_probes
 from robustcl.training.processes import check_divisible
 from robustcl.training.recipe import TrainRecipe
@@ -31,6 +33,7 @@ class Run:
         encoder: What is trained.
         model: The encoder, followed by the projector where there is one.
         network: The model, or its compiled version.
+        average: The moving average of the model, in eval mode, or None.
         images: (N, C, H, W) all training images.
         truth: (N,) their labels, which only measurements see.
         labels: (N,) the labels that losses see, -1 where unknown.
@@ -50,6 +53,7 @@ class Run:
     encoder: Encoder
     model: nn.Module
     network: nn.Module
+    average: nn.Module | None
     images: Tensor
     truth: Tensor
     labels: Tensor
@@ -106,6 +110,7 @@ def start_run(encoder: Encoder, dataset: Dataset, recipe: TrainRecipe, device: t
         encoder=encoder,
         model=model,
         network=_compiled(model) if recipe.compile else model,
+        average=copy.deepcopy(model).eval().requires_grad_(False) if recipe.ema else None,
         images=dataset.tensor().to(device),
         truth=torch.from_numpy(dataset.labels).to(device),
         labels=labels,
@@ -233,6 +238,8 @@ def _optimizer(model: nn.Module, recipe: TrainRecipe) -> torch.optim.Optimizer:
     fused = True if weights[0].is_cuda else None
     if recipe.optimizer == "adamw":
         return torch.optim.AdamW(weights, lr=rate, weight_decay=decay, fused=fused)
+    if recipe.optimizer == "lars":
+        return Lars(weights, lr=rate, weight_decay=decay, momentum=recipe.momentum)
     return torch.optim.SGD(
         weights,
         lr=rate,

@@ -21,6 +21,7 @@ from robustcl.training.schedule import rate
 from robustcl.training.start_run import Run, start_run
 from robustcl.training.train_log import TrainLog, write_rows
 from robustcl.training.train_step import train_step
+from robustcl.training.weight_average import averaged, step_average
 
 COLLAPSED_SPREAD = 0.02  # an untrained network has about 0.1
 Observe = Callable[[Encoder, int], Mapping[str, float]]
@@ -96,6 +97,8 @@ def train_encoder(
         while place.epoch < recipe.epochs and place.done < 1.0:
             place = _train_epoch(run, place, files, started, observe)
             show(place.done, f"epoch {place.epoch} loss {place.rows[-1]['loss']:.3f}")
+    if run.average is not None:
+        run.model.load_state_dict(run.average.state_dict())
     encoder.eval()
     return _finished(run, place)
 
@@ -118,11 +121,13 @@ def _train_epoch(
         lr = recipe.learning_rate * rate(min(place.done, 1.0), recipe.warmup)
         found = train_step(run, rows, epoch=place.epoch, rate=lr)
         place = _after(place, found, recipe, steps, time.monotonic() - started)
+        if run.average is not None:
+            step_average(run.average, run.model, decay=recipe.ema, steps=place.steps)
         if files.state is not None and files.save_every and not place.steps % files.save_every:
             saved(run, place, files.state)
     row = _row(run, place, files, started)
     if observe is not None:
-        row |= observe(run.encoder, place.epoch + 1)
+        row |= observe(averaged(run).encoder, place.epoch + 1)
     place = replace(
         place, epoch=place.epoch + 1, step=0, order=None, sums={}, rows=(*place.rows, row)
     )
@@ -161,7 +166,7 @@ def _row(run: Run, place: Position, files: Files, started: float) -> dict[str, f
         **means,
     }
     if files.measure_every and (place.epoch + 1) % files.measure_every == 0:
-        row |= measure(run, epoch=place.epoch)
+        row |= measure(averaged(run), epoch=place.epoch)
     return row
 
 
