@@ -11,6 +11,9 @@ lightly's time over ours, so above 1 this toolkit is faster; between the bracket
 distribution-free interval of the median of at least 95 %. Wall-clock time says little on a machine
 that others use: processor seconds, those of the workers included, stand beside it.
 
+Where other processes hold a core, OpenMP's waiting threads spin: two threads then take longer than
+one. OMP_WAIT_POLICY=PASSIVE, or --threads 1, ends that.
+
 Run: pip install lightly && python benchmarks/training_speed_against_lightly.py --data parquet:DIR
      [--device cuda] [--blur 0.5] [--network cifar_resnet18] [--out FILE]
 """
@@ -226,6 +229,7 @@ def main() -> None:
     result = {
         **parts,
         "peer": f"lightly {version('lightly')}",
+        "wait_policy": os.environ.get("OMP_WAIT_POLICY", "default"),
         "load_before_and_after": [round(begun, 1), round(os.getloadavg()[0], 1)],
         **{key: value for key, value in vars(options).items() if key not in ("data", "out")},
         **provenance(hidden=(options.data, str(options.out))),
