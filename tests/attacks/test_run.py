@@ -182,9 +182,6 @@ def test_passes_parameters_and_stages_of_all_budgets_add_up() -> None:
     # What is not counted is one verification of each attack's points.
     assert 0.7 * sum(seen) < int(finding.forwards.sum()) <= sum(seen)
     assert bool((finding.failed < finding.radius * 1.0001).all())
-    foreign = attacks.attacked_radius("torchattacks", objective, images, name="PGDL2", **options)
-    assert foreign.parameters["steps"] == 10
-    assert foreign.forwards is not None and bool((foreign.forwards > 10).all())
 
 
 def test_passes_of_an_attack_are_those_of_the_network() -> None:

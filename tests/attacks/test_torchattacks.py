@@ -186,3 +186,13 @@ def test_losses_that_need_more_classes_or_channels_are_refused() -> None:
         attacks.run("torchattacks", objective, images, Threat("linf", budgets), name="PGD")
     finding = attacks.run("torchattacks", objective, images, Threat("l2", budgets), name="CW")
     assert bool((finding.radius[finding.success] <= budgets[finding.success] * (1 + 1e-6)).all())
+
+
+def test_parameters_and_passes_of_all_budgets_are_kept() -> None:
+    objective, images = setting()
+    found = attacks.attacked_radius(
+        "torchattacks", objective, images, norm="l2", eps_grid=[0.05, 0.5, 5.0], batch_size=6,
+        name="PGDL2",
+    )  # fmt: skip
+    assert found.parameters["steps"] == 10
+    assert found.forwards is not None and bool((found.forwards > 10).all())
