@@ -155,7 +155,7 @@ def torchattacks_points(
     Returns:
         Points.
     """
-    import torchattacks
+    import torchattacks  # pyright: ignore[reportMissingImports]
 
     if name == "FAB":
         options = {"norm": {"l2": "L2", "linf": "Linf"}[norm], "eps": widest(images, norm),
