@@ -11,11 +11,9 @@ Run: python benchmarks/certificates.py --cache DIR --data parquet:PATH [--images
 
 import argparse
 import copy
-import json
 import os
 import sys
 import time
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -26,7 +24,9 @@ from torch import Tensor
 if __package__ in (None, ""):
     sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from benchmarks.networks import NETWORKS, load_or_train
+from benchmarks.networks import load_or_train
+from benchmarks.provenance import provenance, record
+from benchmarks.ten_networks import NETWORKS
 from certify import certified_radius, crown, local, product, traced
 from certify.local import first_radii
 from certify.problem import Problem, problem
@@ -82,7 +82,6 @@ def measured(
         real = exact.margin(found.adversarials.double()) > 0
     level = float(radii["product"][right].quantile(0.6))
     result: dict[str, Any] = {"network": name, "norm": norm, "images": len(images)}
-    result["threads"] = torch.get_num_threads()
     result["accuracy"] = round(float(right.double().mean()), 3)
     result["level"] = level
     for key, radius in radii.items():
@@ -183,17 +182,13 @@ def main() -> None:
         torch.set_num_threads(options.threads)
     if not os.environ.get(PEER):
         print(f"{PEER} names no folder with auto_LiRPA: without the peer", file=sys.stderr)
-    write: Callable[[str], None] = print
+    made = provenance(hidden=(str(options.cache), options.data, str(options.out)))
     for name in options.networks:
         spec = "digits" if NETWORKS[name].data == "digits" else options.data
         model = load_or_train(name, data=spec, cache=options.cache)
         batch = next(iter(load_data(spec, split="test").batches(options.images)))
         found = measured(name, model, batch.images, batch.labels, options.norm, options.peer_images)
-        line = json.dumps(found)
-        write(line)
-        if options.out:
-            with options.out.open("a") as file:
-                file.write(line + "\n")
+        record(found | made, options.out)
 
 
 if __name__ == "__main__":

@@ -45,8 +45,9 @@ from torch import Tensor, nn
 if __package__ in (None, ""):
     sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from benchmarks.networks import NETWORKS, load_or_train
+from benchmarks.networks import load_or_train
 from benchmarks.provenance import provenance, record
+from benchmarks.ten_networks import NETWORKS
 from certify import traced
 from certify.bounds.generator_slopes import MOST, best_slope_bounds
 from certify.bounds.operations.activation import Activation
