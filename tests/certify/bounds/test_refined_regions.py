@@ -1,12 +1,13 @@
 """Regions by lines of every unit: sound, never wider, and tighter where it counts."""
 
+import importlib
 from typing import get_args
 
 import pytest
 import torch
 from torch import nn
 
-from certify import certified_radius, crown, local
+from certify import certified_radius, crown, local, parse_method
 from certify.bounds.refined_regions import refined_regions
 from certify.bounds.regions import Region, ball_regions, center_regions
 from certify.bounds.trace import trace
@@ -120,3 +121,20 @@ def test_tiny_networks_get_slopes_and_splits_unasked(norm: Norm) -> None:
     assert float((found / without).mean()) > 1.01
     assert bool((found <= exact * (1 + 1e-7)).all())
     assert float((found / exact).median()) >= 0.9
+
+
+def test_large_networks_are_refined_on_request_only(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(importlib.import_module("certify.local"), "SMALL", 0)
+    model = Classifier.from_scores(layers(), image_shape=(1, 4, 4)).double()
+    images = torch.rand(6, 1, 4, 4, generator=torch.Generator().manual_seed(2)).double()
+    exact = torch.tensor([exact_radius(model, image, norm="l2") for image in images])
+    plain, asked = (local(model, images, units=units).radius for units in (128, 129))
+    assert float((asked / plain).mean()) > 1.01
+    assert bool((asked <= exact * (1 + 1e-7)).all())
+
+
+def test_options_without_a_number_as_default_are_checked() -> None:
+    with pytest.raises(InputError, match="slope_steps is 'many'; expected a number"):
+        parse_method("sound:slope_steps=many")
+    with pytest.raises(InputError, match=r"splits is 1.5; expected a whole number"):
+        parse_method("sound:splits=1.5")
