@@ -203,8 +203,8 @@ def draw(runs: dict[Key, dict[int, Run]], place: Path) -> None:
                 )
             panel.set(title=f"{fraction:.0%} of labels", xlabel="epochs")
         panels[0][0].set_ylabel("kNN accuracy, test images")
-        panels[0][-1].legend(fontsize="small")
-        figure.savefig(place)
+        panels[0][-1].legend(fontsize="small", loc="center left", bbox_to_anchor=(1.0, 0.5))
+        figure.savefig(place, bbox_inches="tight")
 
 
 def _mean(run: Run, name: str) -> float:
