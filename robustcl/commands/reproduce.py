@@ -47,8 +47,9 @@ def reproduce(options: ReproduceOptions) -> int:
         raise InputError(f"{str(options.checkpoint)!r} has no head; give the checkpoint of the run")
     outcome, claim = replay(found, classifier), found.violation
     say(
-        f"image {claim.index} of {claim.data}: {claim.certificate} certified that class "
-        f"{claim.predicted} stays within the {norm_name(claim.norm)} radius {claim.certified:.9g}"
+        f"image {claim.index} of {claim.data}: {claim.certificate} claimed (deterministic, about "
+        f"the model itself) that class {claim.predicted} stays within the {norm_name(claim.norm)} "
+        f"radius {claim.certified:.9g}"
     )
     say(
         f"in float64, the perturbation by {claim.attack} of norm {outcome.norm:.9g} gives class "

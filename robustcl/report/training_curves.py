@@ -44,6 +44,9 @@ def training_curves(
     ax.set_title(title, loc="left", pad=17)
     ax.set_title(text, loc="right", color="C0", pad=17)
     ax.text(0, 1.03, note, transform=ax.transAxes, fontsize=7.5, color="0.4", va="bottom")
+    if limits[0] is not None:  # the margin above the curves follows from the whole axis
+        ax.update_datalim([(0.0, limits[0])], updatex=False)
+        ax.autoscale_view()
     ax.set_ylim(*limits)
     ax.xaxis.set_major_locator(MaxNLocator(6, integer=True, min_n_ticks=1))
     ax.yaxis.set_major_locator(MaxNLocator(5))
