@@ -50,6 +50,8 @@ class TrainOptions(DataOptions):
         label_weight: Weight w in (1 - w) simclr + w supcon, where loss is simclr.
         projector: Hidden units of a perceptron between embedding and losses that is thrown away
             after training; 0 for none.
+        robust: How training is made robust, as in penalty:weight=.1,norm=linf,direction=random or
+            noise:sigma=.25,consistency=1; nothing for not at all.
         log_norm_penalty: Weight of the log-norm penalty, which widens certified radii.
         views: auto (by data set), digits, gray or color.
         max_seconds: The schedule ends by then.
@@ -85,6 +87,7 @@ class TrainOptions(DataOptions):
     temperature: float | None = None
     label_weight: float = 0.0
     projector: int = 0
+    robust: str = ""
     log_norm_penalty: float = 0.0
     views: Literal["auto", "digits", "gray", "color"] = "auto"
     max_seconds: float | None = None

@@ -6,6 +6,8 @@ from typing import Any, Literal
 
 from robustcl.errors import InputError
 from robustcl.losses.weighted_sum import LABELED, Term, parse_losses
+from robustcl.robust.gradient_penalty import GradientPenalty
+from robustcl.robust.parse_robust import Robust, parse_robust
 from robustcl.views.simclr_views import ViewOptions
 
 
@@ -33,6 +35,8 @@ class TrainRecipe:
         warmup: Share of the schedule in which the rate rises linearly; a cosine to 0 follows.
         projector: Hidden units of a perceptron between embedding and losses, which is thrown away
             after training; 0 puts the losses on the embedding itself, which certificates are about.
+        robust: How training is made robust, see `parse_robust`, as in 'penalty:weight=.1' or
+            'noise:sigma=.25,consistency=1'; '' for not at all.
         log_norm_penalty: Weight of log(product of layer norms) - log(mean |h|).
         views: How views are drawn; None chooses by data set.
         autocast: Run the encoder in bfloat16; losses stay in float32.
@@ -60,6 +64,7 @@ class TrainRecipe:
     ema: float = 0.0
     warmup: float = 0.05
     projector: int = 0
+    robust: str = ""
     log_norm_penalty: float = 0.0
     views: ViewOptions | None = None
     autocast: bool = False
@@ -69,6 +74,7 @@ class TrainRecipe:
 
     def __post_init__(self) -> None:
         self._check_losses()
+        self._check_robust()
         for name in ("epochs", "accumulate"):
             if getattr(self, name) < 1:
                 raise InputError(f"{name} {getattr(self, name)} is below 1")
@@ -107,6 +113,31 @@ class TrainRecipe:
         for epoch in {0, *(t.after for t in self.terms), *(t.until or 0 for t in self.terms)}:
             if epoch < self.epochs and not any(term.active(epoch) for term in self.terms):
                 raise InputError(f"no loss of {self.loss!r} counts in epoch {epoch + 1}")
+
+    def _check_robust(self) -> None:
+        method = self.method
+        if method is None:
+            return
+        if self.log_norm_penalty:
+            raise InputError(
+                f"log_norm_penalty {self.log_norm_penalty} beside robust {self.robust!r}; set one "
+                "of the two to 0"
+            )
+        if isinstance(method, GradientPenalty):
+            if self.projector:
+                raise InputError(
+                    f"projector {self.projector} hides the embedding from the penalty; set it to 0"
+                )
+            if self.autocast:
+                raise InputError(
+                    "autocast rounds embeddings to 3 digits, and the penalty divides their "
+                    "difference by a small step; leave one of the two out"
+                )
+
+    @property
+    def method(self) -> Robust | None:
+        """How training is made robust, read from its text."""
+        return parse_robust(self.robust)
 
     @property
     def terms(self) -> tuple[Term, ...]:

@@ -13,6 +13,8 @@ from robustcl.data.dataset import Dataset
 from robustcl.data.label_subset import label_subset
 from robustcl.errors import InputError
 from robustcl.losses.weighted_sum import LABELED, Term
+from robustcl.robust.gradient_penalty import GradientPenalty, check_network
+from robustcl.robust.parse_robust import Robust
 from robustcl.runs.records import config_hash
 from robustcl.targets import embed_targets, load_targets
 from robustcl.training.label_batches import LabelBatches, label_batches
@@ -44,6 +46,7 @@ class Run:
         prototypes: (K, d) running sums of labeled embeddings, for the filter.
         views: How views are drawn.
         probes: Of the log-norm penalty.
+        method: How training is made robust, or None.
         optimizer: Of the encoder's weights.
         generator: Source of order and views.
         recipe: All options.
@@ -64,6 +67,7 @@ class Run:
     prototypes: Tensor
     views: ViewOptions
     probes: tuple[NormProbe, ...]
+    method: Robust | None
     optimizer: torch.optim.Optimizer
     generator: torch.Generator
     recipe: TrainRecipe
@@ -93,6 +97,8 @@ def start_run(encoder: Encoder, dataset: Dataset, recipe: TrainRecipe, device: t
             f"{recipe.batch_size} x accumulate {recipe.accumulate}; lower the batch size"
         )
     check_divisible(recipe.batch_size, "batch_size")
+    if isinstance(recipe.method, GradientPenalty):
+        check_network(encoder)
     known = known_labels(dataset, recipe)
     generator = torch.Generator(device).manual_seed(recipe.seed)
     encoder.to(device).train()
@@ -121,6 +127,7 @@ def start_run(encoder: Encoder, dataset: Dataset, recipe: TrainRecipe, device: t
         prototypes=torch.zeros(dataset.num_classes, size, device=device),
         views=recipe.views or default_views(dataset.name, dataset.image_shape),
         probes=probes,
+        method=recipe.method,
         optimizer=_optimizer(model, recipe),
         generator=generator,
         recipe=recipe,

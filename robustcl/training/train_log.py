@@ -14,7 +14,7 @@ class TrainLog:
 
     Args:
         losses: Mean loss per epoch begun.
-        penalties: Mean log-norm penalty per epoch (unweighted; 0 where it is off).
+        penalties: Mean log-norm or gradient penalty per epoch (unweighted; 0 where it is off).
         rows: Per epoch all numbers by name.
         steps: Optimizer steps taken.
         seconds: Wall-clock time, measurements included.
