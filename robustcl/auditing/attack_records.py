@@ -125,7 +125,8 @@ def _keep(job: AuditJob, batch: Batch, found: attacks.Finding, text: str, *, rig
     rows, index = right.cpu(), batch.index.numpy()
     triples = (batch.images, found.adversarials.detach().float(), found.radius)
     chosen = (column.cpu()[rows].numpy() for column in triples)
-    keep_triples(job.folder, Triples(index[rows.numpy()], *chosen))
+    last = text == job.audit.attacks[-1]
+    keep_triples(job.folder, Triples(index[rows.numpy()], *chosen), last=last)
     keep_curves(
         job.folder,
         text,

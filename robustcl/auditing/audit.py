@@ -7,6 +7,7 @@ import numpy as np
 import attacks
 import certify
 from robustcl.errors import InputError
+from robustcl.runs.records import CERTIFIED_BALL
 from robustcl.threat import Norm, check_norm
 
 DEFAULT_EPS: dict[str, tuple[float, ...]] = {
@@ -74,4 +75,14 @@ class Audit:
         used = (certify.METHODS[certify.parse_method(text).name] for text in self.methods)
         return self.test_certificates and any(
             method.guarantee == "deterministic" and method.subject == "model" for method in used
+        )
+
+    @property
+    def measures(self) -> tuple[tuple[str, str], ...]:
+        """Kind and method of every record that an image gets, in the order of their making."""
+        return (
+            ("clean", "clean"),
+            *(("certificate", text) for text in self.methods),
+            *((("attack", CERTIFIED_BALL),) if self.tests_balls else ()),
+            *(("attack", text) for text in self.attacks),
         )

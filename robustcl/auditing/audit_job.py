@@ -12,7 +12,6 @@ from torch import Tensor
 from robustcl.auditing.audit import Audit
 from robustcl.classifier import Classifier
 from robustcl.data.batch import Batch
-from robustcl.runs.records import Key
 from robustcl.seeds import example_seed
 
 
@@ -29,9 +28,8 @@ class AuditJob:
         device: Where to compute.
         prepared: By method, what its certificates need for every batch.
         batch_size: Images per model call.
-        done: Keys of the records on disk.
-        proved: The deterministic certificates of the model, once all are on record.
-        images: What is on record of each image then (see `per_image`).
+        proved: The deterministic certificates of the batch's images, once all are on record.
+        images: What is on record of each of them then (see `per_image`).
     """
 
     classifier: Classifier
@@ -42,7 +40,6 @@ class AuditJob:
     device: str | torch.device
     prepared: dict[str, Any]
     batch_size: int = 1
-    done: frozenset[Key] = frozenset()
     proved: pd.DataFrame = field(default_factory=pd.DataFrame)
     images: pd.DataFrame = field(default_factory=pd.DataFrame)
 

@@ -14,7 +14,8 @@ from robustcl.classifier import Classifier
 from robustcl.data.dataset import Dataset
 from robustcl.out_of_memory import halving
 from robustcl.runs.arrays import save_arrays
-from robustcl.runs.records import rank, read_manifest, write_json
+from robustcl.runs.records import read_manifest
+from robustcl.runs.write_run import update_manifest
 from robustcl.seeds import example_seed
 from robustcl.threat import Threat
 
@@ -33,7 +34,8 @@ def check_model(
     """Raise the flags of a model: a line each on stderr, and `flags` in the manifest of the run.
 
     Pixels of flagged images go to `arrays/flagged.npz`. A run that is resumed repeats the lines of
-    its manifest; a run without attacks is not checked, as flags are about attacks. The budget is
+    its manifest; a run without attacks is not checked, as flags are about attacks. Of several
+    processes one is enough. The budget is
     the middle one of the audit.
 
     Args:
@@ -43,18 +45,17 @@ def check_model(
         folder: The run folder, with a manifest.
         device: Where to compute.
     """
-    if not audit.attacks or rank():
+    if not audit.attacks:
         return
-    manifest = read_manifest(folder)
-    if "flags" not in manifest:
-        found = halving(
+    flags = read_manifest(folder).get("flags")
+    if flags is None:
+        flags = halving(
             lambda size: _look(classifier, dataset, audit, size, device),
             min(CHECKED, audit.batch_size, len(dataset)),
         )
-        _keep_pixels(folder, dataset, found)
-        manifest = {**manifest, "flags": found}
-        write_json(folder / "manifest.json", manifest)
-    for flag in manifest["flags"]:
+        _keep_pixels(folder, dataset, flags)
+        update_manifest(folder, {"flags": flags})
+    for flag in flags:
         sys.stderr.write(f"{flag_line(flag)}\n")
 
 

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import numpy as np
 
-from robustcl.runs.arrays import load_arrays, save_arrays
+from robustcl.runs.arrays import own_arrays, replace_rows, save_arrays
 from robustcl.runs.short_file import short_file
 
 MOST_IMAGES = 1024  # the first ones of the data set
@@ -23,6 +23,8 @@ def keep_curves(
 ) -> None:
     """Add the curves of some images to arrays/curves-ATTACK.npz.
 
+    There, `margins` and `norms` are (N, E, T) and `counts` is (N, E).
+
     Args:
         folder: The run folder.
         attack: The attack, as records name it.
@@ -37,18 +39,10 @@ def keep_curves(
     nobody = np.full((len(index), len(evaluations)), np.nan, np.float32)
     nothing = (nobody, np.full_like(nobody, np.inf), np.zeros(len(index), np.int64))
     columns = zip(*(found.get(budget, nothing) for budget in eps), strict=True)
-    margins, norms, counts = (np.stack(column)[:, few] for column in columns)
+    margins, norms, counts = (np.stack(column, axis=1)[few] for column in columns)
     new = {"index": index[few], "margins": margins, "norms": norms, "counts": counts}
-    name = f"curves-{short_file(attack)}"
-    kept = load_arrays(folder, name)
-    if kept:
-        stay = ~np.isin(kept["index"], new["index"])
-        new = {
-            key: np.concatenate(
-                [kept[key][stay], value] if key == "index" else [kept[key][:, stay], value],
-                axis=0 if key == "index" else 1,
-            )
-            for key, value in new.items()
-        }
     fixed = {"eps": np.asarray(eps, dtype=float), "evaluations": evaluations}
-    save_arrays(folder, name, {**new, **fixed, "attack": np.array(attack)})
+    name = f"curves-{short_file(attack)}"
+    kept = {key: value for key, value in own_arrays(folder, name).items() if key in new}
+    named = {**fixed, "attack": np.array(attack)}
+    save_arrays(folder, name, {**replace_rows(kept, new), **named})

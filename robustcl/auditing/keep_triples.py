@@ -5,10 +5,8 @@ from pathlib import Path
 
 import numpy as np
 
-from robustcl.runs.arrays import load_arrays, save_arrays
-from robustcl.runs.records import read_lines
-
-TRIPLES = 16  # of the nearest, and of the most robust images; figures show fewer
+from robustcl.runs.arrays import every_row, own_arrays, save_arrays
+from robustcl.runs.triples import extremes, smallest
 
 
 @dataclass(frozen=True, eq=False)
@@ -28,28 +26,26 @@ class Triples:
     radius: np.ndarray
 
 
-def keep_triples(folder: Path, found: Triples) -> None:
-    """Keep the nearest and the most robust of the images so far, in arrays/triples.npz.
+def keep_triples(folder: Path, found: Triples, *, last: bool) -> None:
+    """Keep the smallest perturbation of each image of a batch, in arrays/triples.npz.
 
-    An image stays until another attack comes nearer; one that was let go comes back only when an
-    attack beats every radius on record. So each picture shows the smallest perturbation.
+    All images of a batch stay until its last attack is over; then only the nearest and the most
+    robust ones of all so far do. So the choice depends neither on the order of batches nor on
+    interruptions.
 
     Args:
         folder: The run folder.
-        found: Rightly classified images, which have no record of this attack yet.
+        found: Rightly classified images of one batch.
+        last: Whether no further attack on the batch follows.
     """
-    known: dict[int, float] = {}
-    for line in read_lines(folder):
-        if line["kind"] == "attack" and line["radius"] is not None:
-            known[line["index"]] = min(line["radius"], known.get(line["index"], np.inf))
-    before = np.array([known.get(i, np.inf) for i in found.index.tolist()])
-    rows = np.isfinite(found.radius) & (found.radius > 0) & (found.radius <= before)
-    new = {key: value[rows] for key, value in vars(found).items()}
-    kept = load_arrays(folder, "triples")
-    if kept:
-        stay = ~np.isin(kept["index"], new["index"])
-        new = {key: np.concatenate([kept[key][stay], new[key]]) for key in new}
-    order = np.argsort(new["radius"], kind="stable")
-    if len(order) > 2 * TRIPLES:
-        order = np.concatenate([order[:TRIPLES], order[-TRIPLES:]])
-    save_arrays(folder, "triples", {key: value[order] for key, value in new.items()})
+    rows = np.isfinite(found.radius) & (found.radius > 0)
+    parts = [{key: value[rows] for key, value in vars(found).items()}]
+    own, everybody = own_arrays(folder, "triples"), every_row(folder, "triples")
+    if everybody:  # an earlier attack on the batch may have been another process's
+        same = np.isin(everybody["index"], found.index)
+        parts.append({key: value[same] for key, value in everybody.items()})
+    if own:
+        other = ~np.isin(own["index"], found.index)
+        parts.append({key: value[other] for key, value in own.items()})
+    new = {key: np.concatenate([part[key] for part in parts]) for key in parts[0]}
+    save_arrays(folder, "triples", extremes(new) if last else smallest(new))

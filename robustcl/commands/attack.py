@@ -58,8 +58,9 @@ def attack(options: AttackOptions) -> int:
     attack_audit(options, ())  # a mistake in the options is said before anything is loaded
     classifier, loaded = load_with_head(options)
     audit = attack_audit(options, _usable(options, classifier))
-    if not audit_checkpoint(options, audit, classifier, loaded.hash):
-        return 130
+    code = audit_checkpoint(options, audit, classifier, loaded.hash)
+    if code is not None:
+        return code
     run = load_run(options.out)
     found = {"protocol": options.protocol, "eps": audit.eps[0], **accuracies(run, audit.eps[0])}
     place = f"{norm_name(audit.norm)} {radius_text(audit.eps[0], audit.norm)}"

@@ -2,6 +2,7 @@
 
 import shlex
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 from robustcl.auditing.audit import Audit
@@ -11,6 +12,7 @@ from robustcl.checkpoint import Loaded, load_checkpoint
 from robustcl.classifier import Classifier
 from robustcl.commands.options import AuditOptions, read_data, say
 from robustcl.errors import InputError
+from robustcl.runs.ranks import own_device, rank, rank_count
 
 
 def load_with_head(options: AuditOptions) -> tuple[Classifier, Loaded]:
@@ -36,8 +38,10 @@ def load_with_head(options: AuditOptions) -> tuple[Classifier, Loaded]:
 
 def audit_checkpoint(
     options: AuditOptions, audit: Audit, classifier: Classifier, checkpoint_hash: str
-) -> bool:
+) -> int | None:
     """Measure a classifier and write the records.
+
+    Under torchrun every process measures its share of the images.
 
     Args:
         options: The options.
@@ -46,23 +50,28 @@ def audit_checkpoint(
         checkpoint_hash: SHA-256 of its checkpoint.
 
     Returns:
-        Whether the run came to its end; not when it was interrupted.
+        None where the run is complete and this process's to report, else an exit code: 130 when
+        it was interrupted, 0 when other processes are still at work.
     """
-    dataset = read_data(options, split=options.split)
+    device = own_device(options.device)
+    dataset = read_data(replace(options, device=device), split=options.split)
     command = shlex.join([Path(sys.argv[0]).name, *sys.argv[1:]])
     try:
-        evaluate(
+        complete = evaluate(
             classifier,
             dataset,
             audit,
             options.out,
             origin=Origin(checkpoint_hash, command),
-            device=options.device,
+            device=device,
             resume=options.resume,
-            progress=not options.quiet,
+            progress=not options.quiet and rank() == 0,
         )
     except KeyboardInterrupt:
         again = command if options.resume else f"{command} --resume"
         say(f"interrupted; the records in {options.out} are whole. Go on by: {again}")
-        return False
-    return True
+        return 130
+    if complete:
+        return None
+    say(f"process {rank()} of {rank_count()}: its share is done; the last one writes the report")
+    return 0

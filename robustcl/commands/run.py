@@ -45,8 +45,9 @@ def run(options: RunOptions) -> int:
         parse_gate(gate)
     audit = make_audit(options)
     classifier, loaded = load_with_head(options)
-    if not audit_checkpoint(options, audit, classifier, loaded.hash):
-        return 130
+    code = audit_checkpoint(options, audit, classifier, loaded.hash)
+    if code is not None:
+        return code
     return finish(options.out, json=options.json, require=options.require)
 
 

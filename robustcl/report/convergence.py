@@ -61,15 +61,16 @@ def convergences(run: Run) -> list[Convergence]:
     nearest = {entry["name"] for entry in listed if entry.get("minimum_norm")}
     found = []
     for attack in sorted(map(str, model_attacks(run)["method"].unique())):
-        stored = load_arrays(run.folder, f"curves-{short_file(attack)}")
+        name = f"curves-{short_file(attack)}"
+        stored = load_arrays(run.folder, name, shared=("eps", "evaluations", "attack"))
         for place in range(len(stored.get("eps", ()))):
-            if (stored["counts"][place] > 0).any():
+            if (stored["counts"][:, place] > 0).any():
                 found.append(_one(attack, stored, place, nearest=attack in nearest))
     return found
 
 
 def _one(attack: str, stored: dict[str, np.ndarray], place: int, *, nearest: bool) -> Convergence:
-    counts, norms = stored["counts"][place], stored["norms"][place]
+    counts, norms = stored["counts"][:, place], stored["norms"][:, place]
     evaluations, rows = stored["evaluations"], counts > 0
     half = np.searchsorted(evaluations, counts // 2, side="right") - 1
     before = np.where(half >= 0, norms[np.arange(len(norms)), half.clip(min=0)], np.inf)
@@ -79,7 +80,7 @@ def _one(attack: str, stored: dict[str, np.ndarray], place: int, *, nearest: boo
         for eps in budgets
     }
     last = int(np.searchsorted(evaluations, counts.max())) + 1
-    values = stored["margins"][place][rows]
+    values = stored["margins"][rows, place]
     if nearest:
         won = rows & np.isfinite(norms[:, -1])
         values = norms[won] / norms[won, -1:]

@@ -28,6 +28,7 @@ from robustcl.runs.arrays import load_arrays
 from robustcl.runs.per_image import counted_radii, per_image, radii
 from robustcl.runs.records import Run
 from robustcl.runs.summary import Summary
+from robustcl.runs.triples import load_triples
 
 STYLE = Path(__file__).with_name("style.mplstyle")
 LOG_RATIO = 0.2  # typical certified / attacked radius below which axes are logarithmic
@@ -171,7 +172,7 @@ def _embeddings(run: Run, summary: Summary) -> Drawing | None:
 
 
 def _triples(run: Run, summary: Summary) -> Drawing | None:
-    stored = load_arrays(run.folder, "triples")
+    stored = load_triples(run.folder)
     if not stored or not len(stored["index"]):
         return None
     order = np.argsort(stored["radius"], kind="stable")

@@ -15,6 +15,7 @@ from robustcl.runs.arrays import load_arrays
 from robustcl.runs.per_image import per_image
 from robustcl.runs.records import Run
 from robustcl.runs.summary import Summary
+from robustcl.runs.triples import load_triples
 
 
 def model_flags(run: Run) -> list[dict[str, Any]]:
@@ -51,7 +52,7 @@ def flagged_images(run: Run, summary: Summary) -> list[dict[str, Any]]:
         without a perturbed picture and a difference where none is among the triples.
     """
     stored = load_arrays(run.folder, "flagged")
-    triples = load_arrays(run.folder, "triples")
+    triples = load_triples(run.folder)
     places = {int(index): place for place, index in enumerate(triples.get("index", ()))}
     images, rows = per_image(run), []
     for index, clean in zip(stored.get("index", ()), stored.get("clean", ()), strict=True):

@@ -1,4 +1,4 @@
-"""Write and read a run folder: a manifest, JSON lines, and arrays beside them.
+"""Read a run folder: a manifest, JSON lines, and arrays beside them.
 
 Schema 1. `manifest.json` states the run; `records-<rank>.jsonl` holds one object per example and
 method, flushed per chunk, so that a run that is killed leaves whole records and can be resumed:
@@ -26,8 +26,8 @@ method, flushed per chunk, so that a run that is killed leaves whole records and
 `flags` of the manifest holds what checks of the model raised before it was attacked: `name`,
 `sentence`, `images` (indices; empty where the model as a whole is meant) and `rule`.
 
-`arrays/` holds what figures need besides: `embeddings.npz`, `triples.npz`, `flagged.npz` and
-`curves-<attack>.npz`. Radii are in pixel units of images in [0, 1].
+`arrays/` holds what figures need besides: `embeddings.npz` (of the first images), `triples.npz`,
+`flagged.npz` and `curves-<attack>.npz`; further ranks write `NAME.<rank>.npz` beside them. Radii are in pixel units of images in [0, 1].
 """
 
 # pandas annotates results as unions (Series | DataFrame | ...) that no call narrows.
@@ -37,8 +37,10 @@ method, flushed per chunk, so that a run that is killed leaves whole records and
 import hashlib
 import json
 import os
-from collections.abc import Iterable, Mapping
+import sys
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -46,8 +48,10 @@ import numpy as np
 import pandas as pd
 
 from robustcl.errors import RunError
+from robustcl.runs.ranks import rank
 
 SCHEMA = 1
+CHUNK = 10_000  # records that are turned into tables at once
 CERTIFIED_BALL = "certified_ball"
 Key = tuple[str, int, str]
 EVERY = ("kind", "index", "method", "config", "label", "predicted", "seconds", "forwards")
@@ -106,68 +110,6 @@ def record_key(record: Mapping[str, Any]) -> Key:
     return record["kind"], record["index"], record["method"]
 
 
-def start_run(folder: Path, manifest: Mapping[str, Any], *, resume: bool) -> None:
-    """Make a run folder, or go on with one.
-
-    Args:
-        folder: Where the run is written.
-        manifest: States the run; its `config_hash` tells one run from another.
-        resume: Whether to go on with the same run where the folder holds it.
-
-    Raises:
-        RunError: When the folder holds a run and `resume` is off, or it is another run, or it
-            holds files but no run.
-    """
-    place = folder / "manifest.json"
-    if not place.exists():
-        if folder.is_dir() and any(folder.glob("records-*.jsonl")):
-            raise RunError(f"{str(folder)!r} has records but no manifest; give a new --out")
-        (folder / "arrays").mkdir(parents=True, exist_ok=True)
-        write_json(place, manifest)
-        return
-    if not resume:
-        raise RunError(
-            f"{str(folder)!r} already holds a run; add --resume to go on with it, or give a new "
-            "--out"
-        )
-    found = read_manifest(folder)
-    if found.get("config_hash") != manifest["config_hash"]:
-        raise RunError(
-            f"{str(folder)!r} holds another run ({_difference(found, manifest)}); give a new "
-            "--out, or repeat the options of that run"
-        )
-    own = folder / f"records-{rank()}.jsonl"
-    if own.exists():
-        _cut_partial_line(own)
-
-
-def append_records(folder: Path, records: Iterable[Mapping[str, Any]]) -> None:
-    """Append records as whole lines and flush them to the disk.
-
-    Args:
-        folder: The run folder.
-        records: What to append; infinite radii are written as null.
-    """
-    lines = "".join(json.dumps(_plain(record)) + "\n" for record in records)
-    with (folder / f"records-{rank()}.jsonl").open("a", encoding="utf-8") as stream:
-        stream.write(lines)
-        stream.flush()
-        os.fsync(stream.fileno())
-
-
-def finish_run(folder: Path, *, seconds: float, extra: Mapping[str, Any]) -> None:
-    """Mark a run as complete in its manifest.
-
-    Args:
-        folder: The run folder.
-        seconds: Time of this session, which is added to earlier sessions' time.
-        extra: Further entries of the manifest.
-    """
-    manifest = read_manifest(folder)
-    total = float(manifest.get("seconds") or 0.0) + seconds
-    write_json(folder / "manifest.json", {**manifest, **extra, "seconds": total, "complete": True})
-
-
 def load_run(folder: str | Path) -> Run:
     """Read a run folder; files of several ranks are merged.
 
@@ -181,16 +123,31 @@ def load_run(folder: str | Path) -> Run:
         RunError: When the folder holds no run, or one that this version cannot read.
     """
     place = Path(folder)
-    manifest = read_manifest(place)
-    unique = {record_key(line): line for line in read_lines(place)}
-    tables = {}
-    for kind, columns in COLUMNS.items():
-        rows = [line for line in unique.values() if line["kind"] == kind]
-        table = pd.DataFrame(rows, columns=list(columns))
-        tables[kind] = table.sort_values(["method", "index"], kind="stable", ignore_index=True)
+    return run_of(place, read_manifest(place), read_lines(place))
+
+
+def run_of(folder: Path, manifest: dict[str, Any], records: Iterable[Mapping[str, Any]]) -> Run:
+    """Put records into tables, a chunk at a time, so that no list of all is needed.
+
+    Args:
+        folder: The run folder.
+        manifest: Of the run.
+        records: In any order; of two with the same key the later one counts.
+
+    Returns:
+        The run, every table sorted by method and index, each key once.
+    """
+    parts: dict[str, list[pd.DataFrame]] = {kind: [] for kind in COLUMNS}
+    source = iter(records)
+    while chunk := list(islice(source, CHUNK)):
+        for kind, columns in COLUMNS.items():
+            rows = [record for record in chunk if record["kind"] == kind]
+            if rows:
+                parts[kind].append(pd.DataFrame(rows, columns=list(columns)))
+    tables = {kind: _joined(parts[kind], columns) for kind, columns in COLUMNS.items()}
     attacks = tables["attack"]
     attacks["radius"] = pd.to_numeric(attacks["radius"]).astype(float).fillna(np.inf)
-    return Run(manifest, tables["clean"], tables["certificate"], attacks, place)
+    return Run(manifest, tables["clean"], tables["certificate"], attacks, folder)
 
 
 def read_manifest(folder: Path) -> dict[str, Any]:
@@ -220,31 +177,44 @@ def read_manifest(folder: Path) -> dict[str, Any]:
     return manifest
 
 
-def read_lines(folder: Path) -> list[dict[str, Any]]:
-    """Read all records of all ranks, leaving out a last line that was cut.
+def read_lines(folder: Path) -> Iterator[dict[str, Any]]:
+    """Read the records of all ranks one by one, leaving out a last line that was cut.
+
+    Other processes may go on writing meanwhile.
 
     Args:
         folder: The run folder.
 
-    Returns:
-        The records in the order of their files.
+    Yields:
+        The records in the order of their files; equal texts are one object, which saves memory.
 
     Raises:
         RunError: When a line that is not the last one is damaged.
     """
-    records: list[dict[str, Any]] = []
     for place in sorted(folder.glob("records-*.jsonl")):
-        lines = place.read_text(encoding="utf-8").split("\n")
-        for number, line in enumerate(lines, start=1):
-            if not line:
-                continue
-            try:
-                records.append(json.loads(line))
-            except json.JSONDecodeError as error:
-                if number == len(lines):
-                    break
-                raise RunError(f"line {number} of {str(place)!r} is damaged; remove it") from error
-    return records
+        with place.open(encoding="utf-8") as stream:
+            for number, line in enumerate(stream, start=1):
+                try:
+                    record = json.loads(line)
+                except json.JSONDecodeError as error:
+                    if not line.endswith("\n"):
+                        break
+                    where = f"line {number} of {str(place)!r}"
+                    raise RunError(f"{where} is damaged; remove it") from error
+                yield {
+                    key: sys.intern(value) if isinstance(value, str) else value
+                    for key, value in record.items()
+                }
+
+
+def _joined(parts: list[pd.DataFrame], columns: Sequence[str]) -> pd.DataFrame:
+    # Parts without a number in a column do not turn the numbers of the others into objects.
+    whole = pd.DataFrame(columns=list(columns))
+    if parts:
+        filled = [part.dropna(axis=1, how="all") for part in parts]
+        whole = pd.concat(filled, ignore_index=True).reindex(columns=list(columns))
+    whole = whole.drop_duplicates(["index", "method"], keep="last")
+    return whole.sort_values(["method", "index"], kind="stable", ignore_index=True)
 
 
 def write_json(place: Path, content: Mapping[str, Any]) -> None:
@@ -255,34 +225,6 @@ def write_json(place: Path, content: Mapping[str, Any]) -> None:
         content: Plain values.
     """
     place.parent.mkdir(parents=True, exist_ok=True)
-    temporary = place.with_name(f".{place.name}.{os.getpid()}")
+    temporary = place.with_name(f".{place.name}.{rank()}.{os.getpid()}")
     temporary.write_text(json.dumps(content, indent=1, default=str) + "\n", encoding="utf-8")
     temporary.replace(place)
-
-
-def rank() -> int:
-    """Return torchrun's RANK, 0 outside of it."""
-    return int(os.environ.get("RANK", "0"))
-
-
-def _plain(record: Mapping[str, Any]) -> dict[str, Any]:
-    return {
-        key: None if isinstance(value, float) and not np.isfinite(value) else value
-        for key, value in record.items()
-    }
-
-
-def _cut_partial_line(place: Path) -> None:
-    content = place.read_bytes()
-    whole = content.rfind(b"\n") + 1
-    if whole < len(content):
-        with place.open("r+b") as stream:
-            stream.truncate(whole)
-
-
-def _difference(found: Mapping[str, Any], wanted: Mapping[str, Any]) -> str:
-    before, now = found.get("config", {}), wanted.get("config", {})
-    for key in sorted({*before, *now}):
-        if before.get(key) != now.get(key):
-            return f"its {key} is {before.get(key)!r}, not {now.get(key)!r}"
-    return "made by another version"

@@ -1,6 +1,5 @@
 """Share training among the processes that torchrun starts."""
 
-import os
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 
@@ -9,6 +8,7 @@ import torch.distributed as dist
 from torch import Tensor
 
 from robustcl.errors import InputError
+from robustcl.runs.ranks import own_device, rank_count
 
 
 def rank_and_count() -> tuple[int, int]:
@@ -32,11 +32,10 @@ def joined(device: str) -> Iterator[str]:
     Yields:
         The device to train on.
     """
-    if int(os.environ.get("WORLD_SIZE", "1")) < 2 or dist.is_initialized():
+    if rank_count() < 2 or dist.is_initialized():
         yield device
         return
-    if device == "cuda":
-        device = f"cuda:{os.environ.get('LOCAL_RANK', '0')}"
+    device = own_device(device)
     dist.init_process_group("nccl" if device.startswith("cuda") else "gloo")
     try:
         yield device

@@ -30,9 +30,9 @@ def a_run(folder: Path, *, when: np.ndarray, nearest: bool = False, **other: Any
         "index": np.arange(COUNT),
         "eps": np.array([0.5]),
         "evaluations": EVALUATIONS,
-        "margins": np.where(won, 0.3, -0.2)[None].astype(np.float32),
-        "norms": np.where(won, 0.4, np.inf)[None].astype(np.float32),
-        "counts": np.full((1, COUNT), 16),
+        "margins": np.where(won, 0.3, -0.2)[:, None].astype(np.float32),
+        "norms": np.where(won, 0.4, np.inf)[:, None].astype(np.float32),
+        "counts": np.full((COUNT, 1), 16),
     }
     save_arrays(folder, f"curves-{short_file('pgd')}", curves)
     return folder

@@ -1,0 +1,120 @@
+"""Measure a batch of images by every method, and write the records."""
+
+import time
+from collections.abc import Callable
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+import torch
+
+import certify
+from robustcl.auditing.attack_records import attack_records
+from robustcl.auditing.audit_job import AuditJob, records_of, seeds_of
+from robustcl.auditing.ball_records import ball_records
+from robustcl.auditing.recorded import Measure, Recorded
+from robustcl.batching import padded
+from robustcl.data.batch import Batch
+from robustcl.errors import InputError
+from robustcl.objectives import score_margin
+from robustcl.rows_seen import rows_seen
+from robustcl.runs.arrays import own_arrays, replace_rows, save_arrays
+from robustcl.runs.per_image import per_image, sound_certificates
+from robustcl.runs.records import CERTIFIED_BALL, run_of
+from robustcl.runs.write_run import append_records
+
+MOST_EMBEDDINGS = 2048  # of the first images, for the map in the report
+
+_Records = list[dict[str, Any]]
+
+
+def measure_batch(
+    job: AuditJob, batch: Batch, kept: Recorded, *, say: Callable[[str], object]
+) -> None:
+    """Write the records of a batch that are not on the disk: clean, certificates, then attacks.
+
+    Args:
+        job: The job.
+        batch: The images, on the CPU.
+        kept: What is on the disk.
+        say: Is told the method that is at work.
+    """
+    rows = batch.index.numpy()
+    records = kept.known(rows)
+    lacking = [measure for measure in job.audit.measures if kept.lacks(measure, rows)]
+    there = batch.to(job.device)
+    for kind, text in lacking:
+        if kind == "attack" and job.images.empty:
+            run = run_of(job.folder, job.manifest, records)  # attacks put certificates to the test
+            job = replace(job, proved=sound_certificates(run), images=per_image(run))
+        say(text)
+        records += _recorded(job, there, records, (kind, text), kept)
+
+
+def _recorded(
+    job: AuditJob, batch: Batch, before: _Records, measure: Measure, kept: Recorded
+) -> _Records:
+    # Each record bears its share of the time and, where they are not its own, of the passes.
+    kind, text = measure
+    begun = time.monotonic()
+    with rows_seen(job.classifier.encoder) as seen:
+        if kind == "clean":
+            records = _clean(job, batch)
+        elif kind == "certificate":
+            records = _certificates(job, batch, text)
+        else:
+            function = ball_records if text == CERTIFIED_BALL else attack_records
+            clean = {row["index"]: row["predicted"] for row in before if row["kind"] == "clean"}
+            left = torch.tensor([clean[index] for index in batch.index.tolist()])
+            records = function(job, batch, left.to(job.device), text)
+    seconds = (time.monotonic() - begun) / len(batch)
+    costs = {"forwards": -(-sum(seen) // len(batch)), "seconds": seconds}
+    done = kept.done[measure]
+    fresh = [{**costs, **record} for record in records if not done[record["index"]]]
+    append_records(job.folder, fresh)
+    return fresh
+
+
+def _clean(job: AuditJob, batch: Batch) -> _Records:
+    with torch.no_grad():
+        scores = padded(job.classifier, batch.images, batch_size=job.batch_size)
+    if not bool(torch.isfinite(scores).all()):
+        row = int(torch.nonzero(~torch.isfinite(scores).all(dim=1))[0, 0])
+        raise InputError(f"image {int(batch.index[row])} gets scores that are not finite")
+    predicted = scores.argmax(dim=1)
+    margins = -score_margin(scores, predicted).double()
+    _keep_embeddings(job, batch)
+    return records_of(job, batch, "clean", "clean", predicted=predicted, margin=margins)
+
+
+def _keep_embeddings(job: AuditJob, batch: Batch) -> None:
+    few = (batch.index < MOST_EMBEDDINGS).numpy()
+    if not few.any():
+        return
+    with torch.no_grad():
+        points = padded(job.classifier.embeddings, batch.images, batch_size=job.batch_size)
+    columns = {
+        "index": batch.index.numpy(),
+        "labels": batch.labels.cpu().numpy(),
+        "embeddings": points.float().cpu().numpy(),
+    }
+    new = {key: value[few] for key, value in columns.items()}
+    kept = own_arrays(job.folder, "embeddings")
+    save_arrays(job.folder, "embeddings", replace_rows(kept, new))
+
+
+def _certificates(job: AuditJob, batch: Batch, text: str) -> _Records:
+    claim = certify.certificate(
+        certify.parse_method(text),
+        job.classifier,
+        batch.images,
+        norm=job.audit.norm,
+        seeds=seeds_of(job, batch, text),
+        prepared=job.prepared[text],
+    )
+    columns = {"predicted": claim.predicted, "radius": claim.radius, "rival": claim.rival}
+    terms = {"norm": claim.norm, "guarantee": claim.guarantee, "subject": claim.subject}
+    records = [{**row, **terms} for row in records_of(job, batch, "certificate", text, **columns)]
+    if isinstance(claim.method, str):
+        return records
+    return [{**row, "by": name} for row, name in zip(records, claim.method, strict=True)]
