@@ -1,4 +1,4 @@
-"""Hold the images and labels of one split in memory."""
+"""Hold the images and labels of one split."""
 
 import hashlib
 from collections.abc import Iterator, Sequence
@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from robustcl.data.batch import Batch
+from robustcl.data.streamed_images import StreamedImages
 from robustcl.errors import InputError
 
 CHANNELS = (1, 3)
@@ -20,7 +21,8 @@ class Dataset:
 
     Args:
         name: What was loaded, for messages and manifests.
-        images: (N, H, W, C) array, uint8 in 0..255 or floating in [0, 1]; C is 1 or 3.
+        images: (N, H, W, C) array, uint8 in 0..255 or floating in [0, 1], or `StreamedImages`; C is
+            1 or 3.
         labels: (N,) integers >= 0.
         class_names: One name per class; may be empty.
         labeled: False where the labels are only zeros standing in for absent ones.
@@ -31,7 +33,7 @@ class Dataset:
     """
 
     name: str
-    images: np.ndarray
+    images: np.ndarray | StreamedImages
     labels: np.ndarray
     class_names: tuple[str, ...] = ()
     labeled: bool = True
@@ -40,7 +42,7 @@ class Dataset:
         _check_images(self.name, self.images)
         _check_labels(self.name, self.labels, len(self.images), len(self.class_names))
         object.__setattr__(self, "labels", np.ascontiguousarray(self.labels, dtype=np.int64))
-        if self.images.dtype != np.uint8:
+        if not isinstance(self.images, StreamedImages) and self.images.dtype != np.uint8:
             object.__setattr__(self, "images", self.images.astype(np.float32))
         object.__setattr__(self, "class_names", tuple(str(name) for name in self.class_names))
 
@@ -68,7 +70,7 @@ class Dataset:
         Returns:
             A uint8 (0..255) or float32 ([0, 1]) tensor that shares no memory with the data set.
         """
-        chosen = self.images if rows is None else self.images[rows]
+        chosen = self.images[slice(None) if rows is None else rows]
         return torch.from_numpy(np.array(np.transpose(chosen, (0, 3, 1, 2)), order="C"))
 
     def batch(self, indices: Sequence[int] | np.ndarray | Tensor) -> Batch:
@@ -124,23 +126,30 @@ class Dataset:
         Returns:
             The smaller data set.
         """
+        if isinstance(self.images, StreamedImages):
+            return replace(self, images=self.images.select(rows), labels=self.labels[rows])
         return replace(self, images=self.images[rows], labels=self.labels[rows])
 
     def hash(self) -> str:
         """Return a SHA-256 of shapes, pixels, labels and class names.
+
+        Of images that are streamed the files stand for the pixels.
 
         Returns:
             64 hexadecimal digits; the same content gives the same hash on every machine.
         """
         digest = hashlib.sha256()
         digest.update(repr((self.images.shape, self.images.dtype.str, self.class_names)).encode())
-        digest.update(np.ascontiguousarray(self.images).data)
+        if isinstance(self.images, StreamedImages):
+            digest.update(self.images.identity())
+        else:
+            digest.update(np.ascontiguousarray(self.images).data)
         digest.update(self.labels.astype("<i8").tobytes())
         return digest.hexdigest()
 
 
-def _check_images(name: str, images: np.ndarray) -> None:
-    if images.ndim != 4:
+def _check_images(name: str, images: np.ndarray | StreamedImages) -> None:
+    if len(images.shape) != 4:
         raise InputError(
             f"{name!r} has images of shape {images.shape}; expected (N, H, W, C) with C = 1 or 3"
         )
@@ -151,7 +160,7 @@ def _check_images(name: str, images: np.ndarray) -> None:
             f"{name!r} has {images.shape[3]} channels (shape {images.shape}, read as N, H, W, C); "
             "convert the images to 1 (gray) or 3 (RGB) channels, channels last"
         )
-    if images.dtype == np.uint8:
+    if isinstance(images, StreamedImages) or images.dtype == np.uint8:
         return
     if not np.issubdtype(images.dtype, np.floating):
         raise InputError(

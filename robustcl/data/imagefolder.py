@@ -6,8 +6,8 @@ from pathlib import Path
 import numpy as np
 
 from robustcl.data.dataset import Dataset
-from robustcl.data.decode import decode
 from robustcl.data.splits import Split, check_split, split_rows
+from robustcl.data.streamed_images import hold_images
 from robustcl.errors import InputError
 
 EXTENSIONS = frozenset({".png", ".jpg", ".jpeg", ".bmp", ".gif", ".webp", ".tif", ".tiff", ".ppm"})
@@ -35,7 +35,7 @@ def imagefolder(
         whole: Serve all images for both splits instead of drawing one.
 
     Returns:
-        The split as uint8.
+        The split as uint8; decoded when asked for where it is large (see `hold_images`).
 
     Raises:
         InputError: When the folder or the images are missing, or cannot be decoded.
@@ -51,7 +51,12 @@ def imagefolder(
     if not has_own and not whole:
         rows = split_rows(labels, split, seed=seed)
         files, labels = [files[row] for row in rows], labels[rows]
-    images = decode(files, names=[file.name for file in files], size=size)
+    images = hold_images(
+        lambda rows: [files[row] for row in rows.tolist()],
+        np.arange(len(files)),
+        names=lambda row: files[row].name,
+        size=size,
+    )
     return Dataset(f"imagefolder/{root.name}/{split}", images, labels, names, labeled=bool(names))
 
 

@@ -1,14 +1,15 @@
 """Load parquet files in the layout of the Hugging Face hub."""
 
 import json
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from robustcl.data.dataset import Dataset
-from robustcl.data.decode import decode
 from robustcl.data.splits import SPLITS, Split, check_split, split_rows
+from robustcl.data.streamed_images import Fetch, hold_images
 from robustcl.errors import InputError
 
 IMAGE_COLUMNS = ("img", "image")
@@ -37,29 +38,30 @@ def parquet(
         size: Side in pixels: resize the shorter side to it, then crop the center (see `decode`).
         seed: Seed of the split of a single file.
         whole: Serve all rows of a single file for both splits instead of drawing one.
-        limit: Decode only the first so many rows of the split.
+        limit: Take only the first so many rows of the split.
 
     Returns:
-        The split, decoded to uint8 in memory.
+        The split as uint8; decoded when asked for where it is large (see `hold_images`).
 
     Raises:
         InputError: When the file, a column or an image is missing, or an image cannot be decoded.
     """
     files, draws = _files(Path(path), check_split(split))
-    table = _read(files)
-    image_column = _column(table, IMAGE_COLUMNS, files[0])
-    label_column = _column(table, LABEL_COLUMNS, files[0])
-    if any(label is None for label in table[label_column].to_pylist()):
-        raise InputError(f"{str(files[0])!r} has rows without a label; drop them")
-    labels = table[label_column].to_numpy()
+    tables = _open(files)
+    image_column = _column(tables[0].schema_arrow, IMAGE_COLUMNS, files[0])
+    label_column = _column(tables[0].schema_arrow, LABEL_COLUMNS, files[0])
+    labels = _labels(tables, label_column, files[0])
     rows = np.arange(len(labels))
     if draws and not whole:
         rows = split_rows(labels, split, seed=seed)
     rows = rows[:limit]
-    cells = table[image_column].take(rows).to_pylist()
-    sources = [_source(cell, files[0]) for cell in cells]
-    images = decode(sources, names=[f"row {row} of {files[0].name}" for row in rows], size=size)
-    names = _class_names(table.schema.metadata, label_column)
+    images = hold_images(
+        _fetcher(tables, image_column, files),
+        rows,
+        names=lambda row: f"row {row} of {files[0].name}",
+        size=size,
+    )
+    names = _class_names(tables[0].schema_arrow.metadata, label_column)
     return Dataset(f"parquet/{Path(path).stem}/{split}", images, labels[rows], names)
 
 
@@ -80,24 +82,59 @@ def _files(path: Path, split: Split) -> tuple[list[Path], bool]:
     return [path], named is None
 
 
-def _read(files: list[Path]) -> Any:
+def _open(files: list[Path]) -> list[Any]:
     try:
         import pyarrow as pa
         import pyarrow.parquet as pq
     except ImportError as error:
         raise InputError("parquet:PATH needs pyarrow; pip install pyarrow") from error
     try:
-        return pa.concat_tables([pq.read_table(file) for file in files])
+        return [pq.ParquetFile(file) for file in files]
     except pa.ArrowInvalid as error:
         raise InputError(f"{str(files[0])!r} is not a parquet file ({error})") from error
 
 
-def _column(table: Any, names: tuple[str, ...], file: Path) -> str:
+def _labels(tables: list[Any], column: str, file: Path) -> np.ndarray:
+    parts = [table.read(columns=[column])[column] for table in tables]
+    if any(part.null_count for part in parts):
+        raise InputError(f"{str(file)!r} has rows without a label; drop them")
+    return np.concatenate([part.to_numpy() for part in parts])
+
+
+def _fetcher(tables: list[Any], column: str, files: list[Path]) -> Fetch:
+    # Row groups are read as their images are asked for; the last ones stay in memory.
+    groups = [
+        (table, number, file)
+        for table, file in zip(tables, files, strict=True)
+        for number in range(table.num_row_groups)
+    ]
+    sizes = [table.metadata.row_group(number).num_rows for table, number, _ in groups]
+    ends = np.cumsum(sizes)
+
+    @lru_cache(maxsize=2)
+    def cells(group: int) -> Any:
+        table, number, _ = groups[group]
+        return table.read_row_group(number, columns=[column]).column(0)
+
+    def fetch(rows: np.ndarray) -> list[bytes | Path]:
+        found: list[bytes | Path] = []
+        owners = np.searchsorted(ends, rows, side="right")
+        for part in np.split(np.arange(len(rows)), np.flatnonzero(np.diff(owners)) + 1):
+            group = int(owners[part[0]])
+            inside = rows[part] - (ends[group] - sizes[group])
+            taken = cells(group).take(inside).to_pylist()
+            found += [_source(cell, groups[group][2]) for cell in taken]
+        return found
+
+    return fetch
+
+
+def _column(schema: Any, names: tuple[str, ...], file: Path) -> str:
     for name in names:
-        if name in table.column_names:
+        if name in schema.names:
             return name
     raise InputError(
-        f"{str(file)!r} has the columns {', '.join(table.column_names)}; "
+        f"{str(file)!r} has the columns {', '.join(schema.names)}; "
         f"expected one called {' or '.join(names)}"
     )
 

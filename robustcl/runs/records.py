@@ -27,7 +27,8 @@ method, flushed per chunk, so that a run that is killed leaves whole records and
 `sentence`, `images` (indices; empty where the model as a whole is meant) and `rule`.
 
 `arrays/` holds what figures need besides: `embeddings.npz` (of the first images), `triples.npz`,
-`flagged.npz` and `curves-<attack>.npz`; further ranks write `NAME.<rank>.npz` beside them. Radii are in pixel units of images in [0, 1].
+`flagged.npz` and `curves-<attack>.npz`; further ranks write `NAME.<rank>.npz` beside them. Radii
+are in pixel units of images in [0, 1].
 """
 
 # pandas annotates results as unions (Series | DataFrame | ...) that no call narrows.

@@ -155,13 +155,15 @@ def test_torchrun_certifies_a_checkpoint(tmp_path: Path) -> None:
     ]
     root = Path(__file__).resolve().parents[2]
     clean = {key: value for key, value in os.environ.items() if key not in ("RANK", "WORLD_SIZE")}
-    start = {"env": {**clean, "OMP_NUM_THREADS": "1"}, "cwd": root, "check": True}
+    clean["OMP_NUM_THREADS"] = "1"
     launcher = ("-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2")
     found = {}
     for name, how in (("one", ()), ("two", launcher)):
         folder = tmp_path / name
         command = [sys.executable, *how, "-m", "certify", *words, "--out", str(folder)]
-        done = subprocess.run(command, capture_output=True, text=True, **start)  # pyright: ignore[reportCallIssue, reportArgumentType]
+        done = subprocess.run(
+            command, env=clean, cwd=root, capture_output=True, text=True, check=True
+        )
         found[name] = json.loads(done.stdout)  # one process alone writes the summary
         assert (folder / "report.html").is_file()
     same(tmp_path / "one", tmp_path / "two")

@@ -27,7 +27,7 @@ def test_batches_share_no_memory() -> None:
     data = Dataset("x", np.full((2, 2, 2, 1), 0.5, dtype=np.float32), np.array([0, 1]))
     data.batch([0, 1]).images.zero_()
     data.tensor().zero_()
-    assert (data.images == 0.5).all()
+    assert (np.asarray(data.images) == 0.5).all()
 
 
 def test_hash_sees_pixels_labels_and_names() -> None:

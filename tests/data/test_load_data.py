@@ -42,7 +42,7 @@ def write_parquet(
 def test_digits_split_once_and_for_all() -> None:
     train, test = (load_data("digits", split=split) for split in ("train", "test"))
     assert (len(train), len(test)) == (1347, 450) and train.image_shape == (1, 8, 8)
-    assert train.images.dtype == np.uint8 and train.images.max() == 255
+    assert train.images.dtype == np.uint8 and np.asarray(train.images).max() == 255
     assert len(train.class_names) == 10
     assert load_data("digits").hash() == test.hash() != load_data("digits", seed=1).hash()
 
@@ -57,11 +57,11 @@ def test_parquet_folder(tmp_path: Path) -> None:
         cells = [{"bytes": png(value), "path": None} for value in values]
         write_parquet(tmp_path / f"{split}.parquet", cells, [0, 1, 0][: len(values)])
     data = load_data(f"parquet:{tmp_path}", split="train")
-    assert data.images[:, 0, 0, 0].tolist() == [10, 20, 30]
+    assert np.asarray(data.images)[:, 0, 0, 0].tolist() == [10, 20, 30]
     assert data.class_names == ("cat", "dog") and data.labels.tolist() == [0, 1, 0]
     assert len(load_data(f"parquet:{tmp_path}", limit=1)) == 1
     test_file = load_data(f"parquet:{tmp_path / 'test.parquet'}")
-    assert test_file.images[:, 0, 0, 0].tolist() == [40, 50]
+    assert np.asarray(test_file.images)[:, 0, 0, 0].tolist() == [40, 50]
     with pytest.raises(InputError, match="no 'train' split"):
         load_data(f"parquet:{tmp_path / 'test.parquet'}", split="train")
 
@@ -79,7 +79,9 @@ def test_parquet_single_file_is_split(tmp_path: Path) -> None:
     cells = [{"bytes": png(value), "path": None} for value in range(20)]
     write_parquet(tmp_path / "all.parquet", cells, [0, 1] * 10)
     spec = f"parquet:{tmp_path / 'all.parquet'}"
-    sides = [load_data(spec, split=split).images[:, 0, 0, 0] for split in ("train", "test")]
+    sides = [
+        np.asarray(load_data(spec, split=split).images)[:, 0, 0, 0] for split in ("train", "test")
+    ]
     assert sorted(np.concatenate(sides).tolist()) == list(range(20)) and len(sides[1]) == 4
     assert len(load_data(f"{spec},split=all")) == 20
 
@@ -106,7 +108,7 @@ def test_imagefolder_with_its_own_split(tmp_path: Path) -> None:
                 picture(100 * label + number).save(folder / f"{number}.png")
     data = load_data(f"imagefolder:{tmp_path}")
     assert data.class_names == ("ant", "bee") and data.labels.tolist() == [0, 1] * 3
-    assert data.images[:, 0, 0, 0].tolist() == [100, 0, 101, 1, 102, 2]
+    assert np.asarray(data.images)[:, 0, 0, 0].tolist() == [100, 0, 101, 1, 102, 2]
 
 
 def test_imagefolder_size_and_unlabeled(tmp_path: Path) -> None:
@@ -116,7 +118,7 @@ def test_imagefolder_size_and_unlabeled(tmp_path: Path) -> None:
         load_data(f"imagefolder:{tmp_path}", split="train")
     data = load_data(f"imagefolder:{tmp_path},size=8,split=all")
     assert data.image_shape == (1, 8, 8) and len(data) == 5 and not data.labeled
-    assert data.images[:, 0, 0, 0].tolist() == [50, 51, 52, 53, 54]
+    assert np.asarray(data.images)[:, 0, 0, 0].tolist() == [50, 51, 52, 53, 54]
 
 
 def test_size_takes_the_center() -> None:
