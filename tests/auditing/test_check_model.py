@@ -73,7 +73,7 @@ def test_indices_are_those_of_the_data_set(tmp_path: Path, monkeypatch) -> None:
     given = arguments(tmp_path, flag="", count=100)
     assert robustcl(["attack", *given, "--protocol", "fast"]) == 0
     run, kept = load_run(tmp_path / "run"), load_arrays(tmp_path / "run", "flagged")
-    pixels = load_data(f"npz:{tmp_path / 'data.npz'}", split="test").images
+    pixels = np.asarray(load_data(f"npz:{tmp_path / 'data.npz'}", split="test").images)
     (flag,) = run.manifest["flags"]
     assert 0 < len(flag["images"]) <= room.CHECKED < max(flag["images"])  # spread over the data
     assert all(pixels[index, 0, 0, 0] > 127 for index in flag["images"])

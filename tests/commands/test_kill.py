@@ -63,7 +63,7 @@ def die_at(lines: int, command: Command, words: list[str]) -> None:
 
 
 def patch_and_run(lines: int, command: Command, words: list[str]) -> None:
-    module: Any = importlib.import_module("robustcl.auditing.evaluate")
+    module: Any = importlib.import_module("robustcl.auditing.measure_batch")
     write = module.append_records
 
     def writes_and_dies(folder: Path, records: list[dict]) -> None:
