@@ -18,7 +18,7 @@ import random
 import subprocess
 import sys
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -28,6 +28,8 @@ if __package__ in (None, ""):
     sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from benchmarks.provenance import provenance, record
+from robustcl.runs.arrays import load_arrays
+from robustcl.runs.triples import load_triples
 
 ROOT = Path(__file__).resolve().parents[1]
 PROGRAM = "import sys; from robustcl.cli import {0}; sys.argv[0] = '{0}'; raise SystemExit({0}())"
@@ -45,13 +47,16 @@ COMMANDS: dict[str, tuple[str, ...]] = {
 }
 
 
-def launch(words: Sequence[str], checkpoint: Path, *more: str) -> subprocess.Popen[bytes]:
+def launch(
+    words: Sequence[str], checkpoint: Path, *more: str, **environment: str
+) -> subprocess.Popen[bytes]:
     """Start a command of the project in a process of its own.
 
     Args:
         words: The program's name and its arguments; CHECKPOINT stands for the file.
         checkpoint: The file.
         *more: Further arguments.
+        **environment: Further variables of the environment.
 
     Returns:
         The process.
@@ -60,7 +65,7 @@ def launch(words: Sequence[str], checkpoint: Path, *more: str) -> subprocess.Pop
     path = os.pathsep.join([str(ROOT), os.environ.get("PYTHONPATH", "")]).strip(os.pathsep)
     return subprocess.Popen(
         [sys.executable, "-c", PROGRAM.format(words[0]), *arguments, *more],
-        env={**os.environ, "PYTHONPATH": path},
+        env={**os.environ, "PYTHONPATH": path, **environment},
         stdout=subprocess.DEVNULL,
         stderr=subprocess.PIPE,
     )
@@ -120,21 +125,21 @@ def same_arrays(first: Path, second: Path) -> bool:
     Returns:
         Whether they are equal, in any order of rows.
     """
-    for place in sorted((first / "arrays").glob("[!.]*.npz")):
-        with np.load(place) as mine, np.load(second / "arrays" / place.name) as other:
-            if not all(_same(mine, other, key) for key in mine):
+    for name in sorted({place.name.split(".")[0] for place in first.glob("arrays/[!.]*.npz")}):
+        pair = [_arrays(folder, name) for folder in (first, second)]
+        if pair[0].keys() != pair[1].keys():
+            return False
+        for key, values in pair[0].items():
+            numbers = values.dtype.kind == "f"
+            if not np.array_equal(values, pair[1][key], equal_nan=numbers):
                 return False
     return True
 
 
-def _same(mine: Mapping[str, np.ndarray], other: Mapping[str, np.ndarray], key: str) -> bool:
-    # Rows stand in the order in which images were measured, along the first or the second axis.
-    pair = []
-    for arrays in (mine, other):
-        order, values = np.argsort(arrays["index"]), arrays[key]
-        axis = next((k for k, size in enumerate(values.shape) if size == len(order)), None)
-        pair.append(values if axis is None else np.take(values, order, axis))
-    return np.array_equal(*pair, equal_nan=pair[0].dtype.kind == "f")
+def _arrays(folder: Path, name: str) -> dict[str, np.ndarray]:
+    if name == "triples":
+        return load_triples(folder)
+    return load_arrays(folder, name, shared=("eps", "evaluations", "attack"))
 
 
 def uninterrupted(words: Sequence[str], checkpoint: Path, folder: Path) -> tuple[float, float]:
@@ -230,7 +235,9 @@ def measured(name: str, checkpoint: Path, options: argparse.Namespace) -> dict[s
         "arrays_equal": all(same_arrays(whole, folder) for folder in folders),
         "stages": counts,
         "kills_in_the_middle": sum(0 < count < total for count in counts),
-        "temporary_files_left": sum(len([*folder.rglob(".*")]) for folder in folders),
+        "temporary_files_left": sum(
+            place.name != ".lock" for folder in folders for place in folder.rglob(".*")
+        ),
         "seconds_whole": round(altogether, 1),
         "seconds_to_first_record": round(started, 1),
     }

@@ -1,16 +1,19 @@
 """Measure a checkpoint, for the commands that end with records."""
 
+import math
 import shlex
 import sys
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
 
 from robustcl.auditing.audit import Audit
 from robustcl.auditing.evaluate import evaluate
 from robustcl.auditing.manifest import Origin
+from robustcl.auditing.plan import plan
 from robustcl.checkpoint import Loaded, load_checkpoint
 from robustcl.classifier import Classifier
-from robustcl.commands.options import AuditOptions, read_data, say
+from robustcl.commands.options import AuditOptions, emit, read_data, say
+from robustcl.data import Dataset
 from robustcl.errors import InputError
 from robustcl.runs.ranks import own_device, rank, rank_count
 
@@ -51,10 +54,12 @@ def audit_checkpoint(
 
     Returns:
         None where the run is complete and this process's to report, else an exit code: 130 when
-        it was interrupted, 0 when other processes are still at work.
+        it was interrupted, 0 when other processes are still at work or only a plan was wanted.
     """
     device = own_device(options.device)
     dataset = read_data(replace(options, device=device), split=options.split)
+    if options.plan is not None:
+        return _tell(options, dataset, audit, classifier, device)
     command = shlex.join([Path(sys.argv[0]).name, *sys.argv[1:]])
     try:
         complete = evaluate(
@@ -74,4 +79,24 @@ def audit_checkpoint(
     if complete:
         return None
     say(f"process {rank()} of {rank_count()}: its share is done; the last one writes the report")
+    return 0
+
+
+def _tell(
+    options: AuditOptions, dataset: Dataset, audit: Audit, classifier: Classifier, device: str
+) -> int:
+    if options.plan is None or options.plan < 1:
+        raise InputError(f"--plan {options.plan} is no number of processes; use 1 or more")
+    found = plan(classifier, dataset, audit, device=device, processes=options.plan)
+    say(f"{'measure':44} {'seconds per image':>24} {'hours in all':>13}")
+    for cost in found.costs:
+        error = "" if math.isinf(cost.error) else f" ± {cost.error:.2g}"
+        whole = cost.seconds * found.images / found.processes / 3600
+        say(f"{cost.method:44} {f'{cost.seconds:.3g}{error}':>24} {whole:>13.3g}")
+    say(
+        f"{found.images:,} images on {found.processes} processes like this one: about "
+        f"{found.seconds / 3600:.3g} hours ({found.seconds:.0f} s), from {found.measured} images"
+    )
+    if options.json:
+        emit({**asdict(found), "seconds": found.seconds})
     return 0

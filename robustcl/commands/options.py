@@ -49,6 +49,7 @@ class AuditOptions(DataOptions):
         split: Split of the data: train or test.
         norm: l2 or linf; radii are in pixel units of images in [0, 1].
         resume: Go on with the run in --out.
+        plan: Predict from two batches how long so many processes would take, and run nothing.
         arch: Needed only for a checkpoint made from package.module:factory.
         json: Write one JSON object on stdout.
         quiet: No progress bars.
@@ -59,6 +60,7 @@ class AuditOptions(DataOptions):
     split: Split = "test"
     norm: Norm = "l2"
     resume: bool = False
+    plan: int | None = None
     arch: str | None = None
     json: bool = False
     quiet: bool = False
