@@ -22,7 +22,7 @@ if __package__ in (None, ""):
     sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 ROOT = Path(__file__).resolve().parents[1]
-METHODS = "product,first_order"
+METHODS = "product"
 BATCH = 128
 OURS = """
 import resource, sys, time
@@ -36,7 +36,6 @@ raise SystemExit(code)
 BARE = """
 import resource, sys, time
 import torch, certify
-from certify import first_order, product
 from robustcl.checkpoint import load_checkpoint
 from robustcl.data import load_data
 begun = time.process_time()

@@ -10,7 +10,7 @@ torchrun starts them:
   other is left to end; then one to three processes resume the run and one of these is killed, and
   so on. The last resume is left to end. Records and arrays must be those of one process.
 
-Run: python benchmarks/ranks.py --work DIR [--only speed kills] [--pairs 7] [--kills 20] [--out FILE]
+Run: python benchmarks/ranks.py --work DIR [--only speed kills] [--out FILE]
 """
 
 import argparse
