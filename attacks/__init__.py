@@ -12,6 +12,7 @@ from attacks.embedding_shift import embedding_shift
 from attacks.expectation import expectation
 from attacks.finding import Finding, Search
 from attacks.fmn import fmn
+from attacks.inner_ascent import inner_ascent
 from attacks.methods import ATTACKS, Attack, parse_attack
 from attacks.noise import noise
 from attacks.pgd import pgd
@@ -37,6 +38,7 @@ __all__ = [
     "embedding_shift",
     "expectation",
     "fmn",
+    "inner_ascent",
     "measure",
     "model_flags",
     "noise",

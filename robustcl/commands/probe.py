@@ -2,21 +2,26 @@
 
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import torch
 import tyro
 from torch import Tensor
 
+from attacks import inner_ascent
 from robustcl.batching import padded
 from robustcl.calibration import calibration_error, fit_temperature
 from robustcl.checkpoint import load_checkpoint, save_checkpoint
 from robustcl.classifier import Classifier, Encoder
+from robustcl.commands.attack import DEFAULT_EPS
 from robustcl.commands.options import DataOptions, emit, read_data, refuse_existing, say
 from robustcl.data import Dataset, label_subset, stratified_split
 from robustcl.errors import InputError
 from robustcl.fit_head import encoder_hash, fit_head
 from robustcl.out_of_memory import halving
+from robustcl.protocols import PROTOCOLS, ProtocolOptions, aff, alf, slf
+from robustcl.specification import parse_number
+from robustcl.threat import Norm, Threat
 from robustcl.training import fine_tune
 
 
@@ -26,31 +31,46 @@ class ProbeOptions(DataOptions):
 
     With prototype, linear and knn the encoder's weights and BatchNorm statistics stay as they are,
     which a hash proves. A fifth of the labeled images is held out from a first head, to measure
-    its accuracy and to fit the temperature at which its scores are probabilities.
+    its accuracy and to fit the temperature at which its scores are probabilities. The protocols of
+    adversarial contrastive learning train on all images instead.
 
     Args:
         checkpoint: The encoder.
         out: The new checkpoint, ending in .safetensors.
-        head: prototype, linear or knn; fine_tune trains the encoder with a linear head.
+        head: prototype (where nothing else is asked for), linear or knn; fine_tune trains the
+            encoder with a linear head.
+        protocol: In place of a head: slf (a linear head on clean images, the encoder frozen), alf
+            (on attacked ones) or aff (encoder and head by TRADES).
         labels: Share of training images whose labels are used, the same number in every class.
         label_seed: Seed of their choice; with that of training, the same images.
-        epochs: Passes of fine_tune.
-        learning_rate: Peak rate of fine_tune.
+        epochs: Passes of fine_tune (10) and of protocols (25), whose schedules shrink with them.
+        learning_rate: Peak rate of fine_tune (3e-4), first rate of slf (.1), alf (.01), aff (.1).
+        eps: Budget of the attack in alf and aff; 8/255 in Linf and 0.5 in L2 by default.
+        norm: l2 or linf, the norm of that budget.
+        steps: Steps of that attack.
+        beta: Weight of the adversarial part in aff.
         arch: Needed only for a checkpoint made from package.module:factory.
         overwrite: Replace an existing checkpoint.
         json: Write one JSON object on stdout.
+        quiet: No progress bar.
     """
 
     checkpoint: tyro.conf.Positional[Path]
     out: Path
-    head: Literal["prototype", "linear", "knn", "fine_tune"] = "prototype"
+    head: Literal["prototype", "linear", "knn", "fine_tune"] | None = None
+    protocol: Literal["slf", "alf", "aff"] | None = None
     labels: float = 1.0
     label_seed: int = 0
-    epochs: int = 10
-    learning_rate: float = 3e-4
+    epochs: int | None = None
+    learning_rate: float | None = None
+    eps: str | None = None
+    norm: Norm = "linf"
+    steps: int = 10
+    beta: float = 6.0
     arch: str | None = None
     overwrite: bool = False
     json: bool = False
+    quiet: bool = False
 
 
 @dataclass(frozen=True)
@@ -82,21 +102,28 @@ def probe(options: ProbeOptions) -> int:
         The exit code.
 
     Raises:
-        InputError: When there are no labels to fit on.
+        InputError: When there are no labels to fit on, or a head and a protocol are asked for.
     """
+    if options.head and options.protocol:
+        raise InputError(
+            f"--head {options.head} with --protocol {options.protocol}; a protocol trains its own "
+            "linear head, so give one of the two"
+        )
+    name = options.protocol or options.head or "prototype"
     refuse_existing(options.out, overwrite=options.overwrite)
     loaded = load_checkpoint(options.checkpoint, arch=options.arch)
     dataset = _labeled(read_data(options, split="train"), options)
     before = encoder_hash(loaded.encoder)
-    held = _held_out(loaded.encoder, dataset, options)
+    held = None if options.protocol else _held_out(loaded.encoder, dataset, options)
     classifier = _fit(loaded.encoder, dataset, options)
     after = encoder_hash(classifier.encoder)
     accuracy = _accuracy(_scores(classifier, dataset, options), dataset)
-    facts = {"head": options.head, "labels": len(dataset), "held_out": held and asdict(held)}
-    recipe = {**loaded.description.recipe, "probe": facts}
+    facts = {"head": name, "labels": len(dataset), "held_out": held and asdict(held)}
+    recipe = {**loaded.description.recipe, "probe": {**facts, **_terms(options)}}
     save_checkpoint(options.out, classifier, replace(loaded.description, recipe=recipe))
-    say(f"{options.head} head on {len(dataset)} labeled images: {accuracy:.1%} of them right")
-    _tell(held)
+    say(f"{name} head on {len(dataset)} labeled images: {accuracy:.1%} of them right")
+    if not options.protocol:
+        _tell(held)
     say(f"encoder {'unchanged' if before == after else 'tuned'}, hash {after[:16]}")
     say(f"checkpoint: {options.out}")
     if options.json:
@@ -119,22 +146,62 @@ def _fit(encoder: Encoder, dataset: Dataset, options: ProbeOptions) -> Classifie
     weights = {name: value.clone() for name, value in encoder.state_dict().items()}
 
     def attempt(batch_size: int) -> Classifier:
+        if options.protocol:
+            encoder.load_state_dict(weights)  # as they were before an attempt ran out of memory
+            return _by_protocol(encoder, dataset, options, batch_size)
         if options.head != "fine_tune":
+            kind = options.head or "prototype"
             return fit_head(
-                encoder, dataset, kind=options.head, batch_size=batch_size, device=options.device
+                encoder, dataset, kind=kind, batch_size=batch_size, device=options.device
             )
-        encoder.load_state_dict(weights)  # as they were before an attempt ran out of memory
+        encoder.load_state_dict(weights)
         return fine_tune(
             encoder,
             dataset,
-            epochs=options.epochs,
-            learning_rate=options.learning_rate,
+            epochs=10 if options.epochs is None else options.epochs,
+            learning_rate=3e-4 if options.learning_rate is None else options.learning_rate,
             batch_size=batch_size,
             seed=options.seed,
             device=options.device,
         )
 
     return halving(attempt, options.batch_size)
+
+
+def _by_protocol(
+    encoder: Encoder, dataset: Dataset, options: ProbeOptions, batch_size: int
+) -> Classifier:
+    how, device = replace(_how(options), batch_size=batch_size), options.device
+    progress = not options.quiet
+    if options.protocol == "slf":
+        return slf(encoder, dataset, options=how, device=device, progress=progress)
+    train = alf if options.protocol == "alf" else aff
+    return train(
+        encoder, dataset, attack=inner_ascent, options=how, device=device, progress=progress
+    )
+
+
+def _how(options: ProbeOptions) -> ProtocolOptions:
+    return ProtocolOptions(
+        epochs=25 if options.epochs is None else options.epochs,
+        learning_rate=options.learning_rate,
+        seed=options.seed,
+        threat=Threat(options.norm, parse_number(options.eps or DEFAULT_EPS[options.norm])),
+        steps=options.steps,
+        beta=options.beta,
+    )
+
+
+def _terms(options: ProbeOptions) -> dict[str, Any]:
+    # What a protocol was run with, for the record in the checkpoint.
+    if options.protocol is None:
+        return {}
+    how = _how(options)
+    rate = how.learning_rate or PROTOCOLS[options.protocol]
+    terms = {"epochs": how.epochs, "learning_rate": rate, "seed": how.seed}
+    if options.protocol != "slf":
+        terms |= {"norm": how.threat.norm, "eps": how.threat.eps, "steps": how.steps}
+    return terms | ({"beta": how.beta} if options.protocol == "aff" else {})
 
 
 def _held_out(encoder: Encoder, dataset: Dataset, options: ProbeOptions) -> HeldOut | None:

@@ -1,5 +1,6 @@
 """Training views, drawn in batches on the device with parameters of their own per image."""
 
+from robustcl.views.anneal_views import anneal_views, weak_views
 from robustcl.views.color_jitter import color_jitter
 from robustcl.views.gaussian_blur import gaussian_blur
 from robustcl.views.simclr_views import (
@@ -16,8 +17,10 @@ __all__ = [
     "DIGIT_VIEWS",
     "GRAY_VIEWS",
     "ViewOptions",
+    "anneal_views",
     "color_jitter",
     "default_views",
     "gaussian_blur",
     "simclr_views",
+    "weak_views",
 ]

@@ -44,6 +44,24 @@ def test_heads(head: str, labels: float, checkpoint: Path, tmp_path: Path, capsy
     assert loaded.description.recipe["probe"]["labels"] == found["labels"]
 
 
+@pytest.mark.parametrize("protocol", ["slf", "alf", "aff"])
+def test_protocols(protocol: str, checkpoint: Path, tmp_path: Path, capsys) -> None:
+    out = tmp_path / "probed.safetensors"
+    words = ["probe", str(checkpoint), *DATA, "--protocol", protocol, "--json", "--quiet"]
+    words += ["--steps", "2", "--eps", "4/255", "--epochs", "6", "--batch-size", "50"]
+    assert robustcl([*words, "--out", str(out)]) == 0
+    found = json.loads(capsys.readouterr().out)
+    before, after = weights(checkpoint), weights(out)
+    same = all(torch.equal(before[name], after[name]) for name in before)
+    assert same == found["encoder_frozen"] == (protocol != "aff")
+    assert found["train_accuracy"] > 0.5 and found["held_out"] is None
+    loaded = load_checkpoint(out)
+    stated = loaded.description.recipe["probe"]
+    assert loaded.description.head == "linear" and stated["epochs"] == 6
+    assert stated.get("eps") == (None if protocol == "slf" else 4 / 255)
+    assert stated["learning_rate"] == {"slf": 0.1, "alf": 0.01, "aff": 0.1}[protocol]
+
+
 def test_fine_tuning_fits_the_labels_better(checkpoint: Path, tmp_path: Path, capsys) -> None:
     accuracy = {}
     for head in ("prototype", "fine_tune"):
@@ -60,6 +78,9 @@ def test_fine_tuning_fits_the_labels_better(checkpoint: Path, tmp_path: Path, ca
         (["--labels", "0"], "needs labels"),
         (["--labels", "0.01"], "less than one label"),
         (["--head", "fine_tune", "--epochs", "0"], "0 epochs"),
+        (["--protocol", "slf", "--head", "knn"], "--head knn with --protocol slf"),
+        (["--protocol", "alf", "--eps", "0"], "eps 0"),
+        (["--protocol", "aff", "--epochs", "0"], "epochs 0"),
     ],
 )
 def test_bad_input(words: list[str], message: str, checkpoint: Path, tmp_path, capsys) -> None:

@@ -1,0 +1,153 @@
+"""Train a linear head, alone or with its encoder, by steps on weak views."""
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from robustcl.classifier import Encoder
+from robustcl.data.dataset import Dataset
+from robustcl.errors import InputError, RunError
+from robustcl.fit_head import encoder_hash
+from robustcl.frozen import frozen
+from robustcl.heads import LinearHead
+from robustcl.losses.similarities import unit
+from robustcl.protocols.protocol_options import ProtocolOptions
+from robustcl.protocols.stepped_rate import stepped_rate
+from robustcl.training.progress import training_bar
+from robustcl.views.anneal_views import weak_views
+from robustcl.views.simclr_views import default_views, simclr_views
+
+
+@dataclass(frozen=True, eq=False)
+class Linear:
+    """Hold the trained part of a linear head on s z, where z = h / |h| and s = sqrt(d).
+
+    The coordinates of s z have a mean square of 1, as those of features behind BatchNorm have, so
+    the papers' learning rates fit; the factor is multiplied into the head in the end.
+
+    Args:
+        weight: (K, d), from 0.
+        bias: (K,), from 0.
+    """
+
+    weight: nn.Parameter
+    bias: nn.Parameter
+
+    @property
+    def scale(self) -> float:
+        """Factor s of the unit embedding."""
+        return math.sqrt(self.weight.shape[1])
+
+    def scores(self, encoder: Encoder, images: Tensor) -> Tensor:
+        """Return class scores.
+
+        Args:
+            encoder: The encoder, in any mode.
+            images: (B, C, H, W).
+
+        Returns:
+            (B, K).
+        """
+        return functional.linear(self.scale * unit(encoder(images)), self.weight, self.bias)
+
+    def head(self) -> LinearHead:
+        """Return the head on z."""
+        return LinearHead(self.scale * self.weight.detach().cpu(), self.bias.detach().cpu())
+
+
+def zero_head(encoder: Encoder, dataset: Dataset, device: torch.device) -> Linear:
+    """Begin with a head of zeros, and the encoder in eval mode on the device.
+
+    Args:
+        encoder: Moved to the device.
+        dataset: Labeled images.
+        device: Where to train.
+
+    Returns:
+        The head.
+
+    Raises:
+        InputError: When the data has no labels, one class, or images of another size.
+    """
+    if not dataset.labeled or dataset.num_classes < 2:
+        raise InputError(f"{dataset.name!r} has no labels of two classes; a protocol needs them")
+    if dataset.image_shape != encoder.image_shape:
+        raise InputError(
+            f"{dataset.name!r} has images of shape {dataset.image_shape} (C, H, W) but the encoder "
+            f"takes {encoder.image_shape}; add ',size=N' to the data"
+        )
+    encoder.to(device).eval()
+    with torch.no_grad():
+        size = encoder(dataset.batch([0]).images.to(device)).shape[1]
+    weight = torch.zeros(dataset.num_classes, size, device=device)
+    return Linear(nn.Parameter(weight), nn.Parameter(weight.new_zeros(len(weight))))
+
+
+def train_steps(
+    weights: list[nn.Parameter],
+    dataset: Dataset,
+    loss_of: Callable[[Tensor, Tensor, torch.Generator], Tensor],
+    *,
+    options: ProtocolOptions,
+    rate: float,
+    progress: bool = False,
+) -> None:
+    """Lower a loss on weak views (flips where the data allows them, shifts of an eighth).
+
+    Args:
+        weights: What is trained; their device counts.
+        dataset: Labeled images.
+        loss_of: (views, labels, generator) to a scalar.
+        options: Epochs, batch size, decay, momentum and seed count.
+        rate: First learning rate.
+        progress: Whether to show a bar on stderr.
+
+    Raises:
+        RunError: When the loss is not finite.
+    """
+    device = weights[0].device
+    images, labels = dataset.tensor().to(device), torch.from_numpy(dataset.labels).to(device)
+    views = weak_views(default_views(dataset.name, dataset.image_shape))
+    generator = torch.Generator(device).manual_seed(options.seed)
+    optimizer = torch.optim.SGD(
+        weights, lr=rate, momentum=options.momentum, weight_decay=options.weight_decay
+    )
+    with training_bar(progress) as show:
+        for epoch in range(options.epochs):
+            for group in optimizer.param_groups:
+                group["lr"] = rate * stepped_rate(epoch, options.epochs)
+            order = torch.randperm(len(images), generator=generator, device=device)
+            value = math.nan
+            for rows in order.split(options.batch_size):
+                if len(rows) < 2 <= len(images):  # BatchNorm in training mode needs two
+                    continue
+                view, _ = simclr_views(images[rows], options=views, generator=generator)
+                loss = loss_of(view, labels[rows], generator)
+                value = float(loss.detach())
+                if not math.isfinite(value):
+                    raise RunError(f"the loss became {value}; lower the learning rate ({rate})")
+                optimizer.zero_grad(set_to_none=True)
+                loss.backward()
+                optimizer.step()
+            show((epoch + 1) / options.epochs, f"epoch {epoch + 1} loss {value:.3f}")
+
+
+def on_frozen(encoder: Encoder, train: Callable[[], None]) -> None:
+    """Train something on a frozen encoder, and prove by its hash that it stayed as it was.
+
+    Args:
+        encoder: Weights and BatchNorm statistics are hashed before and after.
+        train: Does the training.
+
+    Raises:
+        RunError: When the encoder changed, which would be a defect.
+    """
+    before = encoder_hash(encoder)
+    with frozen(encoder):
+        train()
+    if encoder_hash(encoder) != before:
+        raise RunError("the encoder changed while a head was trained; please report this")
