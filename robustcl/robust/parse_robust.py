@@ -1,12 +1,23 @@
 """Read how training is made robust, as in 'noise:sigma=.25,consistency=1'."""
 
 from robustcl.errors import InputError
+from robustcl.robust.acl import Acl
+from robustcl.robust.deacl import Deacl
+from robustcl.robust.dynacl import Dynacl
 from robustcl.robust.gradient_penalty import GradientPenalty
 from robustcl.robust.noisy_views import NoisyViews
+from robustcl.robust.rocl import Rocl
 from robustcl.specification import check_options, choose, parse_specification
 
-Robust = GradientPenalty | NoisyViews
-METHODS: dict[str, type[Robust]] = {"noise": NoisyViews, "penalty": GradientPenalty}
+Robust = Acl | Deacl | GradientPenalty | NoisyViews | Rocl  # Dynacl is an Acl
+METHODS: dict[str, type[Robust]] = {
+    "acl": Acl,
+    "deacl": Deacl,
+    "dynacl": Dynacl,
+    "noise": NoisyViews,
+    "penalty": GradientPenalty,
+    "rocl": Rocl,
+}
 
 
 def parse_robust(text: str) -> Robust | None:

@@ -1,9 +1,34 @@
-"""Choose the loss of a method of robust training."""
+"""Choose the views and the loss of a method of robust training."""
 
+from robustcl.robust.acl import Acl, acl
+from robustcl.robust.deacl import Deacl, deacl
+from robustcl.robust.dynacl import Dynacl, dynacl, strength
 from robustcl.robust.gradient_penalty import GradientPenalty, penalized_loss
 from robustcl.robust.noisy_views import NoisyViews, noisy_views
 from robustcl.robust.parse_robust import Robust
+from robustcl.robust.rocl import Rocl, rocl
 from robustcl.robust.views_step import Losses, ViewsStep
+from robustcl.views.anneal_views import anneal_views, weak_views
+from robustcl.views.simclr_views import ViewOptions
+
+
+def epoch_views(
+    method: Robust | None, views: ViewOptions, *, epoch: int, epochs: int
+) -> ViewOptions:
+    """Return how views are drawn in an epoch.
+
+    Args:
+        method: How training is made robust.
+        views: The views of the recipe.
+        epoch: Epochs that are over.
+        epochs: Epochs of training.
+
+    Returns:
+        Annealed views for 'dynacl', weak ones for 'deacl', else the same.
+    """
+    if isinstance(method, Dynacl):
+        return anneal_views(views, strength(epoch, epochs=epochs, period=method.period))
+    return weak_views(views) if isinstance(method, Deacl) else views
 
 
 def robust_loss(method: Robust, step: ViewsStep) -> Losses:
@@ -17,6 +42,14 @@ def robust_loss(method: Robust, step: ViewsStep) -> Losses:
         The loss, and its parts by name.
     """
     match method:
+        case Dynacl():
+            return dynacl(method, step)
+        case Acl():
+            return acl(method, step)
+        case Rocl():
+            return rocl(method, step)
+        case Deacl():
+            return deacl(method, step)
         case GradientPenalty():
             return penalized_loss(method, step)
         case NoisyViews():

@@ -7,6 +7,7 @@ import torch
 from torch import Tensor, nn
 
 from robustcl.losses.weighted_sum import Term
+from robustcl.robust.inner_attack import InnerAttack
 
 Losses = tuple[Tensor, dict[str, Tensor]]
 
@@ -19,7 +20,7 @@ class ViewsStep:
     class-stratified batch where there is one.
 
     Args:
-        model: Whose mode and weights count.
+        model: Whose mode, weights and BatchNorm branches count.
         views: (V, C, H, W) this process's views of all groups, in [0, 1].
         sizes: Views of each group, an even number of groups.
         encode: Views of any number to embeddings.
@@ -28,6 +29,11 @@ class ViewsStep:
         normal: Draws standard normal noise of the views' shape; several processes each draw that
             of the whole batch and keep their part, so they stay in step.
         generator: Source of all other randomness.
+        weights: What the optimizer trains.
+        epoch: Epochs that are over.
+        epochs: Epochs of training.
+        attack: What finds attacked views, or None.
+        teacher: A frozen encoder in eval mode, or None.
     """
 
     model: nn.Module
@@ -37,6 +43,11 @@ class ViewsStep:
     losses: Callable[..., Losses]
     normal: Callable[[], Tensor]
     generator: torch.Generator
+    weights: tuple[nn.Parameter, ...] = ()
+    epoch: int = 0
+    epochs: int = 1
+    attack: InnerAttack | None = None
+    teacher: nn.Module | None = None
 
     def loss_at(
         self, views: Tensor, terms: tuple[Term, ...] = (), *, remembers: bool = False

@@ -6,9 +6,15 @@ from typing import Any, Literal
 
 from robustcl.errors import InputError
 from robustcl.losses.weighted_sum import LABELED, Term, parse_losses
+from robustcl.robust.attacked import Attacked
+from robustcl.robust.deacl import Deacl
+from robustcl.robust.dynacl import Dynacl
 from robustcl.robust.gradient_penalty import GradientPenalty
 from robustcl.robust.parse_robust import Robust, parse_robust
 from robustcl.views.simclr_views import ViewOptions
+
+# Losses that look at more than a batch, which is there only where they are trained.
+OWN_STATE = ("cross_entropy", "false_negative_filter", "semantic")
 
 
 @dataclass(frozen=True)
@@ -35,8 +41,8 @@ class TrainRecipe:
         warmup: Share of the schedule in which the rate rises linearly; a cosine to 0 follows.
         projector: Hidden units of a perceptron between embedding and losses, which is thrown away
             after training; 0 puts the losses on the embedding itself, which certificates are about.
-        robust: How training is made robust, see `parse_robust`, as in 'penalty:weight=.1' or
-            'noise:sigma=.25,consistency=1'; '' for not at all.
+        robust: How training is made robust, see `parse_robust`, as in 'penalty:weight=.1',
+            'noise:sigma=.25,consistency=1' or 'acl:eps=4/255,steps=1'; '' for not at all.
         log_norm_penalty: Weight of log(product of layer norms) - log(mean |h|).
         views: How views are drawn; None chooses by data set.
         autocast: Run the encoder in bfloat16; losses stay in float32.
@@ -123,6 +129,8 @@ class TrainRecipe:
                 f"log_norm_penalty {self.log_norm_penalty} beside robust {self.robust!r}; set one "
                 "of the two to 0"
             )
+        if isinstance(method, Attacked):
+            self._check_attacked(method)
         if isinstance(method, GradientPenalty):
             if self.projector:
                 raise InputError(
@@ -132,6 +140,22 @@ class TrainRecipe:
                 raise InputError(
                     "autocast rounds embeddings to 3 digits, and the penalty divides their "
                     "difference by a small step; leave one of the two out"
+                )
+
+    def _check_attacked(self, method: Attacked) -> None:
+        if isinstance(method, Dynacl):
+            method.check_epochs(self.epochs)
+        if isinstance(method, Deacl) and self.projector:
+            raise InputError(
+                f"projector {self.projector} of deacl, whose student learns the teacher's own "
+                "embedding; set it to 0"
+            )
+        known = {term.name for term in self.terms}
+        for term in method.goal_terms:
+            if term.name in OWN_STATE and term.name not in known:
+                raise InputError(
+                    f"goal={method.goal} of {self.robust!r} learns nothing by itself; name it in "
+                    f"the loss too (now {self.loss!r})"
                 )
 
     @property
@@ -146,10 +170,11 @@ class TrainRecipe:
 
     @property
     def needs_labels(self) -> bool:
-        """Whether a loss needs labels."""
+        """Whether a loss, or what an attack raises, needs labels."""
+        goal = self.method.goal_terms if isinstance(self.method, Attacked) else ()
         return any(
             term.name in (*LABELED, "sup_con") or term.options.get("confidence")
-            for term in self.terms
+            for term in (*self.terms, *goal)
         )
 
     def to_dict(self) -> dict[str, Any]:

@@ -13,10 +13,15 @@ from robustcl.data.dataset import Dataset
 from robustcl.data.label_subset import label_subset
 from robustcl.errors import InputError
 from robustcl.losses.weighted_sum import LABELED, Term
+from robustcl.network_hash import network_hash
+from robustcl.robust.acl import Acl
+from robustcl.robust.dual_batch_norm import split_batch_norm
 from robustcl.robust.gradient_penalty import GradientPenalty, check_network
+from robustcl.robust.inner_attack import InnerAttack
 from robustcl.robust.parse_robust import Robust
 from robustcl.runs.records import config_hash
 from robustcl.targets import embed_targets, load_targets
+from robustcl.training.frozen_teacher import frozen_teacher
 from robustcl.training.label_batches import LabelBatches, label_batches
 from robustcl.training.lars import Lars
 from robustcl.training.log_norm_penalty import NormProbe, norm_probes
@@ -47,6 +52,8 @@ class Run:
         views: How views are drawn.
         probes: Of the log-norm penalty.
         method: How training is made robust, or None.
+        attack: What finds attacked views, or None.
+        teacher: Of 'deacl', frozen and in eval mode, or None.
         optimizer: Of the encoder's weights.
         generator: Source of order and views.
         recipe: All options.
@@ -68,13 +75,23 @@ class Run:
     views: ViewOptions
     probes: tuple[NormProbe, ...]
     method: Robust | None
+    attack: InnerAttack | None
+    teacher: Encoder | None
     optimizer: torch.optim.Optimizer
     generator: torch.Generator
     recipe: TrainRecipe
     key: str
 
 
-def start_run(encoder: Encoder, dataset: Dataset, recipe: TrainRecipe, device: torch.device) -> Run:
+def start_run(
+    encoder: Encoder,
+    dataset: Dataset,
+    recipe: TrainRecipe,
+    device: torch.device,
+    *,
+    attack: InnerAttack | None = None,
+    teacher: Encoder | None = None,
+) -> Run:
     """Check that data and recipe fit, and put all on the device.
 
     Args:
@@ -82,13 +99,15 @@ def start_run(encoder: Encoder, dataset: Dataset, recipe: TrainRecipe, device: t
         dataset: Training images, and labels where the recipe needs them.
         recipe: All options.
         device: Where to train.
+        attack: What finds attacked views, where the recipe wants them.
+        teacher: A trained encoder, where the recipe wants one.
 
     Returns:
-        The run.
+        The run. With 'acl' and 'dynacl' its model has two BatchNorm branches.
 
     Raises:
-        InputError: When labels are wanted and absent or of one class only, or a batch is larger
-            than the data set.
+        InputError: When labels, an attack or a teacher are wanted and absent, labels are of one
+            class only, or a batch is larger than the data set.
     """
     per_step = recipe.batch_size * recipe.accumulate
     if len(dataset) < per_step:
@@ -112,6 +131,9 @@ def start_run(encoder: Encoder, dataset: Dataset, recipe: TrainRecipe, device: t
     if recipe.projector:
         model = nn.Sequential(encoder, projector(size, recipe.projector)).to(device)
         size = PROJECTION
+    teacher = frozen_teacher(recipe, attack, teacher, size, device)
+    if isinstance(recipe.method, Acl):
+        split_batch_norm(model)
     return Run(
         encoder=encoder,
         model=model,
@@ -128,10 +150,12 @@ def start_run(encoder: Encoder, dataset: Dataset, recipe: TrainRecipe, device: t
         views=recipe.views or default_views(dataset.name, dataset.image_shape),
         probes=probes,
         method=recipe.method,
+        attack=attack,
+        teacher=teacher,
         optimizer=_optimizer(model, recipe),
         generator=generator,
         recipe=recipe,
-        key=run_key(encoder, dataset, recipe),
+        key=run_key(encoder, dataset, recipe, teacher=teacher),
     )
 
 
@@ -189,13 +213,16 @@ def known_labels(dataset: Dataset, recipe: TrainRecipe) -> np.ndarray:
     return known
 
 
-def run_key(encoder: Encoder, dataset: Dataset, recipe: TrainRecipe) -> str:
+def run_key(
+    encoder: Encoder, dataset: Dataset, recipe: TrainRecipe, *, teacher: Encoder | None = None
+) -> str:
     """State what a resumed run must have in common with the one before, in JSON.
 
     Args:
         encoder: The shapes of its weights count, not their values.
         dataset: The training images and labels.
         recipe: Every option counts.
+        teacher: Its weights count.
 
     Returns:
         The text; two runs with the same text make the same steps.
@@ -206,6 +233,7 @@ def run_key(encoder: Encoder, dataset: Dataset, recipe: TrainRecipe) -> str:
         "data": dataset.name,
         "data_hash": dataset.hash(),
         "weights": config_hash(shapes),
+        **({} if teacher is None else {"teacher_hash": network_hash(teacher)}),
     }
     return json.dumps(parts, sort_keys=True)
 

@@ -12,6 +12,8 @@ from torch import Tensor
 from robustcl.classifier import Encoder
 from robustcl.data.dataset import Dataset
 from robustcl.errors import RunError
+from robustcl.robust.dual_batch_norm import join_batch_norm
+from robustcl.robust.inner_attack import InnerAttack
 from robustcl.training.measure import measure
 from robustcl.training.position import Position, resumed, saved
 from robustcl.training.processes import rank_and_count, same_everywhere
@@ -57,6 +59,8 @@ def train_encoder(
     files: Files | None = None,
     progress: bool = True,
     observe: Observe | None = None,
+    attack: InnerAttack | None = None,
+    teacher: Encoder | None = None,
 ) -> TrainLog:
     """Train the encoder in place, on losses of its raw embedding without a projector.
 
@@ -74,9 +78,12 @@ def train_encoder(
         progress: Whether to show a bar on stderr.
         observe: Called at the end of each epoch with the encoder and the epochs that are over;
             what it returns goes into the log. It leaves the encoder as it is (see `frozen`).
+        attack: What finds attacked views where the recipe wants them: `attacks.inner_ascent`.
+        teacher: What the student of 'deacl' learns from; copied, never changed.
 
     Returns:
-        The log of the run.
+        The log of the run. After 'acl' and 'dynacl' the encoder's BatchNorm layers are plain ones,
+        those of the adversarial branch.
 
     Raises:
         RunError: When the loss is not finite, or the embedding has collapsed.
@@ -86,8 +93,16 @@ def train_encoder(
         ICML 2020, algorithm 1.
     """
     files = files or Files()
-    run = start_run(encoder, dataset, recipe, torch.device(device))
-    place = Position()
+    given = {"attack": attack, "teacher": teacher}
+    run = start_run(encoder, dataset, recipe, torch.device(device), **given)
+    try:
+        return _trained(run, files, progress, observe)
+    finally:
+        join_batch_norm(run.model)
+
+
+def _trained(run: Run, files: Files, progress: bool, observe: Observe | None) -> TrainLog:
+    recipe, place = run.recipe, Position()
     if files.resume and files.state is not None:
         place = resumed(run, files.state)
     if rank_and_count()[0]:  # one process writes and measures; all read the state
@@ -99,7 +114,7 @@ def train_encoder(
             show(place.done, f"epoch {place.epoch} loss {place.rows[-1]['loss']:.3f}")
     if run.average is not None:
         run.model.load_state_dict(run.average.state_dict())
-    encoder.eval()
+    run.encoder.eval()
     return _finished(run, place)
 
 
