@@ -37,7 +37,17 @@ def one_step(model: nn.Module, *, loss: str = "simclr", split: bool = True) -> V
 
     weights = tuple(model.parameters())
     model.train()
-    return ViewsStep(model, views, (12, 12), model, losses, inner_ascent, generator, weights)
+    return ViewsStep(
+        model=model,
+        views=views,
+        sizes=(12, 12),
+        encode=model,
+        losses=losses,
+        normal=lambda: torch.randn(views.shape, generator=generator),
+        generator=generator,
+        weights=weights,
+        attack=inner_ascent,
+    )
 
 
 def with_attack(step: ViewsStep, attack) -> ViewsStep:

@@ -1,5 +1,7 @@
 """ACL and DynACL: clean and adversarial parts, branches, goals, variants and schedules."""
 
+from dataclasses import replace
+
 import pytest
 import torch
 from torch import Tensor, nn
@@ -171,10 +173,10 @@ def test_schedule_at_both_ends() -> None:
 
 def test_dynacl_begins_as_acl_and_ends_heavier() -> None:
     method = Dynacl(eps=0.1)
-    start, parts = dynacl(method, one_step(network()), epoch=0, epochs=10)
+    start, parts = dynacl(method, replace(one_step(network()), epochs=10))
     plain, _ = acl(Acl(eps=0.1), one_step(network()))
     assert float(start) == float(plain)
-    last, parts = dynacl(method, one_step(network()), epoch=9, epochs=10)
+    last, parts = dynacl(method, replace(one_step(network()), epoch=9, epochs=10))
     share = 0.5 * (1 + 2 / 3 * 0.9)
     wanted = (1 - share) * float(parts["nt_xent"]) + share * float(parts["adversarial"])
     assert float(last) == pytest.approx(wanted, rel=1e-6)

@@ -1,6 +1,7 @@
 """DeACL: a student that is the teacher has the lowest loss, and the attack leads away."""
 
 import copy
+from dataclasses import replace
 
 import pytest
 import torch
@@ -15,10 +16,10 @@ def test_the_teacher_itself_has_the_lowest_loss() -> None:
     teacher = copy.deepcopy(model)
     step = with_attack(one_step(model, split=False), lambda loss, images, threat, **_: images)
     model.eval()
-    found, parts = deacl(Deacl(), step, teacher)
+    found, parts = deacl(Deacl(), replace(step, teacher=teacher))
     assert float(found) == pytest.approx(-3.0, abs=1e-5)
     assert float(parts["distance"]) == pytest.approx(0.0, abs=1e-5)
-    other, _ = deacl(Deacl(), step, network(seed=1).eval())
+    other, _ = deacl(Deacl(), replace(step, teacher=network(seed=1).eval()))
     assert float(other) > -2.9
 
 
@@ -37,8 +38,8 @@ def test_the_student_loss_is_that_of_the_paper() -> None:
 
 @pytest.mark.parametrize("goal", ["loss", "shift"])
 def test_the_attack_turns_the_embedding_away(goal: str) -> None:
-    step, kept = one_step(network(), split=False), []
     teacher = network(seed=1).eval()
+    step, kept = replace(one_step(network(), split=False), teacher=teacher), []
 
     def spy(raised, images, threat, **options):
         assert options["steps"] == 5 and torch.equal(images, step.views[:12])
@@ -46,7 +47,7 @@ def test_the_attack_turns_the_embedding_away(goal: str) -> None:
         kept.append([float(raised(at).mean().detach()) for at in (images, points)])
         return points
 
-    loss, parts = deacl(Deacl(eps=0.1, goal=goal), with_attack(step, spy), teacher)
+    loss, parts = deacl(Deacl(eps=0.1, goal=goal), with_attack(step, spy))
     assert kept[0][1] > kept[0][0] and float(parts["adversarial"]) > 0.0
     assert all(part is not None for part in grads(step.model, loss))
     assert all(weight.grad is None for weight in (*teacher.parameters(), *step.model.parameters()))
