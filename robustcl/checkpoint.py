@@ -17,9 +17,11 @@ from robustcl.architectures import build_backbone, is_factory
 from robustcl.classifier import Classifier, Encoder
 from robustcl.errors import CheckpointError, RobustclError
 from robustcl.heads import KNNHead, LinearHead, PrototypeHead
+from robustcl.robust.dual_batch_norm import BRANCHES
 
 SCHEMA = 1
 KEY = "robustcl"
+DUAL = ("acl", "dynacl")  # trained with two BatchNorm branches
 PICKLES = (b"PK\x03\x04", b"\x80\x02", b"\x80\x03", b"\x80\x04", b"\x80\x05")
 
 
@@ -149,6 +151,7 @@ def load_checkpoint(path: str | Path, *, arch: str | None = None) -> Loaded:
             f"{str(place)!r} holds {description.architecture!r}, not {arch!r}; leave out --arch"
         )
     _check_finite(tensors, place)
+    _check_branch(tensors, description, place)
     backbone = build_backbone(description.architecture, description.arguments)
     encoder = Encoder(
         backbone,
@@ -244,6 +247,20 @@ def _check_finite(tensors: Mapping[str, Tensor], place: Path) -> None:
             raise CheckpointError(
                 f"{str(place)!r} has NaN or infinite values in {name!r}; train or convert it again"
             )
+
+
+def _check_branch(tensors: dict[str, Tensor], description: Description, place: Path) -> None:
+    # What was trained on two sets of BatchNorm statistics is evaluated with one that is named.
+    robust = str(description.recipe.get("robust", ""))
+    both = any(name.endswith(".adversarial.running_mean") for name in tensors)
+    kept = description.recipe.get("batch_norm")
+    if both or (robust.partition(":")[0] in DUAL and kept not in BRANCHES):
+        found = "both BatchNorm branches" if both else f"batch_norm {kept!r}"
+        raise CheckpointError(
+            f"{str(place)!r} was trained by {robust or 'two branches'!r} and states {found}, so it "
+            "is not known which statistics its figures are about; save the adversarial branch "
+            "(join_batch_norm) with recipe batch_norm='adversarial'"
+        )
 
 
 def _head(description: Description, tensors: dict[str, Tensor], place: Path) -> nn.Module:

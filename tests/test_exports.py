@@ -7,7 +7,8 @@ import pytest
 
 ROOMS = ["robustcl", "attacks", "attacks.checks", "certify", "certify.bounds", "robustcl.data",
          "robustcl.heads", "robustcl.encoders", "robustcl.losses", "robustcl.views",
-         "robustcl.training", "robustcl.robust", "robustcl.report", "robustcl.targets",
+         "robustcl.training", "robustcl.robust", "robustcl.protocols",
+         "robustcl.report", "robustcl.targets",
          "robustcl.calibration", "robustcl.auditing", "robustcl.runs"]  # fmt: skip
 PACKAGES = ("attacks", "certify", "bounds")
 

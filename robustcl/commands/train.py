@@ -1,21 +1,23 @@
 """Train an encoder and fit a prototype head."""
 
-from dataclasses import asdict, dataclass, fields, replace
+from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import Any, Literal
 
 import torch
 
+from attacks import inner_ascent
 from robustcl import __version__
 from robustcl.architectures import build_backbone, embedding_size
-from robustcl.checkpoint import Description, save_checkpoint
+from robustcl.checkpoint import Description, load_checkpoint, save_checkpoint
 from robustcl.classifier import Classifier, Encoder
 from robustcl.commands.options import DataOptions, emit, read_data, refuse_existing, say
+from robustcl.commands.tell_targets import tell_targets
 from robustcl.data import Dataset, label_subset
 from robustcl.errors import InputError
 from robustcl.fit_head import fit_head
 from robustcl.out_of_memory import halving
-from robustcl.targets import load_targets, target_geometry
+from robustcl.robust import ADVERSARIAL, Acl, Deacl, parse_robust
 from robustcl.training import Files, TrainLog, TrainRecipe, mixed_loss, train_encoder
 from robustcl.training.processes import joined, rank_and_count
 from robustcl.views import COLOR_VIEWS, DIGIT_VIEWS, GRAY_VIEWS
@@ -50,8 +52,10 @@ class TrainOptions(DataOptions):
         label_weight: Weight w in (1 - w) simclr + w supcon, where loss is simclr.
         projector: Hidden units of a perceptron between embedding and losses that is thrown away
             after training; 0 for none.
-        robust: How training is made robust, as in penalty:weight=.1,norm=linf,direction=random or
-            noise:sigma=.25,consistency=1; nothing for not at all.
+        robust: How training is made robust, as in penalty:weight=.1,norm=linf,direction=random,
+            noise:sigma=.25,consistency=1 or acl:eps=4/255,steps=1 (rocl, acl, dynacl, deacl);
+            nothing for not at all. deacl first trains a teacher with these options and without
+            attack, or takes deacl:teacher=CHECKPOINT.
         log_norm_penalty: Weight of the log-norm penalty, which widens certified radii.
         views: auto (by data set), digits, gray or color.
         max_seconds: The schedule ends by then.
@@ -120,20 +124,15 @@ def train(options: TrainOptions) -> int:
     with joined(options.device) as device:
         options = replace(options, device=device)
         dataset = read_data(options, split="train")
-        geometry = _targets(recipe, dataset)
-        encoder, log, arguments = _trained(options, recipe, files, dataset)
+        geometry = tell_targets(recipe, dataset)
+        teacher = _teacher(options, recipe, files, dataset)
+        if isinstance(recipe.method, Deacl) and files.state is not None:  # killed with the teacher
+            files = replace(files, resume=options.resume and files.state.exists())
+        encoder, log, arguments = _trained(options, recipe, files, dataset, teacher)
         if rank_and_count()[0]:
             return 0
     model, known = _with_head(encoder, dataset, options)
-    description = Description(
-        architecture=options.arch,
-        arguments=arguments,
-        image_shape=dataset.image_shape,
-        embedding_size=embedding_size(encoder.backbone, dataset.image_shape),
-        recipe={**recipe.to_dict(), "weights_seed": options.seed, "data": dataset.name},
-        version=__version__,
-    )
-    save_checkpoint(options.out, model, description)
+    save_checkpoint(options.out, model, _description(options, recipe, encoder, arguments, dataset))
     assert files.state is not None and files.log is not None
     files.state.unlink(missing_ok=True)
     write_training_figure(files.log)
@@ -164,7 +163,54 @@ def recipe_of(options: TrainOptions) -> TrainRecipe:
         )
     own = {entry.name for entry in fields(TrainRecipe)} - {"loss", "views"}
     values = {name: getattr(options, name) for name in own}
+    if isinstance(parse_robust(options.robust), Deacl):
+        values["projector"] = 0  # it is the teacher's
     return TrainRecipe(loss=loss, views=VIEWS[options.views], **values)
+
+
+def _description(
+    options: TrainOptions,
+    recipe: TrainRecipe,
+    encoder: Encoder,
+    arguments: dict[str, int],
+    dataset: Dataset,
+) -> Description:
+    kept = {"batch_norm": ADVERSARIAL} if isinstance(recipe.method, Acl) else {}
+    stated = {"weights_seed": options.seed, "data": dataset.name, **kept}
+    return Description(
+        architecture=options.arch,
+        arguments=arguments,
+        image_shape=dataset.image_shape,
+        embedding_size=embedding_size(encoder.backbone, dataset.image_shape),
+        recipe={**recipe.to_dict(), **stated},
+        version=__version__,
+    )
+
+
+def _teacher(
+    options: TrainOptions, recipe: TrainRecipe, files: Files, dataset: Dataset
+) -> Encoder | None:
+    # Of deacl: a given checkpoint, or one that is trained beforehand and kept beside the student.
+    method = recipe.method
+    if not isinstance(method, Deacl):
+        return None
+    if method.teacher:
+        return load_checkpoint(method.teacher).encoder
+    place = options.out.with_suffix(".teacher.safetensors")
+    if options.resume and place.exists():
+        return load_checkpoint(place).encoder
+    standard = replace(recipe, robust="", projector=options.projector)
+    state = place.with_suffix(".state.safetensors")
+    resume = options.resume and state.exists()
+    own = replace(files, state=state, log=place.with_suffix(".csv"), resume=resume)
+    encoder, _, arguments = _trained(options, standard, own, dataset)
+    if rank_and_count()[0] == 0:
+        save_checkpoint(
+            place, encoder, _description(options, standard, encoder, arguments, dataset)
+        )
+        state.unlink(missing_ok=True)
+        say(f"teacher: {place}")
+    return encoder
 
 
 def _files(options: TrainOptions) -> Files:
@@ -188,7 +234,11 @@ def _files(options: TrainOptions) -> Files:
 
 
 def _trained(
-    options: TrainOptions, recipe: TrainRecipe, files: Files, dataset: Dataset
+    options: TrainOptions,
+    recipe: TrainRecipe,
+    files: Files,
+    dataset: Dataset,
+    teacher: Encoder | None = None,
 ) -> tuple[Encoder, TrainLog, dict[str, int]]:
     shape = dataset.image_shape
     arguments: dict[str, int] = {"channels": shape[0]}
@@ -205,6 +255,8 @@ def _trained(
             device=options.device,
             files=files,
             progress=not options.quiet,
+            attack=inner_ascent,
+            teacher=teacher,
         )
         return encoder, log
 
@@ -226,21 +278,6 @@ def _with_head(
         encoder, dataset.select(rows), batch_size=options.batch_size, device=options.device
     )
     return classifier, len(rows)
-
-
-def _targets(recipe: TrainRecipe, dataset: Dataset) -> dict[str, Any]:
-    # How far apart the class vectors are bounds the radius that semantic training can reach.
-    if not any(term.name == "semantic" for term in recipe.terms):
-        return {}
-    names = dataset.class_names or tuple(str(k) for k in range(dataset.num_classes))
-    found = target_geometry(load_targets(recipe.targets, names), names)
-    one, other = found.closest
-    say(
-        f"targets {recipe.targets}: mean cosine {found.mean_cosine:.2f}, closest {one} and {other} "
-        f"({found.highest_cosine:.2f}); at its target an image of {one} has a radius of at most "
-        f"{min(found.caps):.2f} / L for an encoder of Lipschitz constant L"
-    )
-    return {"targets": asdict(found)}
 
 
 def _tell(options: TrainOptions, log: TrainLog, images: int, facts: dict[str, Any]) -> None:
