@@ -32,7 +32,7 @@ class TrainOptions(DataOptions):
     Args:
         out: The checkpoint, ending in .safetensors; its log goes beside it as .csv, drawn as .png.
         recipe: A TOML file with any of these options; the command line goes before it.
-        arch: small_convnet or cifar_resnet18.
+        arch: small_convnet, batch_norm_convnet or cifar_resnet18.
         loss: Losses joined by plus signs: simclr, supcon, suncet, debiased, hard_negative, filter
             and semantic, with options as in simclr+suncet:temperature=.1,weight=.5,until=50 or
             filter:class_prior=.1,action=attract,confidence=.9.
@@ -242,7 +242,7 @@ def _trained(
 ) -> tuple[Encoder, TrainLog, dict[str, int]]:
     shape = dataset.image_shape
     arguments: dict[str, int] = {"channels": shape[0]}
-    if options.arch == "small_convnet":
+    if options.arch in ("small_convnet", "batch_norm_convnet"):
         arguments["image_size"] = shape[1]
 
     def attempt(batch_size: int) -> tuple[Encoder, TrainLog]:

@@ -37,7 +37,8 @@ def acl(method: Acl, step: ViewsStep, *, weight: float | None = None) -> Losses:
     """Compute (1 - w) L(clean views) + w L(attacked views), any loss L.
 
     Both views are attacked at once. The clean part goes through the clean BatchNorm branch, attack
-    and adversarial part through the adversarial one, which is kept after training.
+    and adversarial part through the adversarial one, which is kept after training. With w = 1
+    there is no clean pass, as in Madry et al. 2018.
 
     Args:
         method: The options.
@@ -52,6 +53,8 @@ def acl(method: Acl, step: ViewsStep, *, weight: float | None = None) -> Losses:
         section 3.2 (dual stream).
     """
     share = method.weight if weight is None else weight
+    if share == 1.0 and method.attack != "free":
+        return _adversarial_only(method, step)
     clean, parts, gradient = _clean(method, step)
     points = attacked_views(
         method, step, step.views, raised(method, step), steps=method.count(STEPS), gradient=gradient
@@ -59,6 +62,15 @@ def acl(method: Acl, step: ViewsStep, *, weight: float | None = None) -> Losses:
     with using_branch(step.model, ADVERSARIAL):
         adversarial, _ = step.loss_at(points)
     return (1.0 - share) * clean + share * adversarial, {**parts, "adversarial": adversarial}
+
+
+def _adversarial_only(method: Acl, step: ViewsStep) -> Losses:
+    points = attacked_views(
+        method, step, step.views, raised(method, step), steps=method.count(STEPS)
+    )
+    with using_branch(step.model, ADVERSARIAL):
+        loss, parts = step.loss_at(points, remembers=True)
+    return loss, {**parts, "adversarial": loss}
 
 
 def raised(method: Attacked, step: ViewsStep) -> Callable[[Tensor], Tensor]:

@@ -158,6 +158,14 @@ def test_weights_share_the_two_parts() -> None:
     assert float(found) == pytest.approx(wanted, rel=1e-6)
 
 
+def test_without_a_clean_part_there_is_no_clean_pass() -> None:
+    step = one_step(network())
+    found, parts = acl(Acl(eps=0.1, weight=1.0), step)
+    both = acl(Acl(eps=0.1, weight=0.5), one_step(network()))[1]["adversarial"]
+    assert float(found) == float(parts["adversarial"]) == float(both)
+    assert int(layer(step.model).clean.num_batches_tracked) == 0
+
+
 def test_schedule_at_both_ends() -> None:
     # The paper: 1,000 epochs in periods of 50, nu = 2/3.
     numbers = {"epochs": 1000, "period": 50}
