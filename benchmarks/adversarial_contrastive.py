@@ -47,12 +47,12 @@ OPTIONS = ProtocolOptions(epochs=4)
 MEAN, STD = (0.49, 0.48, 0.45), (0.25, 0.24, 0.26)
 ARMS = {
     "simclr": "",
+    "deacl": "deacl:eps=8/255",
     "acl": "acl:eps=8/255",
+    "dynacl": "dynacl:eps=8/255",
+    "rocl": "rocl:eps=8/255",
     "acl fast": "acl:eps=8/255,attack=fast",
     "acl free": "acl:eps=8/255,attack=free",
-    "dynacl": "dynacl:eps=8/255",
-    "deacl": "deacl:eps=8/255",
-    "rocl": "rocl:eps=8/255",
 }
 PROTOCOLS = ("slf", "alf", "aff")
 PGD_EPS = {"4/255": 4 / 255, "8/255": 8 / 255}

@@ -1,0 +1,28 @@
+"""The TOML recipes of adversarial contrastive training are readable and say what they are."""
+
+from pathlib import Path
+
+import pytest
+import tyro
+
+from robustcl.architectures import build_backbone
+from robustcl.commands.recipe_file import with_recipe
+from robustcl.commands.train import TrainOptions, recipe_of
+from robustcl.robust import Acl, Deacl, Dynacl, Rocl
+
+FOLDER = Path(__file__).resolve().parents[2] / "benchmarks" / "recipes"
+KINDS = {"rocl": Rocl, "acl": Acl, "dynacl": Dynacl, "deacl": Deacl}
+
+
+@pytest.mark.parametrize("name", KINDS)
+@pytest.mark.parametrize("size", ["", "_cpu"])
+def test_recipes(name: str, size: str) -> None:
+    place = FOLDER / f"{name}{size}.toml"
+    words = with_recipe(["--recipe", str(place), "--data", "x", "--out", "a"], TrainOptions)
+    options = tyro.cli(TrainOptions, args=words)
+    recipe = recipe_of(options)
+    assert type(recipe.method) is KINDS[name]
+    assert recipe.method.threat.eps == 8 / 255 and recipe.method.threat.norm == "linf"
+    assert recipe.projector == (512 if not size and name != "deacl" else 0)
+    assert options.projector == (0 if size else 512)
+    assert build_backbone(options.arch, {"channels": 3}) is not None
