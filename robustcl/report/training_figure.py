@@ -50,7 +50,14 @@ PANELS = (
     Panel(
         "Loss",
         "and its parts, without their weights",
-        {"loss": "sum", **LOSSES, "penalty": "log-norm penalty"},
+        {
+            "loss": "sum",
+            **LOSSES,
+            "penalty": "penalty",
+            "adversarial": "attacked views",
+            "consistency": "noisy views apart",
+            "distance": "distance from the teacher",
+        },
     ),
     Panel(
         "kNN accuracy",

@@ -190,8 +190,7 @@ def _finished(run: Run, place: Position) -> TrainLog:
     if not last["spread"] > COLLAPSED_SPREAD:
         raise RunError(
             f"the embedding collapsed: its spread is {last['spread']:.3g} (1 is uniform, the "
-            f"least allowed is {COLLAPSED_SPREAD}); lower log_norm_penalty (now "
-            f"{run.recipe.log_norm_penalty}), or train longer"
+            f"least allowed is {COLLAPSED_SPREAD}); {_cure(run.recipe)}, or train longer"
         )
     images = place.steps * run.recipe.batch_size * run.recipe.accumulate
     return TrainLog(
@@ -205,3 +204,9 @@ def _finished(run: Run, place: Position) -> TrainLog:
         alignment=last["alignment"],
         uniformity=last["uniformity"],
     )
+
+
+def _cure(recipe: TrainRecipe) -> str:
+    if recipe.robust:
+        return f"weaken robust (now {recipe.robust!r}), as by a smaller eps or weight"
+    return f"lower log_norm_penalty (now {recipe.log_norm_penalty})"

@@ -9,6 +9,7 @@ from robustcl.architectures import build_backbone
 from robustcl.commands.recipe_file import with_recipe
 from robustcl.commands.train import TrainOptions, recipe_of
 from robustcl.robust import Acl, Deacl, Dynacl, Rocl
+from robustcl.robust.attacked import Attacked
 
 FOLDER = Path(__file__).resolve().parents[2] / "benchmarks" / "recipes"
 KINDS = {"rocl": Rocl, "acl": Acl, "dynacl": Dynacl, "deacl": Deacl}
@@ -21,7 +22,7 @@ def test_recipes(name: str, size: str) -> None:
     words = with_recipe(["--recipe", str(place), "--data", "x", "--out", "a"], TrainOptions)
     options = tyro.cli(TrainOptions, args=words)
     recipe = recipe_of(options)
-    assert type(recipe.method) is KINDS[name]
+    assert isinstance(recipe.method, Attacked) and type(recipe.method) is KINDS[name]
     assert recipe.method.threat.eps == 8 / 255 and recipe.method.threat.norm == "linf"
     assert recipe.projector == (512 if not size and name != "deacl" else 0)
     assert options.projector == (0 if size else 512)

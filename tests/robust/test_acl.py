@@ -6,6 +6,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+from attacks import inner_ascent
 from robustcl.errors import InputError
 from robustcl.robust.acl import Acl, acl
 from robustcl.robust.attacked import turned
@@ -20,6 +21,10 @@ VARIANTS = [{}, {"attack": "fast"}, {"attack": "free"}, {"norm": "l2", "eps": 0.
 
 def layer(model: nn.Module) -> DualBatchNorm:
     return next(part for part in model.modules() if isinstance(part, DualBatchNorm))
+
+
+def statistics(model: nn.Module, branch: str, name: str) -> Tensor:
+    return layer(model).get_submodule(branch).state_dict()[name]
 
 
 @pytest.mark.parametrize("loss", ["simclr", "supcon", "suncet", "simclr+suncet:weight=.5"])
@@ -64,7 +69,7 @@ def test_the_attack_raises_its_goal(goal: str) -> None:
     step, kept = one_step(network()), []
 
     def spy(loss, images, threat, **options):
-        points = step.attack(loss, images, threat, **options)
+        points = inner_ascent(loss, images, threat, **options)
         kept.append([float(loss(at).mean().detach()) for at in (images, points)])
         assert not any(weight.requires_grad for weight in step.model.parameters())
         assert not any(part.training for part in step.model.modules())
@@ -99,10 +104,10 @@ def test_branches_see_their_own_views() -> None:
     for branch, views in ((CLEAN, step.views), (ADVERSARIAL, kept[0])):
         alone = network().train()
         alone(views)
-        mean = layer(step.model).get_submodule(branch).running_mean
-        assert torch.equal(mean, alone[1].running_mean)
-    assert int(layer(step.model).clean.num_batches_tracked) == 1
-    assert int(layer(step.model).adversarial.num_batches_tracked) == 1
+        assert torch.equal(
+            statistics(step.model, branch, "running_mean"), alone.state_dict()["1.running_mean"]
+        )
+        assert int(statistics(step.model, branch, "num_batches_tracked")) == 1
 
 
 @pytest.mark.parametrize("options", [{}, {"attack": "free"}])
@@ -135,8 +140,8 @@ def test_a_fast_attack_takes_one_gradient_and_a_free_one_none() -> None:
     for attack in ("pgd", "fast", "free"):
         step, calls = one_step(network()), []
 
-        def counted(loss, images, threat, step=step, calls=calls, **options):
-            return step.attack(
+        def counted(loss, images, threat, calls=calls, **options):
+            return inner_ascent(
                 lambda points: calls.append(1) or loss(points), images, threat, **options
             )
 
@@ -163,7 +168,7 @@ def test_without_a_clean_part_there_is_no_clean_pass() -> None:
     found, parts = acl(Acl(eps=0.1, weight=1.0), step)
     both = acl(Acl(eps=0.1, weight=0.5), one_step(network()))[1]["adversarial"]
     assert float(found) == float(parts["adversarial"]) == float(both)
-    assert int(layer(step.model).clean.num_batches_tracked) == 0
+    assert int(statistics(step.model, CLEAN, "num_batches_tracked")) == 0
 
 
 def test_schedule_at_both_ends() -> None:

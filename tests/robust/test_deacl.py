@@ -6,6 +6,7 @@ from dataclasses import replace
 import pytest
 import torch
 
+from attacks import inner_ascent
 from robustcl.errors import InputError
 from robustcl.robust.deacl import Deacl, deacl, student_loss
 from tests.robust.one_step import grads, network, one_step, with_attack
@@ -43,7 +44,7 @@ def test_the_attack_turns_the_embedding_away(goal: str) -> None:
 
     def spy(raised, images, threat, **options):
         assert options["steps"] == 5 and torch.equal(images, step.views[:12])
-        points = step.attack(raised, images, threat, **options)
+        points = inner_ascent(raised, images, threat, **options)
         kept.append([float(raised(at).mean().detach()) for at in (images, points)])
         return points
 

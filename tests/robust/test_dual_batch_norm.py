@@ -85,11 +85,12 @@ def test_resnet_has_all_its_layers_split() -> None:
 
 def test_a_layer_in_two_places_stays_one() -> None:
     shared = nn.BatchNorm1d(3)
-    model = nn.Sequential(shared, nn.Linear(3, 3), nn.Sequential(shared), shared)
+    inner = nn.Sequential(shared)
+    model = nn.Sequential(shared, nn.Linear(3, 3), inner, shared)
     split_batch_norm(model)
-    assert model[0] is model[2][0] is model[3]
+    assert model[0] is inner[0] is model[3]
     join_batch_norm(model, CLEAN)
-    assert model[0] is model[2][0] is model[3] is shared
+    assert model[0] is inner[0] is model[3] is shared
 
 
 def test_a_network_without_batch_norm_has_one_branch() -> None:

@@ -4,6 +4,7 @@ import pytest
 import torch
 from torch import nn
 
+from attacks import inner_ascent
 from robustcl.errors import InputError
 from robustcl.losses.nt_xent import nt_xent
 from robustcl.robust.rocl import Rocl, rocl
@@ -29,7 +30,7 @@ def test_only_the_first_view_moves_and_the_goal_rises(goal: str, loss: str) -> N
 
     def spy(raised, images, threat, **options):
         assert options["steps"] == 7 and torch.equal(images, step.views[:12])
-        points = step.attack(raised, images, threat, **options)
+        points = inner_ascent(raised, images, threat, **options)
         kept.append([float(raised(at).mean().detach()) for at in (images, points)])
         return points
 

@@ -11,7 +11,7 @@ import robustcl.training.train_step as step_module
 from attacks import inner_ascent
 from robustcl.classifier import Encoder
 from robustcl.data import Dataset, load_data
-from robustcl.errors import InputError
+from robustcl.errors import InputError, RobustclError
 from robustcl.fit_head import encoder_hash
 from robustcl.losses.weighted_sum import LOSSES
 from robustcl.robust.dual_batch_norm import DualBatchNorm
@@ -169,14 +169,19 @@ def test_recipe_refuses(change: dict, message: str) -> None:
         dataclasses.replace(SHORT, **change)
 
 
+def test_a_collapse_under_attack_is_reported_with_its_cure(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("robustcl.training.train_encoder.COLLAPSED_SPREAD", 2.0)  # out of reach
+    with pytest.raises(RobustclError, match=r"collapsed.*weaken robust \(now 'acl:steps=1'\)"):
+        trained(dataclasses.replace(SHORT, robust="acl:steps=1"))
+
+
 def test_missing_attack_or_teacher() -> None:
-    for robust, given, message in (
-        ("acl", {}, "needs an attack"),
-        ("deacl", {"attack": inner_ascent}, "needs a teacher"),
-    ):
-        recipe = dataclasses.replace(SHORT, robust=robust)
-        with pytest.raises(InputError, match=message):
-            train_encoder(encoder(), digits(), recipe, progress=False, **given)
+    recipe = dataclasses.replace(SHORT, robust="acl")
+    with pytest.raises(InputError, match="needs an attack"):
+        train_encoder(encoder(), digits(), recipe, progress=False)
+    recipe = dataclasses.replace(SHORT, robust="deacl")
+    with pytest.raises(InputError, match="needs a teacher"):
+        train_encoder(encoder(), digits(), recipe, progress=False, attack=inner_ascent)
     other = Encoder(nn.Sequential(nn.Flatten(), nn.Linear(64, 5)), image_shape=(1, 8, 8))
     with pytest.raises(InputError, match="has 5 numbers, the student's 16"):
         train_encoder(encoder(), digits(), dataclasses.replace(SHORT, robust="deacl"),
