@@ -1,6 +1,7 @@
 """Adversarial training on digits: any loss, any interruption, plain layers at the end."""
 
 import dataclasses
+import sys
 from pathlib import Path
 
 import pytest
@@ -170,7 +171,8 @@ def test_recipe_refuses(change: dict, message: str) -> None:
 
 
 def test_a_collapse_under_attack_is_reported_with_its_cure(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("robustcl.training.train_encoder.COLLAPSED_SPREAD", 2.0)  # out of reach
+    module = sys.modules["robustcl.training.train_encoder"]
+    monkeypatch.setattr(module, "COLLAPSED_SPREAD", 2.0)  # out of reach
     with pytest.raises(RobustclError, match=r"collapsed.*weaken robust \(now 'acl:steps=1'\)"):
         trained(dataclasses.replace(SHORT, robust="acl:steps=1"))
 
