@@ -144,6 +144,32 @@ def done_already(place: Path) -> set[tuple[str, str, int]]:
     return {(line["arm"], line["protocol"], line["seed"]) for line in lines}
 
 
+def table(place: Path) -> str:
+    """Write the lines of a file as a Markdown table, means over seeds.
+
+    Args:
+        place: The file.
+
+    Returns:
+        The table.
+    """
+    lines = [json.loads(line) for line in place.read_text().splitlines()]
+    names = ("clean", "pgd20@4/255", "pgd20@8/255", "autoattack@8/255")
+    rows = ["| method | protocol | " + " | ".join(names) + " | training (CPU s) | seeds |"]
+    rows.append("|---" * (len(names) + 4) + "|")
+    for arm in ARMS:
+        for protocol in PROTOCOLS:
+            own = [line for line in lines if (line["arm"], line["protocol"]) == (arm, protocol)]
+            if own:
+                means = [sum(line[name] for line in own) / len(own) for name in names]
+                seconds = sum(line["training_cpu_seconds"] for line in own) / len(own)
+                cells = [f"{100 * mean:.1f}" for mean in means]
+                rows.append(
+                    f"| {arm} | {protocol} | {' | '.join(cells)} | {seconds:.0f} | {len(own)} |"
+                )
+    return "\n".join(rows)
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--data", required=True)
@@ -151,7 +177,11 @@ def main() -> None:
     parser.add_argument("--out", type=Path, required=True)
     parser.add_argument("--seeds", nargs="+", type=int, default=[0])
     parser.add_argument("--arms", nargs="+", choices=[*ARMS], default=[*ARMS])
+    parser.add_argument("--table", action="store_true", help="only show what the file holds")
     options = parser.parse_args()
+    if options.table:
+        print(table(options.out))
+        return
     train = load_data(options.data, split="train", limit=IMAGES)
     test = load_data(options.data, split="test", limit=TEST_IMAGES)
     skip = done_already(options.out)
