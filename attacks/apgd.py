@@ -1,14 +1,14 @@
 """Attack by projected gradient ascent with momentum and adaptive steps."""
 
-import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
+from attacks.adaptive_step import Slots, begin_run, checkpoints, count_in, empty_slots
 from attacks.finding import Search
-from attacks.gradient import column, no_win, steepest, value_and_gradient
+from attacks.gradient import column, no_win, step_upwards, value_and_gradient
 from attacks.random_start import random_start
 from attacks.rivals import rivals_by_score
 from attacks.surrogate import check_loss, surrogate
@@ -17,7 +17,6 @@ from robustcl.objectives import Objective
 from robustcl.threat import Threat
 
 MOMENTUM = 0.75  # weight of the new step, where the rest repeats the last move
-RISING = 0.75  # a window in which fewer than this share of the steps rise halves the step
 RIVALS = 9
 
 
@@ -33,6 +32,9 @@ def apgd(
     batch_size: int = 128,
 ) -> Search:
     """Ascend a loss by steps that start at 2 eps and are halved, per image, when they stall.
+
+    In L1 steps start at eps and move a fifth of all pixels, later as many as two thirds of those of
+    the best point; budgets larger than eps, by which the paper's version begins, are not used.
 
     Every run starts at random, with a seed per image and run. An image is attacked until it is
     won: then its place in the batch goes to the next one. Model calls keep the one shape
@@ -59,7 +61,8 @@ def apgd(
         InputError: When there are no steps, or the objective does not give the loss.
 
     Reference:
-        Croce and Hein, Reliable Evaluation of Adversarial Robustness, ICML 2020, algorithm 1.
+        Croce and Hein, Reliable Evaluation of Adversarial Robustness, ICML 2020, algorithm 1; for
+        L1 the same authors' Mind the Box, ICML 2021, algorithm 1.
     """
     if steps < 1 or restarts < 0 or batch_size < 1:
         raise InputError(
@@ -102,22 +105,6 @@ class Climb:
     stops: bool = True
 
 
-@dataclass(frozen=True, eq=False)
-class _Slots:
-    # What a run knows, for each of S places in the batch; rows are overwritten when one is done.
-    points: Tensor
-    previous: Tensor
-    highest: Tensor  # the point of the highest loss
-    uphill: Tensor  # the gradient there
-    value: Tensor  # the loss at the last point
-    top: Tensor  # the highest loss
-    top_before: Tensor  # the highest loss at the last checkpoint
-    size: Tensor  # step in units of eps
-    size_before: Tensor  # step at the last checkpoint
-    rises: Tensor  # steps since the last checkpoint that raised the loss
-    count: Tensor  # points evaluated
-
-
 def climb(job: Climb, seeds: Sequence[int], *, batch_size: int) -> Search:
     """Run APGD on all images, as many at a time as a batch holds.
 
@@ -135,7 +122,8 @@ def climb(job: Climb, seeds: Sequence[int], *, batch_size: int) -> Search:
     spent = torch.zeros(len(images), dtype=torch.int64)
     waiting = [(row, 0) for row in range(len(images))][::-1]  # images and runs; the last is next
     places: list[tuple[int, int] | None] = [None] * batch_size
-    windows, slots = _windows(job.steps).to(device), _empty(images[:1].detach(), batch_size)
+    windows = checkpoints(job.steps, job.threat.norm).to(device)
+    slots = empty_slots(images[:1].detach(), batch_size)
     while waiting or any(place is not None for place in places):
         _occupy(job, seeds, places, waiting, slots)
         scene = _scene(job, places, device)
@@ -149,7 +137,8 @@ def climb(job: Climb, seeds: Sequence[int], *, batch_size: int) -> Search:
             found[rows[better]] = slots.points[scene.busy][better]
             won = (margin > 0) & scene.busy & job.stops
             done = won | (scene.busy & (slots.count >= job.steps))
-            _step(slots, scene, _remember(slots, value, gradient, windows))
+            seen = (value, gradient)
+            _step(slots, scene, count_in(slots, scene.clean, scene.threat, seen, windows))
         for place in torch.nonzero(done)[:, 0].tolist():
             row, run = places[place] or (0, 0)
             places[place] = None
@@ -190,31 +179,12 @@ def _evaluate(scene: _Scene, loss: str, points: Tensor) -> tuple[Tensor, Tensor,
         return value.to(points), gradient, no_win(scene.objective.margin(points)).to(points)
 
 
-def _windows(steps: int) -> Tensor:
-    # At each number of steps, the steps since the last checkpoint if it is one, else 0.
-    windows = torch.zeros(steps + 2, dtype=torch.int64)
-    share, last, gap = 0.22, 0, 0.22
-    while share <= 1.0 + 1e-9:
-        now = min(math.ceil(share * steps - 1e-9), steps)
-        windows[now] = max(windows[now], now - last)
-        gap = max(gap - 0.03, 0.06)
-        last, share = now, share + gap
-    return windows
-
-
-def _empty(image: Tensor, count: int) -> _Slots:
-    wide = [image.expand(count, *image.shape[1:]).clone() for _ in range(4)]
-    flat = [torch.zeros(count, dtype=image.dtype, device=image.device) for _ in range(5)]
-    whole = [torch.zeros(count, dtype=torch.int64, device=image.device) for _ in range(2)]
-    return _Slots(*wide, *flat, *whole)
-
-
 def _occupy(
     job: Climb,
     seeds: Sequence[int],
     places: list[tuple[int, int] | None],
     waiting: list[tuple[int, int]],
-    slots: _Slots,
+    slots: Slots,
 ) -> None:
     for place, holder in enumerate(places):
         if holder is not None or not waiting:
@@ -223,44 +193,18 @@ def _occupy(
         only = torch.tensor([row], device=job.images.device)
         image, threat = job.images[only].detach(), job.threat.select(only)
         start = random_start(image, threat, [seeds[row]], run=run, purpose=job.purpose)
-        for wide in (slots.points, slots.previous, slots.highest):
-            wide[place] = start[0]
-        slots.uphill[place] = 0.0
-        for flat, begin in (
-            (slots.value, -torch.inf), (slots.top, -torch.inf), (slots.top_before, -torch.inf),
-            (slots.size, 2.0), (slots.size_before, 2.0), (slots.rises, 0), (slots.count, 0),
-        ):  # fmt: skip
-            flat[place] = begin
+        begin_run(slots, place, start[0], threat.norm)
 
 
-def _remember(slots: _Slots, value: Tensor, gradient: Tensor, windows: Tensor) -> Tensor:
-    # Count the point in; at a checkpoint, halve a step that stalls and go back to the best point.
-    slots.rises.add_((value > slots.value) & (slots.count > 0))
-    slots.value.copy_(value)
-    better = (value > slots.top) | (slots.count == 0)
-    wide = column(better, gradient)
-    slots.top.copy_(torch.where(better, value, slots.top))
-    slots.highest.copy_(torch.where(wide, slots.points, slots.highest))
-    slots.uphill.copy_(torch.where(wide, gradient, slots.uphill))
-    window = windows[slots.count.clamp(max=len(windows) - 1)]
-    due = window > 0
-    rare = slots.rises < RISING * window
-    stalled = (slots.size == slots.size_before) & (slots.top <= slots.top_before)
-    halve = due & (rare | stalled)
-    slots.size_before.copy_(torch.where(due, slots.size, slots.size_before))
-    slots.top_before.copy_(torch.where(due, slots.top, slots.top_before))
-    slots.rises.copy_(torch.where(due, 0, slots.rises))
-    slots.size.copy_(torch.where(halve, slots.size / 2.0, slots.size))
-    slots.value.copy_(torch.where(halve, slots.top, slots.value))
-    wide = column(halve, gradient)
-    slots.points.copy_(torch.where(wide, slots.highest, slots.points))
-    return torch.where(wide, slots.uphill, gradient)
-
-
-def _step(slots: _Slots, scene: _Scene, gradient: Tensor) -> None:
+def _step(slots: Slots, scene: _Scene, gradient: Tensor) -> None:
     clean, threat = scene.clean, scene.threat
     points, size = slots.points.clone(), column(slots.size * threat.radii(clean), clean)
-    aimed = threat.project(clean, points + size * steepest(gradient, threat.norm))
+    upwards = step_upwards(gradient, points, clean, threat, pixels=slots.pixels)
+    aimed = threat.project(clean, points + size * upwards)
+    if threat.norm == "l1":
+        slots.points.copy_(aimed)
+        slots.count.add_(1)
+        return
     momentum = MOMENTUM * (aimed - points) + (1.0 - MOMENTUM) * (points - slots.previous)
     smooth = threat.project(clean, points + momentum)
     slots.points.copy_(torch.where(column(slots.count > 0, clean), smooth, aimed))

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from attacks.gradient import column, steepest
+from attacks.gradient import column, step_upwards
 from robustcl.objectives import Objective
 from robustcl.threat import Threat
 
@@ -63,7 +63,8 @@ def ascend(
 ) -> Highest:
     """Climb from a start, and keep the best point of all.
 
-    Steps follow the sign of the gradient for Linf, its direction for L2.
+    Steps follow the sign of the gradient for Linf, its direction for L2, and for L1 the signs of
+    its largest entries, at first of a fifth of all pixels.
 
     Args:
         climb: What is climbed.
@@ -93,7 +94,8 @@ def ascend(
         )
         if gradient is None:
             break
-        move = climb.share * radii * steepest(gradient.nan_to_num(), climb.threat.norm)
+        upwards = step_upwards(gradient.nan_to_num(), points, climb.images, climb.threat)
+        move = climb.share * radii * upwards
         points = climb.threat.project(climb.images, points + move)
         flat = (move == 0).flatten(1).all(dim=1)
         if step == 0 and aside is not None and bool(flat.any()):

@@ -49,7 +49,7 @@ def attacked_radius(
         attack: A name in `ATTACKS`.
         objective: What is raised.
         images: (B, C, H, W) in the box.
-        norm: 'l2' or 'linf'.
+        norm: 'l2', 'linf' or 'l1'.
         eps_grid: Ascending positive budgets.
         box: Pixel range, or None.
         seeds: One seed per image; 0, 1, ... by default.

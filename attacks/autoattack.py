@@ -17,6 +17,7 @@ from robustcl.objectives import Objective
 from robustcl.threat import Norm, Threat
 
 Version = Literal["standard", "plus", "rand"]
+PACKAGE_NORMS: dict[Norm, Literal["L2", "Linf", "L1"]] = {"l2": "L2", "linf": "Linf", "l1": "L1"}
 VERSIONS: tuple[Version, ...] = ("standard", "plus", "rand")
 RESEEDS = "the package reseeds per batch, so points depend on the batch (exempt from rule 4)"
 WARNINGS = {
@@ -42,7 +43,7 @@ def autoattack(
     20 gradients a step. `reference_cost` states what each costs. With three classes targeted APGD
     is replaced by APGD on DLR, and with two both are left out, since their losses need more
     classes. Square's first stripes are cut at the edge, where the package itself fails in L2 at
-    sizes such as 12, 14, 18, 19 and 24; below 5 pixels Square is left out in L2.
+    sizes such as 12, 14, 18, 19 and 24; below 5 pixels Square is left out in L2 and L1.
 
     The package reseeds one global generator per batch, so unlike other attacks its points depend on
     the batch: it is exempt from the rule that they do not, and the note says so. Its own saved
@@ -114,7 +115,7 @@ def reference_cost(
 
     Args:
         classes: Number of classes.
-        norm: 'l2' or 'linf'.
+        norm: 'l2', 'linf' or 'l1'.
         version: 'standard', 'plus' or 'rand'.
         size: Height and width.
 
@@ -125,7 +126,8 @@ def reference_cost(
     model = nn.Identity()
     attack, _ = _package(model, norm, 1.0, version, classes, size, seed=0)
     checks = 3 if version == "rand" else 8  # of the package on the model, and the clean accuracy
-    steps = (attack.apgd.n_iter + 1) * attack.apgd.eot_iter
+    phases = 3 if attack.apgd.use_largereps else 1  # budgets, each with a gradient at its start
+    steps = (attack.apgd.n_iter + phases) * attack.apgd.eot_iter
     forwards, gradients = checks, 0
     for name in attack.attacks_to_run:
         runs, before, each, spent = _runs(attack, name, steps, classes)
@@ -172,19 +174,20 @@ def _package(
     attack = AutoAttack(
         model,
         eps=eps,
-        norm="L2" if norm == "l2" else "Linf",
+        norm=PACKAGE_NORMS[norm],
         version=cast(Version, version),
         seed=seed,
     )
     names, notes = _names(list(attack.attacks_to_run or ()), classes)
-    if norm == "l2" and "square" in names:
+    if norm != "linf" and "square" in names:
         if size[0] < 5:
             names.remove("square")
-            notes.append(f"no Square: in L2 it needs 5 rows of pixels, not {size[0]}")
+            notes.append(f"no Square: in L2 and L1 it needs 5 rows of pixels, not {size[0]}")
         else:
             cut_tiles(attack.square)
     attack.attacks_to_run = cast(Any, names)
-    attack.apgd_targeted.n_target_classes = attack.fab.n_target_classes = min(9, classes - 1)
+    for part in (attack.apgd_targeted, attack.fab):
+        part.n_target_classes = min(part.n_target_classes, classes - 1)
     return attack, notes
 
 

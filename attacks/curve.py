@@ -9,7 +9,7 @@ from torch import Tensor
 
 from attacks.nearest_found import TOLERANCE
 from robustcl.objectives import Objective
-from robustcl.threat import Threat
+from robustcl.threat import ORDERS, Threat
 
 # Evaluations of the margin at which curves are kept: 1, and on by the square root of 2.
 EVALUATIONS = np.unique(np.round(2.0 ** (np.arange(31) / 2.0)).astype(np.int64))
@@ -47,7 +47,7 @@ def watched(objective: Objective, images: Tensor, threat: Threat, heard: list[He
     Returns:
         The objective.
     """
-    order = 2 if threat.norm == "l2" else torch.inf
+    order = ORDERS[threat.norm]
 
     def aim(rows: Tensor) -> Callable[[Tensor], Tensor]:
         margin, clean = objective.select(rows).margin, images[rows]

@@ -45,12 +45,14 @@ def deepfool(
         (who has won stays in the batch, which keeps its shape, but is not counted).
 
     Raises:
-        InputError: When there are no steps, or rivals or overshoot are negative.
+        InputError: When the norm is L1, there are no steps, or rivals or overshoot are negative.
 
     Reference:
         Moosavi-Dezfooli et al., DeepFool: a Simple and Accurate Method to Fool Deep Neural
         Networks, CVPR 2016, algorithm 2 and (10).
     """
+    if threat.norm == "l1":
+        raise InputError("deepfool is an attack in l2 and linf; in l1 its steps overshoot, use fmn")
     if steps < 1 or rivals < 0 or overshoot < 0.0:
         raise InputError(
             f"deepfool with steps={steps}, rivals={rivals}, overshoot={overshoot}; use 1 or more "

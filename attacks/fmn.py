@@ -8,12 +8,12 @@ import torch
 from torch import Tensor
 
 from attacks.finding import Search
-from attacks.gradient import column, no_win, steepest, value_and_gradient
+from attacks.gradient import column, no_win, step_upwards, value_and_gradient
 from attacks.nearest_found import Nearest, nearer, nearest, none_found
 from attacks.rivals import leads, rivals_by_distance
 from robustcl.errors import InputError
 from robustcl.objectives import Objective
-from robustcl.threat import Threat, perturbation_norm
+from robustcl.threat import DUAL_ORDERS, Threat, perturbation_norm
 
 LAST_SHARE = 0.01  # of the first step, by a cosine
 LAST_GAMMA = 0.001
@@ -156,15 +156,16 @@ def fit_ball(
         own = nearer(own, images, points, margin, threat)
         gamma = cosine(first_gamma, LAST_GAMMA, step, steps)
         fallen = torch.minimum(eps * (1.0 - gamma), own.norms)
-        order = 2 if threat.norm == "l2" else 1
-        slope = torch.linalg.vector_norm(gradient.double().flatten(1), order, dim=1)
+        dual = DUAL_ORDERS[threat.norm]
+        slope = torch.linalg.vector_norm(gradient.double().flatten(1), dual, dim=1)
         reach = perturbation_norm(points - images, threat.norm) + value.abs() / slope
         grown = torch.where(own.norms.isfinite(), eps, reach) * (1.0 + gamma)
         eps = torch.where(margin > 0, fallen, grown)
         eps = torch.minimum(eps.nan_to_num(nan=torch.inf), threat.radii(images).double())
         ball = replace(threat, eps=eps)
         share = cosine(first_share, LAST_SHARE * first_share, step, steps)
-        move = column(share * eps, images).to(images) * steepest(gradient, threat.norm)
+        upwards = step_upwards(gradient, points, images, threat)
+        move = column(share * eps, images).to(images) * upwards
         points = ball.project(images, points + move)
     with torch.no_grad():
         margin = no_win(objective.margin(points))

@@ -70,6 +70,7 @@ ATTACKS: dict[str, Attack] = {
         "nearest point: steps to the nearest linearized boundary within the box",
         "Moosavi-Dezfooli et al. 2016",
         minimum_norm=True,
+        norms=("l2", "linf"),
     ),
     "boundary_walk": Attack(
         boundary_walk,

@@ -16,7 +16,8 @@ def nearest_on_plane(
 ) -> Tensor:
     """Return the smallest v, in the norm, with g.v = rise and x + v in the box.
 
-    Exact, up to rounding in float64. Each pixel moves along g until it meets the box, by
+    Exact, up to rounding in float64. In L1 the pixels of the largest |g| move as far as the box
+    lets them, one after the other. Else each pixel moves along g until it meets the box, by
     min(s b_i, room_i) with b = |g| for L2 and b = 1 for Linf. The rise is then a concave piecewise
     linear function of s, with kinks at room_i / b_i; the solution lies between two of them.
 
@@ -24,7 +25,7 @@ def nearest_on_plane(
         images: (B, ...) images x in the box.
         gradient: (B, ...) g.
         rise: (B,) what is to be gained; nothing is moved where it is <= 0.
-        norm: 'l2' or 'linf'.
+        norm: 'l2', 'linf' or 'l1'.
         box: Pixel range, or None.
 
     Returns:
@@ -40,13 +41,15 @@ def nearest_on_plane(
     scale = flat.abs().amax(dim=1, keepdim=True).clamp_min(torch.finfo(torch.float64).tiny)
     flat = flat / scale
     slope = flat.abs()
-    weight = slope if norm == "l2" else (slope > 0).double()
     if box is None:
         room = torch.full_like(slope, torch.inf)
     else:
         start = images.flatten(1).double()
         room = torch.where(flat > 0, box[1] - start, start - box[0]).clamp_min(0.0)
     wanted = (rise.double()[:, None] / scale).clamp_min(0.0)
+    if norm == "l1":
+        return (flat.sign() * _greedy(slope, room, wanted)).view_as(gradient).to(images.dtype)
+    weight = slope if norm == "l2" else (slope > 0).double()
     size = _least(slope, weight, room, wanted)
     move = torch.minimum(size * weight, room)
     move = torch.where(weight > 0, move, torch.zeros_like(move))
@@ -67,3 +70,14 @@ def _least(slope: Tensor, weight: Tensor, room: Tensor, wanted: Tensor) -> Tenso
     first = fits.double().argmax(dim=1, keepdim=True)
     largest = torch.where(kinks.isfinite(), kinks, 0.0).amax(dim=1, keepdim=True)
     return torch.where(fits.any(dim=1, keepdim=True), size.gather(1, first), largest)
+
+
+def _greedy(slope: Tensor, room: Tensor, wanted: Tensor) -> Tensor:
+    # (B, n) moves of the least sum with sum_i slope_i move_i >= wanted.
+    steep, order = slope.sort(dim=1, descending=True, stable=True)
+    most = room.gather(1, order)
+    gains = torch.where(steep > 0, steep * most, 0.0)
+    given = torch.nn.functional.pad(gains.cumsum(dim=1)[:, :-1], (1, 0))
+    moves = ((wanted - given) / steep.clamp_min(1e-300)).clamp_min(0.0).minimum(most)
+    moves = torch.where(steep > 0, moves, 0.0)
+    return torch.zeros_like(slope).scatter(1, order, moves)

@@ -1,5 +1,6 @@
 """Attack by random noise: the baseline that every attack has to beat."""
 
+import math
 from collections.abc import Sequence
 
 import torch
@@ -64,10 +65,13 @@ def _drawn(images: Tensor, threat: Threat, kind: str, seeds: Sequence[int]) -> T
     where = {"dtype": images.dtype, "device": images.device}
     if kind == "uniform" and threat.norm == "linf":
         return radii * example_noise(seeds, shape, kind="uniform", **where)
-    # One number more than there are pixels: for L2 it is the share of the radius, of which the
+    # One number more than there are pixels: it is the share of the radius, of which the
     # n-th root is uniform in volume.
     flat = example_noise(seeds, (shape.numel() + 1,), dtype=images.dtype).to(images.device)
     delta = flat[:, :-1].view_as(images)
+    if kind == "uniform" and threat.norm == "l1":
+        # Laplace noise by its quantiles: all directions with the same L1 norm are as likely.
+        delta = -delta.sign() * (torch.special.log_ndtr(-delta.abs()) + math.log(2.0))
     delta = delta / column(perturbation_norm(delta, threat.norm).to(images), images)
     if kind == "uniform":
         share = torch.special.ndtr(flat[:, -1]) ** (1.0 / shape.numel())

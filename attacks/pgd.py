@@ -15,6 +15,8 @@ from robustcl.errors import InputError
 from robustcl.objectives import Objective
 from robustcl.threat import Threat
 
+L1_STEP = 0.25  # in units of eps: smaller steps do not part the pixels that matter from the others
+
 
 def pgd(
     objective: Objective,
@@ -28,7 +30,8 @@ def pgd(
 ) -> Search:
     """Ascend the objective within the threat and keep the best point of all iterations.
 
-    Steps follow the sign of the gradient for Linf, its direction for L2. The first run starts at
+    Steps follow the sign of the gradient for Linf, its direction for L2, and the signs of its
+    largest entries for L1 (see `ascend`). The first run starts at
     the image itself. Where the objective has a classifier, each further run aims at one rival
     class, the next highest at the image: the nearest boundary is often not the runner-up's. Where
     it has none, or no rival is left, runs start at random in the ball, with a seed per image. So
@@ -40,7 +43,7 @@ def pgd(
         threat: The ball, with one budget or one per image.
         steps: Steps per run.
         restarts: Runs.
-        step_size: Step in units of eps; 0 for 2.5/steps.
+        step_size: Step in units of eps; 0 for 2.5/steps, and in L1 no less than 0.25.
         seeds: One seed per image; 0, 1, ... by default.
 
     Returns:
@@ -53,7 +56,7 @@ def pgd(
     Reference:
         Madry et al., Towards Deep Learning Models Resistant to Adversarial Attacks, ICLR 2018.
     """
-    share = step_size or 2.5 / max(steps, 1)
+    share = step_size or max(2.5 / max(steps, 1), L1_STEP if threat.norm == "l1" else 0.0)
     _check(steps, restarts, share)
     rivals, best = rivals_by_score(objective, images), none_higher(images)
     chosen = list(range(len(images)) if seeds is None else seeds)

@@ -9,7 +9,7 @@ from robustcl.classifier import Classifier, Encoder
 from robustcl.encoders import small_convnet
 from robustcl.heads import LinearHead
 from robustcl.seeds import example_noise
-from robustcl.threat import Norm, Threat
+from robustcl.threat import DUAL_ORDERS, Norm, Threat, perturbation_norm
 
 SHAPE = (1, 8, 8)
 CLASSES = 5
@@ -43,7 +43,7 @@ def planted(norm: Norm, *, eps: float, seed: int = 0) -> Planted:
     random points are of class 0, and an attack that finds nothing is broken.
 
     Args:
-        norm: 'l2' or 'linf'.
+        norm: 'l2', 'linf' or 'l1'.
         eps: Budget; x' lies on a sphere of 0.9 eps.
         seed: Seed of the network, the image and the plant.
 
@@ -62,8 +62,8 @@ def planted(norm: Norm, *, eps: float, seed: int = 0) -> Planted:
     image = 0.5 + 0.1 * noise[:1].clamp(-2, 2)
     threat = Threat(norm, eps)
     steps = noise[1:].sign()
-    if norm == "l2":
-        steps = noise[1:] / torch.linalg.vector_norm(noise[1:], dim=(1, 2, 3), keepdim=True)
+    if norm != "linf":
+        steps = noise[1:] / perturbation_norm(noise[1:], norm).to(noise).view(-1, 1, 1, 1)
     points = threat.project(image.expand_as(steps), image + 0.9 * eps * steps)
     with torch.no_grad():
         embeddings = nn.functional.normalize(encoder(torch.cat([image, points])), dim=1)
@@ -85,7 +85,7 @@ def linear_classifier(norm: Norm, *, radius: float, seed: int = 0) -> tuple[Clas
     The image is gray, so the nearest point of class k is at distance `radius`, for each k.
 
     Args:
-        norm: 'l2' or 'linf'.
+        norm: 'l2', 'linf' or 'l1'.
         radius: The distance, below 1/2 so that the box does not matter.
         seed: Seed of the weights.
 
@@ -94,7 +94,7 @@ def linear_classifier(norm: Norm, *, radius: float, seed: int = 0) -> tuple[Clas
     """
     count = SHAPE[0] * SHAPE[1] * SHAPE[2]
     rows = example_noise([seed + k for k in range(1, CLASSES)], (count,))
-    dual = rows.abs().sum(dim=1) if norm == "linf" else rows.norm(dim=1)
+    dual = torch.linalg.vector_norm(rows, DUAL_ORDERS[norm], dim=1)
     rows = torch.cat([torch.zeros(1, count), rows / dual[:, None]])
     layer = nn.Linear(count, CLASSES)
     with torch.no_grad():

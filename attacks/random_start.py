@@ -15,7 +15,8 @@ def random_start(
 ) -> Tensor:
     """Draw a point per image, and cut it by the box.
 
-    For Linf it is uniform in the ball, for L2 uniform on the sphere.
+    For Linf it is uniform in the ball, for L2 uniform on the sphere. For L1 normal noise, scaled by
+    the budget, is projected: on the sphere too, with few pixels moved.
 
     Args:
         images: (B, ...) images.

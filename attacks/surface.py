@@ -7,7 +7,7 @@ from torch import Tensor
 
 from attacks.ascent import Ascent, ascend, none_higher
 from attacks.finding import Search
-from attacks.gradient import column, steepest, value_and_gradient
+from attacks.gradient import column, step_upwards, value_and_gradient
 from attacks.rivals import leads, rivals_by_score
 from robustcl.errors import InputError
 from robustcl.objectives import Objective
@@ -71,12 +71,15 @@ def surface(
 
 def _along(loss: Callable[[Tensor], Tensor], images: Tensor, threat: Threat) -> Tensor:
     _, gradient = value_and_gradient(loss, images)
-    step = column(threat.radii(images), images) * steepest(gradient, threat.norm)
-    return threat.project(images, images + step)
+    return _far_along(gradient, images, threat)
 
 
 def _drawn(images: Tensor, threat: Threat, seeds: Sequence[int], number: int) -> Tensor:
     mixed = [example_seed(seed, number, "surface") for seed in seeds]
     noise = example_noise(mixed, images.shape[1:], dtype=images.dtype, device=images.device)
-    step = column(threat.radii(images), images) * steepest(noise, threat.norm)
-    return threat.project(images, images + step)
+    return _far_along(noise, images, threat)
+
+
+def _far_along(direction: Tensor, images: Tensor, threat: Threat) -> Tensor:
+    upwards = step_upwards(direction, images, images, threat)
+    return threat.project(images, images + column(threat.radii(images), images) * upwards)

@@ -10,7 +10,7 @@ from typing import Any
 
 from torch import Tensor
 
-from attacks.autoattack import RESEEDS, one_budget
+from attacks.autoattack import PACKAGE_NORMS, RESEEDS, one_budget
 from attacks.counted import Counted, generators_seeded
 from attacks.finding import Search
 from attacks.square_tiles import square_tiles
@@ -169,7 +169,12 @@ def _arguments(
     known = _known(kind)
     if threat.box != (0.0, 1.0):
         raise InputError(f"torchattacks:{name} takes the box (0, 1), not {threat.box}; use pgd")
-    given = {"norm": "L2" if threat.norm == "l2" else "Linf", **options}
+    if threat.norm == "l1" and "norm" in known:  # FAB's code for it does not run
+        raise InputError(
+            f"torchattacks:{name} has no l1; use torchattacks:EADL1, which asks for no norm, or "
+            "autoattack"
+        )
+    given = {"norm": PACKAGE_NORMS[threat.norm], **options}
     budget = next((key for key in ("eps", "max_epsilon") if key in known), None)
     if budget is None:
         return given

@@ -12,10 +12,10 @@ from torch import Tensor
 
 from certify.bounds.confidence import clopper_pearson_lower_bound
 from certify.displacement import Drift, check_one_of
+from certify.norms import Norm, check_norm
 from robustcl.classifier import Classifier
 from robustcl.errors import InputError
 from robustcl.frozen import frozen
-from robustcl.threat import Norm, check_norm
 
 CANDIDATES = 64  # none of them is in a ball of mass > 1/2 with probability below 2^-64
 FACTOR = 3.0  # 1 + beta, with beta = 2 of the best among sampled centers

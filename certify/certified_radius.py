@@ -10,11 +10,11 @@ from certify.bounds.refined_regions import LARGEST
 from certify.claim import NO_RIVAL, Claim, nearest_rival
 from certify.crown import Effort, crown_pairs
 from certify.local import SMALL, first_radii, local_pairs
+from certify.norms import Norm
 from certify.problem import Problem, Traced, in_batches, traced
 from certify.product import product_pairs
 from robustcl.classifier import Classifier
 from robustcl.errors import InputError, UnsupportedError
-from robustcl.threat import Norm
 
 STAIRS = 16
 STEPS = 8

@@ -7,11 +7,11 @@ from torch import Tensor
 
 from certify.claim import Claim, nearest_rival
 from certify.gradients import output_gradients
+from certify.norms import Norm, check_norm
 from robustcl.batching import fill, padded
 from robustcl.classifier import Classifier
 from robustcl.errors import InputError
 from robustcl.frozen import frozen
-from robustcl.threat import Norm, check_norm
 
 BALL: dict[str, float] = {"l2": 5.0, "linf": 0.05}  # the paper's, section 5.2
 BLOCK = 16  # points drawn at once; part of the stream's definition, not the batch size

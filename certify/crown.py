@@ -12,12 +12,12 @@ from certify.bounds.regions import Region
 from certify.bounds.split_lines import split_lower_bounds
 from certify.claim import Claim, nearest_rival
 from certify.local import first_radii
+from certify.norms import Norm
 from certify.problem import Problem, Traced, in_batches, traced
 from certify.product import product_pairs
 from certify.search import search
 from robustcl.classifier import Classifier
 from robustcl.errors import InputError
-from robustcl.threat import Norm
 
 CHUNK = 128  # directions held in memory at once
 MOST_SPLITS = 8

@@ -13,6 +13,7 @@ from certify.bounds.confidence_sequence import log_capital, log_growth, stake_sh
 from certify.check_smoothing import check_smoothing
 from certify.choose_pairing import choose_pairing
 from certify.claim import ABSTAINED, NO_RIVAL, Claim
+from certify.norms import Norm, check_norm
 from certify.smoothed_margins import (
     SLACK,
     Form,
@@ -28,7 +29,6 @@ from robustcl.batching import padded
 from robustcl.classifier import Classifier
 from robustcl.errors import InputError
 from robustcl.frozen import frozen
-from robustcl.threat import Norm, check_norm
 
 Outcome = Literal["proved", "given up", "undecided"]
 STEP = 32  # samples of an image between two looks; part of the noise stream's definition

@@ -10,10 +10,10 @@ from torch import Tensor
 
 from certify.bounds.network_norm import NetworkNorm, network_norm
 from certify.claim import Guarantee
+from certify.norms import Norm, check_norm
 from robustcl.classifier import Classifier
 from robustcl.errors import InputError, UnsupportedError
 from robustcl.frozen import frozen
-from robustcl.threat import Norm, check_norm
 
 ROUNDING = 1e-10  # allows for rounding of the forward pass, as in `product`
 DOWN, UP = 1.0 - 1e-12, 1.0 + 1e-12

@@ -5,9 +5,9 @@ from torch import Tensor
 
 from certify.claim import Claim, nearest_rival
 from certify.gradients import pairwise_slopes
+from certify.norms import Norm
 from robustcl.classifier import Classifier
 from robustcl.frozen import frozen
-from robustcl.threat import Norm
 
 
 def first_order(classifier: Classifier, images: Tensor, *, norm: Norm = "l2") -> Claim:

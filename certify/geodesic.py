@@ -5,10 +5,10 @@ from torch import Tensor
 
 from certify.bounds.dense_norm import round_up
 from certify.claim import Claim, nearest_rival
+from certify.norms import Norm
 from certify.problem import Problem, Traced, in_batches, traced
 from robustcl.classifier import Classifier
 from robustcl.errors import UnsupportedError
-from robustcl.threat import Norm
 
 ROUNDING = 1e-10
 ARCSINE = 1e-7  # asin loses half the digits near 1

@@ -6,9 +6,9 @@ from typing import Literal, cast
 import torch
 from torch import Tensor
 
+from certify.norms import Norm, check_norm
 from robustcl.batching import fill
 from robustcl.errors import InputError
-from robustcl.threat import Norm, check_norm
 
 Strategy = Literal["auto", "vmap", "loop"]
 BATCH = 32  # images whose gradients are held at once

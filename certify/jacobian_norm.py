@@ -9,11 +9,11 @@ from torch import Tensor
 
 from certify.claim import Claim, nearest_rival
 from certify.gradients import BATCH, output_gradients
+from certify.norms import Norm
 from certify.pairs import affine_head, margins, pairs
 from robustcl.batching import fill
 from robustcl.classifier import Classifier
 from robustcl.frozen import frozen
-from robustcl.threat import Norm
 
 EXACT_UP_TO = 128  # outputs; above, power iteration
 

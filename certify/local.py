@@ -11,12 +11,12 @@ from certify.bounds.refined_regions import LARGEST, check_units, refined_regions
 from certify.bounds.regions import Region, ball_regions
 from certify.bounds.slopes import slope_bounds
 from certify.claim import Claim, nearest_rival
+from certify.norms import Norm
 from certify.problem import Problem, Traced, in_batches, traced
 from certify.product import product_pairs
 from certify.search import open_rivals
 from robustcl.classifier import Classifier
 from robustcl.errors import InputError
-from robustcl.threat import Norm
 
 DOWN = 1.0 / round_up(1.0)
 CHUNK = 256  # directions times stairs held in memory at once

@@ -2,7 +2,7 @@
 
 import inspect
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from torch import Tensor
@@ -15,13 +15,14 @@ from certify.first_order import first_order
 from certify.geodesic import check_sphere, geodesic
 from certify.jacobian_norm import jacobian_norm
 from certify.local import check_stairs, local
+from certify.norms import NORMS, Norm, check_norm
 from certify.pairs import affine_head
 from certify.problem import traced
 from certify.product import product
 from certify.smoothing import check_smoothing, smoothing
 from robustcl.classifier import Classifier
+from robustcl.errors import InputError
 from robustcl.specification import Specification, check_options, choose, parse_specification
-from robustcl.threat import Norm
 
 
 @dataclass(frozen=True)
@@ -48,6 +49,18 @@ class Method:
     reference: str
     function: Callable[..., Claim]
     prepare: Callable[[Classifier, Norm, dict[str, Any]], Any] | None = None
+
+    def treats(self, norm: str) -> bool:
+        """Say whether there are radii in a norm.
+
+        Args:
+            norm: 'l2', 'linf' or 'l1'.
+
+        Returns:
+            Whether the method gives them, or, for L1, proves them in L2.
+        """
+        proves_l1 = "l2" in self.norms and self.guarantee != "estimate"
+        return norm in self.norms or (norm == "l1" and proves_l1)
 
 
 def _traced(classifier: Classifier, norm: Norm, options: dict[str, Any]) -> Any:
@@ -186,13 +199,13 @@ def parse_method(text: str) -> Specification:
     return specification
 
 
-def prepare(specification: Specification, classifier: Classifier, *, norm: Norm) -> Any:
+def prepare(specification: Specification, classifier: Classifier, *, norm: str) -> Any:
     """Compute once per model what a method needs for every batch.
 
     Args:
         specification: The method.
         classifier: The model.
-        norm: 'l2' or 'linf'.
+        norm: 'l2', 'linf' or 'l1' (see `certificate`).
 
     Returns:
         What `certificate` takes as `prepared`; None where there is nothing to prepare. A network
@@ -200,7 +213,8 @@ def prepare(specification: Specification, classifier: Classifier, *, norm: Norm)
     """
     method = METHODS[choose(specification.name, METHODS, what="method")]
     options: dict[str, Any] = dict(specification.options)
-    return None if method.prepare is None else method.prepare(classifier, norm, options)
+    computed = _computed(method, norm)
+    return None if method.prepare is None else method.prepare(classifier, computed, options)
 
 
 def certificate(
@@ -208,17 +222,20 @@ def certificate(
     classifier: Classifier,
     images: Tensor,
     *,
-    norm: Norm = "l2",
+    norm: str = "l2",
     seeds: Sequence[int] | None = None,
     prepared: Any = None,
 ) -> Claim:
     """Apply one method of the table.
 
+    A radius in L1 is the one in L2: as |v|_2 <= |v|_1, the ball of L1 lies within that of L2. This
+    is sound but not tight, and no estimate.
+
     Args:
         specification: The method and its options.
         classifier: The model; left as it was.
         images: (B, C, H, W) in [0, 1].
-        norm: 'l2' or 'linf'.
+        norm: 'l2', 'linf' or 'l1'.
         seeds: One seed per image, for methods that sample.
         prepared: From `prepare`, or None.
 
@@ -231,4 +248,13 @@ def certificate(
         options["seeds"] = seeds
     if prepared is not None:
         options["prepared"] = prepared
-    return method.function(classifier, images, norm=norm, **options)
+    computed = _computed(method, norm)
+    claim = method.function(classifier, images, norm=computed, **options)
+    return claim if norm == computed else replace(claim, norm=norm)
+
+
+def _computed(method: Method, norm: str) -> Norm:
+    if not method.treats(norm):
+        known = [name for name in (*NORMS, "l1") if method.treats(name)]
+        raise InputError(f"{method.name} gives no {norm} radius, only {', '.join(known)}")
+    return "l2" if norm == "l1" else check_norm(norm)

@@ -13,10 +13,10 @@ from certify.bounds.regions import Region, center_regions, in_type
 from certify.bounds.rounding import UNITS
 from certify.bounds.trace import Network, trace
 from certify.claim import Claim, joined
+from certify.norms import Norm, check_norm
 from certify.pairs import Pairs, affine_head, pairs
 from robustcl.classifier import Classifier
 from robustcl.errors import InputError
-from robustcl.threat import Norm, check_norm
 
 BATCH_NUMBERS = 4_000_000  # numbers inside the network that are enclosed at once
 CHEAP = 50_000  # numbers per image inside the network, below which float64 is used everywhere

@@ -6,10 +6,10 @@ from torch import Tensor
 from certify.bounds.dense_norm import round_up
 from certify.claim import Claim, nearest_rival
 from certify.geodesic import geodesic_pairs
+from certify.norms import Norm
 from certify.problem import Problem, Traced, in_batches, traced
 from robustcl.classifier import Classifier
 from robustcl.errors import InputError
-from robustcl.threat import Norm
 
 DOWN = 1.0 / round_up(1.0)
 

@@ -13,10 +13,10 @@ from certify.bounds.network_norm import NetworkNorm, network_norm
 from certify.center_smoothing import Noise, noisy_outputs
 from certify.claim import Guarantee
 from certify.displacement import raw_in_double
+from certify.norms import Norm, check_norm
 from robustcl.classifier import Classifier
 from robustcl.errors import InputError, UnsupportedError
 from robustcl.frozen import frozen
-from robustcl.threat import Norm, check_norm
 
 ROUNDING = 1e-12  # of a dot product in float64, relative to the lengths of its factors
 DOWN, UP = 1.0 - 1e-12, 1.0 + 1e-12

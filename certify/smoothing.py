@@ -17,6 +17,7 @@ from certify.check_smoothing import check_smoothing
 from certify.choose_pairing import choose_pairing
 from certify.claim import ABSTAINED, NO_RIVAL, Claim
 from certify.decide_radius import decide_radius
+from certify.norms import Norm, check_norm
 from certify.smoothed_margins import (
     SLACK,
     Bound,
@@ -32,7 +33,6 @@ from certify.smoothing_samples import noise_streams, noisy_outputs
 from robustcl.classifier import Classifier
 from robustcl.errors import InputError
 from robustcl.frozen import frozen
-from robustcl.threat import Norm, check_norm
 
 __all__ = ["check_smoothing", "smoothing"]
 DOWN = 1.0 - 1e-12

@@ -7,16 +7,19 @@ import torch
 from torch import Tensor
 
 from robustcl.errors import InputError
+from robustcl.project_l1 import project_l1
 
-Norm = Literal["l2", "linf"]
+Norm = Literal["l2", "linf", "l1"]
 NORMS: tuple[Norm, ...] = get_args(Norm)
+ORDERS: dict[Norm, float] = {"l2": 2.0, "linf": torch.inf, "l1": 1.0}
+DUAL_ORDERS: dict[Norm, float] = {"l2": 2.0, "linf": 1.0, "l1": torch.inf}
 
 
 def check_norm(norm: str) -> Norm:
     """Return the norm when it is known.
 
     Args:
-        norm: 'l2' or 'linf'.
+        norm: 'l2', 'linf' or 'l1'.
 
     Returns:
         The same norm.
@@ -27,7 +30,7 @@ def check_norm(norm: str) -> Norm:
     for known in NORMS:
         if norm == known:
             return known
-    raise InputError(f"unknown norm {norm!r}; use {' or '.join(NORMS)}")
+    raise InputError(f"unknown norm {norm!r}; use {', '.join(NORMS)}")
 
 
 def perturbation_norm(delta: Tensor, norm: Norm) -> Tensor:
@@ -35,15 +38,13 @@ def perturbation_norm(delta: Tensor, norm: Norm) -> Tensor:
 
     Args:
         delta: (B, ...) perturbations in pixel units.
-        norm: 'l2' or 'linf'.
+        norm: 'l2', 'linf' or 'l1'.
 
     Returns:
         (B,) float64 norms.
     """
     flat = delta.detach().double().flatten(1)
-    if check_norm(norm) == "l2":
-        return torch.linalg.vector_norm(flat, dim=1)
-    return flat.abs().amax(dim=1)
+    return torch.linalg.vector_norm(flat, ORDERS[check_norm(norm)], dim=1)
 
 
 @dataclass(frozen=True, eq=False)
@@ -51,7 +52,7 @@ class Threat:
     """State the set of images an adversary may choose from: a ball, cut by the pixel box.
 
     Args:
-        norm: 'l2' or 'linf'.
+        norm: 'l2', 'linf' or 'l1'.
         eps: Budget in pixel units, one number or one per image, (B,).
         box: Lowest and highest pixel value; None for no box.
 
@@ -89,11 +90,12 @@ class Threat:
         return eps.expand(len(images))
 
     def project(self, images: Tensor, candidates: Tensor) -> Tensor:
-        """Return the candidates moved into the ball and then into the box.
+        """Return the candidates moved into the ball and the box.
 
-        With the images in the box, cutting by the box afterwards cannot leave the ball. Rounding
-        x + v can: near 1 a float32 pixel is 6e-8 wide, which is more than a millionth of a budget
-        below 0.06. What lies beyond the budget after rounding is therefore moved inwards.
+        In Linf and L1 it is the nearest point that is in both. In L2 the box comes after the ball:
+        with the images in the box, cutting by it cannot leave the ball. Rounding x + v can: near 1
+        a float32 pixel is 6e-8 wide, which is more than a millionth of a budget below 0.06. What
+        lies beyond the budget after rounding is therefore moved inwards.
 
         Args:
             images: (B, ...) clean images.
@@ -103,6 +105,8 @@ class Threat:
             (B, ...) allowed images.
         """
         radii = self.radii(images).view(-1, *[1] * (images.ndim - 1))
+        if self.norm == "l1":
+            return project_l1(images, candidates, self.radii(images), self.box)
         delta = candidates - images
         if self.norm == "linf":
             delta = torch.minimum(torch.maximum(delta, -radii), radii)

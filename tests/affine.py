@@ -4,7 +4,7 @@ import torch
 from torch import Tensor, nn
 
 from robustcl.classifier import Classifier
-from robustcl.threat import Norm
+from robustcl.threat import DUAL_ORDERS, Norm
 
 SHAPE = (2, 4, 4)
 
@@ -24,8 +24,6 @@ def exact_distance(classifier: Classifier, images: Tensor, norm: Norm) -> Tensor
     scores = classifier(images).detach().double()
     top = scores.argmax(1)
     gaps = scores.gather(1, top[:, None]) - scores
-    slopes = torch.linalg.vector_norm(
-        weight[top][:, None] - weight, 2 if norm == "l2" else 1, dim=2
-    )
+    slopes = torch.linalg.vector_norm(weight[top][:, None] - weight, DUAL_ORDERS[norm], dim=2)
     ratio = gaps / slopes
     return ratio.nan_to_num(nan=torch.inf).min(1).values

@@ -17,7 +17,7 @@ def nearest_point(
 
     Args:
         half_spaces: (m, n + 1), rows (g, h).
-        norm: 'l2' or 'linf', in which v is least.
+        norm: 'l2', 'linf' or 'l1', in which v is least.
         low: (n,) bounds, all finite or all -inf.
         high: (n,) bounds, likewise.
         scale: The order of magnitude of the answer, as which 1 is taken in the solvers.
@@ -27,7 +27,7 @@ def nearest_point(
         (m,) half-spaces that hold v back.
     """
     g, h = half_spaces[:, :-1], half_spaces[:, -1] / scale
-    solve = _nearest_l2 if norm == "l2" else _nearest_linf
+    solve = {"l2": _nearest_l2, "linf": _nearest_linf, "l1": _nearest_l1}[norm]
     move, bound, used = solve(g, h, low / scale, high / scale)
     return move * scale, bound * scale, used
 
@@ -62,3 +62,15 @@ def _nearest_linf(g: Array, h: Array, low: Array, high: Array) -> tuple[Array, f
     if found.status == 2:
         return np.zeros(count), np.inf, np.ones(len(g), dtype=bool)
     return found.x[:-1], float(found.fun), found.ineqlin.marginals[: len(g)] < 0
+
+
+def _nearest_l1(g: Array, h: Array, low: Array, high: Array) -> tuple[Array, float, Mask]:
+    # v = p - q with p and q from 0 upwards; their sum is least where one of each pair is 0.
+    count = g.shape[1]
+    ends = np.concatenate([high, -low])
+    bounds = [(0.0, end) for end in ends]
+    found = linprog(np.ones(2 * count), np.block([-g, g]), -h, bounds=bounds, method="highs")
+    if found.status == 2:
+        return np.zeros(count), np.inf, np.ones(len(g), dtype=bool)
+    move = found.x[:count] - found.x[count:]
+    return move, float(found.fun), found.ineqlin.marginals < 0

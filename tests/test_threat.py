@@ -36,7 +36,7 @@ def test_small_budgets_in_float32_count(norm: Norm) -> None:
     images = 0.5 + 0.4 * torch.rand(50, 3, 8, 8, generator=torch.Generator().manual_seed(0))
     start = images.double().flatten(1).sum(dim=1)
     eps = 0.004  # 67108.864 widths of a pixel, so that x + eps is rounded up
-    gain = eps * (192.0 if norm == "linf" else 192.0**0.5)
+    gain = eps * {"linf": 192.0, "l2": 192.0**0.5, "l1": 1.0}[norm]
 
     def aim(rows: torch.Tensor):
         return lambda points: points.double().flatten(1).sum(dim=1) - start[rows] - 0.999 * gain

@@ -6,6 +6,7 @@ from torch import Tensor
 from attacks.checks.subject import Subject
 from attacks.gradient import column, no_win
 from attacks.random_start import random_start
+from robustcl.threat import perturbation_norm
 
 FIRST, LAST = 0.5, 0.1  # how much of a point is drawn anew, at the first and the last query
 
@@ -13,8 +14,8 @@ FIRST, LAST = 0.5, 0.1  # how much of a point is drawn anew, at the first and th
 def random_search(subject: Subject, *, queries: int) -> Tensor:
     """Change the best point at random and keep what raises the margin. No gradients are used.
 
-    For Linf, pixels are drawn anew from the two ends of the budget, ever fewer; for L2, noise is
-    added, ever less, and the norm set back to the budget.
+    For Linf, pixels are drawn anew from the two ends of the budget, ever fewer; for L2 and L1,
+    noise is added, ever less, and the norm set back to the budget.
 
     Args:
         subject: Model, images and threat.
@@ -38,7 +39,7 @@ def random_search(subject: Subject, *, queries: int) -> Tensor:
             fresh = torch.where(chosen, fresh, points)
         elif query:
             moved = points - images + share * (fresh - images)
-            norms = torch.linalg.vector_norm(moved.flatten(1), dim=1).clamp_min(1e-30)
+            norms = perturbation_norm(moved, threat.norm).clamp_min(1e-30).to(moved)
             fresh = threat.project(images, images + radii * moved / column(norms, images))
         with torch.no_grad():
             margin = no_win(subject.margin(fresh))
@@ -49,9 +50,9 @@ def random_search(subject: Subject, *, queries: int) -> Tensor:
 
 
 def _surface(subject: Subject, query: int) -> Tensor:
-    # A random point at the end of the budget: a corner for Linf, the sphere for L2.
+    # A random point at the end of the budget: a corner for Linf, else on the sphere.
     images, threat = subject.images, subject.threat
-    if threat.norm == "l2":
+    if threat.norm != "linf":
         return random_start(images, threat, subject.seeds, run=query, purpose="checks")
     signs = subject.noise(f"corner {query}").sign()
     return threat.project(images, images + column(threat.radii(images), images) * signs)

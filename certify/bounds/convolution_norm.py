@@ -7,8 +7,8 @@ import torch
 from torch import Tensor, nn
 
 from certify.bounds.dense_norm import dense_norm, round_up
+from certify.norms import Norm
 from robustcl.errors import UnsupportedError
-from robustcl.threat import Norm
 
 
 def convolution_norm(

@@ -19,7 +19,7 @@ from certify.bounds.regions import Region
 from certify.bounds.rounding import NORM, TINY, UNITS, length, outward, ulps, unit, up
 from certify.bounds.slopes import slope_bounds
 from certify.bounds.trace import Network
-from robustcl.threat import Norm
+from certify.norms import Norm
 
 # Undecided units of an image, above which nothing is tried. On two dense networks and one with
 # convolutions, 128 raised radii by another 0, 0.04 and 1.4 % at 1.3, 1.2 and 2.2 times the cost.

@@ -7,9 +7,9 @@ from certify.bounds.convolution_norm import convolution_norm
 from certify.bounds.dense_norm import dense_norm, round_up
 from certify.bounds.operations.activation import activation
 from certify.bounds.pooling_norm import pooling_norm
+from certify.norms import Norm
 from robustcl.encoders.max_min import MaxMin
 from robustcl.errors import UnsupportedError
-from robustcl.threat import Norm
 
 # The largest slope of activations whose slope on an interval is not bounded, rounded up.
 SLOPES: dict[type[nn.Module], float] = {

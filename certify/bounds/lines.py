@@ -19,7 +19,7 @@ from certify.bounds.operations.joining import (
 from certify.bounds.regions import Region
 from certify.bounds.rounding import NORM, dot, dot_loss, weighted
 from certify.bounds.trace import Network
-from robustcl.threat import Norm
+from certify.norms import Norm
 
 
 @dataclass(frozen=True, eq=False)

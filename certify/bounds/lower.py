@@ -25,7 +25,7 @@ from certify.bounds.operations.joining import (
 )
 from certify.bounds.operations.pairing import paired, pairing, unpairing
 from certify.bounds.pooling_norm import pooling_norm
-from robustcl.threat import NORMS, Norm
+from certify.norms import NORMS, Norm
 
 Operation = Affine | Activation | Sum | Concatenation | MaxPool | Image | Constant
 Shape = tuple[int, ...]

@@ -10,8 +10,8 @@ from certify.bounds.dense_norm import round_up
 from certify.bounds.operations.affine import Affine
 from certify.bounds.prefix_norms import prefix_norms
 from certify.bounds.trace import Network, trace
+from certify.norms import Norm, check_norm
 from robustcl.classifier import Encoder
-from robustcl.threat import Norm, check_norm
 
 
 @dataclass(frozen=True, eq=False)

@@ -7,7 +7,7 @@ from torch import Tensor
 
 from certify.bounds.lines import Surroundings, lower_bounds
 from certify.bounds.operations.activation import Activation
-from robustcl.threat import Norm
+from certify.norms import Norm
 
 PACE = 0.25  # of the first step, in units of the range of slopes
 DECAY = 0.85

@@ -8,8 +8,8 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from certify.bounds.dense_norm import dense_norm, round_up
+from certify.norms import Norm
 from robustcl.errors import UnsupportedError
-from robustcl.threat import Norm
 
 Pooling = nn.AvgPool2d | nn.AdaptiveAvgPool2d | nn.MaxPool2d
 

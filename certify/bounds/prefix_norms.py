@@ -14,7 +14,7 @@ from certify.bounds.operations.joining import (
     max_pool_norm,
 )
 from certify.bounds.trace import Network
-from robustcl.threat import Norm
+from certify.norms import Norm
 
 
 def prefix_norms(network: Network, *, norm: Norm) -> tuple[float, ...]:

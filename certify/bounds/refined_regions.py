@@ -13,8 +13,8 @@ from certify.bounds.operations.joining import Sum
 from certify.bounds.regions import Region, ball_regions
 from certify.bounds.rounding import down, up
 from certify.bounds.trace import Network
+from certify.norms import Norm
 from robustcl.errors import InputError
-from robustcl.threat import Norm
 
 LARGEST = 128  # units of a layer for which every unit's own bound is worth its cost
 NUMBERS = 2**24  # coefficients held at once: 128 MiB of float64

@@ -19,7 +19,7 @@ from certify.bounds.operations.joining import (
 from certify.bounds.prefix_norms import operation_norm, prefix_norms
 from certify.bounds.rounding import NORM, TINY, down, length, ulps, up
 from certify.bounds.trace import Network, Step
-from robustcl.threat import Norm
+from certify.norms import Norm
 
 
 @dataclass(frozen=True, eq=False)

@@ -20,7 +20,7 @@ from certify.bounds.prefix_norms import prefix_norms
 from certify.bounds.regions import Region
 from certify.bounds.rounding import NORM, TINY, length, ulps, up
 from certify.bounds.trace import Network
-from robustcl.threat import Norm
+from certify.norms import Norm
 
 
 @dataclass(frozen=True, eq=False)

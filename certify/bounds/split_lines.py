@@ -9,7 +9,7 @@ from certify.bounds.lines import Surroundings, lower_bounds
 from certify.bounds.operations.activation import Activation
 from certify.bounds.optimized_lines import optimized_lower_bounds
 from certify.bounds.regions import Region
-from robustcl.threat import Norm
+from certify.norms import Norm
 
 
 def split_lower_bounds(

@@ -13,6 +13,7 @@ from robustcl.threat import Norm, check_norm
 DEFAULT_EPS: dict[str, tuple[float, ...]] = {
     "l2": (0.1, 0.25, 0.5, 1.0, 2.0),
     "linf": (2 / 255, 4 / 255, 8 / 255, 16 / 255, 32 / 255),
+    "l1": (1.0, 3.0, 6.0, 12.0, 24.0),
 }
 
 
@@ -21,7 +22,7 @@ class Audit:
     """State what is measured.
 
     Args:
-        norm: 'l2' or 'linf'.
+        norm: 'l2', 'linf' or 'l1'.
         methods: Certificates, as in 'smoothing:sigma=.25,n=1000'.
         attacks: Attacks, as in 'pgd:steps=100'.
         eps: Ascending budgets of the attacks, in pixel units.
@@ -51,9 +52,10 @@ class Audit:
         check_norm(self.norm)
         for text in self.methods:
             method = certify.METHODS[certify.parse_method(text).name]
-            if self.norm not in method.norms:
+            if not method.treats(self.norm):
                 raise InputError(
-                    f"{method.name} gives no {self.norm} radius, only {', '.join(method.norms)}"
+                    f"{method.name} gives no {self.norm} radius, only {', '.join(method.norms)}; "
+                    "leave it out"
                 )
         for text in self.attacks:
             attacks.parse_attack(text)

@@ -12,7 +12,7 @@ from robustcl.auditing.audit_job import AuditJob, records_of, seeds_of
 from robustcl.auditing.keep_violations import keep_violations
 from robustcl.data.batch import Batch
 from robustcl.objectives import misclassify
-from robustcl.threat import Threat
+from robustcl.threat import ORDERS, Threat
 
 WALK_STEPS = 20
 INSIDE = 2e-6  # relative distance from the radius, so that what is within eps (1 + 1e-6) is below
@@ -36,7 +36,7 @@ def ball_records(job: AuditJob, batch: Batch, left: Tensor, text: str) -> list[d
     """
     known = job.images.reindex(batch.index.tolist())
     # No two images of the box are farther apart than its diagonal.
-    widest = float(batch.images[0].numel()) ** 0.5 if job.audit.norm == "l2" else 1.0
+    widest = float(batch.images[0].numel()) ** (1.0 / ORDERS[job.audit.norm])
     balls = torch.tensor(known["certified"].to_numpy(dtype=float)).clamp(max=widest)
     balls = balls.to(job.device)
     radius, gradients = torch.full_like(balls, torch.inf), torch.zeros(len(batch)).long()

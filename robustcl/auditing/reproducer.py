@@ -31,7 +31,7 @@ class Violation:
         index: Position of the image in the data set.
         predicted: The class that the certificate says does not change.
         rival: The class that the perturbed image gets.
-        norm: 'l2' or 'linf'.
+        norm: 'l2', 'linf' or 'l1'.
         certified: The certified radius, in pixel units.
         certificate: The method that claimed it.
         attacked: Norm of the perturbation.

@@ -26,7 +26,7 @@ ATTACKS: dict[Protocol, str] = {
     "standard": "autoattack",
     "deep": "autoattack:version=plus",
 }
-DEFAULT_EPS = {"l2": "0.5", "linf": "8/255"}
+DEFAULT_EPS = {"l2": "0.5", "linf": "8/255", "l1": "12"}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -34,7 +34,8 @@ class AttackOptions(AuditOptions):
     """Attack a checkpoint at one budget: clean and robust accuracy, records and a report.
 
     Args:
-        eps: Budget in pixel units, as in 0.5 or 8/255; 0.5 in L2 and 8/255 in Linf by default.
+        eps: Budget in pixel units, as in 0.5 or 8/255; by default 0.5 in L2, 8/255 in Linf
+            and 12 in L1.
         protocol: fast (PGD and a search for the smallest perturbation), standard (the reference
             AutoAttack, spared images that a certificate covers or PGD fools) or deep (likewise in
             its version 'plus': more attacks, five restarts).

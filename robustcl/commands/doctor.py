@@ -4,7 +4,7 @@ import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from importlib.util import find_spec
-from typing import Any, get_args
+from typing import Any
 
 from torch import nn
 
@@ -12,12 +12,13 @@ import attacks
 import certify
 from attacks.checks.defended import DEFENSES, defended
 from attacks.planted import linear_classifier, planted
+from certify.norms import NORMS, Norm
 from robustcl.auditing.manifest import device_name, package_versions
 from robustcl.classifier import Classifier
 from robustcl.commands.options import check_device, emit, say
 from robustcl.objectives import misclassify
 from robustcl.seeds import example_noise
-from robustcl.threat import Norm, Threat
+from robustcl.threat import Threat
 
 EPS = {"l2": 0.5, "linf": 0.1}
 RADIUS = {"l2": 0.3, "linf": 0.05}
@@ -92,7 +93,7 @@ def run_checks(options: DoctorOptions) -> Iterator[Check]:
     Yields:
         The outcomes, one by one; an exception is a failure of its test.
     """
-    for norm in get_args(Norm):
+    for norm in NORMS:
         names: list[tuple[str, dict[str, Any]]] = [("pgd", {}), ("autoattack", {})]
         if find_spec("torchattacks") is None:
             yield Check(f"planted, torchattacks, {norm}", "skipped", "the package is not installed")

@@ -47,7 +47,7 @@ class AuditOptions(DataOptions):
         checkpoint: The .safetensors file, with a head (see `robustcl probe`).
         out: The run folder.
         split: Split of the data: train or test.
-        norm: l2 or linf; radii are in pixel units of images in [0, 1].
+        norm: l2, linf or l1; radii are in pixel units of images in [0, 1].
         resume: Go on with the run in --out.
         plan: Predict from two batches how long so many processes would take, and run nothing.
         arch: Needed only for a checkpoint made from package.module:factory.

@@ -27,7 +27,7 @@ def radius_label(norm: str) -> str:
     """Label a radius with its norm and units.
 
     Args:
-        norm: 'l2' or 'linf'.
+        norm: 'l2', 'linf' or 'l1'.
 
     Returns:
         The label.

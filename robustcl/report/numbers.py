@@ -2,17 +2,17 @@
 
 import math
 
-NORMS = {"l2": "L2", "linf": "L∞"}
+NORMS = {"l2": "L2", "linf": "L∞", "l1": "L1"}
 
 
 def norm_name(norm: str) -> str:
     """Spell a norm.
 
     Args:
-        norm: 'l2' or 'linf'.
+        norm: 'l2', 'linf' or 'l1'.
 
     Returns:
-        'L2' or 'L∞'.
+        'L2', 'L∞' or 'L1'.
     """
     return NORMS.get(norm, norm)
 
@@ -22,7 +22,7 @@ def radius_text(radius: float | None, norm: str, *, largest_eps: float | None = 
 
     Args:
         radius: In pixel units; None: not measured.
-        norm: 'l2' or 'linf'; for Linf a multiple of 1/255 is added.
+        norm: 'l2', 'linf' or 'l1'; for Linf a multiple of 1/255 is added.
         largest_eps: What an infinite attacked radius is known to exceed.
 
     Returns:

@@ -126,7 +126,7 @@ def run_norm(run: Run) -> str:
         run: As `load_run` reads it.
 
     Returns:
-        'l2' or 'linf'.
+        'l2', 'linf' or 'l1'.
     """
     return str(run.manifest.get("config", {}).get("norm", "l2"))
 

@@ -32,7 +32,7 @@ from robustcl.runs.records import CERTIFIED_BALL, Run
 from robustcl.runs.violations import violations
 
 GRID_POINTS = 101
-FALLBACK_RADIUS = {"l2": 0.1, "linf": 2 / 255}  # of the headline, for a run without eps
+FALLBACK_RADIUS = {"l2": 0.1, "linf": 2 / 255, "l1": 1.0}  # of the headline, for a run without eps
 Curve = list[list[float]]
 
 
@@ -41,7 +41,7 @@ class Summary:
     """Hold what a run says in numbers.
 
     Args:
-        norm: 'l2' or 'linf', the norm of every radius here.
+        norm: 'l2', 'linf' or 'l1', the norm of every radius here.
         n: Images, the denominator of every rate.
         clean_accuracy: Share of correct images.
         interval95: Its exact (Clopper-Pearson) 95 % interval.

@@ -113,7 +113,19 @@ def _sphere(sign: float) -> Problem:
     def optimum(norm: Norm) -> Tensor:
         if norm == "l2":
             return (length - radius).abs()
+        if norm == "l1" and sign > 0:  # all is spent on the pixel that is farthest out
+            rest = length.square() - away.amax(dim=1).square()
+            return (radius**2 - rest).sqrt() - away.amax(dim=1)
         low, high = torch.zeros(COUNT).double(), torch.ones(COUNT).double()
+        if (
+            norm == "l1"
+        ):  # the pixels farthest out are cut to one level, with which the sphere is met
+            for _ in range(60):
+                middle = (low + high) / 2.0
+                cut = away.minimum(middle[:, None])
+                inside = torch.linalg.vector_norm(cut, dim=1) < radius
+                low, high = torch.where(inside, middle, low), torch.where(inside, high, middle)
+            return (away - low[:, None]).clamp_min(0.0).sum(dim=1)
         for _ in range(60):
             middle = (low + high) / 2.0
             moved = (away + sign * middle[:, None]).clamp_min(0.0)

@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch import nn
 
-from attacks.apgd import _windows
+from attacks.adaptive_step import checkpoints
 from robustcl import Classifier, InputError, Objective, Threat, attacks, misclassify
 from robustcl.threat import NORMS, Norm
 from tests.affine import SHAPE, affine_classifier
@@ -127,7 +127,7 @@ def test_images_that_are_won_make_room_for_others() -> None:
 
 
 def test_checkpoints_are_those_of_the_paper() -> None:
-    windows = _windows(100)
+    windows = checkpoints(100, "l2")
     assert torch.nonzero(windows)[:, 0].tolist() == [22, 41, 57, 70, 80, 87, 93, 99]
     assert [int(w) for w in windows[windows > 0]] == [22, 19, 16, 13, 10, 7, 6, 6]
 

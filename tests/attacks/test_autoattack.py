@@ -35,7 +35,14 @@ def aim(module: nn.Module, images: torch.Tensor) -> Objective:
 
 @pytest.mark.parametrize(
     ("version", "classes", "norm"),
-    [("standard", 5, "linf"), ("plus", 3, "linf"), ("rand", 3, "l2"), ("rand", 2, "linf")],
+    [
+        ("standard", 5, "linf"),
+        ("plus", 3, "linf"),
+        ("rand", 3, "l2"),
+        ("rand", 2, "linf"),
+        ("standard", 7, "l1"),
+        ("rand", 3, "l1"),
+    ],
 )
 def test_a_survivor_costs_what_is_stated(version: str, classes: int, norm: Norm) -> None:
     images = some_images(2)

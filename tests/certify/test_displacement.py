@@ -10,10 +10,10 @@ from torch import Tensor, nn
 
 from certify.bounds import network_norm
 from certify.displacement import displacement, smoothed_displacement
+from certify.norms import Norm
 from robustcl import Classifier, Encoder, InputError, Threat, UnsupportedError, attacks
 from robustcl.heads import PrototypeHead
 from robustcl.objectives import displace
-from robustcl.threat import Norm
 from tests.affine import affine_classifier
 from tests.network import small_classifier, some_images
 

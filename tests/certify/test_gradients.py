@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from certify import output_gradients, pairwise_gradient_norms, pairwise_slopes
-from robustcl.threat import Norm
+from certify.norms import Norm
 from tests.network import small_classifier, some_images
 
 

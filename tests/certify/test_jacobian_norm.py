@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from certify import jacobian_norm
-from robustcl.threat import Norm
+from certify.norms import Norm
 from tests.network import small_classifier, some_images
 
 

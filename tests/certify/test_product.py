@@ -8,10 +8,10 @@ from torch import nn
 
 from certify import Claim, certified_radius, jacobian_norm, output_gradients, product, smoothing
 from certify.bounds import network_norm
+from certify.norms import Norm
 from robustcl import Classifier, Encoder, UnsupportedError, attacks, misclassify
 from robustcl.encoders import cifar_resnet18
 from robustcl.heads import LinearHead, PrototypeHead
-from robustcl.threat import Norm
 from tests.network import small_classifier, some_images
 
 NORMS = get_args(Norm)

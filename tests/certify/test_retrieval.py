@@ -10,11 +10,11 @@ from torch import Tensor, nn
 from certify import product
 from certify.bounds import network_norm
 from certify.center_smoothing import Noise
+from certify.norms import Norm
 from certify.retrieval import retrieval, smoothed_retrieval
 from robustcl import Classifier, Encoder, InputError, UnsupportedError, attacks
 from robustcl.heads import PrototypeHead
 from robustcl.objectives import outrank
-from robustcl.threat import Norm
 from tests.affine import affine_classifier
 from tests.network import small_classifier, some_images
 

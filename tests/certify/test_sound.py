@@ -10,12 +10,12 @@ from certify import METHODS, certified_radius, crown, local, product, traced
 from certify.certified_radius import STAIRS, STEPS
 from certify.crown import Effort, crown_pairs
 from certify.local import first_radii, local_pairs, staircase
+from certify.norms import Norm
 from certify.problem import problem
 from certify.product import product_pairs
 from robustcl import Classifier, Encoder, InputError, UnsupportedError, attacks, misclassify
 from robustcl.encoders import MaxMin
 from robustcl.heads import LinearHead, PrototypeHead
-from robustcl.threat import Norm
 from tests.affine import affine_classifier, exact_distance
 from tests.exact_radius import exact_radius
 from tests.families import FAMILIES, family, images_and_directions

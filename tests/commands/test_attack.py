@@ -62,6 +62,21 @@ def test_json_alone_is_on_stdout_and_agrees_with_the_records(place: Path, tmp_pa
     assert run.manifest["complete"]
 
 
+def test_l1_is_attacked_and_certificates_of_l2_spare_images(place: Path, tmp_path, capsys) -> None:
+    arguments = command(place, tmp_path / "run", "--norm", "l1", "--eps", "1e-4", "--limit", "6")
+    assert robustcl([*arguments, "--json", "--methods", "product"]) == 0
+    captured = capsys.readouterr()
+    found = json.loads(captured.out)
+    assert "robust accuracy at L1" in captured.err
+    assert found["decided"] == {"certified": 6}
+    assert found["robust_accuracy"] == found["clean_accuracy"]
+    run = load_run(tmp_path / "run")
+    assert set(run.certificates["norm"]) == {"l1"}
+    arguments = command(place, tmp_path / "far", "--norm", "l1", "--eps", "60", "--limit", "6")
+    assert robustcl([*arguments, "--json", "--protocol", "fast"]) == 0
+    assert json.loads(capsys.readouterr().out)["robust_accuracy"] == 0.0
+
+
 def test_certified_images_are_spared_and_all_others_are_not(standard: Path) -> None:
     run = load_run(standard)
     table = run.attacks.set_index("index")

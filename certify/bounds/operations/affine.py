@@ -13,7 +13,7 @@ from torch.nn.grad import conv2d_input
 from certify.bounds.convolution_norm import convolution_norm
 from certify.bounds.dense_norm import dense_norm, round_up
 from certify.bounds.rounding import UNITS
-from robustcl.threat import NORMS, Norm
+from certify.norms import NORMS, Norm
 
 Linear = Callable[[Tensor], Tensor]
 WIDE = 256

@@ -8,7 +8,7 @@ from torch import Tensor
 
 from certify.bounds.dense_norm import round_up
 from certify.bounds.operations.affine import Affine, raised_rows
-from robustcl.threat import Norm
+from certify.norms import Norm
 
 
 def pairing(input_shape: tuple[int, ...]) -> Affine:

@@ -15,8 +15,8 @@ from certify.bounds.operations.activation import activation
 from certify.bounds.regions import Region, ball_regions, center_regions, in_type
 from certify.bounds.slopes import slope_bounds
 from certify.bounds.trace import Network, trace
+from certify.norms import Norm
 from robustcl import Encoder, UnsupportedError
-from robustcl.threat import Norm
 from tests.families import FAMILIES, family, images_and_directions, perturbed
 
 NORMS = get_args(Norm)

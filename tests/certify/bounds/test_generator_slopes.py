@@ -12,8 +12,8 @@ from certify.bounds.generator_slopes import best_slope_bounds, generator_slope_b
 from certify.bounds.regions import Region, ball_regions, center_regions, in_type
 from certify.bounds.slopes import slope_bounds
 from certify.bounds.trace import Network, trace
+from certify.norms import Norm
 from robustcl import Encoder
-from robustcl.threat import Norm
 from tests.families import FAMILIES, family, images_and_directions, perturbed
 
 NORMS = get_args(Norm)

@@ -11,9 +11,9 @@ from certify import certified_radius, crown, local, parse_method
 from certify.bounds.refined_regions import refined_regions
 from certify.bounds.regions import Region, ball_regions, center_regions
 from certify.bounds.trace import trace
+from certify.norms import Norm
 from robustcl import Classifier, Encoder
 from robustcl.errors import InputError
-from robustcl.threat import Norm
 from tests.exact_radius import exact_radius
 from tests.families import perturbed
 

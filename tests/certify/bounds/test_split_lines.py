@@ -11,8 +11,8 @@ from certify.bounds.optimized_lines import optimized_lower_bounds
 from certify.bounds.regions import ball_regions, center_regions
 from certify.bounds.split_lines import split_lower_bounds
 from certify.bounds.trace import trace
+from certify.norms import Norm
 from robustcl import Encoder
-from robustcl.threat import Norm
 from tests.families import family, images_and_directions, perturbed
 
 NORMS = get_args(Norm)

@@ -1,0 +1,29 @@
+"""State the norms in which radii are certified."""
+
+from typing import Literal, get_args
+
+from robustcl.errors import InputError
+
+Norm = Literal["l2", "linf"]
+NORMS: tuple[Norm, ...] = get_args(Norm)
+
+
+def check_norm(norm: str) -> Norm:
+    """Return the norm when radii are certified in it.
+
+    Args:
+        norm: 'l2' or 'linf'.
+
+    Returns:
+        The same norm.
+
+    Raises:
+        InputError: When it is another.
+    """
+    for known in NORMS:
+        if norm == known:
+            return known
+    raise InputError(
+        f"no radius is certified in {norm!r} by itself; use {' or '.join(NORMS)} (in l1 a radius "
+        "of l2 holds as it is, since |v|_2 <= |v|_1: `certificate` and `prepare` take l1)"
+    )
