@@ -20,6 +20,7 @@ from robustcl.out_of_memory import halving
 from robustcl.robust import ADVERSARIAL, Acl, Deacl, parse_robust
 from robustcl.training import Files, TrainLog, TrainRecipe, mixed_loss, train_encoder
 from robustcl.training.processes import joined, rank_and_count
+from robustcl.training.tensorboard_log import check_tensorboard
 from robustcl.views import COLOR_VIEWS, DIGIT_VIEWS, GRAY_VIEWS
 
 VIEWS = {"auto": None, "digits": DIGIT_VIEWS, "gray": GRAY_VIEWS, "color": COLOR_VIEWS}
@@ -69,6 +70,7 @@ class TrainOptions(DataOptions):
         resume: Go on with a run that was interrupted.
         measure_every: Epochs between measurements of kNN accuracy (on training images),
             contradiction and collapse, which go into the log; 0 for never.
+        tensorboard: A folder for TensorBoard's event files, beside the .csv.
         overwrite: Replace an existing checkpoint.
         json: Write one JSON object on stdout.
         quiet: No progress bar.
@@ -103,6 +105,7 @@ class TrainOptions(DataOptions):
     save_every: int = 500
     resume: bool = False
     measure_every: int = 1
+    tensorboard: Path | None = None
     overwrite: bool = False
     json: bool = False
     quiet: bool = False
@@ -216,6 +219,8 @@ def _teacher(
 def _files(options: TrainOptions) -> Files:
     if options.save_every < 0 or options.measure_every < 0:
         raise InputError("--save-every and --measure-every are 0 or more")
+    if options.tensorboard is not None:
+        check_tensorboard()
     if options.out.suffix != ".safetensors":
         raise InputError(f"--out {options.out} does not end in .safetensors; name it so")
     state = options.out.with_suffix(".state.safetensors")
@@ -230,6 +235,7 @@ def _files(options: TrainOptions) -> Files:
         resume=options.resume,
         log=options.out.with_suffix(".csv"),
         measure_every=options.measure_every,
+        tensorboard=options.tensorboard,
     )
 
 

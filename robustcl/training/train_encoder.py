@@ -21,6 +21,7 @@ from robustcl.training.progress import training_bar
 from robustcl.training.recipe import TrainRecipe
 from robustcl.training.schedule import rate
 from robustcl.training.start_run import Run, start_run
+from robustcl.training.tensorboard_log import tensorboard_log
 from robustcl.training.train_log import TrainLog, write_rows
 from robustcl.training.train_step import train_step
 from robustcl.training.weight_average import averaged, step_average
@@ -41,6 +42,8 @@ class Files:
         log: A CSV file with one row per epoch; None for none.
         measure_every: Epochs between two measurements of contradiction, collapse and kNN
             accuracy; 0 for never.
+        tensorboard: A folder for TensorBoard's event files, with the numbers of the CSV file; None
+            for none.
     """
 
     state: Path | None = None
@@ -48,6 +51,7 @@ class Files:
     resume: bool = False
     log: Path | None = None
     measure_every: int = 0
+    tensorboard: Path | None = None
 
 
 def train_encoder(
@@ -108,9 +112,11 @@ def _trained(run: Run, files: Files, progress: bool, observe: Observe | None) ->
     if rank_and_count()[0]:  # one process writes and measures; all read the state
         files, progress, observe = Files(), False, None
     started = time.monotonic() - place.seconds
-    with training_bar(progress) as show:
+    log = tensorboard_log(files.tensorboard, steps=place.steps)
+    with training_bar(progress) as show, log as write:
         while place.epoch < recipe.epochs and place.done < 1.0:
             place = _train_epoch(run, place, files, started, observe)
+            write(place.rows[-1])
             show(place.done, f"epoch {place.epoch} loss {place.rows[-1]['loss']:.3f}")
     if run.average is not None:
         run.model.load_state_dict(run.average.state_dict())
