@@ -16,6 +16,7 @@ from certify.norms import NORMS, Norm
 from robustcl.auditing.manifest import device_name, package_versions
 from robustcl.classifier import Classifier
 from robustcl.commands.options import check_device, emit, say
+from robustcl.commands.spinning_threads import spinning_threads
 from robustcl.objectives import misclassify
 from robustcl.seeds import example_noise
 from robustcl.threat import Threat
@@ -72,6 +73,9 @@ def doctor(options: DoctorOptions) -> int:
     versions = package_versions()
     say(" ".join(f"{name} {found}" for name, found in versions.items()))
     say(f"device: {device_name(options.device)}")
+    warning = spinning_threads()
+    if warning:
+        say(warning)
     checks = []
     for check in run_checks(options):
         say(f"{check.outcome:7} {check.name}: {check.detail}")

@@ -12,6 +12,7 @@ from robustcl.architectures import build_backbone, embedding_size
 from robustcl.checkpoint import Description, load_checkpoint, save_checkpoint
 from robustcl.classifier import Classifier, Encoder
 from robustcl.commands.options import DataOptions, emit, read_data, refuse_existing, say
+from robustcl.commands.spinning_threads import spinning_threads
 from robustcl.commands.tell_targets import tell_targets
 from robustcl.data import Dataset, label_subset
 from robustcl.errors import InputError
@@ -124,6 +125,9 @@ def train(options: TrainOptions) -> int:
 
     refuse_existing(options.out, overwrite=options.overwrite)
     files, recipe = _files(options), recipe_of(options)
+    warning = spinning_threads() if options.device == "cpu" else None
+    if warning:
+        say(warning)
     with joined(options.device) as device:
         options = replace(options, device=device)
         dataset = read_data(options, split="train")
