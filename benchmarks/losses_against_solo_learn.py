@@ -103,9 +103,12 @@ def main() -> None:
 
             rows = torch.arange(count)
             cases: dict[str, tuple[Loss, Tensor]] = {
-                "nt_xent": (lambda z, t=tau: nt_xent(*z, temperature=t), rows),
-                "suncet": (lambda z, y=labels, t=tau: suncet(*z, y, temperature=t), labels),
-                "sup_con": (lambda z, y=labels, t=tau: sup_con(*z, y, temperature=t), labels),
+                "nt_xent": (lambda z, t=tau: nt_xent(z[0], z[1], temperature=t), rows),
+                "suncet": (lambda z, y=labels, t=tau: suncet(z[0], z[1], y, temperature=t), labels),
+                "sup_con": (
+                    lambda z, y=labels, t=tau: sup_con(z[0], z[1], y, temperature=t),
+                    labels,
+                ),
             }
             for name, (mine, own) in cases.items():
                 found = differences(mine, lambda z, y=own, f=solo: f(z, y), views)
