@@ -13,7 +13,8 @@ from robustcl.frozen import frozen
 from robustcl.losses.weighted_sum import Term, parse_losses
 from robustcl.robust.dual_batch_norm import ADVERSARIAL, using_branch
 from robustcl.robust.views_step import ViewsStep
-from robustcl.threat import Norm, Threat, check_norm
+from robustcl.robust.training_norm import check_training_norm
+from robustcl.threat import Norm, Threat
 
 DEFAULT_EPS: dict[Norm, float] = {"linf": 8 / 255, "l2": 0.5}
 VARIANTS = ("pgd", "fast", "free")
@@ -47,7 +48,7 @@ class Attacked:
     goal: str = LOSS
 
     def __post_init__(self) -> None:
-        norm = check_norm(self.norm)
+        norm = check_training_norm(self.norm)
         if self.eps is not None and not 0.0 < self.eps < math.inf:
             raise InputError(
                 f"eps {self.eps} leaves the attack nothing to do; use a budget > 0, as 8/255, or "
@@ -75,7 +76,7 @@ class Attacked:
     @property
     def threat(self) -> Threat:
         """What the attack may do, in the box [0, 1]."""
-        norm = check_norm(self.norm)
+        norm = check_training_norm(self.norm)
         return Threat(norm, DEFAULT_EPS[norm] if self.eps is None else self.eps)
 
     @property

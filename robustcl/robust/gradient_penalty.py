@@ -10,7 +10,8 @@ from torch import Tensor, nn
 from robustcl.errors import InputError
 from robustcl.losses.similarities import unit
 from robustcl.robust.views_step import Losses, ViewsStep
-from robustcl.threat import Norm, check_norm
+from robustcl.robust.training_norm import check_training_norm
+from robustcl.threat import Norm
 
 DROPOUT = (nn.Dropout, nn.Dropout1d, nn.Dropout2d, nn.Dropout3d, nn.AlphaDropout)
 DIRECTIONS = ("batch", "random")
@@ -50,7 +51,7 @@ class GradientPenalty:
                 f"weight {self.weight} of penalty is not positive and finite; try 0.1, or train "
                 "without --robust"
             )
-        check_norm(self.norm)
+        check_training_norm(self.norm)
         if self.direction not in DIRECTIONS:
             raise InputError(
                 f"unknown direction {self.direction!r} of penalty; use {' or '.join(DIRECTIONS)}"
@@ -78,10 +79,10 @@ def penalized_loss(method: GradientPenalty, step: ViewsStep) -> Losses:
     loss, parts = step.losses(embeddings, remembers=True)
     if needs_slope:
         (slope,) = torch.autograd.grad(loss, views, retain_graph=True)
-        directions = steepest(slope, norm=check_norm(method.norm))
+        directions = steepest(slope, norm=check_training_norm(method.norm))
     else:
-        directions = random_directions(step.normal(), norm=check_norm(method.norm))
-        scale = frobenius_scale(step.views, norm=check_norm(method.norm))
+        directions = random_directions(step.normal(), norm=check_training_norm(method.norm))
+        scale = frobenius_scale(step.views, norm=check_training_norm(method.norm))
     penalty = gradient_penalty(
         step.encode,
         step.views,
