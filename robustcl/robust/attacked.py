@@ -12,8 +12,8 @@ from robustcl.errors import InputError
 from robustcl.frozen import frozen
 from robustcl.losses.weighted_sum import Term, parse_losses
 from robustcl.robust.dual_batch_norm import ADVERSARIAL, using_branch
-from robustcl.robust.views_step import ViewsStep
 from robustcl.robust.training_norm import check_training_norm
+from robustcl.robust.views_step import ViewsStep
 from robustcl.threat import Norm, Threat
 
 DEFAULT_EPS: dict[Norm, float] = {"linf": 8 / 255, "l2": 0.5}
