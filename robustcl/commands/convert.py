@@ -23,7 +23,7 @@ class ConvertOptions:
 
     Args:
         weights: The weight file; prefixes such as module., backbone., encoder. are stripped.
-        arch: torchvision:NAME, timm:NAME, cifar_resnet18, small_convnet, or
+        arch: torchvision:NAME, timm:NAME, cifar_resnet18, small_convnet, strided_convnet, or
             package.module:factory, whose code is run.
         out: The checkpoint, ending in .safetensors.
         arguments: Keyword arguments of the architecture, as JSON.

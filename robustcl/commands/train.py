@@ -34,9 +34,10 @@ class TrainOptions(DataOptions):
     Args:
         out: The checkpoint, ending in .safetensors; its log goes beside it as .csv, drawn as .png.
         recipe: A TOML file with any of these options; the command line goes before it.
-        arch: small_convnet, batch_norm_convnet or cifar_resnet18.
-        loss: Losses joined by plus signs: simclr, supcon, suncet, debiased, hard_negative, filter
-            and semantic, with options as in simclr+suncet:temperature=.1,weight=.5,until=50 or
+        arch: small_convnet, strided_convnet, batch_norm_convnet or cifar_resnet18.
+        loss: Losses joined by plus signs: simclr, supcon, suncet, debiased, hard_negative, filter,
+            semantic and cross_entropy, with options as in
+            simclr+suncet:temperature=.1,weight=.5,until=50 or
             filter:class_prior=.1,action=attract,confidence=.9.
         labels: Share of training images whose labels are used, the same number in every class.
         label_seed: Seed of their choice.
@@ -63,8 +64,8 @@ class TrainOptions(DataOptions):
         max_seconds: The schedule ends by then.
         batch_size: Images per batch, all processes of torchrun together.
         accumulate: Batches per step; negatives come from one batch only.
-        labeled_batch: Images in the class-stratified batch of suncet and semantic; by default a
-            quarter of the batch where labels are few.
+        labeled_batch: Images in the class-stratified batch of suncet, semantic and cross_entropy;
+            by default a quarter of the batch where labels are few.
         autocast: Run the encoder in bfloat16.
         compile: Compile the encoder.
         save_every: Steps between two states from which --resume goes on.
@@ -252,7 +253,7 @@ def _trained(
 ) -> tuple[Encoder, TrainLog, dict[str, int]]:
     shape = dataset.image_shape
     arguments: dict[str, int] = {"channels": shape[0]}
-    if options.arch in ("small_convnet", "batch_norm_convnet"):
+    if options.arch in ("small_convnet", "strided_convnet", "batch_norm_convnet"):
         arguments["image_size"] = shape[1]
 
     def attempt(batch_size: int) -> tuple[Encoder, TrainLog]:

@@ -1,5 +1,6 @@
-"""Contrastive losses: one file per loss."""
+"""Contrastive losses, and the supervised one they are compared with: one file per loss."""
 
+from robustcl.losses.cross_entropy import cross_entropy
 from robustcl.losses.debiased import debiased
 from robustcl.losses.false_negative_filter import (
     FilterRule,
@@ -26,6 +27,7 @@ __all__ = [
     "FilterRule",
     "LossBatch",
     "Term",
+    "cross_entropy",
     "debiased",
     "false_negative_filter",
     "gather_embeddings",

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from robustcl.errors import InputError
+from robustcl.losses.cross_entropy import cross_entropy
 from robustcl.losses.debiased import debiased, debiased_of
 from robustcl.losses.false_negative_filter import (
     FilterRule,
@@ -25,6 +26,7 @@ from robustcl.losses.sup_con import sup_con, sup_con_of
 from robustcl.specification import Specification, check_options, choose, parse_specification
 
 LOSSES: dict[str, Callable[..., Tensor]] = {
+    "cross_entropy": cross_entropy,
     "debiased": debiased,
     "false_negative_filter": false_negative_filter,
     "hard_negative": hard_negative,
@@ -34,7 +36,12 @@ LOSSES: dict[str, Callable[..., Tensor]] = {
     "sup_con": sup_con,
 }
 ALIASES = {"simclr": "nt_xent", "supcon": "sup_con", "filter": "false_negative_filter"}
-LABELED = ("semantic", "suncet")  # of labeled images only; they may have a batch of their own
+LABELED = (
+    "cross_entropy",
+    "semantic",
+    "suncet",
+)  # of labeled images only; they may have a batch of their own
+PAIRLESS = ("cross_entropy", "semantic")  # compare images with classes, not with each other
 TIMES = ("weight", "after", "until")
 
 
@@ -121,6 +128,7 @@ class LossBatch:
         targets: (K, d) class vectors, for `semantic`.
         thresholds: (B,) learned thresholds, for the filter with class_prior.
         prototypes: (K, d) class means, for the filter with confidence.
+        classes: W (K, d) and b (K,), learned with the encoder, for `cross_entropy`.
     """
 
     first: Tensor
@@ -129,6 +137,7 @@ class LossBatch:
     targets: Tensor | None = None
     thresholds: Tensor | None = None
     prototypes: Tensor | None = None
+    classes: tuple[Tensor, Tensor] | None = None
 
 
 def parse_losses(text: str) -> tuple[Term, ...]:
@@ -164,7 +173,7 @@ def weighted_sum(
     Args:
         terms: The losses.
         batch: The batch that every loss sees.
-        labeled: A batch of labeled images in place of it for `suncet` and `semantic`.
+        labeled: A batch of labeled images in place of it for the losses in `LABELED`.
         epoch: Epochs that are over.
 
     Returns:
@@ -179,10 +188,8 @@ def weighted_sum(
         if not term.active(epoch):
             continue
         seen = labeled if labeled is not None and term.name in LABELED else batch
-        if term.name == "semantic":
-            if seen.targets is None:
-                raise InputError("semantic needs class targets; give --targets simplex")
-            value = semantic(seen.first, seen.second, seen.labels, seen.targets, **term.options)
+        if term.name in PAIRLESS:
+            value = _of_classes(term, seen)
         else:
             logits = similarities(seen.first, seen.second, temperature=term.temperature)
             value = _of_logits(term, logits, seen)
@@ -198,7 +205,7 @@ def pair_weights(terms: tuple[Term, ...], batch: LossBatch, *, epoch: int = 0) -
     """Return how strongly the losses push each view j away from each view i.
 
     Args:
-        terms: The losses; `semantic`, which compares no two images, is left out.
+        terms: The losses; those in `PAIRLESS`, which compare no two images, are left out.
         batch: The batch.
         epoch: Epochs that are over.
 
@@ -210,7 +217,7 @@ def pair_weights(terms: tuple[Term, ...], batch: LossBatch, *, epoch: int = 0) -
     first, second = batch.first.detach(), batch.second.detach()
     total = similarities(first, second, temperature=1.0).new_zeros(count, count)
     for term in terms:
-        if term.name == "semantic" or not term.active(epoch):
+        if term.name in PAIRLESS or not term.active(epoch):
             continue
         logits = similarities(first, second, temperature=term.temperature)
         with torch.enable_grad():
@@ -220,6 +227,17 @@ def pair_weights(terms: tuple[Term, ...], batch: LossBatch, *, epoch: int = 0) -
         views = count if term.name != "suncet" else 2 * int((batch.labels >= 0).sum())
         total += term.weight * views * slope / term.temperature
     return total.fill_diagonal_(0.0)
+
+
+def _of_classes(term: Term, seen: LossBatch) -> Tensor:
+    views = (seen.first, seen.second, seen.labels)
+    if term.name == "cross_entropy":
+        if seen.classes is None:
+            raise InputError("cross_entropy needs the weight and the bias of a class layer")
+        return cross_entropy(*views, *seen.classes, **term.options)
+    if seen.targets is None:
+        raise InputError("semantic needs class targets; give --targets simplex")
+    return semantic(*views, seen.targets, **term.options)
 
 
 def _of_logits(term: Term, logits: Tensor, batch: LossBatch) -> Tensor:

@@ -59,6 +59,7 @@ def saved(run: Run, place: Position, path: Path) -> None:
         **({} if place.order is None else {"order": place.order}),
         **_named("model", run.model.state_dict()),
         **({} if run.average is None else _named("average", run.average.state_dict())),
+        **({} if run.classes is None else _named("classes", run.classes.state_dict())),
         **_named("optimizer", optimizer_tensors(run.optimizer)),
         **_named("sum", place.sums),
         **{f"probe.{number}": probe.vector for number, probe in enumerate(run.probes)},
@@ -96,6 +97,8 @@ def resumed(run: Run, path: Path) -> Position:
     run.model.load_state_dict(_under("model", tensors))
     if run.average is not None:
         run.average.load_state_dict(_under("average", tensors))
+    if run.classes is not None:
+        run.classes.load_state_dict(_under("classes", tensors))
     fill_optimizer(run.optimizer, _under("optimizer", tensors))
     run.generator.set_state(tensors["generator"])
     torch.set_rng_state(tensors["torch"])

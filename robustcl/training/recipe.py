@@ -29,9 +29,10 @@ class TrainRecipe:
         epochs: Passes over the data.
         batch_size: Images per batch (two views each); an incomplete last batch is dropped.
         accumulate: Batches per optimizer step; negatives come from one batch only.
-        labeled_batch: Images in the class-stratified batch that `suncet` and `semantic` see beside
-            each batch; 0 for none (they see the labeled images of the batch). None chooses a
-            quarter of the batch, one image per class at least, where such a loss has few labels.
+        labeled_batch: Images in the class-stratified batch that `suncet`, `semantic` and
+            `cross_entropy` see beside each batch; 0 for none (they see the labeled images of the
+            batch). None chooses a quarter of the batch, one image per class at least, where such a
+            loss has few labels.
         optimizer: 'adamw', 'sgd' with Nesterov momentum, or 'lars'.
         learning_rate: Peak of the schedule; LARS wants about 0.3 per 256 images of a step.
         weight_decay: Decoupled for AdamW; an L2 penalty for SGD and LARS.

@@ -54,7 +54,8 @@ class Run:
         method: How training is made robust, or None.
         attack: What finds attacked views, or None.
         teacher: Of 'deacl', frozen and in eval mode, or None.
-        optimizer: Of the encoder's weights.
+        classes: The class layer of `cross_entropy`, trained along, or None.
+        optimizer: Of the weights of model and class layer.
         generator: Source of order and views.
         recipe: All options.
         key: What a resumed run must have in common, as text and in JSON.
@@ -77,6 +78,7 @@ class Run:
     method: Robust | None
     attack: InnerAttack | None
     teacher: Encoder | None
+    classes: nn.Linear | None
     optimizer: torch.optim.Optimizer
     generator: torch.Generator
     recipe: TrainRecipe
@@ -134,6 +136,10 @@ def start_run(
     teacher = frozen_teacher(recipe, attack, teacher, size, device)
     if isinstance(recipe.method, Acl):
         split_batch_norm(model)
+    classes, weights = None, list(model.parameters())
+    if any(term.name == "cross_entropy" for term in recipe.terms):
+        classes = nn.Linear(size, dataset.num_classes).to(device)
+        weights += classes.parameters()
     return Run(
         encoder=encoder,
         model=model,
@@ -152,7 +158,8 @@ def start_run(
         method=recipe.method,
         attack=attack,
         teacher=teacher,
-        optimizer=_optimizer(model, recipe),
+        classes=classes,
+        optimizer=_optimizer(weights, recipe),
         generator=generator,
         recipe=recipe,
         key=run_key(encoder, dataset, recipe, teacher=teacher),
@@ -268,8 +275,8 @@ def _labeled(labels: Tensor, recipe: TrainRecipe) -> LabelBatches | None:
     return batches
 
 
-def _optimizer(model: nn.Module, recipe: TrainRecipe) -> torch.optim.Optimizer:
-    weights, rate, decay = list(model.parameters()), recipe.learning_rate, recipe.weight_decay
+def _optimizer(weights: list[nn.Parameter], recipe: TrainRecipe) -> torch.optim.Optimizer:
+    rate, decay = recipe.learning_rate, recipe.weight_decay
     fused = True if weights[0].is_cuda else None
     if recipe.optimizer == "adamw":
         return torch.optim.AdamW(weights, lr=rate, weight_decay=decay, fused=fused)

@@ -12,6 +12,7 @@ from torch import Tensor
 from robustcl.classifier import Encoder
 from robustcl.data.dataset import Dataset
 from robustcl.errors import RunError
+from robustcl.heads import LinearHead
 from robustcl.robust.dual_batch_norm import join_batch_norm
 from robustcl.robust.inner_attack import InnerAttack
 from robustcl.training.measure import measure
@@ -209,6 +210,7 @@ def _finished(run: Run, place: Position) -> TrainLog:
         spread=last["spread"],
         alignment=last["alignment"],
         uniformity=last["uniformity"],
+        head=_class_layer(run),
     )
 
 
@@ -216,3 +218,9 @@ def _cure(recipe: TrainRecipe) -> str:
     if recipe.robust:
         return f"weaken robust (now {recipe.robust!r}), as by a smaller eps or weight"
     return f"lower log_norm_penalty (now {recipe.log_norm_penalty})"
+
+
+def _class_layer(run: Run) -> LinearHead | None:
+    if run.classes is None or run.average is not None or run.model is not run.encoder:
+        return None
+    return LinearHead(run.classes.weight.detach().cpu(), run.classes.bias.detach().cpu())

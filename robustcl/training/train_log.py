@@ -7,6 +7,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from robustcl.heads import LinearHead
+
 
 @dataclass(frozen=True)
 class TrainLog:
@@ -22,6 +24,9 @@ class TrainLog:
         spread: sqrt of the summed variance of z = h / |h| over training images; 0 when collapsed.
         alignment: Mean squared distance of z between two views, on one batch.
         uniformity: log mean exp(-2 |z_i - z_j|^2) over pairs, on one batch.
+        head: The class layer of `cross_entropy`, a head on the raw embedding (`Classifier` with
+            normalizes=False); None without that loss, behind a projector, and where the weights
+            kept are a moving average, whose class layer is not.
     """
 
     losses: tuple[float, ...]
@@ -33,6 +38,7 @@ class TrainLog:
     spread: float
     alignment: float
     uniformity: float
+    head: LinearHead | None = None
 
 
 def write_rows(path: Path, rows: Sequence[dict[str, float]]) -> None:

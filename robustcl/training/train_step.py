@@ -63,7 +63,7 @@ def train_step(run: Run, rows: Tensor, *, epoch: int, rate: float) -> dict[str, 
         (loss / recipe.accumulate).backward()
         for name, value in {"loss": loss, **parts}.items():
             sums[name] = sums.get(name, 0.0) + value.detach() / recipe.accumulate
-    mean_gradients(run.model.parameters())
+    mean_gradients(weight for group in run.optimizer.param_groups for weight in group["params"])
     run.optimizer.step()
     return sums
 
@@ -137,12 +137,14 @@ def _losses(
     # The losses of the recipe, or others, of embeddings that lie like the drawn views.
     first, second, *others = (gather_embeddings(part) for part in embeddings.split(drawn.sizes))
     rows = drawn.rows
+    classes = None if run.classes is None else (run.classes.weight, run.classes.bias)
     batch = LossBatch(
-        first, second, run.labels[rows], run.targets, run.thresholds[rows], run.prototypes
+        first, second, run.labels[rows], run.targets, run.thresholds[rows], run.prototypes, classes
     )
     labeled = None
     if drawn.labeled is not None:
-        labeled = LossBatch(others[0], others[1], run.labels[drawn.labeled], run.targets)
+        labels = run.labels[drawn.labeled]
+        labeled = LossBatch(others[0], others[1], labels, run.targets, classes=classes)
     if remembers:
         _remember(run, rows, batch, labeled)
     return weighted_sum(terms or run.terms, batch, labeled=labeled, epoch=epoch)

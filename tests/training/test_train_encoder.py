@@ -11,7 +11,7 @@ from torch import nn
 
 import robustcl.training.start_run as start_module
 import robustcl.training.train_step as step_module
-from robustcl.classifier import Encoder
+from robustcl.classifier import Classifier, Encoder
 from robustcl.data import Dataset, label_subset, load_data
 from robustcl.encoders import small_convnet
 from robustcl.errors import InputError, RobustclError
@@ -40,6 +40,7 @@ LOSSES = [
     "filter:class_prior=.1",
     "filter:top_k=5,action=attract,confidence=.8",
     "simclr+semantic",
+    "cross_entropy",
 ]
 
 
@@ -93,7 +94,7 @@ def test_same_seed_same_weights() -> None:
     assert torch.equal(found[0], found[1]) and not torch.equal(found[0], found[2])
 
 
-@pytest.mark.parametrize("loss", ["simclr", "simclr+suncet", "supcon"])
+@pytest.mark.parametrize("loss", ["simclr", "simclr+suncet", "supcon", "cross_entropy"])
 def test_unknown_labels_change_nothing(loss: str, monkeypatch: pytest.MonkeyPatch) -> None:
     # Only what label_subset chose may reach the losses; the rest is measured with, never learned.
     data = digits(256)
@@ -116,7 +117,7 @@ def test_a_killed_run_goes_on_bit_for_bit(
     cut: int, optimizer: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     recipe = TrainRecipe(
-        loss="simclr+suncet+filter:class_prior=.1,confidence=.8,action=attract",
+        loss="simclr+suncet+filter:class_prior=.1,confidence=.8,action=attract+cross_entropy",
         labels=0.2,
         epochs=2,
         batch_size=32,
@@ -229,6 +230,19 @@ def test_a_projector_stands_before_the_loss_only() -> None:
     assert log.spread > 0.1
     with pytest.raises(InputError, match="projector hides"):
         dataclasses.replace(recipe, log_norm_penalty=0.1)
+
+
+def test_the_class_layer_of_cross_entropy_is_learned_and_returned_as_a_head() -> None:
+    recipe = dataclasses.replace(PLAIN, loss="cross_entropy", epochs=12, learning_rate=3e-3)
+    data, model = digits(512), encoder()
+    head = train_encoder(model, data, recipe, progress=False).head
+    assert head is not None
+    batch = data.batch(range(512))
+    scores = Classifier(model, head, normalizes=False)(batch.images)
+    assert float((scores.argmax(1) == batch.labels).double().mean()) > 0.8
+    for change in ({"loss": "supcon"}, {"projector": 16}, {"ema": 0.9}):
+        other = dataclasses.replace(PLAIN, loss="cross_entropy", epochs=1)
+        assert trained(dataclasses.replace(other, **change), digits(128))[1].head is None
 
 
 def test_half_precision_trains() -> None:
