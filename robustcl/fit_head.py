@@ -1,6 +1,7 @@
 """Fit a head on a frozen encoder."""
 
 import hashlib
+import math
 
 import torch
 
@@ -21,6 +22,8 @@ def fit_head(
     kind: str = "prototype",
     batch_size: int = 256,
     device: str | torch.device = "cpu",
+    noise: float = 0.0,
+    seed: int = 0,
 ) -> Classifier:
     """Fit a head; weights and BatchNorm statistics of the encoder stay as they are.
 
@@ -30,6 +33,9 @@ def fit_head(
         kind: 'prototype', 'linear' or 'knn'.
         batch_size: Images per model call.
         device: Where to compute.
+        noise: Standard deviation of Gaussian noise added to the images, as in the smoothed model
+            that is to be certified.
+        seed: Of the noise.
 
     Returns:
         The classifier on the CPU, in eval mode.
@@ -43,7 +49,7 @@ def fit_head(
     if not dataset.labeled:
         raise InputError(f"{dataset.name!r} has no labels; a head needs them")
     before = encoder_hash(encoder)
-    points = embed(encoder, dataset, batch_size=batch_size, device=device)
+    points = embed(encoder, dataset, batch_size=batch_size, device=device, noise=noise, seed=seed)
     encoder.to("cpu")
     if encoder_hash(encoder) != before:
         raise RunError("the encoder changed while a head was fitted; please report this")
@@ -54,7 +60,13 @@ def fit_head(
 
 
 def embed(
-    encoder: Encoder, dataset: Dataset, *, batch_size: int, device: str | torch.device = "cpu"
+    encoder: Encoder,
+    dataset: Dataset,
+    *,
+    batch_size: int,
+    device: str | torch.device = "cpu",
+    noise: float = 0.0,
+    seed: int = 0,
 ) -> torch.Tensor:
     """Compute raw embeddings of a data set.
 
@@ -63,23 +75,32 @@ def embed(
         dataset: The images.
         batch_size: Images per model call.
         device: Where to compute.
+        noise: Standard deviation of Gaussian noise added to the images, not clipped to the box.
+        seed: Of the noise, which is drawn on the CPU.
 
     Returns:
         (N, d) on the CPU.
 
     Raises:
-        InputError: When the images are of another size than the encoder takes.
+        InputError: When the images are of another size than the encoder takes, or the noise is
+            negative or not finite.
     """
+    if not 0.0 <= noise < math.inf:
+        raise InputError(f"noise {noise} is negative or not finite; use 0 for none")
     if dataset.image_shape != encoder.image_shape:
         raise InputError(
             f"{dataset.name!r} has images of shape {dataset.image_shape} (C, H, W) but the encoder "
             f"takes {encoder.image_shape}; add ',size=N' to the data, or convert with --input-size"
         )
     parts = []
+    generator = torch.Generator().manual_seed(seed)
     encoder.to(device)
     with torch.no_grad(), frozen(encoder):
         for batch in dataset.batches(batch_size):
-            parts.append(padded(encoder, batch.images.to(device), batch_size=batch_size).cpu())
+            images = batch.images
+            if noise:
+                images = images + noise * torch.randn(images.shape, generator=generator)
+            parts.append(padded(encoder, images.to(device), batch_size=batch_size).cpu())
     return torch.cat(parts)
 
 

@@ -18,7 +18,7 @@ from robustcl.data import Dataset, label_subset
 from robustcl.errors import InputError
 from robustcl.fit_head import fit_head
 from robustcl.out_of_memory import halving
-from robustcl.robust import ADVERSARIAL, Acl, Deacl, parse_robust
+from robustcl.robust import ADVERSARIAL, Acl, Deacl, NoisyViews, parse_robust
 from robustcl.training import Files, TrainLog, TrainRecipe, mixed_loss, train_encoder
 from robustcl.training.processes import joined, rank_and_count
 from robustcl.training.tensorboard_log import check_tensorboard
@@ -139,7 +139,7 @@ def train(options: TrainOptions) -> int:
         encoder, log, arguments = _trained(options, recipe, files, dataset, teacher)
         if rank_and_count()[0]:
             return 0
-    model, known = _with_head(encoder, dataset, options)
+    model, known = _with_head(encoder, dataset, options, recipe)
     save_checkpoint(options.out, model, _description(options, recipe, encoder, arguments, dataset))
     assert files.state is not None and files.log is not None
     files.state.unlink(missing_ok=True)
@@ -277,16 +277,21 @@ def _trained(
 
 
 def _with_head(
-    encoder: Encoder, dataset: Dataset, options: TrainOptions
+    encoder: Encoder, dataset: Dataset, options: TrainOptions, recipe: TrainRecipe
 ) -> tuple[Encoder | Classifier, int]:
-    # The head sees the labels that the losses may see, and no other.
+    # The head sees the labels that the losses may see, and no other; and the noise that they see.
     if not dataset.labeled or options.labels == 0.0:
         return encoder.to("cpu"), 0
     rows = label_subset(
         dataset.labels, options.labels, num_classes=dataset.num_classes, seed=options.label_seed
     )
     classifier = fit_head(
-        encoder, dataset.select(rows), batch_size=options.batch_size, device=options.device
+        encoder,
+        dataset.select(rows),
+        batch_size=options.batch_size,
+        device=options.device,
+        noise=recipe.method.sigma if isinstance(recipe.method, NoisyViews) else 0.0,
+        seed=options.seed,
     )
     return classifier, len(rows)
 
