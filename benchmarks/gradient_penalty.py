@@ -239,7 +239,7 @@ def run(options: argparse.Namespace) -> None:
     held = whole.batch(range(profile.images, len(whole)))
     test = load_data(options.data, split="test", limit=profile.tested)
     test = test.batch(range(len(test)))
-    origin = provenance(hidden=(options.data, str(options.out)))
+    origin = provenance(hidden=(*(d for d in [options.data] if ":" in d), str(options.out)))
     kept: dict[tuple[str, float, int], tuple[Classifier, float]] = {}
 
     def measure(name: str, weight: float, seed: int, images: str, batch: Batch) -> None:

@@ -99,6 +99,8 @@ def check_options(
         is_number = isinstance(value, int | float) and not isinstance(value, bool)
         if kinds and kinds <= {int, float} and not is_number:
             raise InputError(f"{specification.name}:{key} is {value!r}; expected a number")
+        if kinds == {bool} and not isinstance(value, bool):
+            raise InputError(f"{specification.name}:{key} is {value!r}; expected true or false")
         if kinds == {int} and isinstance(value, float):
             raise InputError(f"{specification.name}:{key} is {value}; expected a whole number")
     return dict(specification.options)

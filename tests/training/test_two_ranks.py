@@ -8,7 +8,7 @@ import torch
 import torch.multiprocessing as mp
 
 from robustcl.losses import gather_embeddings
-from tests.training.two_ranks import LABELS, gradients, loss_of, trained, whole, worker
+from tests.training.two_ranks import LABELS, ROBUST, gradients, loss_of, trained, whole, worker
 
 
 @pytest.fixture(scope="module")
@@ -52,3 +52,10 @@ def test_one_process_gathers_itself() -> None:
 def test_training_in_two_processes_equals_one(results: list[dict]) -> None:
     assert torch.equal(results[0]["trained"], results[1]["trained"])
     assert torch.allclose(results[0]["trained"], trained(), atol=1e-4)
+
+
+@pytest.mark.parametrize("robust", ROBUST)
+def test_robust_training_in_two_processes_equals_one(results: list[dict], robust: str) -> None:
+    assert torch.equal(results[0][robust], results[1][robust])
+    assert torch.allclose(results[0][robust], trained(robust), atol=1e-4)
+    assert not torch.allclose(results[0][robust], results[0]["trained"], atol=1e-2)

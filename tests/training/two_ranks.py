@@ -13,6 +13,10 @@ from robustcl.encoders import small_convnet
 from robustcl.losses import gather_embeddings, nt_xent, sup_con
 from robustcl.training import TrainRecipe, train_encoder
 
+ROBUST = (
+    "penalty:weight=.02",
+    "noise:sigma=.1,consistency=1",
+)
 LABELS = torch.tensor([0, 1, 0, 2, 1, 0, 2, 2])
 
 
@@ -30,7 +34,7 @@ def gradients(network: nn.Module) -> torch.Tensor:
     return torch.cat([p.grad.flatten() for p in network.parameters() if p.grad is not None])
 
 
-def trained() -> torch.Tensor:
+def trained(robust: str = "") -> torch.Tensor:
     # Every loss that looks beyond its own images: pairs, labeled batch, thresholds, prototypes.
     generator = np.random.default_rng(0)
     labels = np.arange(96) % 3
@@ -44,7 +48,8 @@ def trained() -> torch.Tensor:
         labeled_batch=6,
         optimizer="sgd",
         learning_rate=0.05,
-        log_norm_penalty=0.1,
+        log_norm_penalty=0.0 if robust else 0.1,
+        robust=robust,
     )
     torch.manual_seed(0)
     backbone = small_convnet(channels=1, image_size=8, width=8, embedding_size=16)
@@ -73,5 +78,6 @@ def worker(rank: int, port: int, place: str) -> None:
         refused = False
     except ValueError:
         refused = True
-    torch.save({"found": found, "refused": refused, "trained": trained()}, f"{place}/{rank}.pt")
+    results = {"trained": trained(), **{robust: trained(robust) for robust in ROBUST}}
+    torch.save({"found": found, "refused": refused, **results}, f"{place}/{rank}.pt")
     dist.destroy_process_group()
