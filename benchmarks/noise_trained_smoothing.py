@@ -14,7 +14,7 @@ summary with 95 % intervals (bootstrap over images; for differences, of pairs).
 
 Run: python benchmarks/noise_trained_smoothing.py certify --data parquet:PATH --cache DIR \
          --sigma 0.25 --out FOLDER; the same with 0.5; then summarize --out FOLDER
-     (8 minutes of processor time per sigma on one core)
+     (5 minutes of processor time per sigma on one core)
 """
 
 import argparse
@@ -29,12 +29,12 @@ import numpy as np
 import torch
 from safetensors import safe_open
 from safetensors.torch import load_file, save_file
-from torch import Tensor
+from torch import Tensor, nn
 
 if __package__ in (None, ""):
     sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from benchmarks.label_fraction import MEAN, STD, small_network
+from benchmarks.label_fraction import MEAN, STD
 from benchmarks.provenance import provenance, record
 from certify import smoothing
 from certify.choose_pairing import best_clip
@@ -51,16 +51,34 @@ from robustcl.views import ViewOptions
 FORMS: tuple[Form, ...] = ("mean", "vote", "clip")
 RADII = (0.0, 0.25, 0.5, 0.75, 1.0)
 CONSISTENCIES = (0.0, 1.0, 5.0)
-IMAGES, HELD_OUT, JUDGED, TESTED = 20_000, 2_000, 300, 500
+IMAGES, HELD_OUT, JUDGED, TESTED = 16_000, 2_000, 300, 500
 N, N_CHOICE, SELECT, ALPHA, BATCH = 10_000, 1_000, 100, 0.001, 256
 RECIPE = TrainRecipe(
     loss="supcon:temperature=0.1",
-    epochs=10,
+    epochs=8,
     batch_size=256,
     learning_rate=3e-3,
     views=ViewOptions(crop_scale=(0.5, 1.0), flip=0.5),
 )
 RESAMPLES = 10_000
+
+
+def network() -> nn.Sequential:
+    """Build two convolutions with BatchNorm and a linear layer: 100,000 images a second on a core.
+
+    Returns:
+        Images (B, 3, 32, 32) to (B, 64), with fresh weights.
+    """
+    return nn.Sequential(
+        nn.Conv2d(3, 32, 6, stride=4, padding=1, bias=False),
+        nn.BatchNorm2d(32),
+        nn.ReLU(),
+        nn.Conv2d(32, 64, 3, stride=2, padding=1, bias=False),
+        nn.BatchNorm2d(64),
+        nn.ReLU(),
+        nn.Flatten(),
+        nn.Linear(64 * 16, 64),
+    )
 
 
 def trained(sigma: float, consistency: float, dataset: Dataset, cache: Path) -> Classifier:
@@ -77,7 +95,7 @@ def trained(sigma: float, consistency: float, dataset: Dataset, cache: Path) -> 
     """
     recipe = replace(RECIPE, robust=f"noise:sigma={sigma:g},consistency={consistency:g}")
     torch.manual_seed(recipe.seed)
-    encoder = Encoder(small_network(), image_shape=dataset.image_shape, mean=MEAN, std=STD)
+    encoder = Encoder(network(), image_shape=dataset.image_shape, mean=MEAN, std=STD)
     place = cache / f"noise-{sigma:g}-{consistency:g}.safetensors"
     stated = json.dumps({**recipe.to_dict(), "data": dataset.hash()}, sort_keys=True)
     if place.exists() and _stated(place) == stated:
