@@ -41,6 +41,8 @@ class Description:
         class_names: K names, or none without a head.
         recipe: How it was trained.
         version: Version of robustcl that wrote it.
+        lipschitz_constant: What the maker claims of the raw embedding in L2, in pixel units; None
+            for nothing. Certificates compute their own, and commands refuse a claim below it.
     """
 
     architecture: str
@@ -54,6 +56,7 @@ class Description:
     class_names: tuple[str, ...] = ()
     recipe: dict[str, Any] = field(default_factory=dict)
     version: str = ""
+    lipschitz_constant: float | None = None
 
 
 @dataclass(frozen=True, eq=False)

@@ -10,9 +10,15 @@ from robustcl.classifier import Classifier, Encoder
 from robustcl.data.dataset import Dataset
 from robustcl.errors import InputError, RunError
 from robustcl.frozen import frozen
-from robustcl.heads import knn, linear, prototype
+from robustcl.heads import knn, linear, lipschitz_linear, prototype
 
-HEADS = ("prototype", "linear", "knn")
+FITS = {
+    "prototype": prototype,
+    "linear": linear,
+    "lipschitz_linear": lipschitz_linear,
+    "knn": knn,
+}
+HEADS = tuple(FITS)
 
 
 def fit_head(
@@ -30,7 +36,7 @@ def fit_head(
     Args:
         encoder: The encoder; moved to the device.
         dataset: Training images with labels.
-        kind: 'prototype', 'linear' or 'knn'.
+        kind: 'prototype', 'linear', 'lipschitz_linear' (for 1-Lipschitz encoders) or 'knn'.
         batch_size: Images per model call.
         device: Where to compute.
         noise: Standard deviation of Gaussian noise added to the images, as in the smoothed model
@@ -54,8 +60,7 @@ def fit_head(
     if encoder_hash(encoder) != before:
         raise RunError("the encoder changed while a head was fitted; please report this")
     labels = torch.from_numpy(dataset.labels)
-    fit = {"prototype": prototype, "linear": linear, "knn": knn}[kind]
-    head = fit(points, labels, num_classes=dataset.num_classes)
+    head = FITS[kind](points, labels, num_classes=dataset.num_classes)
     return Classifier(encoder, head, class_names=dataset.class_names).eval()
 
 

@@ -12,6 +12,7 @@ from robustcl.auditing.manifest import Origin
 from robustcl.auditing.plan import plan
 from robustcl.checkpoint import Loaded, load_checkpoint
 from robustcl.classifier import Classifier
+from robustcl.commands.claimed_constant import checked_constant
 from robustcl.commands.options import AuditOptions, emit, read_data, say
 from robustcl.data import Dataset
 from robustcl.errors import InputError
@@ -36,6 +37,7 @@ def load_with_head(options: AuditOptions) -> tuple[Classifier, Loaded]:
             f"{str(options.checkpoint)!r} has no head; fit one by: robustcl probe "
             f"{options.checkpoint} --data {options.data} --out CKPT"
         )
+    checked_constant(loaded.encoder, loaded.description)
     return loaded.classifier, loaded
 
 

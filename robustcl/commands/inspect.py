@@ -5,13 +5,17 @@ from pathlib import Path
 
 import tyro
 
-from robustcl.checkpoint import read_description
+from robustcl.architectures import is_factory
+from robustcl.checkpoint import load_checkpoint, read_description
+from robustcl.commands.claimed_constant import checked_constant, constants_text
 from robustcl.commands.options import emit, say
 
 
 @dataclass(frozen=True, kw_only=True)
 class InspectOptions:
-    """Print a checkpoint's description; no network is built and no code is run.
+    """Print a checkpoint's description; no code is run on the file's word.
+
+    A network is built only where a Lipschitz constant is claimed, to compute what it really is.
 
     Args:
         checkpoint: The .safetensors file.
@@ -33,10 +37,16 @@ def inspect(options: InspectOptions) -> int:
     """
     description, tensors = read_description(options.checkpoint)
     count = sum(tensor.numel() for tensor in tensors.values())
+    claimed, computed = description.lipschitz_constant, None
+    if claimed is not None and not is_factory(description.architecture):
+        computed = checked_constant(load_checkpoint(options.checkpoint).encoder, description)
     if options.json:
-        emit({**asdict(description), "numbers": count})
+        facts = {**asdict(description), "numbers": count}
+        emit(facts if computed is None else {**facts, "computed_constant": computed})
         return 0
     for key, value in asdict(description).items():
         say(f"{key}: {value}")
     say(f"numbers: {count:,} in {len(tensors)} tensors")
+    if claimed is not None and computed is not None:
+        say(constants_text(claimed, computed))
     return 0

@@ -37,8 +37,9 @@ class ProbeOptions(DataOptions):
     Args:
         checkpoint: The encoder.
         out: The new checkpoint, ending in .safetensors.
-        head: prototype (where nothing else is asked for), linear or knn; fine_tune trains the
-            encoder with a linear head.
+        head: prototype (where nothing else is asked for), linear, lipschitz_linear (without
+            offsets, rows of norm 1 at most) or knn; fine_tune trains the encoder with a linear
+            head.
         protocol: In place of a head: slf (a linear head on clean images, the encoder frozen), alf
             (on attacked ones) or aff (encoder and head by TRADES).
         labels: Share of training images whose labels are used, the same number in every class.
@@ -57,7 +58,7 @@ class ProbeOptions(DataOptions):
 
     checkpoint: tyro.conf.Positional[Path]
     out: Path
-    head: Literal["prototype", "linear", "knn", "fine_tune"] | None = None
+    head: Literal["prototype", "linear", "lipschitz_linear", "knn", "fine_tune"] | None = None
     protocol: Literal["slf", "alf", "aff"] | None = None
     labels: float = 1.0
     label_seed: int = 0

@@ -11,6 +11,7 @@ from robustcl import __version__
 from robustcl.architectures import build_backbone, embedding_size
 from robustcl.checkpoint import Description, load_checkpoint, save_checkpoint
 from robustcl.classifier import Classifier, Encoder
+from robustcl.commands.claimed_constant import checked_constant, constants_text
 from robustcl.commands.options import DataOptions, emit, read_data, refuse_existing, say
 from robustcl.commands.spinning_threads import spinning_threads
 from robustcl.commands.tell_targets import tell_targets
@@ -19,11 +20,16 @@ from robustcl.errors import InputError
 from robustcl.fit_head import fit_head
 from robustcl.out_of_memory import halving
 from robustcl.robust import ADVERSARIAL, Acl, Deacl, NoisyViews, parse_robust
+from robustcl.robust.lipschitz import CLAIMED, Lipschitz
 from robustcl.training import Files, TrainLog, TrainRecipe, mixed_loss, train_encoder
 from robustcl.training.processes import joined, rank_and_count
 from robustcl.training.tensorboard_log import check_tensorboard
 from robustcl.views import COLOR_VIEWS, DIGIT_VIEWS, GRAY_VIEWS
 
+SIZED = (  # take image_size
+    *("small_convnet", "strided_convnet", "batch_norm_convnet"),
+    *("lipschitz_convnet", "lipschitz_convnet_large"),
+)
 VIEWS = {"auto": None, "digits": DIGIT_VIEWS, "gray": GRAY_VIEWS, "color": COLOR_VIEWS}
 
 
@@ -34,9 +40,10 @@ class TrainOptions(DataOptions):
     Args:
         out: The checkpoint, ending in .safetensors; its log goes beside it as .csv, drawn as .png.
         recipe: A TOML file with any of these options; the command line goes before it.
-        arch: small_convnet, strided_convnet, batch_norm_convnet or cifar_resnet18.
+        arch: small_convnet, strided_convnet, batch_norm_convnet, cifar_resnet18 or, for --robust
+            lipschitz, lipschitz_convnet or lipschitz_convnet_large.
         loss: Losses joined by plus signs: simclr, supcon, suncet, debiased, hard_negative, filter,
-            semantic and cross_entropy, with options as in
+            semantic, batch_prototypes, margin_suncet and cross_entropy, with options as in
             simclr+suncet:temperature=.1,weight=.5,until=50 or
             filter:class_prior=.1,action=attract,confidence=.9.
         labels: Share of training images whose labels are used, the same number in every class.
@@ -44,10 +51,11 @@ class TrainOptions(DataOptions):
         targets: Class vectors of semantic: simplex, taxonomy, taxonomy:FILE.toml, words:FILE or
             npy:FILE, with ',center=true' and ',blend=B'.
         epochs: Passes over the data.
-        optimizer: adamw, sgd with Nesterov momentum, or lars.
-        learning_rate: Peak of the cosine schedule; lars wants about 0.3 per 256 images of a step.
-        weight_decay: Decoupled for adamw; an L2 penalty for sgd and lars.
-        momentum: Of sgd and lars.
+        optimizer: adamw, sgd with Nesterov momentum, lars, or muon for lipschitz.
+        learning_rate: Peak of the cosine schedule; lars wants about 0.3 per 256 images of a step,
+            muon about 0.02.
+        weight_decay: Decoupled for adamw and muon; an L2 penalty for sgd and lars.
+        momentum: Of sgd, lars and muon.
         ema: Decay per step of the moving average of weights, as 0.99; the average is what is saved
             and measured; 0 for none.
         warmup: Share of the schedule in which the rate rises.
@@ -56,9 +64,9 @@ class TrainOptions(DataOptions):
         projector: Hidden units of a perceptron between embedding and losses that is thrown away
             after training; 0 for none.
         robust: How training is made robust, as in penalty:weight=.1,norm=linf,direction=random,
-            noise:sigma=.25,consistency=1 or acl:eps=4/255,steps=1 (rocl, acl, dynacl, deacl);
-            nothing for not at all. deacl first trains a teacher with these options and without
-            attack, or takes deacl:teacher=CHECKPOINT.
+            noise:sigma=.25,consistency=1, lipschitz or acl:eps=4/255,steps=1 (rocl, acl, dynacl,
+            deacl); nothing for not at all. deacl first trains a teacher with these options and
+            without attack, or takes deacl:teacher=CHECKPOINT.
         log_norm_penalty: Weight of the log-norm penalty, which widens certified radii.
         views: auto (by data set), digits, gray or color.
         max_seconds: The schedule ends by then.
@@ -86,7 +94,7 @@ class TrainOptions(DataOptions):
     label_seed: int = 0
     targets: str = "simplex"
     epochs: int = 30
-    optimizer: Literal["adamw", "sgd", "lars"] = "adamw"
+    optimizer: Literal["adamw", "sgd", "lars", "muon"] = "adamw"
     learning_rate: float = 2e-3
     weight_decay: float = 1e-4
     momentum: float = 0.9
@@ -140,11 +148,13 @@ def train(options: TrainOptions) -> int:
         if rank_and_count()[0]:
             return 0
     model, known = _with_head(encoder, dataset, options, recipe)
-    save_checkpoint(options.out, model, _description(options, recipe, encoder, arguments, dataset))
+    description = _description(options, recipe, encoder, arguments, dataset)
+    constants = _constants(encoder, description)
+    save_checkpoint(options.out, model, description)
     assert files.state is not None and files.log is not None
     files.state.unlink(missing_ok=True)
     write_training_figure(files.log)
-    _tell(options, log, len(dataset), {"labels": known, **geometry})
+    _tell(options, log, len(dataset), {"labels": known, **geometry, **constants})
     return 0
 
 
@@ -192,6 +202,7 @@ def _description(
         embedding_size=embedding_size(encoder.backbone, dataset.image_shape),
         recipe={**recipe.to_dict(), **stated},
         version=__version__,
+        lipschitz_constant=CLAIMED if isinstance(recipe.method, Lipschitz) else None,
     )
 
 
@@ -253,8 +264,10 @@ def _trained(
 ) -> tuple[Encoder, TrainLog, dict[str, int]]:
     shape = dataset.image_shape
     arguments: dict[str, int] = {"channels": shape[0]}
-    if options.arch in ("small_convnet", "strided_convnet", "batch_norm_convnet"):
+    if options.arch in SIZED:
         arguments["image_size"] = shape[1]
+    if isinstance(recipe.method, Lipschitz) and recipe.method.layers != "patch":
+        arguments["overlapping"] = 1
 
     def attempt(batch_size: int) -> tuple[Encoder, TrainLog]:
         torch.manual_seed(options.seed)
@@ -294,6 +307,15 @@ def _with_head(
         seed=options.seed,
     )
     return classifier, len(rows)
+
+
+def _constants(encoder: Encoder, description: Description) -> dict[str, float]:
+    # The claim is held against the bound before anything is saved.
+    claimed, computed = description.lipschitz_constant, checked_constant(encoder, description)
+    if claimed is None or computed is None:
+        return {}
+    say(constants_text(claimed, computed))
+    return {"claimed_constant": claimed, "computed_constant": computed}
 
 
 def _tell(options: TrainOptions, log: TrainLog, images: int, facts: dict[str, Any]) -> None:

@@ -1,5 +1,6 @@
 """Contrastive losses, and the supervised one they are compared with: one file per loss."""
 
+from robustcl.losses.batch_prototypes import batch_prototypes
 from robustcl.losses.cross_entropy import cross_entropy
 from robustcl.losses.debiased import debiased
 from robustcl.losses.false_negative_filter import (
@@ -11,6 +12,7 @@ from robustcl.losses.false_negative_filter import (
 )
 from robustcl.losses.gather_embeddings import gather_embeddings
 from robustcl.losses.hard_negative import hard_negative
+from robustcl.losses.margin_suncet import margin_suncet
 from robustcl.losses.nt_xent import nt_xent
 from robustcl.losses.semantic import semantic
 from robustcl.losses.suncet import suncet
@@ -27,11 +29,13 @@ __all__ = [
     "FilterRule",
     "LossBatch",
     "Term",
+    "batch_prototypes",
     "cross_entropy",
     "debiased",
     "false_negative_filter",
     "gather_embeddings",
     "hard_negative",
+    "margin_suncet",
     "nt_xent",
     "pair_weights",
     "parse_losses",

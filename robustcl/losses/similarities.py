@@ -36,10 +36,26 @@ def similarities(first: Tensor, second: Tensor, *, temperature: float) -> Tensor
         temperature: tau > 0.
 
     Returns:
-        (2B, 2B) logits; row i + B is the other view of row i.
+        (2B, 2B) logits; row i + B is the other view of row i. What `check_shapes` and
+        `check_temperature` refuse is refused.
+    """
+    check_shapes(first, second)
+    check_temperature(temperature)
+    with torch.autocast(first.device.type, enabled=False):
+        views = unit(torch.cat([first, second]))
+        itself = torch.eye(len(views), dtype=torch.bool, device=views.device)
+        return (views @ views.T / temperature).masked_fill(itself, -torch.inf)
+
+
+def check_shapes(first: Tensor, second: Tensor) -> None:
+    """Refuse embeddings of two views that do not belong together.
+
+    Args:
+        first: (B, d) embeddings of one view of each image.
+        second: (B, d) embeddings of the other view.
 
     Raises:
-        InputError: When the shapes differ or are not (B, d), B is below 2 or tau is not positive.
+        InputError: When the shapes differ or are not (B, d), or B is below 2.
     """
     if first.ndim != 2 or first.shape != second.shape:
         raise InputError(
@@ -50,11 +66,6 @@ def similarities(first: Tensor, second: Tensor, *, temperature: float) -> Tensor
         raise InputError(
             f"a contrastive loss needs negatives; give 2 images or more, not {len(first)}"
         )
-    check_temperature(temperature)
-    with torch.autocast(first.device.type, enabled=False):
-        views = unit(torch.cat([first, second]))
-        itself = torch.eye(len(views), dtype=torch.bool, device=views.device)
-        return (views @ views.T / temperature).masked_fill(itself, -torch.inf)
 
 
 def check_temperature(temperature: float) -> None:
@@ -70,6 +81,19 @@ def check_temperature(temperature: float) -> None:
         raise InputError(f"temperature {temperature!r} is not positive; try 0.5")
 
 
+def check_margin(margin: float) -> None:
+    """Refuse a negative margin.
+
+    Args:
+        margin: The margin.
+
+    Raises:
+        InputError: When it is negative.
+    """
+    if not margin >= 0.0:
+        raise InputError(f"margin {margin!r} is negative; give 0 or more")
+
+
 def same_class(labels: Tensor, count: int) -> Tensor:
     """Return which pairs of views have the same label, known for both.
 
@@ -80,20 +104,34 @@ def same_class(labels: Tensor, count: int) -> Tensor:
         count: B.
 
     Returns:
-        (2B, 2B) booleans, False on the diagonal.
-
-    Raises:
-        InputError: When there is not one integer label >= -1 per image.
+        (2B, 2B) booleans, False on the diagonal. Labels that do not fit are refused.
     """
+    both = _alone(labels, count).repeat(2)
+    return (both[:, None] == both[None, :]).fill_diagonal_(False)
+
+
+def group_of(labels: Tensor, count: int) -> Tensor:
+    """Number the groups of views that belong together: a class, or one unlabeled image.
+
+    Args:
+        labels: (B,) integer labels, -1 where unknown.
+        count: B.
+
+    Returns:
+        (2B,) group of each view, numbered from 0 without gaps. Labels that do not fit are refused.
+    """
+    return torch.unique(_alone(labels, count), return_inverse=True)[1].repeat(2)
+
+
+def _alone(labels: Tensor, count: int) -> Tensor:
+    # Every unlabeled image becomes a class of its own.
     if labels.shape != (count,) or labels.is_floating_point():
         raise InputError(
             f"{count} images have labels of shape {tuple(labels.shape)} and type {labels.dtype}; "
             "give one integer per image, -1 where unknown"
         )
-    # Every unlabeled image becomes a class of its own.
     alone = -2 - torch.arange(count, device=labels.device)
-    both = torch.where(labels >= 0, labels, alone).repeat(2)
-    return (both[:, None] == both[None, :]).fill_diagonal_(False)
+    return torch.where(labels >= 0, labels, alone)
 
 
 def partner_of(logits: Tensor) -> Tensor:

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from robustcl.errors import InputError
+from robustcl.losses.batch_prototypes import batch_prototypes
 from robustcl.losses.cross_entropy import cross_entropy
 from robustcl.losses.debiased import debiased, debiased_of
 from robustcl.losses.false_negative_filter import (
@@ -18,6 +19,7 @@ from robustcl.losses.false_negative_filter import (
     suspects,
 )
 from robustcl.losses.hard_negative import hard_negative, hard_negative_of
+from robustcl.losses.margin_suncet import margin_suncet
 from robustcl.losses.nt_xent import nt_xent, nt_xent_of
 from robustcl.losses.semantic import semantic
 from robustcl.losses.similarities import similarities
@@ -26,10 +28,12 @@ from robustcl.losses.sup_con import sup_con, sup_con_of
 from robustcl.specification import Specification, check_options, choose, parse_specification
 
 LOSSES: dict[str, Callable[..., Tensor]] = {
+    "batch_prototypes": batch_prototypes,
     "cross_entropy": cross_entropy,
     "debiased": debiased,
     "false_negative_filter": false_negative_filter,
     "hard_negative": hard_negative,
+    "margin_suncet": margin_suncet,
     "nt_xent": nt_xent,
     "semantic": semantic,
     "suncet": suncet,
@@ -38,10 +42,12 @@ LOSSES: dict[str, Callable[..., Tensor]] = {
 ALIASES = {"simclr": "nt_xent", "supcon": "sup_con", "filter": "false_negative_filter"}
 LABELED = (
     "cross_entropy",
+    "margin_suncet",
     "semantic",
     "suncet",
 )  # of labeled images only; they may have a batch of their own
 PAIRLESS = ("cross_entropy", "semantic")  # compare images with classes, not with each other
+RAW = {"batch_prototypes": batch_prototypes, "margin_suncet": margin_suncet}  # of raw embeddings
 TIMES = ("weight", "after", "until")
 
 
@@ -190,6 +196,8 @@ def weighted_sum(
         seen = labeled if labeled is not None and term.name in LABELED else batch
         if term.name in PAIRLESS:
             value = _of_classes(term, seen)
+        elif term.name in RAW:
+            value = RAW[term.name](seen.first, seen.second, seen.labels, **term.options)
         else:
             logits = similarities(seen.first, seen.second, temperature=term.temperature)
             value = _of_logits(term, logits, seen)
@@ -205,7 +213,8 @@ def pair_weights(terms: tuple[Term, ...], batch: LossBatch, *, epoch: int = 0) -
     """Return how strongly the losses push each view j away from each view i.
 
     Args:
-        terms: The losses; those in `PAIRLESS`, which compare no two images, are left out.
+        terms: The losses; those in `PAIRLESS`, which compare no two images, are left out, and so
+            are those of raw embeddings, which are no functions of s_ij.
         batch: The batch.
         epoch: Epochs that are over.
 
@@ -217,7 +226,7 @@ def pair_weights(terms: tuple[Term, ...], batch: LossBatch, *, epoch: int = 0) -
     first, second = batch.first.detach(), batch.second.detach()
     total = similarities(first, second, temperature=1.0).new_zeros(count, count)
     for term in terms:
-        if term.name in PAIRLESS or not term.active(epoch):
+        if term.name in (*PAIRLESS, *RAW) or not term.active(epoch):
             continue
         logits = similarities(first, second, temperature=term.temperature)
         with torch.enable_grad():

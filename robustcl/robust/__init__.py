@@ -14,6 +14,7 @@ from robustcl.robust.dual_batch_norm import (
 from robustcl.robust.dynacl import Dynacl, adversarial_share, dynacl, strength
 from robustcl.robust.gradient_penalty import GradientPenalty, gradient_penalty
 from robustcl.robust.inner_attack import InnerAttack
+from robustcl.robust.lipschitz import Lipschitz
 from robustcl.robust.noisy_views import NoisyViews, noisy_views
 from robustcl.robust.parse_robust import parse_robust
 from robustcl.robust.rocl import Rocl, rocl
@@ -29,6 +30,7 @@ __all__ = [
     "Dynacl",
     "GradientPenalty",
     "InnerAttack",
+    "Lipschitz",
     "NoisyViews",
     "Rocl",
     "ViewsStep",

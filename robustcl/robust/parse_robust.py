@@ -5,15 +5,17 @@ from robustcl.robust.acl import Acl
 from robustcl.robust.deacl import Deacl
 from robustcl.robust.dynacl import Dynacl
 from robustcl.robust.gradient_penalty import GradientPenalty
+from robustcl.robust.lipschitz import Lipschitz
 from robustcl.robust.noisy_views import NoisyViews
 from robustcl.robust.rocl import Rocl
 from robustcl.specification import check_options, choose, parse_specification
 
-Robust = Acl | Deacl | GradientPenalty | NoisyViews | Rocl  # Dynacl is an Acl
+Robust = Acl | Deacl | GradientPenalty | Lipschitz | NoisyViews | Rocl  # Dynacl is an Acl
 METHODS: dict[str, type[Robust]] = {
     "acl": Acl,
     "deacl": Deacl,
     "dynacl": Dynacl,
+    "lipschitz": Lipschitz,
     "noise": NoisyViews,
     "penalty": GradientPenalty,
     "rocl": Rocl,

@@ -4,6 +4,7 @@ from robustcl.robust.acl import Acl, acl
 from robustcl.robust.deacl import Deacl, deacl
 from robustcl.robust.dynacl import Dynacl, dynacl, strength
 from robustcl.robust.gradient_penalty import GradientPenalty, penalized_loss
+from robustcl.robust.lipschitz import Lipschitz
 from robustcl.robust.noisy_views import NoisyViews, noisy_views
 from robustcl.robust.parse_robust import Robust
 from robustcl.robust.rocl import Rocl, rocl
@@ -52,5 +53,7 @@ def robust_loss(method: Robust, step: ViewsStep) -> Losses:
             return deacl(method, step)
         case GradientPenalty():
             return penalized_loss(method, step)
+        case Lipschitz():  # what makes it robust happens to the weights
+            return step.losses(step.encode(step.views), remembers=True)
         case NoisyViews():
             return noisy_views(method, step)

@@ -15,6 +15,7 @@ from robustcl.views.simclr_views import ViewOptions
 
 # Losses that look at more than a batch, which is there only where they are trained.
 OWN_STATE = ("cross_entropy", "false_negative_filter", "semantic")
+OPTIMIZERS = ("adamw", "sgd", "lars", "muon")
 
 
 @dataclass(frozen=True)
@@ -33,10 +34,12 @@ class TrainRecipe:
             `cross_entropy` see beside each batch; 0 for none (they see the labeled images of the
             batch). None chooses a quarter of the batch, one image per class at least, where such a
             loss has few labels.
-        optimizer: 'adamw', 'sgd' with Nesterov momentum, or 'lars'.
-        learning_rate: Peak of the schedule; LARS wants about 0.3 per 256 images of a step.
-        weight_decay: Decoupled for AdamW; an L2 penalty for SGD and LARS.
-        momentum: Of SGD and LARS.
+        optimizer: 'adamw', 'sgd' with Nesterov momentum, 'lars', or 'muon' for layers that are kept
+            orthogonal.
+        learning_rate: Peak of the schedule; LARS wants about 0.3 per 256 images of a step,
+            Muon about 0.02.
+        weight_decay: Decoupled for AdamW and Muon; an L2 penalty for SGD and LARS.
+        momentum: Of SGD, LARS and Muon.
         ema: Decay per step of the moving average of weights, which is what is kept and measured;
             0 for none.
         warmup: Share of the schedule in which the rate rises linearly; a cosine to 0 follows.
@@ -64,7 +67,7 @@ class TrainRecipe:
     batch_size: int = 256
     accumulate: int = 1
     labeled_batch: int | None = None
-    optimizer: Literal["adamw", "sgd", "lars"] = "adamw"
+    optimizer: Literal["adamw", "sgd", "lars", "muon"] = "adamw"
     learning_rate: float = 1e-3
     weight_decay: float = 1e-4
     momentum: float = 0.9
@@ -96,8 +99,8 @@ class TrainRecipe:
             raise InputError(f"batch_size {self.batch_size} gives no negatives; use 2 or more")
         if self.labeled_batch is not None and (self.labeled_batch < 0 or self.labeled_batch == 1):
             raise InputError(f"labeled_batch {self.labeled_batch} is not 0 or 2 or more")
-        if self.optimizer not in ("adamw", "sgd", "lars"):
-            raise InputError(f"unknown optimizer {self.optimizer!r}; use 'adamw', 'sgd' or 'lars'")
+        if self.optimizer not in OPTIMIZERS:
+            raise InputError(f"unknown optimizer {self.optimizer!r}; use {', '.join(OPTIMIZERS)}")
         for name in ("warmup", "momentum", "ema"):
             if not 0.0 <= getattr(self, name) < 1.0:
                 raise InputError(f"{name} {getattr(self, name)} is not a share in [0, 1)")
@@ -174,7 +177,7 @@ class TrainRecipe:
         """Whether a loss, or what an attack raises, needs labels."""
         goal = self.method.goal_terms if isinstance(self.method, Attacked) else ()
         return any(
-            term.name in (*LABELED, "sup_con") or term.options.get("confidence")
+            term.name in (*LABELED, "sup_con", "batch_prototypes") or term.options.get("confidence")
             for term in (*self.terms, *goal)
         )
 

@@ -18,6 +18,7 @@ from robustcl.robust.acl import Acl
 from robustcl.robust.dual_batch_norm import split_batch_norm
 from robustcl.robust.gradient_penalty import GradientPenalty, check_network
 from robustcl.robust.inner_attack import InnerAttack
+from robustcl.robust.lipschitz import Lipschitz, begin_lipschitz
 from robustcl.robust.parse_robust import Robust
 from robustcl.runs.records import config_hash
 from robustcl.targets import embed_targets, load_targets
@@ -25,6 +26,7 @@ from robustcl.training.frozen_teacher import frozen_teacher
 from robustcl.training.label_batches import LabelBatches, label_batches
 from robustcl.training.lars import Lars
 from robustcl.training.log_norm_penalty import NormProbe, norm_probes
+from robustcl.training.muon import Muon
 from robustcl.training.processes import check_divisible
 from robustcl.training.recipe import TrainRecipe
 from robustcl.views.simclr_views import ViewOptions, default_views
@@ -127,6 +129,8 @@ def start_run(
     if recipe.log_norm_penalty:
         shape = dataset.image_shape
         probes = norm_probes(encoder.backbone, image_shape=shape, generator=generator)
+    if isinstance(recipe.method, Lipschitz):
+        begin_lipschitz(encoder.backbone, recipe.method)
     labels = torch.from_numpy(known).to(device)
     size = _embedding_size(encoder, dataset, device)
     model = encoder
@@ -280,6 +284,8 @@ def _optimizer(weights: list[nn.Parameter], recipe: TrainRecipe) -> torch.optim.
     fused = True if weights[0].is_cuda else None
     if recipe.optimizer == "adamw":
         return torch.optim.AdamW(weights, lr=rate, weight_decay=decay, fused=fused)
+    if recipe.optimizer == "muon":
+        return Muon(weights, lr=rate, weight_decay=decay, momentum=recipe.momentum)
     if recipe.optimizer == "lars":
         return Lars(weights, lr=rate, weight_decay=decay, momentum=recipe.momentum)
     return torch.optim.SGD(

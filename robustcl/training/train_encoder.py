@@ -15,6 +15,7 @@ from robustcl.errors import RunError
 from robustcl.heads import LinearHead
 from robustcl.robust.dual_batch_norm import join_batch_norm
 from robustcl.robust.inner_attack import InnerAttack
+from robustcl.robust.lipschitz import Lipschitz, end_lipschitz
 from robustcl.training.measure import measure
 from robustcl.training.position import Position, resumed, saved
 from robustcl.training.processes import rank_and_count, same_everywhere
@@ -121,6 +122,8 @@ def _trained(run: Run, files: Files, progress: bool, observe: Observe | None) ->
             show(place.done, f"epoch {place.epoch} loss {place.rows[-1]['loss']:.3f}")
     if run.average is not None:
         run.model.load_state_dict(run.average.state_dict())
+    if isinstance(run.method, Lipschitz):
+        end_lipschitz(run.encoder.backbone)
     run.encoder.eval()
     return _finished(run, place)
 

@@ -9,6 +9,7 @@ from torch import Tensor
 from robustcl.losses.false_negative_filter import class_sums, step_thresholds, support_scores
 from robustcl.losses.gather_embeddings import gather_embeddings
 from robustcl.losses.weighted_sum import LossBatch, Term, weighted_sum
+from robustcl.robust.lipschitz import Lipschitz, after_lipschitz_step
 from robustcl.robust.robust_loss import epoch_views, robust_loss
 from robustcl.robust.views_step import ViewsStep
 from robustcl.training.label_batches import draw_labeled
@@ -65,6 +66,8 @@ def train_step(run: Run, rows: Tensor, *, epoch: int, rate: float) -> dict[str, 
             sums[name] = sums.get(name, 0.0) + value.detach() / recipe.accumulate
     mean_gradients(weight for group in run.optimizer.param_groups for weight in group["params"])
     run.optimizer.step()
+    if isinstance(run.method, Lipschitz):
+        after_lipschitz_step(run.encoder.backbone)
     return sums
 
 

@@ -17,6 +17,7 @@ class ViewOptions:
     """State how a view is drawn; an operation whose range is empty is skipped.
 
     Args:
+        padding: Pixels of reflection around the image, out of which a window of its size is cut.
         crop_scale: Range of the crop's share of the area; (1, 1) for no crop.
         crop_ratio: Range of the crop's aspect ratio, drawn uniformly in its logarithm.
         flip: Probability of a horizontal flip.
@@ -35,6 +36,7 @@ class ViewOptions:
         noise: Standard deviation of the Gaussian pixel noise.
     """
 
+    padding: int = 0
     crop_scale: tuple[float, float] = (1.0, 1.0)
     crop_ratio: tuple[float, float] = (3.0 / 4.0, 4.0 / 3.0)
     flip: float = 0.0
@@ -52,6 +54,8 @@ class ViewOptions:
     noise: float = 0.0
 
     def __post_init__(self) -> None:
+        if self.padding < 0:
+            raise InputError(f"padding {self.padding} is negative; use 0 for none")
         low, high = self.crop_scale
         if not 0.0 < low <= high <= 1.0:
             raise InputError(f"crop_scale {self.crop_scale} is not a range in (0, 1]")
@@ -141,6 +145,8 @@ def _uniform(rows: int, low: float, high: float, generator: torch.Generator) -> 
 
 def _geometry(images: Tensor, options: ViewOptions, generator: torch.Generator) -> Tensor:
     rows = len(images)
+    if options.padding:
+        images = padded_crop(images, options.padding, generator)
     if options.crop_scale != (1.0, 1.0):
         images = resized_crop(images, *random_boxes(images, options, generator))
     if options.rotation or options.shift or options.zoom != (1.0, 1.0):
@@ -156,6 +162,28 @@ def _geometry(images: Tensor, options: ViewOptions, generator: torch.Generator) 
         flipped = _uniform(rows, 0.0, 1.0, generator) < options.flip
         images = torch.where(flipped.view(-1, 1, 1, 1), images.flip(3), images)
     return images
+
+
+def padded_crop(images: Tensor, padding: int, generator: torch.Generator) -> Tensor:
+    """Shift every image by whole pixels of its own, and reflect what comes in at the border.
+
+    Args:
+        images: (B, C, H, W).
+        padding: Largest shift along each axis, below H and W.
+        generator: Source of randomness.
+
+    Returns:
+        (B, C, H, W).
+    """
+    count, channels, height, width = images.shape
+    wide = functional.pad(images, (padding,) * 4, mode="reflect")
+    draw = torch.rand(2, count, 1, generator=generator, device=generator.device)
+    top, left = (draw * (2 * padding + 1)).long().clamp_max(2 * padding)
+    lines = top + torch.arange(height, device=images.device)
+    columns = left + torch.arange(width, device=images.device)
+    picture = torch.arange(count, device=images.device)[:, None, None, None]
+    channel = torch.arange(channels, device=images.device)[None, :, None, None]
+    return wide[picture, channel, lines[:, None, :, None], columns[:, None, None, :]]
 
 
 def random_boxes(

@@ -54,3 +54,21 @@ def test_gradient_is_right() -> None:
 def test_refuses(labels: list[int], targets: tuple[int, int], message: str) -> None:
     with pytest.raises(InputError, match=message):
         semantic(*points(3, 3, 4), torch.tensor(labels), torch.ones(targets))
+
+
+@pytest.mark.parametrize("normalize", [False, True])
+def test_the_margin_is_taken_from_the_own_class(normalize: bool) -> None:
+    first, second = points(7)
+    labels, targets = torch.tensor([0, 1, -1, 0, 2, 1]), torch.eye(3, 5, dtype=torch.float64)
+    total = torch.zeros((), dtype=torch.float64)
+    for views in (first, second):
+        for view, label in zip(views, labels, strict=True):
+            if label >= 0:
+                scores = (view / view.norm() if normalize else view) @ targets.T
+                lead = 0.7 * torch.nn.functional.one_hot(label, 3)
+                total = total - torch.log_softmax((scores - lead) / 0.4, dim=0)[label]
+    options = {"margin": 0.7, "temperature": 0.4, "normalize": normalize}
+    found = semantic(first, second, labels, targets, **options)
+    torch.testing.assert_close(found, total / 10)
+    with pytest.raises(InputError, match="cosine"):
+        semantic(first, second, labels, targets, form="cosine", normalize=False)

@@ -112,7 +112,7 @@ def test_unknown_labels_change_nothing(loss: str, monkeypatch: pytest.MonkeyPatc
 
 
 @pytest.mark.parametrize("cut", [1, 3, 4, 7])
-@pytest.mark.parametrize("optimizer", ["adamw", "sgd", "lars"])
+@pytest.mark.parametrize("optimizer", ["adamw", "sgd", "lars", "muon"])
 def test_a_killed_run_goes_on_bit_for_bit(
     cut: int, optimizer: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -158,3 +158,27 @@ def test_refuses_images() -> None:
             options=COLOR_VIEWS,
             generator=torch.Generator(),
         )
+
+
+def test_padded_crops_are_windows_of_the_reflected_image() -> None:
+    images = torch.rand(64, 3, 6, 5, generator=torch.Generator().manual_seed(0))
+    views, _ = simclr_views(
+        images, options=ViewOptions(padding=2), generator=torch.Generator().manual_seed(1)
+    )
+    wide = torch.nn.functional.pad(images, (2, 2, 2, 2), mode="reflect")
+    seen = set()
+    for image, view in zip(wide, views, strict=True):
+        places = [
+            (top, left)
+            for top in range(5)
+            for left in range(5)
+            if torch.equal(image[:, top : top + 6, left : left + 5], view)
+        ]
+        assert len(places) == 1
+        seen.add(places[0])
+    assert len(seen) > 15  # of 25 shifts, each image has its own
+
+
+def test_negative_padding_is_refused() -> None:
+    with pytest.raises(InputError, match="padding -1"):
+        ViewOptions(padding=-1)
