@@ -43,13 +43,15 @@ def inner_ascent(
         (B, ...) points within the threat, without gradient.
 
     Raises:
-        InputError: When a step is missing or negative, or the budget is 0.
+        InputError: When a step is missing or negative, the budget is 0, or the norm another.
 
     Reference:
         Madry et al., Towards Deep Learning Models Resistant to Adversarial Attacks, ICLR 2018;
         Wong et al., Fast Is Better than Free, ICLR 2020, algorithm 3 (one step); Shafahi et al.,
         Adversarial Training for Free, NeurIPS 2019 (the gradient of the step before is used).
     """
+    if threat.norm not in ("l2", "linf"):
+        raise InputError(f"an inner attack in {threat.norm} is not made; use l2 or linf")
     radii = column(threat.radii(images), images)
     if steps < 1 or step_size < 0.0 or not bool((radii > 0).all()):
         raise InputError(

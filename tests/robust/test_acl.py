@@ -206,7 +206,7 @@ def test_a_turn_is_the_angle_only() -> None:
     [
         (Acl, {"eps": 0.0}, "eps 0.0"),
         (Acl, {"eps": 8.0}, "8.0/255"),
-        (Acl, {"norm": "l1"}, "unknown norm 'l1'"),
+        (Acl, {"norm": "l1"}, "norm=l2 or norm=linf"),
         (Acl, {"attack": "square"}, "unknown attack 'square'"),
         (Acl, {"steps": 0}, "0 steps"),
         (Acl, {"attack": "fast", "steps": 5}, "fast and free 1"),
