@@ -6,6 +6,7 @@ import torch
 
 from robustcl.classifier import Encoder
 from robustcl.errors import InputError
+from robustcl.robust.attacked import Attacked
 from robustcl.robust.deacl import Deacl
 from robustcl.robust.inner_attack import InnerAttack
 from robustcl.training.recipe import TrainRecipe
@@ -35,7 +36,7 @@ def frozen_teacher(
             size.
     """
     method = recipe.method
-    if method is not None and attack is None:
+    if isinstance(method, Attacked) and attack is None:
         raise InputError(
             f"robust {recipe.robust!r} needs an attack; pass attack=attacks.inner_ascent"
         )
