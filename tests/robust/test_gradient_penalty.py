@@ -145,7 +145,8 @@ def test_it_costs_one_more_forward_pass(direction: str) -> None:
         ({"h": 0.0}, "step h 0.0"),
         ({"h": -0.1}, "step h -0.1"),
         ({"h": math.nan}, "step h nan"),
-        ({"norm": "l1"}, "for l1"),
+        ({"norm": "l1"}, "made for l1"),
+        ({"norm": "l3"}, "unknown norm 'l3'"),
         ({"direction": "up"}, "unknown direction 'up'"),
     ],
 )
