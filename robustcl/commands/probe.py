@@ -10,7 +10,7 @@ from torch import Tensor
 
 from attacks import inner_ascent
 from robustcl.batching import padded
-from robustcl.calibration import calibration_error, fit_temperature
+from robustcl.calibration import calibration_error, fit_temperature, top_label
 from robustcl.checkpoint import load_checkpoint, save_checkpoint
 from robustcl.classifier import Classifier, Encoder
 from robustcl.commands.attack import DEFAULT_EPS
@@ -221,7 +221,7 @@ def _held_out(encoder: Encoder, dataset: Dataset, options: ProbeOptions) -> Held
         images=len(part),
         accuracy=_accuracy(scores, part),
         temperature=temperature,
-        calibration_error=calibration_error(shares, labels),
+        calibration_error=calibration_error(*top_label(shares, labels)),
     )
 
 

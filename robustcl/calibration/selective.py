@@ -1,0 +1,109 @@
+"""Measure prediction with a reject option: errors among the most confident."""
+
+import math
+
+import torch
+from torch import Tensor
+
+from robustcl.errors import InputError
+
+
+def selective_errors(confidence: Tensor, correct: Tensor) -> Tensor:
+    """Count the errors among the i most confident images, for every i.
+
+    Images of the same confidence are accepted in random order, of which the mean is taken.
+
+    Args:
+        confidence: (N,) any numbers, higher for surer.
+        correct: (N,) ones where the prediction is right, else zeros.
+
+    Returns:
+        (N,) float64 expected numbers of errors.
+
+    Raises:
+        InputError: When the shapes do not match, or a confidence is NaN.
+    """
+    if confidence.ndim != 1 or correct.shape != confidence.shape or not len(confidence):
+        raise InputError(
+            f"confidence {tuple(confidence.shape)} with outcomes {tuple(correct.shape)}; give (N,) "
+            "and (N,), N >= 1"
+        )
+    if bool(confidence.isnan().any()):
+        raise InputError("a confidence is NaN; give a number for every image")
+    values, wrong = -confidence.double(), 1.0 - correct.double()
+    _, group, counts = values.unique(return_inverse=True, return_counts=True)
+    shares = torch.zeros(len(counts), dtype=torch.float64).index_add_(0, group, wrong) / counts
+    return shares.repeat_interleave(counts).cumsum(0)
+
+
+def risk_coverage(confidence: Tensor, correct: Tensor) -> tuple[Tensor, Tensor]:
+    """Trace the share of errors among the accepted images as fewer are rejected.
+
+    Args:
+        confidence: (N,) any numbers, higher for surer.
+        correct: (N,) ones and zeros.
+
+    Returns:
+        (N,) coverages 1/N, ..., 1 and (N,) risks.
+    """
+    errors = selective_errors(confidence, correct)
+    accepted = torch.arange(1, len(errors) + 1, dtype=torch.float64)
+    return accepted / len(errors), errors / accepted
+
+
+def aurc(confidence: Tensor, correct: Tensor) -> float:
+    """Compute the area under the risk-coverage curve: the mean risk over all coverages.
+
+    Args:
+        confidence: (N,) any numbers, higher for surer.
+        correct: (N,) ones and zeros.
+
+    Returns:
+        A number in [0, 1], lower for better.
+
+    Reference:
+        Geifman, Uziel and El-Yaniv, Bias-Reduced Uncertainty Estimation, ICLR 2019.
+    """
+    return float(risk_coverage(confidence, correct)[1].mean())
+
+
+def augrc(confidence: Tensor, correct: Tensor) -> float:
+    """Compute the area under the generalized risk: errors accepted, as a share of all images.
+
+    Unlike AURC it does not weigh the errors of the highest confidences most. It equals
+    (1 - AUROC) a (1 - a) + (1 - a)^2 / 2 for accuracy a.
+
+    Args:
+        confidence: (N,) any numbers, higher for surer.
+        correct: (N,) ones and zeros.
+
+    Returns:
+        A number in [0, 1/2], lower for better.
+
+    Reference:
+        Traub et al., Overcoming Common Flaws in the Evaluation of Selective Classification
+        Systems, NeurIPS 2024.
+    """
+    errors = selective_errors(confidence, correct) / len(confidence)
+    steps = torch.cat([errors.new_zeros(1), errors])
+    return float((steps[1:] + steps[:-1]).mean() / 2.0)
+
+
+def risk_at_coverage(confidence: Tensor, correct: Tensor, coverage: float) -> float:
+    """Return the share of errors among the most confident images.
+
+    Args:
+        confidence: (N,) any numbers, higher for surer.
+        correct: (N,) ones and zeros.
+        coverage: Share of images accepted, in (0, 1]; rounded up to whole images.
+
+    Returns:
+        The risk.
+
+    Raises:
+        InputError: When the coverage is outside (0, 1].
+    """
+    if not 0.0 < coverage <= 1.0:
+        raise InputError(f"coverage {coverage} is not in (0, 1]; try 0.9")
+    risks = risk_coverage(confidence, correct)[1]
+    return float(risks[math.ceil(coverage * len(risks) - 1e-9) - 1])
