@@ -21,6 +21,7 @@ from robustcl.errors import (
 )
 from robustcl.objectives import Objective, displace, misclassify, outrank
 from robustcl.threat import Threat
+from robustcl.views.multi_view import MultiView
 
 if TYPE_CHECKING:
     import attacks
@@ -36,6 +37,7 @@ __all__ = [
     "Classifier",
     "Encoder",
     "InputError",
+    "MultiView",
     "Objective",
     "RobustclError",
     "RunError",

@@ -203,6 +203,11 @@ class Classifier(nn.Module):
         """(C, H, W) of the images."""
         return self.encoder.image_shape
 
+    @property
+    def evaluations(self) -> int:
+        """Passes through the network per image and call; more than one with several views."""
+        return 1
+
     def raw_embeddings(self, images: Tensor) -> Tensor:
         """Return h(x), not normalized.
 

@@ -24,7 +24,7 @@ class Objective:
         aim: Where the margin depends on the image (by a class or a reference embedding), a
             function from rows to the margin for these rows; None when it does not.
         evaluations: Passes through the network per call of the margin; more than one where it is
-            an average over draws. Counts of gradients are multiplied by it.
+            an average over draws or views. Counts of gradients are multiplied by it.
     """
 
     margin: Callable[[Tensor], Tensor]
@@ -83,7 +83,7 @@ def misclassify(classifier: Classifier, targets: Tensor) -> Objective:
         return lambda images: score_margin(classifier(images), chosen.to(images.device))
 
     everyone = torch.arange(len(targets), device=targets.device)
-    return Objective(aim(everyone), classifier, targets, aim)
+    return Objective(aim(everyone), classifier, targets, aim, classifier.evaluations)
 
 
 def score_margin(scores: Tensor, targets: Tensor) -> Tensor:
@@ -143,7 +143,13 @@ def displace(
         start, limit = references[rows], limits[rows]
         return lambda points: _distance(classifier.embeddings(points), start) - limit
 
-    return Objective(aim(torch.arange(len(images), device=images.device)), classifier, None, aim)
+    return Objective(
+        aim(torch.arange(len(images), device=images.device)),
+        classifier,
+        None,
+        aim,
+        classifier.evaluations,
+    )
 
 
 def _distance(points: Tensor, start: Tensor) -> Tensor:
@@ -190,7 +196,13 @@ def outrank(classifier: Classifier, gallery: Tensor, *, items: Tensor, k: int = 
         chosen = items[rows.to(items.device)]
         return lambda points: _lead(classifier.embeddings(points), known, chosen, k)
 
-    return Objective(aim(torch.arange(len(items), device=items.device)), classifier, None, aim)
+    return Objective(
+        aim(torch.arange(len(items), device=items.device)),
+        classifier,
+        None,
+        aim,
+        classifier.evaluations,
+    )
 
 
 def _lead(points: Tensor, gallery: Tensor, items: Tensor, k: int) -> Tensor:

@@ -1,8 +1,18 @@
-"""Training views, drawn in batches on the device with parameters of their own per image."""
+"""Training views, drawn in batches on the device, and fixed views for multi-view inference."""
 
 from robustcl.views.anneal_views import anneal_views, weak_views
 from robustcl.views.color_jitter import color_jitter
 from robustcl.views.gaussian_blur import gaussian_blur
+from robustcl.views.inference_views import (
+    crop_views,
+    draw_views,
+    noise_views,
+    parse_views,
+    shift_views,
+    training_views,
+)
+from robustcl.views.linear_view import LinearView
+from robustcl.views.multi_view import AGGREGATES, MultiView, aggregated
 from robustcl.views.simclr_views import (
     COLOR_VIEWS,
     DIGIT_VIEWS,
@@ -11,16 +21,28 @@ from robustcl.views.simclr_views import (
     default_views,
     simclr_views,
 )
+from robustcl.views.training_view import TrainingView
 
 __all__ = [
+    "AGGREGATES",
     "COLOR_VIEWS",
     "DIGIT_VIEWS",
     "GRAY_VIEWS",
+    "LinearView",
+    "MultiView",
+    "TrainingView",
     "ViewOptions",
     "anneal_views",
+    "aggregated",
     "color_jitter",
+    "crop_views",
     "default_views",
+    "draw_views",
     "gaussian_blur",
+    "noise_views",
+    "parse_views",
+    "shift_views",
     "simclr_views",
     "weak_views",
+    "training_views",
 ]

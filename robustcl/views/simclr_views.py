@@ -9,6 +9,7 @@ from torch.nn import functional
 
 from robustcl.errors import InputError
 from robustcl.views.color_jitter import color_jitter, gray
+from robustcl.views.draws import Draws
 from robustcl.views.gaussian_blur import gaussian_blur
 
 
@@ -134,51 +135,60 @@ def simclr_views(
     elif not images.is_floating_point():
         raise InputError(f"views need uint8 or floating images, not {images.dtype}")
     doubled = torch.cat([images.float()] * 2)
-    views = _colors(_geometry(doubled, options, generator), options, generator)
+    views = drawn_views(Draws(doubled, generator), options)
     return views[: len(images)], views[len(images) :]
 
 
-def _uniform(rows: int, low: float, high: float, generator: torch.Generator) -> Tensor:
-    draw = torch.rand(rows, generator=generator, device=generator.device)
-    return draw.mul_(high - low).add_(low)
+def drawn_views(draws: Draws, options: ViewOptions) -> Tensor:
+    """Draw one view of each image of a batch.
+
+    Args:
+        draws: The images, (B, C, H, W) floating in [0, 1], and the source of randomness.
+        options: Which operations, and how strong.
+
+    Returns:
+        (B, C, H, W) in [0, 1], differentiable almost everywhere in the images.
+    """
+    return _colors(_geometry(draws, options), draws, options)
 
 
-def _geometry(images: Tensor, options: ViewOptions, generator: torch.Generator) -> Tensor:
-    rows = len(images)
+def _geometry(draws: Draws, options: ViewOptions) -> Tensor:
+    images, rows = draws.images, draws.rows
     if options.padding:
-        images = padded_crop(images, options.padding, generator)
+        images = padded_crop(draws, options.padding)
     if options.crop_scale != (1.0, 1.0):
-        images = resized_crop(images, *random_boxes(images, options, generator))
+        boxes = random_boxes(images[:rows], options, draws.generator)
+        images = resized_crop(images, *(draws.expanded(part) for part in boxes))
     if options.rotation or options.shift or options.zoom != (1.0, 1.0):
-        angle = _uniform(rows, -1.0, 1.0, generator) * math.radians(options.rotation)
-        zoom = _uniform(rows, *options.zoom, generator)
-        moves = torch.rand(rows, 2, generator=generator, device=generator.device)
-        moves = (2.0 * moves - 1.0) * (2.0 * options.shift)
+        angle = draws.uniform(-1.0, 1.0) * math.radians(options.rotation)
+        zoom = draws.uniform(*options.zoom)
+        moves = (2.0 * draws.uniform(0.0, 1.0, 2) - 1.0) * (2.0 * options.shift)
         cos, sin = torch.cos(angle) / zoom, torch.sin(angle) / zoom
         affine = torch.stack([cos, -sin, moves[:, 0], sin, cos, moves[:, 1]], dim=1).view(-1, 2, 3)
-        grid = functional.affine_grid(affine, list(images.shape), align_corners=False)
+        grid = functional.affine_grid(affine, list(images.shape), align_corners=False).to(images)
         images = functional.grid_sample(images, grid, padding_mode="border", align_corners=False)
     if options.flip:
-        flipped = _uniform(rows, 0.0, 1.0, generator) < options.flip
+        flipped = draws.uniform(0.0, 1.0) < options.flip
         images = torch.where(flipped.view(-1, 1, 1, 1), images.flip(3), images)
     return images
 
 
-def padded_crop(images: Tensor, padding: int, generator: torch.Generator) -> Tensor:
+def padded_crop(draws: Draws, padding: int) -> Tensor:
     """Shift every image by whole pixels of its own, and reflect what comes in at the border.
 
     Args:
-        images: (B, C, H, W).
+        draws: The images, (B, C, H, W), and the source of randomness.
         padding: Largest shift along each axis, below H and W.
-        generator: Source of randomness.
 
     Returns:
         (B, C, H, W).
     """
+    images, device = draws.images, draws.generator.device
     count, channels, height, width = images.shape
     wide = functional.pad(images, (padding,) * 4, mode="reflect")
-    draw = torch.rand(2, count, 1, generator=generator, device=generator.device)
-    top, left = (draw * (2 * padding + 1)).long().clamp_max(2 * padding)
+    drawn = torch.rand(2, draws.rows, 1, generator=draws.generator, device=device)
+    corners = (drawn * (2 * padding + 1)).long().clamp_max(2 * padding)
+    top, left = (draws.expanded(part) for part in corners)
     lines = top + torch.arange(height, device=images.device)
     columns = left + torch.arange(width, device=images.device)
     picture = torch.arange(count, device=images.device)[:, None, None, None]
@@ -205,9 +215,10 @@ def random_boxes(
         torchvision.transforms.RandomResizedCrop.get_params.
     """
     rows, (full_height, full_width) = len(images), images.shape[2:]
-    area = full_height * full_width * _uniform(rows * tries, *options.crop_scale, generator)
+    flat = Draws(images[:1].expand(rows * tries, *images.shape[1:]), generator)
+    area = full_height * full_width * flat.uniform(*options.crop_scale)
     low, high = (math.log(ratio) for ratio in options.crop_ratio)
-    ratio = torch.exp(_uniform(rows * tries, low, high, generator))
+    ratio = torch.exp(flat.uniform(low, high))
     width = torch.round(torch.sqrt(area * ratio)).view(rows, tries)
     height = torch.round(torch.sqrt(area / ratio)).view(rows, tries)
     fits = (width >= 1) & (width <= full_width) & (height >= 1) & (height <= full_height)
@@ -220,8 +231,9 @@ def random_boxes(
         found, width.gather(1, first)[:, 0], torch.full_like(found, 1.0, dtype=width.dtype) * widest
     )
     height = torch.where(found, height.gather(1, first)[:, 0], torch.full_like(width, highest))
-    top = torch.floor(_uniform(rows, 0.0, 1.0, generator) * (full_height - height + 1))
-    left = torch.floor(_uniform(rows, 0.0, 1.0, generator) * (full_width - width + 1))
+    each = Draws(images, generator)
+    top = torch.floor(each.uniform(0.0, 1.0) * (full_height - height + 1))
+    left = torch.floor(each.uniform(0.0, 1.0) * (full_width - width + 1))
     top = torch.where(
         found, top.clamp(max=full_height - 1), torch.floor((full_height - height) / 2)
     )
@@ -250,6 +262,7 @@ def resized_crop(
     columns_x = _axis(images.shape[3], left, width)
     shape = (len(images), images.shape[2], images.shape[3])
     grid = torch.stack([columns_x[:, None, :].expand(shape), rows_y[:, :, None].expand(shape)], 3)
+    grid = grid.to(images)
     return functional.grid_sample(images, grid, padding_mode="border", align_corners=False)
 
 
@@ -261,35 +274,32 @@ def _axis(full: int, start: Tensor, length: Tensor) -> Tensor:
     return (2.0 * pixel + 1.0) / full - 1.0
 
 
-def _colors(images: Tensor, options: ViewOptions, generator: torch.Generator) -> Tensor:
-    rows = len(images)
+def _colors(images: Tensor, draws: Draws, options: ViewOptions) -> Tensor:
     changes = (options.brightness, options.contrast, options.saturation, options.hue)
     if options.jitter and any(changes):
-        draws = torch.rand(rows, 4, generator=generator, device=generator.device)
+        draw = draws.uniform(0.0, 1.0, 4)
         ranges = [(max(1.0 - change, 0.0), 1.0 + change) for change in changes[:3]] + [
             (-options.hue, options.hue)
         ]
-        low = torch.tensor([a for a, _ in ranges], device=draws.device)
-        high = torch.tensor([b for _, b in ranges], device=draws.device)
-        order = torch.rand(rows, 4, generator=generator, device=draws.device).argsort(dim=1)
-        skipped = _uniform(rows, 0.0, 1.0, generator) >= options.jitter
+        low = torch.tensor([a for a, _ in ranges], device=draw.device)
+        high = torch.tensor([b for _, b in ranges], device=draw.device)
+        order = draws.uniform(0.0, 1.0, 4).argsort(dim=1)
+        skipped = draws.uniform(0.0, 1.0) >= options.jitter
         order = torch.where(skipped[:, None], torch.full_like(order, -1), order)
-        images = color_jitter(images, draws * (high - low) + low, order)
+        images = color_jitter(images, draw * (high - low) + low, order)
     if options.gray and images.shape[1] == 3:
-        chosen = _uniform(rows, 0.0, 1.0, generator) < options.gray
+        chosen = draws.uniform(0.0, 1.0) < options.gray
         images = torch.where(chosen.view(-1, 1, 1, 1), gray(images).expand_as(images), images)
     if options.blur:
-        images = _blurred(images, options, generator)
+        images = _blurred(images, draws, options)
     if options.noise:
-        noise = torch.randn(images.shape, generator=generator, device=generator.device)
-        images = images + options.noise * noise
+        images = images + options.noise * draws.normal()
     return images.clamp(0.0, 1.0)
 
 
-def _blurred(images: Tensor, options: ViewOptions, generator: torch.Generator) -> Tensor:
-    rows = len(images)
-    sigma = _uniform(rows, *options.blur_sigma, generator)
-    chosen = torch.nonzero(_uniform(rows, 0.0, 1.0, generator) < options.blur)[:, 0]
+def _blurred(images: Tensor, draws: Draws, options: ViewOptions) -> Tensor:
+    sigma = draws.uniform(*options.blur_sigma)
+    chosen = torch.nonzero(draws.uniform(0.0, 1.0) < options.blur)[:, 0]
     if not len(chosen):
         return images
     size = max(round(0.1 * min(images.shape[2:])), 3) // 2 * 2 + 1
