@@ -15,6 +15,7 @@ from certify.gradients import output_gradients, pairwise_gradient_norms, pairwis
 from certify.jacobian_norm import jacobian_norm
 from certify.local import local
 from certify.methods import METHODS, Method, certificate, parse_method, prepare
+from certify.multi_view import multi_view, traced_views
 from certify.problem import traced
 from certify.product import product
 from certify.retrieval import Retrieval, retrieval, smoothed_retrieval
@@ -42,6 +43,7 @@ __all__ = [
     "geodesic",
     "jacobian_norm",
     "local",
+    "multi_view",
     "output_gradients",
     "pairwise_gradient_norms",
     "pairwise_slopes",
@@ -54,5 +56,6 @@ __all__ = [
     "smoothed_retrieval",
     "smoothing",
     "traced",
+    "traced_views",
     "weibull_endpoint",
 ]

@@ -11,6 +11,7 @@ from torch import Tensor
 from certify.bounds.network_norm import NetworkNorm, network_norm
 from certify.claim import Guarantee
 from certify.norms import Norm, check_norm
+from certify.problem import refuse_views
 from robustcl.classifier import Classifier
 from robustcl.errors import InputError, UnsupportedError
 from robustcl.frozen import frozen
@@ -85,6 +86,7 @@ def displacement(
         2017, for certifying by a Lipschitz bound; the chord formula is elementary.
     """
     check_one_of(eps, threshold)
+    refuse_views(classifier, method="displacement")
     bound = prepared or network_norm(classifier.encoder, norm=norm)
     if bound.norm != norm:
         raise InputError(f"the prepared norm is for {bound.norm}, not {norm}")

@@ -179,13 +179,23 @@ def first_radii(task: Problem) -> Tensor:
     Returns:
         (B, K), inf for the predicted class and where there is no gradient.
     """
-    slopes = slope_bounds(
-        task.traced.fast, task.center, task.directions, norm=task.traced.norm, elementwise=False
-    )
-    radii = task.margins.clamp_min(0.0) / slopes.clamp_min(1e-300)
+    radii = task.margins.clamp_min(0.0) / first_slopes(task).clamp_min(1e-300)
     own = torch.nn.functional.one_hot(task.predicted, radii.shape[1]).bool()
     largest = 2.0 * torch.tensor(task.images[0].numel(), dtype=torch.float64).sqrt()
     return radii.clamp(max=float(largest)).masked_fill(own, torch.inf)
+
+
+def first_slopes(task: Problem) -> Tensor:
+    """Return the dual norms of the margins' gradients at the image.
+
+    Args:
+        task: What is to be proved.
+
+    Returns:
+        (B, K).
+    """
+    network, norm = task.traced.fast, task.traced.norm
+    return slope_bounds(network, task.center, task.directions, norm=norm, elementwise=False)
 
 
 def staircase(

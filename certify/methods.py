@@ -15,6 +15,7 @@ from certify.first_order import first_order
 from certify.geodesic import check_sphere, geodesic
 from certify.jacobian_norm import jacobian_norm
 from certify.local import check_stairs, local
+from certify.multi_view import SUBJECT, multi_view, traced_views
 from certify.norms import NORMS, Norm, check_norm
 from certify.pairs import affine_head
 from certify.problem import traced
@@ -68,6 +69,11 @@ def _traced(classifier: Classifier, norm: Norm, options: dict[str, Any]) -> Any:
     names = ("steps", "slope_steps", "splits", "units")
     Effort(**{key: options[key] for key in names if options.get(key) is not None})
     return traced(classifier, norm=norm, method="a certificate of the model itself")
+
+
+def _traced_views(classifier: Classifier, norm: Norm, options: dict[str, Any]) -> Any:
+    del options
+    return traced_views(classifier, norm=norm)
 
 
 def _on_sphere(classifier: Classifier, norm: Norm, options: dict[str, Any]) -> Any:
@@ -138,6 +144,16 @@ METHODS: dict[str, Method] = {
             "see product, local, crown",
             certified_radius,
             _traced,
+        ),
+        Method(
+            "multi_view",
+            ("l2", "linf"),
+            "deterministic",
+            SUBJECT,
+            "mean margin over the mean of the views' norms times the encoder's, or a majority",
+            "own; Tsuzuku et al. 2018 for one view",
+            multi_view,
+            _traced_views,
         ),
         Method(
             "smoothing",

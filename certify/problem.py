@@ -16,7 +16,8 @@ from certify.claim import Claim, joined
 from certify.norms import Norm, check_norm
 from certify.pairs import Pairs, affine_head, pairs
 from robustcl.classifier import Classifier
-from robustcl.errors import InputError
+from robustcl.errors import InputError, UnsupportedError
+from robustcl.views.multi_view import MultiView
 
 BATCH_NUMBERS = 4_000_000  # numbers inside the network that are enclosed at once
 CHEAP = 50_000  # numbers per image inside the network, below which float64 is used everywhere
@@ -113,11 +114,29 @@ def traced(classifier: Classifier, *, norm: Norm, method: str) -> Traced:
     Returns:
         The traced model.
     """
+    refuse_views(classifier, method=method)
     weight, bias = affine_head(classifier, method=method)
     network = trace(classifier.encoder, drops_normalization=classifier.normalizes)
     bound = traced_norm(network, norm=check_norm(norm))
     fast = network.remade(_fast_type(network))
     return Traced(norm, network, fast, bound, weight, bias, classifier.normalizes)
+
+
+def refuse_views(classifier: Classifier, *, method: str) -> None:
+    """Refuse a multi-view model, whose encoder alone is another model.
+
+    Args:
+        classifier: The model.
+        method: Who asks, for the message.
+
+    Raises:
+        UnsupportedError: When it has several views.
+    """
+    if isinstance(classifier, MultiView):
+        raise UnsupportedError(
+            f"{method} is about one view, not a multi-view model; use multi_view, or "
+            "smoothing:form=vote"
+        )
 
 
 def _fast_type(network: Network) -> torch.dtype:
@@ -178,28 +197,64 @@ def problem(model: Traced, images: Tensor) -> Problem:
         raise InputError("an image is not finite; nothing can be certified about it")
     images = images.detach().double().to(model.network.device)
     with torch.no_grad():
-        center = center_regions(model.network, images)
-        end = center[-1]
-        raw = (end.low + end.high) / 2.0
-        drift = torch.linalg.vector_norm(end.high - end.low, dim=1) * round_up(1.0)
-        length = torch.linalg.vector_norm(raw, dim=1, keepdim=True)
-        unit = raw / length.clamp_min(1e-300)
-        seen = unit if model.on_sphere else raw
+        point = centered(model, images)
+        unit = point.raw / _lengths(point.raw).clamp_min(1e-300)
+        seen = unit if model.on_sphere else point.raw
         predicted = (seen @ model.weight.T + model.bias).argmax(dim=1)
-        pair = pairs(model.weight, model.bias, predicted)
-        return _stated(model, images, center, predicted, pair, raw, unit, drift)
+        return stated(model, point, predicted)
 
 
-def _stated(  # the parts of one dataclass, each computed once
-    model: Traced,
-    images: Tensor,
-    center: Sequence[Region],
-    predicted: Tensor,
-    pair: Pairs,
-    raw: Tensor,
-    unit: Tensor,
-    drift: Tensor,
-) -> Problem:
+@dataclass(frozen=True, eq=False)
+class Center:
+    """Hold what is computed at the images themselves.
+
+    Args:
+        images: (B, C, H, W) float64.
+        regions: Enclosures of all values of the network.
+        raw: (B, d) the raw embedding h.
+        drift: (B,) by how much the computed h may differ from the true one.
+    """
+
+    images: Tensor
+    regions: Sequence[Region]
+    raw: Tensor
+    drift: Tensor
+
+
+def centered(model: Traced, images: Tensor) -> Center:
+    """Evaluate the network with a bound of its rounding.
+
+    Args:
+        model: From `traced`.
+        images: (B, C, H, W) float64 on the network's device.
+
+    Returns:
+        The values.
+    """
+    regions = center_regions(model.network, images)
+    end = regions[-1]
+    drift = torch.linalg.vector_norm(end.high - end.low, dim=1) * round_up(1.0)
+    return Center(images, regions, (end.low + end.high) / 2.0, drift)
+
+
+def _lengths(raw: Tensor) -> Tensor:
+    return torch.linalg.vector_norm(raw, dim=1, keepdim=True)
+
+
+def stated(model: Traced, point: Center, predicted: Tensor) -> Problem:
+    """State what is to be proved for a predicted class.
+
+    Args:
+        model: From `traced`.
+        point: From `centered`, or with another h as long as it moves no more than the model's bound
+            says.
+        predicted: (B,) classes.
+
+    Returns:
+        The problem.
+    """
+    pair, raw, drift = pairs(model.weight, model.bias, predicted), point.raw, point.drift
+    unit = raw / _lengths(raw).clamp_min(1e-300)
     if model.on_sphere:
         directions = pair.directions + pair.offsets[:, :, None] * unit[:, None]
         constants, bends = torch.zeros_like(pair.offsets), (-pair.offsets).clamp_min(0.0)
@@ -207,14 +262,14 @@ def _stated(  # the parts of one dataclass, each computed once
         directions, constants, bends = pair.directions, pair.offsets, torch.zeros_like(pair.offsets)
     # u is a unit vector up to rounding: what that changes is below 4 u (|a| + |c|) |h|.
     sizes = torch.linalg.vector_norm(pair.directions, dim=2) + pair.offsets.abs()
-    length = torch.linalg.vector_norm(raw, dim=1)
+    length = _lengths(raw)[:, 0]
     terms = (raw.shape[1] + 32) * 2.0 * UNITS[torch.float64]
     slack = terms * (sizes * (length + drift)[:, None] + constants.abs()) + sizes * drift[:, None]
     margins = torch.einsum("bkd,bd->bk", directions, raw) + constants - slack
     return Problem(
         traced=model,
-        images=images,
-        center=in_type(center, model.fast.dtype),
+        images=point.images,
+        center=in_type(point.regions, model.fast.dtype),
         predicted=predicted,
         pair=pair,
         directions=directions,

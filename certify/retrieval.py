@@ -14,6 +14,7 @@ from certify.center_smoothing import Noise, noisy_outputs
 from certify.claim import Guarantee
 from certify.displacement import raw_in_double
 from certify.norms import Norm, check_norm
+from certify.problem import refuse_views
 from robustcl.classifier import Classifier
 from robustcl.errors import InputError, UnsupportedError
 from robustcl.frozen import frozen
@@ -97,6 +98,7 @@ def retrieval(
         Tsuzuku et al., Lipschitz-Margin Training, NeurIPS 2018, for margins over a Lipschitz
         bound; the k-th smallest pairwise radius is elementary.
     """
+    refuse_views(classifier, method="retrieval")
     bound = prepared or network_norm(classifier.encoder, norm=norm)
     if bound.norm != norm:
         raise InputError(f"the prepared norm is for {bound.norm}, not {norm}")

@@ -18,6 +18,7 @@ from certify.bounds.regions import Region, ball_regions, center_regions
 from certify.bounds.slopes import slope_bounds
 from certify.bounds.split_lines import split_lower_bounds
 from certify.bounds.trace import Network, trace
+from certify.bounds.view_norm import view_norm
 
 __all__ = [
     "Network",
@@ -42,4 +43,5 @@ __all__ = [
     "slope_bounds",
     "split_lower_bounds",
     "trace",
+    "view_norm",
 ]

@@ -254,4 +254,5 @@ def test_bad_input_is_refused() -> None:
     assert {name for name, m in METHODS.items() if m.guarantee == "deterministic"} == {
         *SOUND,
         "geodesic",
+        "multi_view",
     }

@@ -56,7 +56,9 @@ def test_aggregates_by_hand(aggregate, head: str) -> None:
         for row in range(len(points)):
             scores = [part[row] for part in rows]
             if aggregate == "embedding":
-                raw = sum(single.raw_embeddings(view(points))[row] for view in chosen) / 5
+                raw = torch.stack([
+                    single.raw_embeddings(view(points))[row] for view in chosen
+                ]).mean(0)
                 expected = single.head((raw / raw.norm())[None])[0]
             elif aggregate == "score":
                 expected = sum(scores) / 5
@@ -64,7 +66,7 @@ def test_aggregates_by_hand(aggregate, head: str) -> None:
                 expected = torch.tensor([max(float(s[k]) for s in scores) for k in range(5)])
             elif aggregate == "vote":
                 counts = [sum(int(s.argmax()) == k for s in scores) for k in range(5)]
-                ties = torch.softmax(sum(scores) / 5 / 0.3, 0)
+                ties = torch.softmax(torch.stack(scores).mean(0) / 0.3, 0)
                 expected = torch.tensor(counts) / 5 + ties / 10
             else:
                 weights = [float(torch.softmax(s / 0.3, 0).max()) for s in scores]

@@ -1,0 +1,294 @@
+"""Certify multi-view inference with fixed linear views."""
+
+import math
+from collections.abc import Sequence
+from contextlib import suppress
+from dataclasses import dataclass, replace
+from typing import cast
+
+import torch
+from torch import Tensor
+
+from certify.bounds.dense_norm import round_up
+from certify.bounds.network_norm import NetworkNorm
+from certify.bounds.view_norm import view_norm
+from certify.certified_radius import certified_radius
+from certify.claim import ABSTAINED, NO_RIVAL, Claim, joined, nearest_rival
+from certify.crown import Effort, margins_at
+from certify.local import first_slopes
+from certify.norms import Norm
+from certify.pairs import pairs
+from certify.problem import Center, Problem, Traced, centered, stated, traced
+from certify.product import product_pairs
+from certify.search import search
+from robustcl.classifier import Classifier
+from robustcl.errors import InputError, UnsupportedError
+from robustcl.views.linear_view import LinearView
+from robustcl.views.multi_view import AGGREGATES, MultiView
+
+SUBJECT = "multi-view model"
+ANGLE = 1e-7  # acos and asin lose half the digits near 1
+ROUNDING = 1e-10
+HALVINGS = 60
+BATCH_NUMBERS = 4_000_000  # numbers inside the network that are enclosed at once, over all views
+CERTIFIED = tuple(name for name in AGGREGATES if name not in ("max", "confidence"))
+
+
+@dataclass(frozen=True, eq=False)
+class TracedViews:
+    """Hold what the certificate needs of a multi-view model, whatever the images.
+
+    Args:
+        traced: The classifier of one view.
+        norms: Bounds of the views' norms, in the norm of the perturbation.
+        spatial: The same in L2.
+    """
+
+    traced: Traced
+    norms: tuple[float, ...]
+    spatial: tuple[float, ...]
+
+    @property
+    def averaged(self) -> Traced:
+        """The classifier whose h is the mean over views: it moves by the mean norm at most."""
+        mean = round_up(math.fsum(self.norms) / len(self.norms))
+        wide = round_up(math.fsum(self.spatial) / len(self.spatial))
+        return replace(self.traced, bound=_scaled(self.traced.bound, mean, wide))
+
+
+def _scaled(bound: NetworkNorm, mean: float, wide: float) -> NetworkNorm:
+    other = None
+    if bound.spatial is not None:
+        other = (_scaled(bound.spatial[0], wide, wide), bound.spatial[1])
+    return replace(bound, prefix=bound.prefix * mean, total=bound.total * mean, spatial=other)
+
+
+def traced_views(classifier: Classifier, *, norm: Norm) -> TracedViews:
+    """Trace the classifier of one view and bound the views' norms, once for any number of images.
+
+    Args:
+        classifier: A `MultiView`.
+        norm: 'l2' or 'linf'.
+
+    Returns:
+        The traced model.
+
+    Raises:
+        UnsupportedError: When it is no multi-view model, or its aggregate or a view has no
+            certificate.
+    """
+    if not isinstance(classifier, MultiView):
+        raise UnsupportedError("multi_view certifies multi-view models; give --views, or use sound")
+    if classifier.aggregate not in CERTIFIED:
+        raise UnsupportedError(
+            f"multi_view certifies the aggregates {', '.join(CERTIFIED)}, not "
+            f"{classifier.aggregate!r}; smoothing:form=vote certifies any"
+        )
+    strange = [view for view in classifier.views if not isinstance(view, LinearView)]
+    if strange:
+        raise UnsupportedError(
+            f"multi_view needs linear views, and {type(strange[0]).__name__} is none; use shift, "
+            "crop or noise, or smoothing:form=vote"
+        )
+    views = cast(Sequence[LinearView], classifier.views)
+    return TracedViews(
+        traced(classifier.single, norm=norm, method="multi_view"),
+        tuple(view_norm(view, norm=norm) for view in views),
+        tuple(view_norm(view, norm="l2") for view in views),
+    )
+
+
+def multi_view(
+    classifier: Classifier,
+    images: Tensor,
+    *,
+    norm: Norm = "l2",
+    steps: int = 8,
+    prepared: TracedViews | None = None,
+) -> Claim:
+    """Certify that no perturbation of norm below the radius changes the multi-view prediction.
+
+    Claimed of the real-arithmetic multi-view model with the stored weights and views in eval mode,
+    for one perturbation in pixel units that all views share, whether or not it leaves [0, 1].
+    Guarantee: deterministic. With |V_k| the views' norms and L the encoder's bound:
+
+    * 'embedding', and 'score' of scores that are not read off the sphere: the mean h moves by at
+      most mean|V_k| L, so `product` applies to it; where decisions are linear in h the mean of the
+      views' linear lower bounds over their balls (`crown`) is tried as well;
+    * 'score' on the sphere: each view's f turns by at most arcsin(|V_k| L r / |h_k|), and the
+      mean of the smallest margins within these angles must stay positive;
+    * 'vote': the (K // 2 + 1)-th largest of the radii r_k / |V_k| of `certified_radius` of the
+      views that vote for the class.
+
+    Args:
+        classifier: A `MultiView` with linear views and a prototype, linear or identity head.
+        images: (B, C, H, W) in [0, 1].
+        norm: 'l2' or 'linf'.
+        steps: Radii tried with linear bounds; 0 for none.
+        prepared: `traced_views(classifier, norm=norm)`, once per model.
+
+    Returns:
+        A deterministic claim about the multi-view model.
+
+    Raises:
+        InputError: When there is no image, steps are 1 or negative, or `prepared` was computed for
+            the other norm.
+
+    Reference:
+        The mean of Lipschitz margins is ours; Tsuzuku et al., NeurIPS 2018, for one view.
+    """
+    if steps < 0 or steps == 1:
+        raise InputError(f"steps {steps} is not 0 or at least 2; try 8")
+    model = prepared or traced_views(classifier, norm=norm)
+    if model.traced.norm != norm:
+        raise InputError(f"the model was prepared for {model.traced.norm}, not {norm}")
+    if not len(images):
+        raise InputError("there are no images; give at least one")
+    assert isinstance(classifier, MultiView)
+    many = cast(MultiView, classifier)
+    size = max(1, BATCH_NUMBERS // (model.traced.network.size * len(many.views)))
+    with torch.no_grad():
+        parts = images.detach().double().to(model.traced.network.device).split(size)
+        if many.aggregate == "vote":
+            return joined([_voted(many, model, part) for part in parts])
+        return joined([_averaged(many, model, part, steps) for part in parts])
+
+
+def _claim(norm: Norm, predicted: Tensor, radius: Tensor, rival: Tensor) -> Claim:
+    return Claim("multi_view", norm, "deterministic", SUBJECT, predicted, radius, rival)
+
+
+def _voted(many: MultiView, model: TracedViews, images: Tensor) -> Claim:
+    seen = [_seen(view, images) for view in many.views]
+    claims = [
+        certified_radius(
+            many.single, points, norm=model.traced.norm, slope_steps=0, prepared=model.traced
+        )
+        for points, _ in seen
+    ]
+    errors = torch.stack([error for _, error in seen])
+    classes = torch.stack([claim.predicted for claim in claims])
+    radii = torch.stack([claim.radius for claim in claims])
+    sizes = torch.tensor(model.norms, dtype=torch.float64, device=radii.device)[:, None]
+    radii = (radii - errors).clamp_min(0.0) / sizes / round_up(1.0)
+    winner = torch.stack([(classes == k).sum(dim=0) for k in range(many.num_classes)]).argmax(dim=0)
+    radii = torch.where(classes == winner, radii, 0.0)
+    order = radii.argsort(dim=0, descending=True)[len(classes) // 2]
+    rows = torch.arange(len(winner), device=radii.device)
+    radius = radii[order, rows]
+    rival = torch.stack([claim.rival for claim in claims])[order, rows]
+    return _claim(
+        model.traced.norm,
+        torch.where(radius > 0, winner, ABSTAINED),
+        radius,
+        torch.where(radius > 0, rival, NO_RIVAL),
+    )
+
+
+def _averaged(many: MultiView, model: TracedViews, images: Tensor, steps: int) -> Claim:
+    centers = [_center(model.traced, view, images) for view in many.views]
+    on_sphere = model.traced.on_sphere
+    by_score = many.aggregate == "score" and on_sphere
+    raw = torch.stack([point.raw for point in centers])
+    if by_score:
+        seen = (raw / torch.linalg.vector_norm(raw, dim=2, keepdim=True)).mean(dim=0)
+    else:
+        seen = raw.mean(dim=0)
+        size = torch.linalg.vector_norm(seen, dim=1, keepdim=True)
+        seen = seen / size.clamp_min(1e-300) if on_sphere else seen
+    predicted = (seen @ model.traced.weight.T + model.traced.bias).argmax(dim=1)
+    if by_score:
+        radii = _turned(model, centers, predicted)
+    else:
+        drift = torch.stack([point.drift for point in centers]).mean(dim=0)
+        drift = drift + ROUNDING * torch.linalg.vector_norm(raw, dim=2).mean(dim=0)
+        mean = replace(centers[0], raw=raw.mean(dim=0), drift=drift)
+        task = stated(model.averaged, mean, predicted)
+        radii = product_pairs(task)
+        if steps and not (on_sphere and bool(task.pair.offsets.any())):
+            with suppress(UnsupportedError):
+                radii = _bounded(model, centers, task, radii, steps)
+    radius, rival = nearest_rival(radii, predicted)
+    return _claim(model.traced.norm, predicted, radius, rival)
+
+
+def _center(model: Traced, view: torch.nn.Module, images: Tensor) -> Center:
+    points, error = _seen(view, images)
+    bound = model.bound if model.bound.spatial is None else model.bound.spatial[0]
+    point = centered(model, points)
+    return replace(point, drift=point.drift + bound.total * error)
+
+
+def _seen(view: torch.nn.Module, images: Tensor) -> tuple[Tensor, Tensor]:
+    # The view in float64, and a bound of its rounding in L2.
+    assert isinstance(view, LinearView)
+    size = torch.linalg.vector_norm(images.flatten(1), dim=1)
+    terms = sum(images.shape[2:]) + 8
+    for matrix in (view.rows, view.columns):
+        if matrix is not None:
+            size = size * torch.linalg.vector_norm(matrix.double())
+    if view.offset is not None:
+        size = size + torch.linalg.vector_norm(view.offset.double())
+    exact = view.rows is None and view.columns is None and view.offset is None
+    return view(images), size * (0.0 if exact else terms * 2.0**-52)
+
+
+def _turned(model: TracedViews, centers: Sequence[Center], predicted: Tensor) -> Tensor:
+    # The largest radius at which the mean of the least margins within the angles is positive.
+    pair = pairs(model.traced.weight, model.traced.bias, predicted)
+    lengths = torch.linalg.vector_norm(pair.directions, dim=2)
+    raw = torch.stack([point.raw for point in centers])
+    sizes = torch.linalg.vector_norm(raw, dim=2)
+    cosine = torch.einsum("bkd,vbd->vbk", pair.directions, raw) / sizes.clamp_min(1e-300)[..., None]
+    start = torch.acos((cosine / lengths.clamp_min(1e-300)).clamp(-1.0, 1.0)) + ANGLE
+    reach = torch.tensor(model.norms, dtype=torch.float64, device=raw.device) * (
+        model.traced.bound.total * round_up(1.0)
+    )
+    drift = torch.stack([point.drift for point in centers]) + ROUNDING * sizes
+    slack = ROUNDING * (lengths + pair.offsets.abs())
+
+    def holds(radius: Tensor) -> Tensor:
+        moved = reach[:, None, None] * radius + drift[..., None]
+        share = (moved / sizes[..., None].clamp_min(1e-300)).clamp(max=1.0)
+        turn = torch.where(share < 1.0, torch.asin(share) + ANGLE, torch.pi)
+        least = lengths * torch.cos((start + turn).clamp(max=torch.pi))
+        return least.mean(dim=0) + pair.offsets > slack
+
+    low = torch.zeros_like(pair.offsets)
+    high = torch.full_like(low, 2.0 * math.sqrt(math.prod(centers[0].images.shape[1:])))
+    for _ in range(HALVINGS):
+        middle = (low + high) / 2.0
+        fine = holds(middle)
+        low, high = torch.where(fine, middle, low), torch.where(fine, high, middle)
+    return low
+
+
+def _bounded(
+    model: TracedViews, centers: Sequence[Center], mean: Problem, known: Tensor, steps: int
+) -> Tensor:
+    # Raise the radii by the mean of linear lower bounds of the views' margins over their balls.
+    tasks = [stated(model.traced, point, mean.predicted) for point in centers]
+    own = torch.nn.functional.one_hot(mean.predicted, known.shape[1]).bool()
+    slope = sum(
+        size * first_slopes(task) for size, task in zip(model.norms, tasks, strict=True)
+    ) / len(tasks)
+    most = 2.0 * math.sqrt(math.prod(mean.images.shape[1:]))
+    ceiling = mean.margins.clamp_min(0.0) / cast(Tensor, slope).clamp_min(1e-300)
+    ceiling = torch.maximum(ceiling.clamp(max=most), known).masked_fill(own, torch.inf)
+
+    def evaluate(rows: Tensor, radius: Tensor, rivals: Tensor) -> Tensor:
+        found = [
+            margins_at(task, rows, radius * size * round_up(1.0), rivals, Effort())
+            - ROUNDING * task.margins[rows].abs().gather(1, rivals)
+            - _unsure(task, rows, rivals)
+            for size, task in zip(model.norms, tasks, strict=True)
+        ]
+        return torch.stack(found).mean(dim=0) * (1.0 - ROUNDING)
+
+    return torch.maximum(search(evaluate, mean.margins, ceiling, known, steps=steps), known)
+
+
+def _unsure(task: Problem, rows: Tensor, rivals: Tensor) -> Tensor:
+    # What the rounding of the view itself may change in a margin.
+    lengths = torch.linalg.vector_norm(task.directions[rows], dim=2).gather(1, rivals)
+    return lengths * task.drift[rows][:, None]

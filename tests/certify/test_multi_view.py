@@ -1,0 +1,168 @@
+"""The multi-view certificate: exact where it can be, never beaten, about no other subject."""
+
+from typing import get_args
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from certify import crown, displacement, geodesic, multi_view, product, retrieval, smoothing
+from certify.bounds import view_norm
+from certify.multi_view import SUBJECT
+from robustcl import (
+    Classifier,
+    InputError,
+    MultiView,
+    Threat,
+    UnsupportedError,
+    attacks,
+    misclassify,
+)
+from robustcl.threat import Norm
+from robustcl.views import COLOR_VIEWS, LinearView, draw_views
+from tests.affine import affine_classifier
+from tests.certify.test_sound import with_head
+from tests.families import images_and_directions
+from tests.network import small_classifier, some_images
+
+NORMS = get_args(Norm)
+VIEWS = ("shift:pixels=1", "crop", "noise:sigma=0.05")
+
+
+def drawn(text: str, count: int, model: Classifier) -> list[nn.Module]:
+    return draw_views(text, count, image_shape=model.image_shape, training=COLOR_VIEWS)
+
+
+def materialized(view: LinearView, shape: tuple[int, ...]) -> Tensor:
+    basis = torch.eye(shape[0] * shape[1] * shape[2], dtype=torch.float64)
+    plain = LinearView(view.rows, view.columns)
+    return plain(basis.view(-1, *shape)).flatten(1).T
+
+
+@pytest.mark.parametrize("text", VIEWS)
+def test_norms_are_those_of_the_whole_operator(text: str) -> None:
+    shape = (2, 5, 6)
+    views = draw_views(text, 8, image_shape=shape, seed=1)
+    for view in views:
+        assert isinstance(view, LinearView)
+        matrix = materialized(view, shape)
+        spectral = float(torch.linalg.svdvals(matrix)[0])
+        widest = float(matrix.abs().sum(dim=1).max())
+        for norm, true in zip(NORMS, (spectral, widest), strict=True):
+            found = view_norm(view, norm=norm)
+            assert true <= found <= true * (1 + 1e-6)
+        if not text.startswith("crop"):
+            assert spectral == pytest.approx(1.0)
+    if text == "crop":
+        assert max(view_norm(view, norm="l2") for view in views if isinstance(view, LinearView)) > 1
+
+
+def exact_distance(model: MultiView, images: Tensor, norm: Norm) -> Tensor:
+    # Scores affine in the image: their gradients are the same everywhere.
+    points = images.clone().requires_grad_()
+    scores = model(points)
+    rows = [torch.autograd.grad(s.sum(), points, retain_graph=True)[0] for s in scores.unbind(1)]
+    slopes = torch.stack(rows, dim=1).flatten(2)
+    top = scores.argmax(dim=1)
+    gaps = scores.gather(1, top[:, None]) - scores
+    own = slopes[torch.arange(len(top)), top][:, None]
+    sizes = torch.linalg.vector_norm(own - slopes, 2 if norm == "l2" else 1, dim=2)
+    return (gaps / sizes).nan_to_num(nan=torch.inf).amin(dim=1).detach()
+
+
+@pytest.mark.parametrize("norm", NORMS)
+@pytest.mark.parametrize("aggregate", ["score", "embedding"])
+def test_below_the_exact_distance_and_equal_to_it_when_views_agree(norm: Norm, aggregate) -> None:
+    single = affine_classifier()
+    images = torch.rand(20, 2, 4, 4, generator=torch.Generator().manual_seed(2)).double()
+    for text in VIEWS:
+        model = MultiView(single, drawn(text, 5, single), aggregate).double()
+        exact = exact_distance(model, images, norm)
+        claim = multi_view(model, images, norm=norm)
+        assert bool((claim.radius <= exact * (1 + 1e-9)).all())
+        assert torch.equal(claim.predicted, model(images).argmax(dim=1))
+    same = MultiView(single, drawn("noise:sigma=0.05", 5, single), aggregate).double()
+    # Noise only moves the image, so the gradients of all views agree.
+    exact = exact_distance(same, images, norm)
+    torch.testing.assert_close(multi_view(same, images, norm=norm).radius, exact, rtol=1e-5, atol=0)
+
+
+@pytest.mark.parametrize("norm", NORMS)
+def test_one_plain_view_has_the_radius_of_the_model(norm: Norm) -> None:
+    single, images = small_classifier(), some_images()
+    plain = [LinearView()]
+    found = {a: multi_view(MultiView(single, plain, a), images, norm=norm).radius
+             for a in ("embedding", "score", "vote")}  # fmt: skip
+    old = product(single, images, norm=norm).radius
+    lines = crown(single, images, norm=norm).radius
+    assert bool((found["embedding"] >= old * (1 - 1e-6)).all())
+    torch.testing.assert_close(found["embedding"], lines, rtol=0.05, atol=1e-9)
+    angles = geodesic(single, images, norm=norm).radius
+    torch.testing.assert_close(found["score"], angles, rtol=1e-4, atol=1e-5)
+    assert bool((found["vote"] >= lines * 0.999).all())
+
+
+@pytest.mark.parametrize("norm", NORMS)
+@pytest.mark.parametrize(
+    ("aggregate", "text"),
+    [
+        ("embedding", "crop"),
+        ("score", "crop"),
+        ("vote", "crop"),
+        ("score", "shift:pixels=1"),
+        ("embedding", "noise:sigma=0.05"),
+    ],
+)
+@pytest.mark.parametrize("head", ["prototype", "linear", "scores"])
+def test_no_attack_beats_it(head: str, aggregate, text: str, norm: Norm) -> None:
+    single = with_head("max_min", head)
+    images, _ = images_and_directions(6)
+    model = MultiView(single, drawn(text, 3, single), aggregate).double().eval()
+    claim = multi_view(model, images, norm=norm)
+    assert claim.subject == SUBJECT
+    rows = claim.radius > 0
+    assert int(rows.sum()) >= 2
+    assert torch.equal(claim.predicted[rows], model(images).argmax(dim=1)[rows])
+    goal = misclassify(model, model(images).argmax(dim=1))
+    inside, far = (
+        attacks.run("pgd", goal, images, Threat(norm, scale * claim.radius, None), batch_size=6)
+        for scale in (1.0 - 1e-6, 300.0)
+    )
+    assert not bool(inside.success[rows].any())
+    assert bool(far.success.any())  # it is no attack that finds nothing
+
+
+def test_a_majority_outweighs_views_that_are_undecided() -> None:
+    # Scores (x, 0): class 0 wins while x > 0. Three views at x = 3, 2, -1 by their offsets.
+    network = nn.Sequential(nn.Flatten(), nn.Linear(1, 2))
+    network[1].weight.data = torch.tensor([[1.0], [0.0]])  # pyright: ignore[reportArgumentType]
+    network[1].bias.data = torch.zeros(2)
+    single = Classifier.from_scores(network, image_shape=(1, 1, 1))
+    views = [LinearView(offset=torch.full((1, 1, 1), by)) for by in (3.0, 2.0, -1.0)]
+    claim = multi_view(MultiView(single, views, "vote"), torch.zeros(1, 1, 1, 1))
+    assert claim.predicted.tolist() == [0]
+    assert float(claim.radius) == pytest.approx(2.0, rel=1e-6)  # two of three hold until there
+    mean = multi_view(MultiView(single, views, "score"), torch.zeros(1, 1, 1, 1))
+    assert float(mean.radius) == pytest.approx(4.0 / 3.0, rel=1e-6)
+    tied = multi_view(MultiView(single, [*views, views[2]], "vote"), torch.zeros(1, 1, 1, 1))
+    assert float(tied.radius) == 0.0
+
+
+def test_certificates_of_one_view_are_refused_and_smoothing_is_not() -> None:
+    single, images = small_classifier(), some_images(2)
+    model = MultiView(single, drawn("shift", 2, single))
+    for method in (product, crown, geodesic):
+        with pytest.raises(UnsupportedError, match="multi_view"):
+            method(model, images)
+    with pytest.raises(UnsupportedError, match="multi_view"):
+        displacement(model, images, eps=0.1)
+    with pytest.raises(UnsupportedError, match="multi_view"):
+        retrieval(model, images, torch.randn(4, 5))
+    assert (smoothing(model, images, n=20, form="vote").radius >= 0).all()
+    with pytest.raises(UnsupportedError, match="--views"):
+        multi_view(single, images)
+    for text, aggregate, word in (("training", "score", "TrainingView"), ("shift", "max", "max")):
+        with pytest.raises(UnsupportedError, match=word):
+            multi_view(MultiView(single, drawn(text, 2, single), aggregate), images)  # pyright: ignore[reportArgumentType]
+    with pytest.raises(InputError, match="steps"):
+        multi_view(model, images, steps=1)
