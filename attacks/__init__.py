@@ -9,6 +9,7 @@ from attacks.confirmed import confirmed
 from attacks.ddn import ddn
 from attacks.deepfool import deepfool
 from attacks.embedding_shift import embedding_shift
+from attacks.every_view import every_view
 from attacks.expectation import expectation
 from attacks.finding import Finding, Search
 from attacks.fmn import fmn
@@ -36,6 +37,7 @@ __all__ = [
     "ddn",
     "deepfool",
     "embedding_shift",
+    "every_view",
     "expectation",
     "fmn",
     "inner_ascent",

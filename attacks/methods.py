@@ -9,6 +9,7 @@ from attacks.boundary_walk import boundary_walk
 from attacks.ddn import ddn
 from attacks.deepfool import deepfool
 from attacks.embedding_shift import embedding_shift
+from attacks.every_view import every_view
 from attacks.finding import Search
 from attacks.fmn import fmn
 from attacks.noise import noise
@@ -88,6 +89,11 @@ ATTACKS: dict[str, Attack] = {
         surface,
         "gradient ascent from several points on the surface of the ball",
         "Madry et al. 2018",
+    ),
+    "every_view": Attack(
+        every_view,
+        "multi-view models: the aggregate, every view, and transfer from the single view",
+        "Tramer et al. 2020",
     ),
     "noise": Attack(noise, "baseline: random points in the ball", "Carlini et al. 2019"),
     "autoattack": Attack(

@@ -47,17 +47,14 @@ def pgd(
         seeds: One seed per image; 0, 1, ... by default.
 
     Returns:
-        The best points and the gradients spent.
-
-    Raises:
-        InputError: When there are no steps or runs, or steps x step_size is below 2 eps, so that
-            the steps cannot cross the ball.
+        The best points and the gradients spent. Runs without steps, and steps that cannot cross
+        the ball (steps x step_size below 2 eps), are refused.
 
     Reference:
         Madry et al., Towards Deep Learning Models Resistant to Adversarial Attacks, ICLR 2018.
     """
     share = step_size or max(2.5 / max(steps, 1), L1_STEP if threat.norm == "l1" else 0.0)
-    _check(steps, restarts, share)
+    check_steps(steps, restarts, share)
     rivals, best = rivals_by_score(objective, images), none_higher(images)
     chosen = list(range(len(images)) if seeds is None else seeds)
     for run in range(restarts):
@@ -73,7 +70,17 @@ def pgd(
     return Search(best.points, spent)
 
 
-def _check(steps: int, restarts: int, share: float) -> None:
+def check_steps(steps: int, restarts: int, share: float) -> None:
+    """Refuse steps that cannot cross the ball, or none.
+
+    Args:
+        steps: Steps per run.
+        restarts: Runs.
+        share: Step in units of eps.
+
+    Raises:
+        InputError: When there are no steps or runs, or steps x share is below 2.
+    """
     if steps < 1 or restarts < 1:
         raise InputError(f"pgd with steps={steps}, restarts={restarts} does nothing; use 1 or more")
     if steps * share < 2.0:

@@ -120,7 +120,9 @@ def screened(
     if radii.shape != (len(images),):
         raise InputError(f"{len(images)} images have certified radii of shape {tuple(radii.shape)}")
     size = (images.shape[2], images.shape[3])
-    cost = reference_cost(objective.classifier.num_classes, threat.norm, version=version, size=size)
+    classes, views = objective.classifier.num_classes, objective.evaluations
+    most, least = reference_cost(classes, threat.norm, version=version, size=size)
+    cost = (Passes(*(views * n for n in most)), Passes(*(views * n for n in least)))
     job = _Job(objective, images, threat, list(seeds or range(len(images))), batch_size)
     state = _start(job)
     state.settle((radii >= eps) & state.open, "certified", entered=int(state.open.sum()))
@@ -203,7 +205,7 @@ def _attack(job: _Job, state: _State, name: str, attack: str, options: dict[str,
         )  # fmt: skip
     if attack == "pgd" or finding.forwards is None:  # all rows of a padded batch take the same
         padded = -(-len(rows) // size) * size
-        forwards = torch.full((len(rows),), sum(seen) // padded)
+        forwards = torch.full((len(rows),), sum(seen) * model.evaluations // padded)
     else:
         state.reference[0][rows] += finding.forwards
         state.reference[1][rows] += finding.gradients

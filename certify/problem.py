@@ -18,6 +18,7 @@ from certify.pairs import Pairs, affine_head, pairs
 from robustcl.classifier import Classifier
 from robustcl.errors import InputError, UnsupportedError
 from robustcl.views.multi_view import MultiView
+from robustcl.views.random_views import RandomViews
 
 BATCH_NUMBERS = 4_000_000  # numbers inside the network that are enclosed at once
 CHEAP = 50_000  # numbers per image inside the network, below which float64 is used everywhere
@@ -132,7 +133,7 @@ def refuse_views(classifier: Classifier, *, method: str) -> None:
     Raises:
         UnsupportedError: When it has several views.
     """
-    if isinstance(classifier, MultiView):
+    if isinstance(classifier, MultiView | RandomViews):
         raise UnsupportedError(
             f"{method} is about one view, not a multi-view model; use multi_view, or "
             "smoothing:form=vote"

@@ -56,7 +56,7 @@ def attack_records(job: AuditJob, batch: Batch, left: Tensor, text: str) -> list
         columns["failed"] = found.failed
     if found.forwards is not None:
         columns["forwards"] = found.forwards
-    terms = {"norm": job.audit.norm, "eps": list(job.audit.eps), "subject": "model"}
+    terms = {"norm": job.audit.norm, "eps": list(job.audit.eps), "subject": job.audit.subject}
     if found.note:
         terms["note"] = found.note
     records = [{**row, **terms} for row in records_of(job, batch, "attack", text, **columns)]

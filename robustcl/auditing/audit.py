@@ -32,6 +32,7 @@ class Audit:
             certificate covers or PGD fools (see `attacks.screened`).
         test_certificates: Whether each deterministic certificate of the model is put to the test
             by an attack from the surface of its ball.
+        views: The views of a multi-view model, in words; '' for a model of one view.
 
     Raises:
         InputError: When a method, an attack or an option is unknown, does not treat the norm, or
@@ -47,6 +48,7 @@ class Audit:
     batch_size: int = 128
     screened: bool = False
     test_certificates: bool = True
+    views: str = ""
 
     def __post_init__(self) -> None:
         check_norm(self.norm)
@@ -72,11 +74,17 @@ class Audit:
             )
 
     @property
+    def subject(self) -> str:
+        """The classifier that is measured and attacked, as certificates name it."""
+        return "multi-view model" if self.views else "model"
+
+    @property
     def tests_balls(self) -> bool:
         """Whether there are certified balls to attack."""
         used = (certify.METHODS[certify.parse_method(text).name] for text in self.methods)
         return self.test_certificates and any(
-            method.guarantee == "deterministic" and method.subject == "model" for method in used
+            method.guarantee == "deterministic" and method.subject == self.subject
+            for method in used
         )
 
     @property

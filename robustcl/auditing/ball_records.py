@@ -52,7 +52,7 @@ def ball_records(job: AuditJob, batch: Batch, left: Tensor, text: str) -> list[d
         forwards=forwards, ball=balls, ball_by=known["certified_by"].to_numpy(dtype=object),
         in_float64=np.ones(len(batch), dtype=bool),
     )  # fmt: skip
-    terms = {"norm": job.audit.norm, "eps": [], "subject": "model"}
+    terms = {"norm": job.audit.norm, "eps": [], "subject": job.audit.subject}
     records = [{**row, **terms} for row in records]
     keep_violations(job, batch, records, points)
     return records

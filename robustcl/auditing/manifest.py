@@ -90,6 +90,7 @@ def _config(dataset: Dataset, audit: Audit, origin: Origin) -> dict[str, Any]:
         "data_hash": dataset.hash(),
         "checkpoint_hash": origin.checkpoint_hash,
         **({"screened": True} if audit.screened else {}),
+        **({"views": audit.views} if audit.views else {}),
         **({"test_certificates": True} if audit.tests_balls else {}),
     }
 

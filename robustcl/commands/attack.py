@@ -9,7 +9,7 @@ from typing import Any, Literal, cast
 import certify
 from robustcl.auditing.audit import Audit
 from robustcl.classifier import Classifier
-from robustcl.commands.audit_checkpoint import audit_checkpoint, load_with_head
+from robustcl.commands.audit_checkpoint import audit_checkpoint, load_with_head, views_text
 from robustcl.commands.finish import finish
 from robustcl.commands.options import AuditOptions, say
 from robustcl.errors import InputError, UnsupportedError
@@ -38,7 +38,8 @@ class AttackOptions(AuditOptions):
             and 12 in L1.
         protocol: fast (PGD and a search for the smallest perturbation), standard (the reference
             AutoAttack, spared images that a certificate covers or PGD fools) or deep (likewise in
-            its version 'plus': more attacks, five restarts).
+            its version 'plus': more attacks, five restarts). With --views no image is spared, and
+            the attack on every view comes first.
         methods: Certificates that spare images an attack, of standard and deep; 'none' for none.
     """
 
@@ -99,13 +100,28 @@ def attack_audit(options: AttackOptions, methods: tuple[str, ...]) -> Audit:
     return Audit(
         norm=cast(Norm, options.norm),
         methods=methods,
-        attacks=(ATTACKS[options.protocol],),
+        attacks=protocol_attacks(options),
         eps=(eps,),
         seed=options.seed,
         batch_size=options.batch_size,
-        screened=options.protocol != "fast",
+        screened=options.protocol != "fast" and options.views is None,
         test_certificates=False,  # certificates only spare work here
+        views=views_text(options),
     )
+
+
+def protocol_attacks(options: AttackOptions) -> tuple[str, ...]:
+    """Name the attacks of a protocol.
+
+    Args:
+        options: The options.
+
+    Returns:
+        With views also the attack that aims at each of them and at the single view; the smallest
+        perturbation of all attacks counts.
+    """
+    usual = ATTACKS[options.protocol]
+    return (usual,) if options.views is None else ("every_view:steps=40,restarts=4", usual)
 
 
 def accuracies(run: Run, eps: float) -> dict[str, Any]:
@@ -155,7 +171,7 @@ def savings(run: Run) -> dict[str, Any]:
 
 def _usable(options: AttackOptions, classifier: Classifier) -> tuple[str, ...]:
     # Certificates only spare work here: where one does not treat the network, go on without.
-    if options.protocol == "fast" or options.methods == "none":
+    if options.protocol == "fast" or options.methods == "none" or options.views is not None:
         return ()
     usable = []
     for text in split_specifications(options.methods):

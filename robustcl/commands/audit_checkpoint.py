@@ -14,6 +14,7 @@ from robustcl.checkpoint import Loaded, load_checkpoint
 from robustcl.classifier import Classifier
 from robustcl.commands.claimed_constant import checked_constant
 from robustcl.commands.options import AuditOptions, emit, read_data, say
+from robustcl.commands.viewed import Views, viewed
 from robustcl.data import Dataset
 from robustcl.errors import InputError
 from robustcl.runs.ranks import own_device, rank, rank_count
@@ -26,7 +27,7 @@ def load_with_head(options: AuditOptions) -> tuple[Classifier, Loaded]:
         options: The options.
 
     Returns:
-        The classifier, and what else is in the checkpoint.
+        The classifier, with the views asked for, and what else is in the checkpoint.
 
     Raises:
         InputError: When it has no head.
@@ -38,7 +39,24 @@ def load_with_head(options: AuditOptions) -> tuple[Classifier, Loaded]:
             f"{options.checkpoint} --data {options.data} --out CKPT"
         )
     checked_constant(loaded.encoder, loaded.description)
-    return loaded.classifier, loaded
+    if options.views is None:
+        return loaded.classifier, loaded
+    views = Views(options.views, options.count, options.aggregate, options.seed)
+    return viewed(loaded.classifier, views, loaded.description, options.data), loaded
+
+
+def views_text(options: AuditOptions) -> str:
+    """Name the views in a manifest.
+
+    Args:
+        options: The options.
+
+    Returns:
+        Family, count, aggregate and seed, or '' for one plain view.
+    """
+    if options.views is None:
+        return ""
+    return str(Views(options.views, options.count, options.aggregate, options.seed))
 
 
 def audit_checkpoint(

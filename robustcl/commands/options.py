@@ -13,6 +13,7 @@ import tyro
 from robustcl.data import Dataset, Split, load_data
 from robustcl.errors import InputError
 from robustcl.threat import Norm
+from robustcl.views.multi_view import Aggregate
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -48,6 +49,10 @@ class AuditOptions(DataOptions):
         out: The run folder.
         split: Split of the data: train or test.
         norm: l2, linf or l1; radii are in pixel units of images in [0, 1].
+        views: Measure multi-view inference: shift, crop, noise or training, with options as in
+            shift:pixels=2,flip=false or noise:sigma=0.25; none by default.
+        count: Number of views; --seed draws them.
+        aggregate: embedding, score, max, vote or confidence.
         resume: Go on with the run in --out.
         plan: Predict from two batches how long so many processes would take, and run nothing.
         arch: Needed only for a checkpoint made from package.module:factory.
@@ -59,6 +64,9 @@ class AuditOptions(DataOptions):
     out: Path
     split: Split = "test"
     norm: Norm = "l2"
+    views: str | None = None
+    count: int = 8
+    aggregate: Aggregate = "score"
     resume: bool = False
     plan: int | None = None
     arch: str | None = None

@@ -8,8 +8,10 @@ import tyro
 from robustcl.auditing.reproducer import load_reproducer, replay
 from robustcl.checkpoint import load_checkpoint
 from robustcl.commands.options import emit, say
+from robustcl.commands.viewed import Views, viewed
 from robustcl.errors import InputError
 from robustcl.report.numbers import norm_name
+from robustcl.views.multi_view import Aggregate
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -19,12 +21,18 @@ class ReproduceOptions:
     Args:
         file: A file of OUT/violations.
         checkpoint: The checkpoint it was found on; another network is refused (exit code 2).
+        views: As in the run, for a multi-view model.
+        count: Likewise.
+        aggregate: Likewise.
         arch: Needed only for a checkpoint made from package.module:factory.
         json: Write one JSON object on stdout.
     """
 
     file: tyro.conf.Positional[Path]
     checkpoint: Path
+    views: str | None = None
+    count: int = 8
+    aggregate: Aggregate = "score"
     arch: str | None = None
     json: bool = False
 
@@ -42,10 +50,14 @@ def reproduce(options: ReproduceOptions) -> int:
         InputError: When the checkpoint has no head.
     """
     found = load_reproducer(options.file)
-    classifier = load_checkpoint(options.checkpoint, arch=options.arch).classifier
+    loaded, claim = load_checkpoint(options.checkpoint, arch=options.arch), found.violation
+    classifier = loaded.classifier
     if classifier is None:
         raise InputError(f"{str(options.checkpoint)!r} has no head; give the checkpoint of the run")
-    outcome, claim = replay(found, classifier), found.violation
+    if options.views is not None:
+        views = Views(options.views, options.count, options.aggregate, claim.seed)
+        classifier = viewed(classifier, views, loaded.description, claim.data)
+    outcome = replay(found, classifier)
     say(
         f"image {claim.index} of {claim.data}: {claim.certificate} claimed (deterministic, about "
         f"the model itself) that class {claim.predicted} stays within the {norm_name(claim.norm)} "

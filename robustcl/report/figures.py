@@ -25,7 +25,7 @@ from robustcl.report.radius_scatter import radius_scatter
 from robustcl.report.sandwich import sandwich
 from robustcl.report.triples import triples
 from robustcl.runs.arrays import load_arrays
-from robustcl.runs.per_image import counted_radii, per_image, radii
+from robustcl.runs.per_image import counted_radii, per_image, radii, run_subject
 from robustcl.runs.records import Run
 from robustcl.runs.summary import Summary
 from robustcl.runs.triples import load_triples
@@ -75,13 +75,12 @@ def draw(drawing: Drawing, *, form: str) -> bytes:
 
 
 def _sandwich(run: Run, summary: Summary) -> Drawing | None:
-    del run
-    names = list(summary.by_method)
+    names, subject = list(summary.by_method), run_subject(run)
     others = {
         f"{short_name(name, names)} ({entry['guarantee']}, {entry['subject']})": entry["curve"]
         for name, entry in summary.by_method.items()
         if entry["guarantee"] == "probabilistic"
-        or (entry["guarantee"] == "deterministic" and entry["subject"] != "model")
+        or (entry["guarantee"] == "deterministic" and entry["subject"] != subject)
     }
     if not (summary.certified_accuracy or summary.attacked_accuracy or others):
         return None

@@ -49,7 +49,7 @@ def per_image(run: Run) -> pd.DataFrame:
 
 
 def sound_certificates(run: Run) -> pd.DataFrame:
-    """Select the deterministic certificates for the model itself.
+    """Select the deterministic certificates for the model that is measured.
 
     Args:
         run: As `load_run` reads it.
@@ -58,12 +58,12 @@ def sound_certificates(run: Run) -> pd.DataFrame:
         Their records, with a number as radius.
     """
     table = run.certificates
-    rows = table[(table["guarantee"] == "deterministic") & (table["subject"] == "model")]
+    rows = table[(table["guarantee"] == "deterministic") & (table["subject"] == run_subject(run))]
     return rows.assign(radius=radii(rows))
 
 
 def model_attacks(run: Run) -> pd.DataFrame:
-    """Select the attacks on the model itself.
+    """Select the attacks on the model that is measured.
 
     Args:
         run: As `load_run` reads it.
@@ -72,7 +72,7 @@ def model_attacks(run: Run) -> pd.DataFrame:
         Their records, without those of attacks within certified balls.
     """
     table = run.attacks
-    return table[(table["subject"] == "model") & (table["method"] != CERTIFIED_BALL)]
+    return table[(table["subject"] == run_subject(run)) & (table["method"] != CERTIFIED_BALL)]
 
 
 def ball_attacks(run: Run) -> pd.DataFrame:
@@ -129,6 +129,18 @@ def run_norm(run: Run) -> str:
         'l2', 'linf' or 'l1'.
     """
     return str(run.manifest.get("config", {}).get("norm", "l2"))
+
+
+def run_subject(run: Run) -> str:
+    """Name the classifier that a run measures and attacks.
+
+    Args:
+        run: As `load_run` reads it.
+
+    Returns:
+        'model', or 'multi-view model' where it has several views.
+    """
+    return "multi-view model" if run.manifest.get("config", {}).get("views") else "model"
 
 
 def _same_class(rows: pd.DataFrame, images: pd.DataFrame) -> pd.DataFrame:

@@ -13,6 +13,7 @@ from robustcl.views.inference_views import (
 )
 from robustcl.views.linear_view import LinearView
 from robustcl.views.multi_view import AGGREGATES, MultiView, aggregated
+from robustcl.views.random_views import RandomViews
 from robustcl.views.simclr_views import (
     COLOR_VIEWS,
     DIGIT_VIEWS,
@@ -30,10 +31,11 @@ __all__ = [
     "GRAY_VIEWS",
     "LinearView",
     "MultiView",
+    "RandomViews",
     "TrainingView",
     "ViewOptions",
-    "anneal_views",
     "aggregated",
+    "anneal_views",
     "color_jitter",
     "crop_views",
     "default_views",
@@ -43,6 +45,6 @@ __all__ = [
     "parse_views",
     "shift_views",
     "simclr_views",
-    "weak_views",
     "training_views",
+    "weak_views",
 ]

@@ -24,7 +24,7 @@ class MultiView(Classifier):
     * 'max': every class gets its highest score over the views;
     * 'vote': the share of views that vote for a class, ties broken by the mean score. Its gradient
       is that of the tie-breaking term alone, a fraction of softmax(mean score / T): a vote has none
-      of its own. So an attack must aim at single views too: see `attacks.multi_view`;
+      of its own. So an attack must aim at single views too: see `attacks.every_view`;
     * 'confidence': scores averaged with weights in proportion to max softmax(score / T).
 
     The network sees one view of the whole batch at a time, so its batch shape, and its memory
