@@ -16,6 +16,7 @@ ROBUSTCL = (
     "probe",
     "embed",
     "attack",
+    "multiview",
     "inspect",
     "report",
     "reproduce",

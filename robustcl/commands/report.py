@@ -7,6 +7,7 @@ import tyro
 
 from robustcl.commands.finish import finish
 from robustcl.commands.options import emit, say
+from robustcl.report.study_page import STUDY, write_study_report
 from robustcl.report.training_figure import write_training_figure
 
 
@@ -15,7 +16,8 @@ class ReportOptions:
     """Rebuild tables, figures and report.html from the records of a run.
 
     Args:
-        folder: The run folder; or the .csv log of a training run, which is drawn into a .png.
+        folder: The run folder, or that of a multi-view study; or the .csv log of a training run,
+            which is drawn into a .png.
         json: Write one JSON object on stdout.
     """
 
@@ -37,5 +39,11 @@ def report(options: ReportOptions) -> int:
         say(f"figure: {figure}")
         if options.json:
             emit({"figure": str(figure)})
+        return 0
+    if (options.folder / STUDY).is_file():
+        page = write_study_report(options.folder)
+        say(f"report: {page}")
+        if options.json:
+            emit({"report": str(page)})
         return 0
     return finish(options.folder, json=options.json)

@@ -1,0 +1,293 @@
+"""Turn the stages of a multi-view study into figures, intervals and verdicts."""
+
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from robustcl.auditing.study_curves import curves
+from robustcl.auditing.study_outputs import (
+    Outputs,
+    Study,
+    adversarials,
+    certified,
+    noisy,
+    outputs,
+    staged,
+)
+from robustcl.auditing.study_plan import SINGLE
+from robustcl.batching import padded
+from robustcl.calibration import (
+    bootstrap,
+    calibration_error,
+    check_held_out,
+    fit_temperature,
+    measure_calibration,
+    measure_confidence,
+    negative_log_likelihood,
+    paired_mean,
+    top_label,
+)
+from robustcl.heads import PrototypeHead
+
+DRAWS = 300
+
+
+@dataclass(frozen=True, eq=False)
+class Judged:
+    """Hold one model of the study.
+
+    Args:
+        name: Of the model.
+        aggregate: How views are put together; '' for the single view.
+        count: Number of views; 0 for the plain image.
+        temperature: Fitted on held-out images, after the views were put together.
+        scores: By data ('clean', 'noisy'), (N, classes).
+    """
+
+    name: str
+    aggregate: str
+    count: int
+    temperature: float
+    scores: dict[str, Tensor]
+
+    def shares(self, data: str) -> Tensor:
+        """Return probabilities.
+
+        Args:
+            data: 'clean' or 'noisy'.
+
+        Returns:
+            (N, classes).
+        """
+        return torch.softmax(self.scores[data].double() / self.temperature, dim=1)
+
+
+def run_study(study: Study) -> dict[str, Any]:
+    """Evaluate, attack, certify and compare.
+
+    Args:
+        study: The study. Held-out images that are tested as well, or lack a class, are refused.
+
+    Returns:
+        Plain values: `models`, `comparisons`, `baseline`, and curves for the figures.
+    """
+    check_held_out(study.held_out, study.test, num_classes=study.single.num_classes)
+    labels = torch.from_numpy(study.test.labels)
+    held = outputs(study, "held-out", lambda: _all(study.held_out))
+    seen = {"clean": outputs(study, "clean", lambda: _all(study.test)),
+            "noisy": outputs(study, "noisy", lambda: noisy(study))}  # fmt: skip
+    own = fit_temperature(held.scores[0], torch.from_numpy(study.held_out.labels))
+    judged = [_judge(study, "", 0, held, seen, own)]
+    for aggregate in study.plan.aggregates:
+        for count in study.plan.counts:
+            judged.append(_judge(study, aggregate, count, held, seen, own))
+    points = _attacked(study, own)
+    fooled = _fooled(study, judged, points, labels)
+    models = {one.name: _model(study, one, labels, points, fooled) for one in judged}
+    pairs = {
+        one.name: _compared(study, judged[0], one, labels, fooled) for one in judged if one.count
+    }
+    drawn = _all_curves(study, judged, labels, points)
+    ensemble = _baseline(study, labels)
+    return {"temperature": own, "models": models, "comparisons": pairs, "curves": drawn,
+            "baseline": ensemble, "per_class": _per_class(study, judged, labels)}  # fmt: skip
+
+
+def _all(dataset: Any) -> Tensor:
+    return dataset.batch(range(len(dataset))).images
+
+
+def _judge(
+    study: Study, aggregate: str, count: int, held: Outputs, seen: dict[str, Outputs], own: float
+) -> Judged:
+    scores = held.of(study, aggregate, count, own)
+    temperature = fit_temperature(scores, torch.from_numpy(study.held_out.labels))
+    name = study.plan.name(aggregate, count) if count else SINGLE
+    found = {data: part.of(study, aggregate, count, own) for data, part in seen.items()}
+    return Judged(name, aggregate, count, temperature, found)
+
+
+def _attacked(study: Study, own: float) -> dict[str, Outputs]:
+    # What the network gives at the points found against each model: everybody is tried on all.
+    models: dict[str, Any] = {SINGLE: study.single}
+    for aggregate in study.plan.aggregates:
+        models[study.plan.name(aggregate, study.plan.most)] = study.model(aggregate, own)
+    found = {}
+    for name, model in models.items():
+        points, _ = adversarials(study, name, model)
+        found[name] = outputs(study, f"at-{name.replace(' ', '-')}", lambda at=points: at)
+    return found
+
+
+def _fooled(
+    study: Study, judged: list[Judged], points: dict[str, Outputs], labels: Tensor
+) -> dict[str, dict[str, Tensor]]:
+    # By model and by source of the points, whether its prediction is not the label.
+    table: dict[str, dict[str, Tensor]] = {}
+    for one in judged:
+        if one.count not in (0, study.plan.most):
+            continue
+        first = next(iter(points.values()))
+        own = labels[: first.scores.shape[1]]
+        table[one.name] = {"clean": one.scores["clean"][: len(own)].argmax(dim=1) != own}
+        for source, seen in points.items():
+            scores = seen.of(study, one.aggregate, one.count, study_temperature(study))
+            table[one.name][source] = scores.argmax(dim=1) != own
+    return table
+
+
+def study_temperature(study: Study) -> float:
+    """Return the temperature of the single view, which weighs views by confidence.
+
+    Args:
+        study: The study, whose held-out images were evaluated.
+
+    Returns:
+        T.
+    """
+    held = outputs(study, "held-out", lambda: _all(study.held_out))
+    return fit_temperature(held.scores[0], torch.from_numpy(study.held_out.labels))
+
+
+def _survives(table: dict[str, Tensor], sources: list[str]) -> Tensor:
+    return ~torch.stack([table[source] for source in sources]).any(dim=0)
+
+
+def _model(
+    study: Study,
+    one: Judged,
+    labels: Tensor,
+    points: dict[str, Outputs],
+    fooled: dict[str, dict[str, Tensor]],
+) -> dict[str, Any]:
+    found: dict[str, Any] = {
+        "count": one.count,
+        "aggregate": one.aggregate,
+        "temperature": one.temperature,
+        **{data: measure_calibration(one.shares(data), labels) for data in one.scores},
+    }
+    if isinstance(study.single.head, PrototypeHead) and one.aggregate in ("", "score", "embedding"):
+        similarity, guesses = one.scores["clean"].max(dim=1)
+        right = (guesses == labels).double()
+        found["similarity"] = measure_confidence(similarity.double().clamp(0, 1), right)
+    if one.name not in fooled:
+        return found
+    table = fooled[one.name]
+    found["robust"] = float(_survives(table, list(table)).double().mean())
+    found["robust_by_source"] = {
+        source: float(_survives(table, ["clean", source]).double().mean()) for source in points
+    }
+    worst = points[one.name].of(study, one.aggregate, one.count, study_temperature(study))
+    shares = torch.softmax(worst.double() / one.temperature, dim=1)
+    found["attacked"] = measure_calibration(shares, labels[: len(shares)])
+    if study.plan.certificates:
+        name: Any = one.aggregate or study.plan.aggregates[0]
+        radii = certified(study, one.name, name, single=not one.count)
+        if radii is not None:
+            found["certified"] = float((radii >= study.plan.eps).double().mean())
+            found["median_certified"] = float(radii.median())
+    return found
+
+
+def _compared(
+    study: Study,
+    single: Judged,
+    one: Judged,
+    labels: Tensor,
+    fooled: dict[str, dict[str, Tensor]],
+) -> dict[str, Any]:
+    right = [judged.scores["clean"].argmax(dim=1) == labels for judged in (single, one)]
+    shares = [judged.shares("clean") for judged in (single, one)]
+    tops = [top_label(part, labels) for part in shares]
+    seed = study.plan.seed
+
+    def paired(metric: Callable[[int, Tensor], float]) -> dict[str, float]:
+        return asdict(
+            bootstrap(
+                lambda rows: metric(1, rows) - metric(0, rows), len(labels), draws=DRAWS, seed=seed
+            )
+        )
+
+    found: dict[str, Any] = {
+        "accuracy": asdict(paired_mean([right[1].double() - right[0].double()], seed=seed)),
+        "corrections": int((right[1] & ~right[0]).sum()),
+        "corruptions": int((right[0] & ~right[1]).sum()),
+        "nll": paired(lambda k, rows: negative_log_likelihood(shares[k][rows], labels[rows])),
+        "ece": paired(lambda k, rows: calibration_error(tops[k][0][rows], tops[k][1][rows])),
+    }
+    if one.name not in fooled:
+        return found
+    first, second = fooled[SINGLE], fooled[one.name]
+    stood = _survives(first, list(first))
+    transfer = _survives(second, ["clean", SINGLE])
+    own = _survives(first, ["clean", SINGLE])
+    gains = {
+        "transfer_gain": (own, transfer),
+        "adaptive_gain": (stood, _survives(second, [*second])),
+    }
+    for name, (before, after) in gains.items():
+        found[name] = asdict(paired_mean([after.double() - before.double()], seed=seed))
+    return found
+
+
+def _all_curves(
+    study: Study, judged: list[Judged], labels: Tensor, points: dict[str, Outputs]
+) -> dict[str, Any]:
+    # Of the single view and the first aggregate, clean and at the points of their own attack.
+    first = study.plan.name(study.plan.aggregates[0], study.plan.most)
+    found = {}
+    for one in judged:
+        if one.name not in (SINGLE, first):
+            continue
+        found[one.name] = curves(one.shares("clean"), labels)
+        worst = points[one.name].of(study, one.aggregate, one.count, study_temperature(study))
+        shares = torch.softmax(worst.double() / one.temperature, dim=1)
+        found[f"{one.name}, attacked"] = curves(shares, labels[: len(shares)])
+    return found
+
+
+def _per_class(study: Study, judged: list[Judged], labels: Tensor) -> dict[str, Any]:
+    found = {}
+    right = judged[0].scores["clean"].argmax(dim=1) == labels
+    for one in judged:
+        if one.count != study.plan.most:
+            continue
+        after = one.scores["clean"].argmax(dim=1) == labels
+        found[one.name] = [
+            {
+                "class": name,
+                "images": int((labels == k).sum()),
+                "corrected": int((after & ~right & (labels == k)).sum()),
+                "corrupted": int((right & ~after & (labels == k)).sum()),
+            }
+            for k, name in enumerate(study.single.class_names)
+        ]
+    return found
+
+
+def _baseline(study: Study, labels: Tensor) -> dict[str, Any] | None:
+    model = study.ensemble
+    if model is None:
+        return None
+
+    def compute() -> dict[str, Any]:
+        with torch.no_grad():
+            parts = {
+                name: padded(model, _all(data).to(study.device), batch_size=study.plan.batch_size)
+                for name, data in (("test", study.test), ("held", study.held_out))
+            }
+        return {name: part.cpu().numpy() for name, part in parts.items()}
+
+    stored = staged(study, "outputs-ensemble", compute)
+    scores, held = (torch.from_numpy(stored[name]) for name in ("test", "held"))
+    temperature = fit_temperature(held, torch.from_numpy(study.held_out.labels))
+    shares = torch.softmax(scores.double() / temperature, dim=1)
+    _, success = adversarials(study, "ensemble", model)
+    return {
+        "temperature": temperature,
+        "clean": measure_calibration(shares, labels),
+        "robust": float((~success).double().mean()),
+    }

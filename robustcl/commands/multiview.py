@@ -1,0 +1,297 @@
+"""Study whether it helps to look many times: accuracy, robustness, calibration."""
+
+import shlex
+import sys
+import time
+from dataclasses import asdict, dataclass, replace
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any, cast
+
+import numpy as np
+import torch
+import tyro
+from torch import Tensor, nn
+
+from robustcl.auditing.manifest import device_name, package_versions
+from robustcl.auditing.study_outputs import Study
+from robustcl.auditing.study_plan import StudyPlan
+from robustcl.auditing.study_results import run_study
+from robustcl.checkpoint import load_checkpoint
+from robustcl.classifier import Classifier
+from robustcl.commands.options import DataOptions, emit, read_data, say
+from robustcl.commands.viewed import trained_views
+from robustcl.data import Dataset, Split
+from robustcl.errors import InputError
+from robustcl.report.study_page import STUDY, headline_model, sentences, write_study_report
+from robustcl.runs.records import SCHEMA, config_hash, finish_run, start_run, write_json
+from robustcl.specification import parse_number
+from robustcl.threat import Norm
+from robustcl.views import draw_views
+from robustcl.views.multi_view import Aggregate
+
+DEFAULT_EPS = {"l2": "0.25", "linf": "8/255"}
+
+
+@dataclass(frozen=True, kw_only=True)
+class MultiviewOptions(DataOptions):
+    """Does it help to look many times? Compare multi-view inference with the single view.
+
+    Temperatures are fitted on images of the same split that are not tested, after the views were
+    put together. The images come in a random order of their own, so --limit takes a fair sample.
+
+    Args:
+        checkpoint: The .safetensors file, with a head (see `robustcl probe`).
+        out: The folder of the study.
+        split: Split of the data that is tested and held out from: not the one trained on.
+        views: shift, crop, noise or training, with options as in shift:pixels=2,flip=false.
+        count: Numbers of views, ascending; the largest is attacked.
+        aggregate: embedding, score, max, vote, confidence; the sentences are about the first.
+        norm: l2 or linf.
+        eps: Budget of the attacks; 0.25 in L2 and 8/255 in Linf by default.
+        attacked: Images that are attacked: the first of those tested.
+        attack: The attack on every model; points found against one are tried on all.
+        held_out: Images on which temperatures are fitted.
+        held_out_data: Other data to hold out from; by default that of --data.
+        noise: Standard deviation of the noise on the corrupted images.
+        ensemble: Checkpoints whose mean score is the compute-matched baseline, as A,B,C.
+        certificates: Certify as well.
+        resume: Go on with the study in --out.
+        arch: Needed only for a checkpoint made from package.module:factory.
+        json: Write one JSON object on stdout.
+        quiet: Say less.
+    """
+
+    checkpoint: tyro.conf.Positional[Path]
+    out: Path
+    split: Split = "test"
+    views: str = "shift"
+    count: str = "1,2,4,8"
+    aggregate: str = "embedding,score,vote"
+    norm: Norm = "l2"
+    eps: str | None = None
+    attacked: int = 200
+    attack: str = "every_view:steps=20,restarts=2"
+    held_out: int = 500
+    held_out_data: str | None = None
+    noise: float = 0.1
+    ensemble: str | None = None
+    certificates: bool = True
+    resume: bool = False
+    arch: str | None = None
+    json: bool = False
+    quiet: bool = False
+
+
+def multiview(options: MultiviewOptions) -> int:
+    """Run `robustcl multiview`.
+
+    Args:
+        options: The options.
+
+    Returns:
+        The exit code.
+
+    Raises:
+        InputError: When the checkpoint has no head.
+    """
+    plan, started = make_plan(options), time.monotonic()
+    loaded = load_checkpoint(options.checkpoint, arch=options.arch)
+    if loaded.classifier is None:
+        raise InputError(f"{str(options.checkpoint)!r} has no head; fit one by: robustcl probe")
+    test, held_out = chosen_images(options)
+    single = loaded.classifier.to(options.device)
+    check_fits(test, single)
+    members = [Path(part) for part in (options.ensemble or "").split(",") if part]
+    study = Study(
+        plan=plan,
+        single=single,
+        views=[
+            view.to(options.device)
+            for view in draw_views(
+                plan.views, plan.most, image_shape=single.image_shape, seed=plan.seed,
+                training=trained_views(loaded.description, options.data),
+            )
+        ],
+        test=test,
+        held_out=held_out,
+        folder=options.out,
+        device=options.device,
+        tell=(lambda _: None) if options.quiet else say,
+        ensemble=mean_of(members, options),
+    )  # fmt: skip
+    start_run(options.out, _manifest(options, plan, study, loaded.hash), resume=options.resume)
+    try:
+        found = run_study(study)
+    except KeyboardInterrupt:
+        say(f"interrupted; whole stages are in {options.out}. Go on by adding --resume")
+        return 130
+    if found["baseline"]:
+        found["baseline"]["members"] = len(members)
+    write_json(options.out / STUDY, found)
+    finish_run(options.out, seconds=time.monotonic() - started, extra={})
+    page = write_study_report(options.out)
+    manifest = _config(options, plan, study, loaded.hash)
+    for sentence in sentences(found, manifest):
+        say(sentence)
+    say(f"report: {page}")
+    if options.json:
+        name = headline_model(found)
+        emit({"report": str(page), "model": name, "sentences": sentences(found, manifest),
+              **found["comparisons"][name]})  # fmt: skip
+    return 0
+
+
+def make_plan(options: MultiviewOptions) -> StudyPlan:
+    """Read counts, aggregates and the budget.
+
+    Args:
+        options: The options.
+
+    Returns:
+        The plan.
+
+    Raises:
+        InputError: When a count is no whole number.
+    """
+    parts = options.count.split(",")
+    if not all(part.strip().isdecimal() for part in parts):
+        raise InputError(f"--count {options.count!r} is not whole numbers; write 1,2,4,8")
+    names = tuple(name.strip() for name in options.aggregate.split(","))
+    return StudyPlan(
+        views=options.views,
+        counts=tuple(int(part) for part in parts),
+        aggregates=cast(tuple[Aggregate, ...], names),
+        norm=options.norm,
+        eps=parse_number(options.eps or DEFAULT_EPS[options.norm]),
+        attacked=options.attacked,
+        attack=options.attack,
+        noise=options.noise,
+        seed=options.seed,
+        batch_size=options.batch_size,
+        certificates=options.certificates,
+    )
+
+
+def chosen_images(options: MultiviewOptions) -> tuple[Dataset, Dataset]:
+    """Choose test images and others to hold out, in a random order that no seed changes.
+
+    Args:
+        options: The options.
+
+    Returns:
+        Test images and held-out images.
+
+    Raises:
+        InputError: When there are too few.
+    """
+    if options.held_out < 1:
+        raise InputError(f"--held-out {options.held_out} leaves none; temperatures need images")
+    whole = _shuffled(read_data(replace(options, limit=None), split=options.split))
+    if options.held_out_data is not None:
+        other = replace(options, data=options.held_out_data, limit=None)
+        held = _shuffled(read_data(other, split=options.split)).select(slice(options.held_out))
+        return whole.select(slice(options.limit)), held
+    limit = options.limit or len(whole) - options.held_out
+    if options.limit is not None and options.limit < 1:
+        raise InputError(f"--limit {options.limit} leaves no image; use 1 or more")
+    if limit < 1 or limit + options.held_out > len(whole):
+        raise InputError(
+            f"{whole.name!r} has {len(whole)} images, not {max(limit, 1)} to test and "
+            f"{options.held_out} to hold out; lower --limit or --held-out"
+        )
+    return whole.select(slice(limit)), whole.select(slice(limit, limit + options.held_out))
+
+
+def _shuffled(dataset: Dataset) -> Dataset:
+    return dataset.select(np.random.default_rng(0).permutation(len(dataset)))
+
+
+def check_fits(dataset: Dataset, classifier: Classifier) -> None:
+    """Refuse images or labels that the classifier does not know.
+
+    Args:
+        dataset: The images.
+        classifier: The model.
+
+    Raises:
+        InputError: When shapes differ or a label is beyond its classes.
+    """
+    known = classifier.num_classes
+    if dataset.image_shape != classifier.image_shape or int(dataset.labels.max()) >= known:
+        raise InputError(
+            f"{dataset.name!r} has images {dataset.image_shape} and labels to "
+            f"{int(dataset.labels.max())}, the classifier takes {classifier.image_shape} and "
+            f"{known} classes; add ',size=N' to the data, or probe the checkpoint on it"
+        )
+
+
+class _Mean(nn.Module):
+    # The mean score of several classifiers.
+
+    def __init__(self, members: list[Classifier]) -> None:
+        super().__init__()
+        self.members = nn.ModuleList(members)
+
+    def forward(self, images: Tensor) -> Tensor:
+        return torch.stack([member(images) for member in self.members]).mean(dim=0)
+
+
+def mean_of(members: list[Path], options: MultiviewOptions) -> Classifier | None:
+    """Load the compute-matched baseline.
+
+    Args:
+        members: Checkpoints with a head.
+        options: The options.
+
+    Returns:
+        The classifier of their mean score; None without members.
+
+    Raises:
+        InputError: When one has no head, or they do not fit together.
+    """
+    loaded = [load_checkpoint(place, arch=options.arch).classifier for place in members]
+    if not loaded:
+        return None
+    models = [model for model in loaded if model is not None]
+    if len(models) < len(loaded) or len({(m.image_shape, m.num_classes) for m in models}) > 1:
+        raise InputError(f"--ensemble {options.ensemble}: all need heads, images and classes alike")
+    names = models[0].class_names
+    mean = _Mean([model.to(options.device) for model in models]).eval()
+    return Classifier.from_scores(
+        mean, image_shape=models[0].image_shape, class_names=names
+    ).to(options.device)  # fmt: skip
+
+
+def _config(
+    options: MultiviewOptions, plan: StudyPlan, study: Study, checkpoint_hash: str
+) -> dict[str, Any]:
+    return {
+        **asdict(plan),
+        "data": study.test.name,
+        "data_hash": study.test.hash(),
+        "held_out_hash": study.held_out.hash(),
+        "num_examples": len(study.test),
+        "num_attacked": min(plan.attacked, len(study.test)),
+        "num_held_out": len(study.held_out),
+        "checkpoint_hash": checkpoint_hash,
+        "ensemble": options.ensemble or "",
+    }
+
+
+def _manifest(
+    options: MultiviewOptions, plan: StudyPlan, study: Study, checkpoint_hash: str
+) -> dict[str, Any]:
+    config = _config(options, plan, study, checkpoint_hash)
+    return {
+        "schema": SCHEMA,
+        "kind": "multiview",
+        "config": config,
+        "config_hash": config_hash(config),
+        "command": shlex.join([Path(sys.argv[0]).name, *sys.argv[1:]]),
+        "created": datetime.now(UTC).isoformat(timespec="seconds"),
+        "versions": package_versions(),
+        "device": device_name(str(options.device)),
+        "seconds": 0.0,
+        "complete": False,
+    }
