@@ -9,7 +9,7 @@ from torch.nn.functional import cross_entropy
 
 from attacks.ascent import Ascent, Highest, ascend, none_higher
 from attacks.finding import Search
-from attacks.pgd import check_steps
+from attacks.pgd import step_share
 from attacks.random_start import random_start
 from attacks.rivals import rivals_by_score
 from attacks.surrogate import surrogate
@@ -62,8 +62,7 @@ def every_view(
     Reference:
         Tramer et al., On Adaptive Attacks to Adversarial Example Defenses, NeurIPS 2020.
     """
-    share = step_size or 2.5 / max(steps, 1)
-    check_steps(steps, restarts, share)
+    share = step_share(steps, restarts, step_size, threat.norm)
     chosen = list(range(len(images)) if seeds is None else seeds)
     runs, whole = _aggregate_losses(objective, images, restarts), steps * restarts
     model, targets = objective.classifier, objective.targets

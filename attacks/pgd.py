@@ -13,7 +13,7 @@ from attacks.rivals import rivals_by_score
 from attacks.surrogate import surrogate
 from robustcl.errors import InputError
 from robustcl.objectives import Objective
-from robustcl.threat import Threat
+from robustcl.threat import Norm, Threat
 
 L1_STEP = 0.25  # in units of eps: smaller steps do not part the pixels that matter from the others
 
@@ -53,8 +53,7 @@ def pgd(
     Reference:
         Madry et al., Towards Deep Learning Models Resistant to Adversarial Attacks, ICLR 2018.
     """
-    share = step_size or max(2.5 / max(steps, 1), L1_STEP if threat.norm == "l1" else 0.0)
-    check_steps(steps, restarts, share)
+    share = step_share(steps, restarts, step_size, threat.norm)
     rivals, best = rivals_by_score(objective, images), none_higher(images)
     chosen = list(range(len(images)) if seeds is None else seeds)
     for run in range(restarts):
@@ -70,17 +69,22 @@ def pgd(
     return Search(best.points, spent)
 
 
-def check_steps(steps: int, restarts: int, share: float) -> None:
-    """Refuse steps that cannot cross the ball, or none.
+def step_share(steps: int, restarts: int, step_size: float, norm: Norm) -> float:
+    """Choose the size of a step, and refuse steps that cannot cross the ball, or none.
 
     Args:
         steps: Steps per run.
         restarts: Runs.
-        share: Step in units of eps.
+        step_size: Step in units of eps; 0 for 2.5/steps, in L1 no less than a quarter.
+        norm: Of the ball.
+
+    Returns:
+        The step in units of eps.
 
     Raises:
-        InputError: When there are no steps or runs, or steps x share is below 2.
+        InputError: When there are no steps or runs, or steps x step is below 2.
     """
+    share = step_size or max(2.5 / max(steps, 1), L1_STEP if norm == "l1" else 0.0)
     if steps < 1 or restarts < 1:
         raise InputError(f"pgd with steps={steps}, restarts={restarts} does nothing; use 1 or more")
     if steps * share < 2.0:
@@ -88,3 +92,4 @@ def check_steps(steps: int, restarts: int, share: float) -> None:
             f"pgd with {steps} steps of {share:g} eps cannot cross the ball; "
             "need steps x step_size >= 2, so raise one of them"
         )
+    return share

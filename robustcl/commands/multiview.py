@@ -30,7 +30,7 @@ from robustcl.threat import Norm
 from robustcl.views import draw_views
 from robustcl.views.multi_view import Aggregate
 
-DEFAULT_EPS = {"l2": "0.25", "linf": "8/255"}
+DEFAULT_EPS = {"l2": "0.25", "linf": "8/255", "l1": "12"}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -47,8 +47,8 @@ class MultiviewOptions(DataOptions):
         views: shift, crop, noise or training, with options as in shift:pixels=2,flip=false.
         count: Numbers of views, ascending; the largest is attacked.
         aggregate: embedding, score, max, vote, confidence; the sentences are about the first.
-        norm: l2 or linf.
-        eps: Budget of the attacks; 0.25 in L2 and 8/255 in Linf by default.
+        norm: l2, linf or l1.
+        eps: Budget of the attacks; 0.25 in L2, 8/255 in Linf and 12 in L1 by default.
         attacked: Images that are attacked: the first of those tested.
         attack: The attack on every model; points found against one are tried on all.
         held_out: Images on which temperatures are fitted.

@@ -9,6 +9,7 @@ from torch import Tensor, nn
 from certify import crown, displacement, geodesic, multi_view, product, retrieval, smoothing
 from certify.bounds import view_norm
 from certify.multi_view import SUBJECT
+from certify.norms import Norm
 from robustcl import (
     Classifier,
     InputError,
@@ -18,7 +19,6 @@ from robustcl import (
     attacks,
     misclassify,
 )
-from robustcl.threat import Norm
 from robustcl.views import COLOR_VIEWS, LinearView, draw_views
 from tests.affine import affine_classifier
 from tests.certify.test_sound import with_head
