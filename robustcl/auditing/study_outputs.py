@@ -154,6 +154,18 @@ def _seen(single: Classifier, raw: Tensor) -> Tensor:
     return raw / torch.linalg.vector_norm(raw, dim=1, keepdim=True) if single.normalizes else raw
 
 
+def all_images(dataset: Dataset) -> Tensor:
+    """Return every image of a data set.
+
+    Args:
+        dataset: The images.
+
+    Returns:
+        (N, C, H, W) in [0, 1].
+    """
+    return dataset.batch(range(len(dataset))).images
+
+
 def noisy(study: Study) -> Tensor:
     """Return the corrupted images: Gaussian noise, clipped to the box.
 
@@ -163,7 +175,7 @@ def noisy(study: Study) -> Tensor:
     Returns:
         (N, C, H, W).
     """
-    images = study.test.batch(range(len(study.test))).images
+    images = all_images(study.test)
     seeds = [example_seed(study.plan.seed, row, "corruption") for row in range(len(images))]
     return (images + study.plan.noise * example_noise(seeds, images.shape[1:])).clamp(0.0, 1.0)
 

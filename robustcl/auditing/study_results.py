@@ -4,21 +4,22 @@ from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 
+from robustcl.auditing.ensemble_baseline import ensemble_baseline
 from robustcl.auditing.study_curves import curves
 from robustcl.auditing.study_outputs import (
     Outputs,
     Study,
     adversarials,
+    all_images,
     certified,
     noisy,
     outputs,
-    staged,
 )
 from robustcl.auditing.study_plan import SINGLE
-from robustcl.batching import padded
 from robustcl.calibration import (
     bootstrap,
     calibration_error,
@@ -31,6 +32,7 @@ from robustcl.calibration import (
     top_label,
 )
 from robustcl.heads import PrototypeHead
+from robustcl.runs.arrays import save_arrays
 
 DRAWS = 300
 
@@ -76,8 +78,8 @@ def run_study(study: Study) -> dict[str, Any]:
     """
     check_held_out(study.held_out, study.test, num_classes=study.single.num_classes)
     labels = torch.from_numpy(study.test.labels)
-    held = outputs(study, "held-out", lambda: _all(study.held_out))
-    seen = {"clean": outputs(study, "clean", lambda: _all(study.test)),
+    held = outputs(study, "held-out", lambda: all_images(study.held_out))
+    seen = {"clean": outputs(study, "clean", lambda: all_images(study.test)),
             "noisy": outputs(study, "noisy", lambda: noisy(study))}  # fmt: skip
     own = fit_temperature(held.scores[0], torch.from_numpy(study.held_out.labels))
     judged = [_judge(study, "", 0, held, seen, own)]
@@ -90,14 +92,11 @@ def run_study(study: Study) -> dict[str, Any]:
     pairs = {
         one.name: _compared(study, judged[0], one, labels, fooled) for one in judged if one.count
     }
+    _keep(study, judged, labels, fooled)
     drawn = _all_curves(study, judged, labels, points)
-    ensemble = _baseline(study, labels)
+    ensemble = ensemble_baseline(study, labels)
     return {"temperature": own, "models": models, "comparisons": pairs, "curves": drawn,
             "baseline": ensemble, "per_class": _per_class(study, judged, labels)}  # fmt: skip
-
-
-def _all(dataset: Any) -> Tensor:
-    return dataset.batch(range(len(dataset))).images
 
 
 def _judge(
@@ -148,8 +147,27 @@ def study_temperature(study: Study) -> float:
     Returns:
         T.
     """
-    held = outputs(study, "held-out", lambda: _all(study.held_out))
+    held = outputs(study, "held-out", lambda: all_images(study.held_out))
     return fit_temperature(held.scores[0], torch.from_numpy(study.held_out.labels))
+
+
+def _keep(
+    study: Study, judged: list[Judged], labels: Tensor, fooled: dict[str, dict[str, Tensor]]
+) -> None:
+    # Image by image, for intervals over several studies of the same images.
+    right = [(one.scores["clean"].argmax(dim=1) == labels).numpy() for one in judged]
+    tables = fooled.values()
+    save_arrays(
+        study.folder,
+        "judged",
+        {
+            "names": np.array([one.name for one in judged]),
+            "right": np.stack(right),
+            "attacked_names": np.array(list(fooled)),
+            "transfer": np.stack([_survives(t, ["clean", SINGLE]).numpy() for t in tables]),
+            "stood": np.stack([_survives(table, list(table)).numpy() for table in tables]),
+        },
+    )
 
 
 def _survives(table: dict[str, Tensor], sources: list[str]) -> Tensor:
@@ -266,28 +284,3 @@ def _per_class(study: Study, judged: list[Judged], labels: Tensor) -> dict[str, 
             for k, name in enumerate(study.single.class_names)
         ]
     return found
-
-
-def _baseline(study: Study, labels: Tensor) -> dict[str, Any] | None:
-    model = study.ensemble
-    if model is None:
-        return None
-
-    def compute() -> dict[str, Any]:
-        with torch.no_grad():
-            parts = {
-                name: padded(model, _all(data).to(study.device), batch_size=study.plan.batch_size)
-                for name, data in (("test", study.test), ("held", study.held_out))
-            }
-        return {name: part.cpu().numpy() for name, part in parts.items()}
-
-    stored = staged(study, "outputs-ensemble", compute)
-    scores, held = (torch.from_numpy(stored[name]) for name in ("test", "held"))
-    temperature = fit_temperature(held, torch.from_numpy(study.held_out.labels))
-    shares = torch.softmax(scores.double() / temperature, dim=1)
-    _, success = adversarials(study, "ensemble", model)
-    return {
-        "temperature": temperature,
-        "clean": measure_calibration(shares, labels),
-        "robust": float((~success).double().mean()),
-    }

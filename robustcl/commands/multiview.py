@@ -24,7 +24,8 @@ from robustcl.commands.viewed import trained_views
 from robustcl.data import Dataset, Split
 from robustcl.errors import InputError
 from robustcl.report.study_page import STUDY, headline_model, sentences, write_study_report
-from robustcl.runs.records import SCHEMA, config_hash, finish_run, start_run, write_json
+from robustcl.runs.records import SCHEMA, config_hash, write_json
+from robustcl.runs.write_run import start_run, update_manifest
 from robustcl.specification import parse_number
 from robustcl.threat import Norm
 from robustcl.views import draw_views
@@ -129,7 +130,8 @@ def multiview(options: MultiviewOptions) -> int:
     if found["baseline"]:
         found["baseline"]["members"] = len(members)
     write_json(options.out / STUDY, found)
-    finish_run(options.out, seconds=time.monotonic() - started, extra={})
+    spent = time.monotonic() - started
+    update_manifest(options.out, {"seconds": spent, "complete": True})
     page = write_study_report(options.out)
     manifest = _config(options, plan, study, loaded.hash)
     for sentence in sentences(found, manifest):
@@ -275,7 +277,7 @@ def _config(
         "num_attacked": min(plan.attacked, len(study.test)),
         "num_held_out": len(study.held_out),
         "checkpoint_hash": checkpoint_hash,
-        "ensemble": options.ensemble or "",
+        "ensemble": [Path(part).name for part in (options.ensemble or "").split(",") if part],
     }
 
 

@@ -1,0 +1,162 @@
+"""Does it help to look many times? Multi-view inference on four encoders, several seeds each.
+
+Each checkpoint is studied by `robustcl multiview`; the checkpoints of one encoder, which differ in
+the seed, share their test images, so differences are averaged over them image by image before the
+paired interval over images is taken. The compute-matched baseline of an encoder is the mean score
+of its checkpoints: as many networks on the plain image as forward passes that could have gone into
+views (three networks beside four views, by default).
+
+Checkpoints come by --model, or are trained here by --train, small ones for two cores.
+--profile cpu takes 1,000 test and 1,000 held-out images, attacks 200 and tries four views at most.
+
+Run: python benchmarks/multiview.py --data parquet:PATH --out DIR --train DIR --seeds 0,1,2
+     python benchmarks/multiview.py --data parquet:PATH --out DIR --model lipschitz=A,B,C
+"""
+
+import argparse
+import json
+import sys
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+if __package__ in (None, ""):
+    sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+
+from dataclasses import asdict
+
+from benchmarks.provenance import provenance, record
+from robustcl.calibration import paired_mean
+from robustcl.cli import robustcl
+from robustcl.runs.arrays import load_arrays
+
+SINGLE = "single view"
+# Words of `robustcl train`; a 1-Lipschitz encoder takes its own script and comes by --model.
+KINDS = {
+    "standard": ("--loss", "supcon"),
+    "adversarial": ("--loss", "supcon", "--robust", "acl:eps=8/255,steps=1"),
+    "noise": ("--loss", "supcon", "--robust", "noise:sigma=0.25"),
+}
+PROFILES = {
+    "cpu": {"limit": 1000, "held-out": 1000, "attacked": 200, "count": "1,2,4"},
+    "tiny": {"limit": 150, "held-out": 100, "attacked": 16, "count": "1,3"},
+}
+
+
+def trained(kind: str, seed: int, args: argparse.Namespace) -> Path:
+    place = args.train / f"{kind}-{seed}.safetensors"
+    if not place.exists():
+        words = ["train", "--data", args.data, "--epochs", str(args.epochs), "--seed", str(seed)]
+        if robustcl([*words, *KINDS[kind], "--out", str(place)]):
+            raise SystemExit(f"training {place.name} failed")
+    return place
+
+
+def studied(name: str, number: int, place: Path, others: list[Path], args: Any) -> Path:
+    out = args.out / f"{name}-{number}"
+    if (out / "study.json").exists():
+        return out
+    profile = {f"--{key}": str(value) for key, value in PROFILES[args.profile].items()}
+    options = {
+        "--data": args.data, "--views": args.views, "--norm": args.norm, "--eps": args.eps,
+        "--aggregate": args.aggregate, "--ensemble": ",".join(map(str, others)), **profile,
+    }  # fmt: skip
+    words = [word for pair in options.items() for word in pair]
+    if robustcl(["multiview", str(place), "--out", str(out), "--resume", *words]):
+        raise SystemExit(f"the study of {place.name} failed")
+    return out
+
+
+def summary(name: str, folders: list[Path], args: Any) -> list[dict[str, Any]]:
+    stored = [load_arrays(folder, "judged") for folder in folders]
+    studies = [json.loads((folder / "study.json").read_text()) for folder in folders]
+    names = [str(part) for part in stored[0]["attacked_names"]]
+    before = {
+        key: [part[key][names.index(SINGLE)] for part in stored] for key in ("transfer", "stood")
+    }
+    rows = []
+    for place, model in enumerate(names):
+        if model == SINGLE:
+            continue
+        whole = [str(part) for part in stored[0]["names"]].index(model)
+        found: dict[str, Any] = {"encoder": name, "model": model, "seeds": len(folders)}
+        gains = {
+            "accuracy_gain": [gap(part["right"][whole], part["right"][0]) for part in stored],
+            "transfer_gain": [
+                gap(part["transfer"][place], old)
+                for part, old in zip(stored, before["transfer"], strict=True)
+            ],
+            "adaptive_gain": [
+                gap(part["stood"][place], old)
+                for part, old in zip(stored, before["stood"], strict=True)
+            ],
+        }
+        found |= {key: asdict(paired_mean(parts)) for key, parts in gains.items()}
+        for metric in ("accuracy", "nll", "smooth_ece", "debiased", "ece15", "augrc"):
+            found[metric] = [
+                float(np.mean([study["models"][which]["clean"][metric] for study in studies]))
+                for which in (SINGLE, model)
+            ]
+        for metric in ("robust", "certified"):
+            values = [[s["models"][w].get(metric) for s in studies] for w in (SINGLE, model)]
+            found[metric] = [None if None in part else float(np.mean(part)) for part in values]
+        found["nll_gain_per_seed"] = [study["comparisons"][model]["nll"] for study in studies]
+        baseline = studies[0]["baseline"]
+        if baseline is not None:
+            found["ensemble"] = {"members": baseline["members"], "robust": baseline["robust"],
+                                 "accuracy": baseline["clean"]["accuracy"],
+                                 "nll": baseline["clean"]["nll"]}  # fmt: skip
+        rows.append({**found, "norm": args.norm, "eps": args.eps, "views": args.views,
+                     "profile": args.profile, **provenance(hidden=hidden(args))})  # fmt: skip
+    return rows
+
+
+def gap(after: np.ndarray, before: np.ndarray) -> torch.Tensor:
+    return torch.from_numpy(after.astype(float) - before.astype(float))
+
+
+def hidden(args: Any) -> tuple[str, ...]:
+    places = [args.data.partition(":")[2], str(args.out), str(args.train or "")]
+    places += [place for text in args.model for place in text.partition("=")[2].split(",")]
+    return tuple(place for place in places if place)
+
+
+def parsed() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else "")
+    parser.add_argument("--data", required=True)
+    parser.add_argument("--out", type=Path, required=True, help="folder of the studies")
+    parser.add_argument("--record", type=Path, help="file of results, appended to")
+    parser.add_argument("--model", action="append", default=[], help="NAME=CKPT,CKPT,...")
+    parser.add_argument("--train", type=Path, help="folder of checkpoints that are trained here")
+    parser.add_argument("--kinds", default=",".join(KINDS))
+    parser.add_argument("--seeds", default="0,1,2")
+    parser.add_argument("--epochs", type=int, default=10)
+    parser.add_argument("--views", default="shift")
+    parser.add_argument("--aggregate", default="embedding,score,vote")
+    parser.add_argument("--norm", default="l2")
+    parser.add_argument("--eps", default="0.25")
+    parser.add_argument("--profile", choices=PROFILES, default="cpu")
+    return parser.parse_args()
+
+
+def main() -> None:
+    args = parsed()
+    models: dict[str, list[Path]] = {}
+    if args.train:
+        seeds = [int(part) for part in args.seeds.split(",")]
+        for kind in args.kinds.split(","):
+            models[kind] = [trained(kind, seed, args) for seed in seeds]
+    for text in args.model:
+        name, _, places = text.partition("=")
+        models[name] = [Path(place) for place in places.split(",")]
+    for name, places in models.items():
+        others = places if len(places) > 1 else []
+        folders = [studied(name, k, place, others, args) for k, place in enumerate(places)]
+        for row in summary(name, folders, args):
+            record(row, args.record)
+
+
+if __name__ == "__main__":
+    main()
