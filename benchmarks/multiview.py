@@ -118,7 +118,10 @@ def gap(after: np.ndarray, before: np.ndarray) -> torch.Tensor:
 
 
 def hidden(args: Any) -> tuple[str, ...]:
-    places = [args.data.partition(":")[2], str(args.out), str(args.train or "")]
+    places = [
+        args.data.partition(":")[2],
+        *(str(p or "") for p in (args.out, args.train, args.record)),
+    ]
     places += [place for text in args.model for place in text.partition("=")[2].split(",")]
     return tuple(place for place in places if place)
 
