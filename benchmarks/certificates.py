@@ -29,13 +29,13 @@ from benchmarks.provenance import provenance, record
 from benchmarks.ten_networks import NETWORKS
 from certify import certified_radius, crown, local, product, traced
 from certify.local import first_radii
-from certify.problem import Problem, problem
+from certify.problem import problem
 from robustcl import Classifier, attacks, misclassify
+from robustcl.bench.peers.auto_lirpa import VARIABLE, can_be_peered, peer_crown
 from robustcl.data import load_data
 from robustcl.threat import Norm
 
 METHODS = {"product": product, "local": local, "crown": crown, "sound": certified_radius}
-PEER = "ROBUSTCL_AUTO_LIRPA"
 SPEC = {"digits": "digits"}
 
 
@@ -94,7 +94,7 @@ def measured(
             "violations": int(((radius > found.radius * (1 + 1e-6)) & real).sum()),
         }
     result["attacked_median"] = float(found.radius[right].median())
-    if os.environ.get(PEER) and can_be_peered(model, task):
+    if os.environ.get(VARIABLE) and can_be_peered(model, task):
         few = problem(prepared, images[:peer_images])
         begun = time.perf_counter()
         radius = peer_crown(model, few)
@@ -113,60 +113,6 @@ def measured(
     return result
 
 
-def can_be_peered(model: Classifier, task: Problem) -> bool:
-    """Tell whether the peer can state the margins.
-
-    It knows no projection to the sphere, so offsets there are out; and its L2 bounds do not see
-    through an input normalization (seen: zero width after it), so there must be none.
-
-    Args:
-        model: The network.
-        task: Its margins.
-
-    Returns:
-        Whether it can.
-    """
-    plain = bool((model.encoder.mean == 0).all() and (model.encoder.std == 1).all())
-    return plain and not (model.normalizes and bool((task.pair.offsets != 0).any()))
-
-
-def peer_crown(model: Classifier, task: Problem, *, steps: int = 8) -> Tensor:
-    """Bisect for the largest radius at which auto_LiRPA's CROWN keeps all margins positive.
-
-    Args:
-        model: The network.
-        task: Images and directions of the margins.
-        steps: Of the bisection, as many as `crown` tries.
-
-    Returns:
-        (B,) radii.
-    """
-    for folder in os.environ[PEER].split(os.pathsep):
-        if folder not in sys.path:
-            sys.path.append(folder)
-    lirpa: Any = __import__("auto_LiRPA")
-    # float32, its default; a plain run, as its users do it.
-    images = task.images.float()
-    bounded = lirpa.BoundedModule(model.encoder.backbone.float(), images[:1])
-    own = torch.nn.functional.one_hot(task.predicted, task.margins.shape[1]).bool()
-    rows = task.directions[~own].unflatten(0, (len(images), -1)).float()
-    constants = task.constants[~own].unflatten(0, (len(images), -1))
-    low, high = torch.zeros(len(images)).double(), first_radii(task).amin(dim=1)
-    order = 2 if task.traced.norm == "l2" else np.inf
-    for _ in range(steps):
-        trial = (low + high) / 2
-        for row in range(len(images)):
-            ball = lirpa.PerturbationLpNorm(norm=order, eps=float(trial[row]))
-            point = lirpa.BoundedTensor(images[row : row + 1], ball)
-            lower, _ = bounded.compute_bounds(
-                x=(point,), C=rows[row : row + 1], method="CROWN", bound_upper=False
-            )
-            held = bool((lower[0].double() + constants[row] > 0).all())
-            low[row] = trial[row] if held else low[row]
-            high[row] = high[row] if held else trial[row]
-    return low
-
-
 def main() -> None:
     parser = argparse.ArgumentParser()
     parser.add_argument("--cache", type=Path, required=True)
@@ -180,8 +126,8 @@ def main() -> None:
     options = parser.parse_args()
     if options.threads:
         torch.set_num_threads(options.threads)
-    if not os.environ.get(PEER):
-        print(f"{PEER} names no folder with auto_LiRPA: without the peer", file=sys.stderr)
+    if not os.environ.get(VARIABLE):
+        print(f"{VARIABLE} names no folder with auto_LiRPA: without the peer", file=sys.stderr)
     made = provenance(hidden=(str(options.cache), options.data, str(options.out)))
     for name in options.networks:
         spec = "digits" if NETWORKS[name].data == "digits" else options.data

@@ -24,7 +24,6 @@ import os
 import statistics
 import sys
 import time
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 from unittest.mock import patch
@@ -40,11 +39,12 @@ if __package__ in (None, ""):
 
 import certify.clever  # noqa: F401 the module, which the function hides in its package
 from benchmarks.provenance import provenance, record
+from robustcl.bench.peers.art_clever import Sampling, Scores, art_scores, our_scores
 from robustcl.classifier import Classifier
 from robustcl.encoders import ARCHITECTURES
 
 CLEVER = sys.modules["certify.clever"]
-Scores = Callable[[int], np.ndarray]
+CLASSES = 10
 
 
 def options() -> argparse.Namespace:
@@ -67,42 +67,6 @@ def network(chosen: argparse.Namespace) -> nn.Module:
     build = ARCHITECTURES[chosen.network]
     built = build(embedding_size=10).eval().requires_grad_(False)
     return built.to(chosen.device)
-
-
-def ours(chosen: argparse.Namespace, model: Classifier, images: Tensor) -> Scores:
-    def scores(run: int) -> np.ndarray:
-        claim = CLEVER.clever(
-            model, images, norm=chosen.norm, ball=chosen.ball, batches=chosen.batches,
-            samples=chosen.samples, batch_size=chosen.batch_size,
-            seeds=[1000 * run + row for row in range(len(images))],
-        )  # fmt: skip
-        return claim.radius.cpu().numpy()
-
-    return scores
-
-
-def theirs(chosen: argparse.Namespace, module: nn.Module, images: Tensor) -> Scores:
-    from art.estimators.classification import PyTorchClassifier  # pyright: ignore
-    from art.metrics import clever_u  # pyright: ignore
-
-    kind = "gpu" if images.is_cuda else "cpu"
-    wrapped: Any = PyTorchClassifier(
-        module, nn.CrossEntropyLoss(), images.shape[1:], 10, device_type=kind
-    )
-    order = 2 if chosen.norm == "l2" else np.inf
-    pixels = images.cpu().numpy()
-
-    def scores(run: int) -> np.ndarray:
-        np.random.seed(run)  # noqa: NPY002 ART uses the global generator
-        found = [
-            clever_u(
-                wrapped, image, chosen.batches, chosen.samples, chosen.ball, order, verbose=False
-            )
-            for image in pixels
-        ]
-        return np.array(found)
-
-    return scores
 
 
 def quiet_simplex(loss: Any, start: Any, **rest: Any) -> Any:
@@ -152,7 +116,9 @@ def main() -> None:
     generator = torch.Generator().manual_seed(1)
     images = torch.rand(chosen.images, 3, 32, 32, generator=generator).to(chosen.device)
     model = Classifier.from_scores(module, image_shape=(3, 32, 32)).eval()
-    mine, other = ours(chosen, model, images), theirs(chosen, module, images)
+    sampling = Sampling(chosen.norm, chosen.ball, chosen.batches, chosen.samples, chosen.batch_size)
+    mine = our_scores(sampling, model, images)
+    other = art_scores(sampling, module, images, CLASSES)
     mine(99)
     other(99)
     pairs = [(timed(mine, run), timed(other, run)) for run in range(chosen.repeats)]

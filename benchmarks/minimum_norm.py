@@ -17,13 +17,10 @@ Run: python benchmarks/minimum_norm.py --cache DIR --data parquet:PATH [--out FI
 """
 
 import argparse
-import contextlib
-import io
 import os
 import statistics
 import sys
 import time
-from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -37,14 +34,20 @@ if __package__ in (None, ""):
 
 from benchmarks import networks, robust_networks
 from benchmarks.provenance import provenance, record
-from benchmarks.screened_against_autoattack import Rows, counting
-from robustcl import Classifier, attacks, misclassify
+from robustcl import Classifier, attacks
+from robustcl.bench.peers.nearest import (
+    Points,
+    our_points,
+    reference_fab,
+    torchattacks_points,
+    verified_norms,
+)
+from robustcl.bench.peers.rows import Rows, counting
 from robustcl.data import load_data
-from robustcl.threat import NORMS, Norm, perturbation_norm
+from robustcl.threat import NORMS, Norm
 
 OURS = ("boundary_walk", "fmn", "ddn", "deepfool")
 WALK = "boundary_walk"
-Points = Callable[[Classifier, Tensor, Tensor, Norm], Tensor]
 
 
 @dataclass(frozen=True, eq=False)
@@ -60,109 +63,6 @@ class Run:
     radius: Tensor
     rows: Rows
     seconds: tuple[float, float]
-
-
-def our_points(
-    name: str, model: Classifier, images: Tensor, left: Tensor, norm: Norm, **options: Any
-) -> Tensor:
-    """Attack with ours.
-
-    Args:
-        name: The attack.
-        model: The network.
-        images: The images.
-        left: Classes to be left.
-        norm: 'l2' or 'linf'.
-        **options: Of the attack.
-
-    Returns:
-        Points.
-    """
-    found = attacks.attacked_radius(
-        name, misclassify(model, left), images, norm=norm, eps_grid=[widest(images, norm)],
-        batch_size=len(images), **options,
-    )  # fmt: skip
-    return found.adversarials
-
-
-def widest(images: Tensor, norm: Norm) -> float:
-    """Return the diameter of the box.
-
-    Args:
-        images: (B, C, H, W).
-        norm: 'l2' or 'linf'.
-
-    Returns:
-        The norm of the all-one image.
-    """
-    return images[0].numel() ** 0.5 if norm == "l2" else 1.0
-
-
-def reference_fab(
-    model: Classifier,
-    images: Tensor,
-    left: Tensor,
-    norm: Norm,
-    *,
-    targeted: bool = False,
-    restarts: int = 1,
-) -> Tensor:
-    """Run the reference's FAB, and keep the nearest point over restarts and classes.
-
-    Args:
-        model: The network.
-        images: The images.
-        left: Classes to be left.
-        norm: 'l2' or 'linf'.
-        targeted: Whether it aims at each of nine classes.
-        restarts: Runs otherwise.
-
-    Returns:
-        Points.
-    """
-    from pyautoattack.fab_pt import FABAttack_PT
-
-    name: Any = {"l2": "L2", "linf": "Linf"}[norm]
-    # Random starts lie within half of eps: the budgets that are usual on photographs.
-    eps = {"l2": 0.5, "linf": 8 / 255}[norm]
-    fab = FABAttack_PT(model, norm=name, n_iter=100, eps=eps, device="cpu", targeted=targeted)
-    best, least = images.clone(), torch.full((len(images),), torch.inf).double()
-    for run in range(9 if targeted else restarts):
-        fab.target_class = run + 2
-        random = run > 0 and not targeted
-        points = fab.attack_single_run(images, left, use_rand_start=random, is_targeted=targeted)
-        norms = perturbation_norm(points - images, norm)
-        nearer = (norms > 0) & (norms < least)
-        best[nearer], least = points[nearer], torch.where(nearer, norms, least)
-    for weight in model.parameters():  # it leaves gradients behind
-        weight.grad = None
-    return best
-
-
-def torchattacks_points(
-    name: str, model: Classifier, images: Tensor, left: Tensor, norm: Norm, **options: Any
-) -> Tensor:
-    """Run an attack of torchattacks.
-
-    Args:
-        name: The class.
-        model: The network.
-        images: The images.
-        left: Classes to be left.
-        norm: 'l2' or 'linf'.
-        **options: Of the class.
-
-    Returns:
-        Points.
-    """
-    import torchattacks  # pyright: ignore[reportMissingImports]
-
-    if name == "FAB":
-        options = {"norm": {"l2": "L2", "linf": "Linf"}[norm], "eps": widest(images, norm),
-                   "n_classes": 10, **options}  # fmt: skip
-    attack = getattr(torchattacks, name)(model, **options)
-    with contextlib.redirect_stdout(io.StringIO()):
-        return attack(images, left)
 
 
 def methods(norm: Norm) -> dict[str, Points]:
@@ -207,11 +107,9 @@ def timed(method: Points, model: Classifier, images: Tensor, left: Tensor, norm:
     """
     with counting(model) as rows:
         begun = time.perf_counter(), time.process_time()
-        points = method(model, images, left, norm).detach().clamp(0.0, 1.0)
+        points = method(model, images, left, norm)
         seconds = time.perf_counter() - begun[0], time.process_time() - begun[1]
-    won = attacks.measure(misclassify(model, left), points, batch_size=len(images)) > 0
-    norms = perturbation_norm(points - images, norm)
-    return Run(torch.where(won, norms, torch.inf), rows, seconds)
+    return Run(verified_norms(model, images, points, left, norm), rows, seconds)
 
 
 def compared(name: str, norm: Norm, options: argparse.Namespace) -> list[dict[str, Any]]:

@@ -20,14 +20,13 @@ import os
 import statistics
 import sys
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 if __package__ in (None, ""):
     sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
@@ -37,6 +36,8 @@ from benchmarks.provenance import provenance, record
 from benchmarks.robust_networks import load_or_train
 from certify import certified_radius, product
 from robustcl import Classifier, Threat, attacks, misclassify
+from robustcl.bench.peers.autoattack import reference_points
+from robustcl.bench.peers.rows import Rows, counting
 from robustcl.data import load_data
 from robustcl.threat import Norm
 
@@ -47,19 +48,6 @@ CASES: dict[str, tuple[str, Norm, float]] = {
     "lipschitz-l2": ("lipschitz", "l2", 0.5),
     "lipschitz-l2-small": ("lipschitz", "l2", 36 / 255),
 }
-
-
-@dataclass
-class Rows:
-    """Count rows that pass a model.
-
-    Args:
-        forwards: Rows of forward passes.
-        gradients: Rows of backward passes.
-    """
-
-    forwards: int = 0
-    gradients: int = 0
 
 
 @dataclass(frozen=True, eq=False)
@@ -77,33 +65,6 @@ class Outcome:
     rows: Rows
     seconds: tuple[float, float]
     details: dict[str, Any]
-
-
-@contextmanager
-def counting(model: nn.Module) -> Iterator[Rows]:
-    """Count the rows of every forward and backward pass of a model.
-
-    Args:
-        model: The model; its hooks are as before on exit.
-
-    Yields:
-        The counts, which grow.
-    """
-    rows = Rows()
-
-    def backward(gradient: Tensor) -> None:
-        rows.gradients += len(gradient)
-
-    def forward(_: nn.Module, __: Any, scores: Tensor) -> None:
-        rows.forwards += len(scores)
-        if scores.requires_grad:
-            scores.register_hook(backward)
-
-    handle = model.register_forward_hook(forward)
-    try:
-        yield rows
-    finally:
-        handle.remove()
 
 
 def ours(
@@ -155,19 +116,11 @@ def theirs(
     Returns:
         The outcome.
     """
-    from pyautoattack import AutoAttack
-
-    names: dict[Norm, Any] = {"l2": "L2", "linf": "Linf"}
     with counting(model) as rows:
         begun = time.perf_counter(), time.process_time()
-        adversary = AutoAttack(
-            model, norm=names[threat.norm], eps=float(threat.eps), version="standard", seed=0
-        )
-        found, _ = adversary.run_standard_evaluation(images, labels, batch_size=options.batch_size)
+        found = reference_points(model, images, labels, threat, options.batch_size)
         seconds = time.perf_counter() - begun[0], time.process_time() - begun[1]
     margin = attacks.measure(misclassify(model, labels), found, batch_size=options.batch_size)
-    for weight in model.parameters():  # it leaves gradients behind
-        weight.grad = None
     return Outcome(~(margin > 0), rows, seconds, {})
 
 

@@ -17,6 +17,7 @@ ROBUSTCL = (
     "embed",
     "attack",
     "multiview",
+    "bench",
     "inspect",
     "report",
     "reproduce",

@@ -9,7 +9,8 @@ ROOMS = ["robustcl", "attacks", "attacks.checks", "certify", "certify.bounds", "
          "robustcl.heads", "robustcl.encoders", "robustcl.losses", "robustcl.views",
          "robustcl.training", "robustcl.robust", "robustcl.protocols",
          "robustcl.report", "robustcl.targets",
-         "robustcl.calibration", "robustcl.auditing", "robustcl.runs"]  # fmt: skip
+         "robustcl.calibration", "robustcl.auditing", "robustcl.runs", "robustcl.bench",
+         "robustcl.bench.peers"]  # fmt: skip
 PACKAGES = ("attacks", "certify", "bounds")
 
 

@@ -1,4 +1,4 @@
-"""Rebuild a report from the records on disk, or the figure of a training log."""
+"""Rebuild a report from the records on disk, compare runs, or draw a training log."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -7,21 +7,27 @@ import tyro
 
 from robustcl.commands.finish import finish
 from robustcl.commands.options import emit, say
+from robustcl.errors import InputError, ViolationError
+from robustcl.report import write_comparison, write_suite_page
 from robustcl.report.study_page import STUDY, write_study_report
+from robustcl.report.suite_folder import is_suite
 from robustcl.report.training_figure import write_training_figure
 
 
 @dataclass(frozen=True, kw_only=True)
 class ReportOptions:
-    """Rebuild tables, figures and report.html from the records of a run.
+    """Rebuild tables, figures and report.html from records; several runs are compared.
 
     Args:
-        folder: The run folder, or that of a multi-view study; or the .csv log of a training run,
-            which is drawn into a .png.
+        folders: A run folder, the folder of a suite or of a multi-view study, or the .csv log of a
+            training run, which is drawn into a .png; or two or more run folders, which are
+            compared.
+        out: Where the comparison goes; robustcl-comparison by default.
         json: Write one JSON object on stdout.
     """
 
-    folder: tyro.conf.Positional[Path]
+    folders: tyro.conf.Positional[tuple[Path, ...]]
+    out: Path | None = None
     json: bool = False
 
 
@@ -33,17 +39,36 @@ def report(options: ReportOptions) -> int:
 
     Returns:
         The exit code.
+
+    Raises:
+        InputError: When no folder is given, or --out goes with a single one.
     """
-    if options.folder.suffix == ".csv":
-        figure = write_training_figure(options.folder)
-        say(f"figure: {figure}")
-        if options.json:
-            emit({"figure": str(figure)})
-        return 0
-    if (options.folder / STUDY).is_file():
-        page = write_study_report(options.folder)
-        say(f"report: {page}")
-        if options.json:
-            emit({"report": str(page)})
-        return 0
-    return finish(options.folder, json=options.json)
+    if not options.folders:
+        raise InputError("give a run folder, several to be compared, or a training log (.csv)")
+    if len(options.folders) > 1:
+        out = options.out or Path("robustcl-comparison")
+        return _compared(*write_comparison(options.folders, out), options)
+    if options.out is not None:
+        raise InputError("--out is for comparisons; the report of a run lies in its folder")
+    (folder,) = options.folders
+    if folder.suffix == ".csv":
+        return _told(write_training_figure(folder), "figure", options)
+    if (folder / STUDY).is_file():
+        return _told(write_study_report(folder), "report", options)
+    if is_suite(folder):
+        return _compared(*write_suite_page(folder), options)
+    return finish(folder, json=options.json)
+
+
+def _compared(page: Path, beaten: list[str], options: ReportOptions) -> int:
+    _told(page, "report", options)
+    if beaten:
+        raise ViolationError(f"attacks beat deterministic certificates: {'; '.join(beaten)}")
+    return 0
+
+
+def _told(place: Path, name: str, options: ReportOptions) -> int:
+    say(f"{name}: {place}")
+    if options.json:
+        emit({name: str(place)})
+    return 0

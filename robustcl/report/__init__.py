@@ -1,5 +1,7 @@
 """Report a run: records in, tables, figures and one page out; nothing here needs torch."""
 
+from robustcl.report.comparison import write_comparison
 from robustcl.report.page import write_report
+from robustcl.report.suite_page import write_suite_page
 
-__all__ = ["write_report"]
+__all__ = ["write_comparison", "write_report", "write_suite_page"]

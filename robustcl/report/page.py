@@ -20,6 +20,7 @@ from robustcl.report.numbers import (
     radius_text,
     seconds_text,
 )
+from robustcl.report.robustbench import write_robustbench
 from robustcl.report.tables import tables, write_tables
 from robustcl.runs.records import Run, load_run, write_json
 from robustcl.runs.summary import Summary, summarize
@@ -29,7 +30,9 @@ VECTOR = ("sandwich",)
 
 
 def write_report(folder: Path) -> Path:
-    """Rebuild the report of a run folder: report.html, summary.json, figures/ and tables/.
+    """Rebuild the report of a run folder: report.html, summary.json, figures/, tables/ and more.
+
+    robustbench.json states the run in the keys of RobustBench.
 
     Args:
         folder: The run folder, as `load_run` reads it; a run that is not complete is reported
@@ -41,6 +44,7 @@ def write_report(folder: Path) -> Path:
     run = load_run(folder)
     summary = summarize(run)
     write_json(run.folder / "summary.json", summary.to_dict())
+    write_robustbench(run, summary)
     write_tables(run.folder / "tables", tables(run, summary))
     pictures = _write_figures(run, summary)
     environment = Environment(

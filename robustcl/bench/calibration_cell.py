@@ -1,0 +1,121 @@
+"""Measure how far confidence comes true, on clean and on corrupted images."""
+
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+from robustcl.batching import padded
+from robustcl.bench.cells import Cell
+from robustcl.bench.model_cell import load_model
+from robustcl.bench.place import Place, read_split
+from robustcl.bench.suite import Suite
+from robustcl.calibration import calibration_error, fit_temperature
+from robustcl.classifier import Classifier
+from robustcl.data.cifar10c import cifar10c, cifar10c_names
+from robustcl.data.corrupted import corrupted
+from robustcl.data.dataset import Dataset
+from robustcl.data.splits import stratified_split
+from robustcl.frozen import frozen
+from robustcl.heads import KNNHead
+from robustcl.runs.summary import interval95
+
+CLEAN = "none"
+LEAST = 1e-12  # of a probability, so that a share of votes of 0 has a finite likelihood
+
+
+def calibration_cell(suite: Suite, cell: Cell, place: Place) -> dict[str, Any]:
+    """Fit a temperature on one half of the test images and measure on the other.
+
+    The half that the temperature is fitted on is measured nowhere. Scores of kNN are shares of
+    votes, which need no temperature.
+
+    Args:
+        suite: The suite.
+        cell: The table.
+        place: Where the suite is run.
+
+    Returns:
+        Entries of the cell's state: a row for clean images, and one per corruption and severity.
+    """
+    arch = cell.model.training.get("arch")
+    model, _ = load_model(cell.model.checkpoint, arch, place.folder / cell.needs)
+    clean = read_split(suite, place, cell.data, split="test", seed=cell.seed)
+    fitted, held = stratified_split(clean.labels, test_share=0.5, seed=cell.seed)
+    model.to(place.device)
+    temperature = None
+    if not isinstance(model.head, KNNHead):
+        part = clean.select(fitted)
+        scores = _scores(model, part, suite.batch_size, place.device)
+        temperature = fit_temperature(scores, torch.from_numpy(part.labels))
+    rows = []
+    for name, severity in ((CLEAN, 0), *_wanted(suite)):
+        part = _version(clean, name, severity, suite, cell.seed).select(held)
+        scores = _scores(model, part, suite.batch_size, place.device)
+        row = measured(scores, torch.from_numpy(part.labels), temperature)
+        rows.append({"corruption": name, "severity": severity, **row})
+    return {"rows": rows, "metrics": _metrics(suite, rows)}
+
+
+def measured(scores: Tensor, labels: Tensor, temperature: float | None) -> dict[str, Any]:
+    """Measure accuracy and calibration.
+
+    Args:
+        scores: (N, K).
+        labels: (N,).
+        temperature: T of softmax(scores / T); None where scores are shares.
+
+    Returns:
+        n, accuracy with its exact 95 % interval, nll (nats), brier (sum over classes),
+        calibration_error (15 bins of equal count) and temperature.
+    """
+    scores = scores.double()
+    shares = scores if temperature is None else torch.softmax(scores / temperature, dim=1)
+    right = int((shares.argmax(dim=1) == labels).sum())
+    own = shares.clamp_min(LEAST).gather(1, labels[:, None])
+    truth = functional.one_hot(labels, shares.shape[1])
+    return {
+        "n": len(labels),
+        "accuracy": right / len(labels),
+        "interval95": list(interval95(right, len(labels))),
+        "nll": float(-own.log().mean()),
+        "brier": float((shares - truth).square().sum(dim=1).mean()),
+        "calibration_error": calibration_error(shares, labels),
+        "temperature": temperature,
+    }
+
+
+def _wanted(suite: Suite) -> list[tuple[str, int]]:
+    names = suite.corruptions
+    if suite.corrupted_folder:
+        names = cifar10c_names(Path(suite.corrupted_folder))
+    return [(name, severity) for name in names for severity in suite.severities]
+
+
+def _version(clean: Dataset, name: str, severity: int, suite: Suite, seed: int) -> Dataset:
+    if name == CLEAN:
+        return clean
+    if suite.corrupted_folder:
+        return cifar10c(Path(suite.corrupted_folder), name, severity, clean)
+    return corrupted(clean, name, severity, seed=seed)
+
+
+def _scores(model: Classifier, dataset: Dataset, batch_size: int, device: str) -> Tensor:
+    parts = []
+    with torch.no_grad(), frozen(model):
+        for batch in dataset.batches(batch_size):
+            parts.append(padded(model, batch.images.to(device), batch_size=batch_size).cpu())
+    return torch.cat(parts)
+
+
+def _metrics(suite: Suite, rows: list[dict[str, Any]]) -> dict[str, float | None]:
+    first, others = rows[0], rows[1:]
+    found: dict[str, float | None] = {
+        name: first[name] for name in ("nll", "brier", "calibration_error", "temperature")
+    }
+    for name in ("accuracy", "calibration_error"):
+        mean = sum(row[name] for row in others) / len(others) if others else None
+        found[f"corrupted_{name}"] = mean
+    return {text: found[text] for text in suite.metrics if text in found}

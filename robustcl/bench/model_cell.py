@@ -1,0 +1,111 @@
+"""Train the model of a cell, or take its checkpoint."""
+
+import csv
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from robustcl.bench.cells import Cell
+from robustcl.bench.metrics import training_metrics
+from robustcl.bench.place import Place
+from robustcl.bench.suite import Suite, training_options
+from robustcl.checkpoint import Loaded, load_checkpoint
+from robustcl.classifier import Classifier
+from robustcl.commands.probe import ProbeOptions, probe
+from robustcl.commands.train import TrainOptions, train
+from robustcl.errors import InputError
+
+
+def model_cell(suite: Suite, cell: Cell, place: Place) -> dict[str, Any]:
+    """Leave a checkpoint with a head in the cell's folder, or check that there is one.
+
+    A training run that was killed goes on from its state.
+
+    Args:
+        suite: The suite.
+        cell: The model.
+        place: Where the suite is run.
+
+    Returns:
+        Entries of the cell's state.
+    """
+    home = place.folder / cell.folder
+    encoder = Path(cell.model.checkpoint)
+    metrics: dict[str, float | None] = {}
+    if not cell.model.checkpoint:
+        encoder = home / ("encoder.safetensors" if cell.model.head else "model.safetensors")
+        options = _options(cell, place, encoder)
+        if not encoder.exists():
+            train(options)
+        metrics = training_metrics(suite.metrics, _last_row(options))
+    if cell.model.head:
+        _probe(cell, place, encoder)
+    load_model(cell.model.checkpoint, cell.model.training.get("arch"), home)
+    return {"metrics": metrics}
+
+
+def load_model(checkpoint: str, arch: str | None, home: Path) -> tuple[Classifier, Loaded]:
+    """Load what a model's cell left.
+
+    Args:
+        checkpoint: The checkpoint that the suite names; '' where it was trained.
+        arch: For a checkpoint made from package.module:factory.
+        home: Folder of the model's cell.
+
+    Returns:
+        The classifier, and what else is in its checkpoint.
+
+    Raises:
+        InputError: When it has no head.
+    """
+    own = home / "model.safetensors"
+    given = checkpoint if checkpoint and not own.exists() else ""
+    loaded = load_checkpoint(given or own, arch=arch if given else None)
+    if loaded.classifier is None:
+        raise InputError(
+            f'{given or str(own)!r} has no head; add head = "prototype" to the model, which fits '
+            "one on the training split"
+        )
+    return loaded.classifier, loaded
+
+
+def _options(cell: Cell, place: Place, out: Path) -> TrainOptions:
+    state = out.with_suffix(".state.safetensors")
+    return replace(
+        training_options(cell.model.training, data=cell.data, out=out),
+        data_root=place.data_root,
+        download=place.download,
+        device=place.device,
+        seed=cell.seed,
+        resume=state.exists(),
+        quiet=not place.progress,
+    )
+
+
+def _last_row(options: TrainOptions) -> dict[str, Any]:
+    with options.out.with_suffix(".csv").open(encoding="utf-8", newline="") as stream:
+        row = list(csv.DictReader(stream))[-1]
+    found: dict[str, Any] = {key: value for key, value in row.items() if value}
+    images = float(row["steps"]) * options.batch_size * options.accumulate
+    found["training_seconds"] = float(row["seconds"])
+    found["images_per_second"] = images / max(float(row["seconds"]), 1e-9)
+    return found
+
+
+def _probe(cell: Cell, place: Place, encoder: Path) -> None:
+    training = cell.model.training
+    options = ProbeOptions(
+        checkpoint=encoder,
+        out=place.folder / cell.folder / "model.safetensors",
+        data=cell.data,
+        data_root=place.data_root,
+        download=place.download,
+        head=cell.model.head,  # pyright: ignore[reportArgumentType] checked with the suite
+        labels=float(training.get("labels", 1.0)) or 1.0,
+        label_seed=int(training.get("label_seed", 0)),
+        arch=training.get("arch") if cell.model.checkpoint else None,
+        device=place.device,
+        seed=cell.seed,
+        overwrite=True,
+    )
+    probe(options)

@@ -1,0 +1,124 @@
+"""Set certificates of the model itself beside the CROWN of auto_LiRPA."""
+
+from functools import partial
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from certify import certified_radius, traced
+from certify.local import first_radii
+from certify.problem import Problem, problem
+from robustcl.bench.peers.comparison import Comparison, Scene, compare, import_peer, named
+from robustcl.classifier import Classifier
+from robustcl.errors import UnsupportedError
+from robustcl.threat import NORMS, Norm
+
+VARIABLE = "ROBUSTCL_AUTO_LIRPA"
+CURE = f"name the folders of a checkout and of what it needs in {VARIABLE}, as in PYTHONPATH"
+IMAGES = 8
+MOST_REPEATS = 3
+SMALLER = 0.99  # median of our radius over theirs below which ours is not as good
+
+
+def auto_lirpa(scene: Scene) -> list[Comparison]:
+    """Compare certified radii, then time.
+
+    Ours is `sound`, theirs plain CROWN in float32 with the radius found by bisection, as `crown`
+    does. Both radii are proved, so the larger one is the better.
+
+    Args:
+        scene: Model and images.
+
+    Returns:
+        One comparison per norm.
+
+    Raises:
+        UnsupportedError: When the peer cannot state the margins of the model.
+    """
+    import_peer("auto_LiRPA", cure=CURE, variable=VARIABLE)
+    images = scene.test.batch(range(min(IMAGES, len(scene.test)))).images.to(scene.device)
+    found = []
+    for norm in NORMS:
+        prepared = traced(scene.model, norm=norm, method="auto_lirpa")
+        task = problem(prepared, images)
+        if not can_be_peered(scene.model, task):
+            raise UnsupportedError(
+                "auto_LiRPA does not see through an input normalization in L2 and knows no "
+                "projection to the sphere; compare a model without them"
+            )
+        found.append(
+            compare(
+                scene,
+                f"certified radius, {norm}, {len(images)} images",
+                named("auto_LiRPA"),
+                ours=partial(_ours, scene.model, images, norm, prepared),
+                theirs=partial(peer_crown, scene.model, task),
+                agreement=_agreement,
+                most_repeats=MOST_REPEATS,
+            )
+        )
+    return found
+
+
+def can_be_peered(model: Classifier, task: Problem) -> bool:
+    """Tell whether the peer can state the margins.
+
+    It knows no projection to the sphere, so offsets there are out; and its L2 bounds do not see
+    through an input normalization (seen: zero width after it), so there must be none.
+
+    Args:
+        model: The network.
+        task: Its margins.
+
+    Returns:
+        Whether it can.
+    """
+    plain = bool((model.encoder.mean == 0).all() and (model.encoder.std == 1).all())
+    return plain and not (model.normalizes and bool((task.pair.offsets != 0).any()))
+
+
+def peer_crown(model: Classifier, task: Problem, *, steps: int = 8) -> Tensor:
+    """Bisect for the largest radius at which auto_LiRPA's CROWN keeps all margins positive.
+
+    Args:
+        model: The network.
+        task: Images and directions of the margins.
+        steps: Of the bisection, as many as `crown` tries.
+
+    Returns:
+        (B,) radii.
+    """
+    lirpa = import_peer("auto_LiRPA", cure=CURE, variable=VARIABLE)
+    # float32, its default; a plain run, as its users do it.
+    images = task.images.float()
+    bounded: Any = lirpa.BoundedModule(model.encoder.backbone.float(), images[:1])
+    own = torch.nn.functional.one_hot(task.predicted, task.margins.shape[1]).bool()
+    rows = task.directions[~own].unflatten(0, (len(images), -1)).float()
+    constants = task.constants[~own].unflatten(0, (len(images), -1))
+    low, high = torch.zeros(len(images)).double(), first_radii(task).amin(dim=1)
+    order = 2 if task.traced.norm == "l2" else np.inf
+    for _ in range(steps):
+        trial = (low + high) / 2
+        for row in range(len(images)):
+            ball = lirpa.PerturbationLpNorm(norm=order, eps=float(trial[row]))
+            point = lirpa.BoundedTensor(images[row : row + 1], ball)
+            lower, _ = bounded.compute_bounds(
+                x=(point,), C=rows[row : row + 1], method="CROWN", bound_upper=False
+            )
+            held = bool((lower[0].double() + constants[row] > 0).all())
+            low[row] = trial[row] if held else low[row]
+            high[row] = high[row] if held else trial[row]
+    return low
+
+
+def _ours(model: Classifier, images: Tensor, norm: Norm, prepared: Any) -> Tensor:
+    return certified_radius(model, images, norm=norm, prepared=prepared).radius
+
+
+def _agreement(ours: Tensor, theirs: Tensor) -> tuple[bool, str]:
+    middle = float((ours / theirs.clamp_min(1e-12)).median())
+    lower = int((ours < SMALLER * theirs).sum())
+    text = f"our radius over theirs {middle:.3f} (median); ours is lower on {lower} images"
+    return middle >= SMALLER, text

@@ -1,0 +1,140 @@
+"""Run a suite cell by cell; what has ended is not repeated."""
+
+import time
+from collections.abc import Callable, Mapping
+from datetime import UTC, datetime
+from typing import Any
+
+from robustcl.auditing.manifest import device_name, package_versions
+from robustcl.bench.audit_cell import audit_cell
+from robustcl.bench.calibration_cell import calibration_cell
+from robustcl.bench.cell_state import CellState, load_state, save_state
+from robustcl.bench.cells import Cell, Kind, cells
+from robustcl.bench.model_cell import model_cell
+from robustcl.bench.peer_cell import peer_cell
+from robustcl.bench.peers.comparison import AbsentError
+from robustcl.bench.place import Place
+from robustcl.bench.suite import Suite
+from robustcl.commands.options import say
+from robustcl.errors import RunError
+from robustcl.report.suite_folder import MODEL_FAILED
+from robustcl.runs.records import SCHEMA, config_hash, read_manifest, write_json
+
+RUNNERS: Mapping[Kind, Callable[[Suite, Cell, Place], dict[str, Any]]] = {
+    "model": model_cell,
+    "audit": audit_cell,
+    "calibration": calibration_cell,
+    "peer": peer_cell,
+}
+
+
+def run_suite(suite: Suite, place: Place, *, resume: bool = False) -> tuple[CellState, ...]:
+    """Run every cell that has not ended well, in order.
+
+    A cell that fails is recorded with its reason and does not stop the others, except those that
+    need its model. An interrupted suite goes on with `resume`: cells that are done are kept, a cell
+    that was cut goes on from its own records or state, failed and skipped ones are tried again.
+
+    Args:
+        suite: The suite.
+        place: Where it is run.
+        resume: Whether to go on with the same suite in the folder.
+
+    Returns:
+        How each cell ended.
+
+    Raises:
+        RunError: When the folder holds another suite, or one and `resume` is off.
+    """
+    wanted = cells(suite)
+    begun = time.monotonic()
+    _start(suite, wanted, place, resume=resume)
+    states: dict[str, CellState] = {}
+    for number, cell in enumerate(wanted, start=1):
+        before = load_state(place.folder, cell.folder)
+        if before is not None and before.status == "done":
+            states[cell.folder] = before
+            continue
+        say(f"[{number}/{len(wanted)}] {cell.folder}")
+        state = _ended(suite, cell, place, states)
+        save_state(place.folder, state)
+        states[cell.folder] = state
+        if state.status != "done":
+            say(f"{state.status}: {state.reason}")
+        for name, reason in state.left_out.items():
+            say(f"left out {name}: {reason}")
+    _finish(place, time.monotonic() - begun)
+    return tuple(states.values())
+
+
+def _ended(suite: Suite, cell: Cell, place: Place, states: Mapping[str, CellState]) -> CellState:
+    about = {"model": cell.model.name, "data": cell.data, "seed": cell.seed}
+    about |= {"norm": cell.norm} if cell.norm else {}
+    about |= {"peer": cell.peer} if cell.peer else {}
+    common = {"cell": cell.folder, "kind": cell.kind, "about": about}
+    if cell.needs and states[cell.needs].status != "done":
+        return CellState(**common, status="failed", reason=f"{MODEL_FAILED}: {cell.needs}")
+    begun = time.monotonic()
+    try:
+        found = RUNNERS[cell.kind](suite, cell, place)
+    except AbsentError as error:
+        return CellState(**common, status="skipped", reason=str(error))
+    except Exception as error:  # noqa: BLE001 the others must run, and the reason is on record
+        seconds = time.monotonic() - begun
+        reason = f"{type(error).__name__}: {error}"
+        return CellState(**common, status="failed", reason=reason, seconds=seconds)
+    return CellState(**common, status="done", seconds=time.monotonic() - begun, **found)
+
+
+def _start(suite: Suite, wanted: tuple[Cell, ...], place: Place, *, resume: bool) -> None:
+    file = place.folder / "manifest.json"
+    config = suite.to_dict()
+    if file.exists():
+        found = read_manifest(place.folder)
+        if not resume:
+            raise RunError(
+                f"{str(place.folder)!r} already holds a suite or run; add --resume to go on with "
+                "it, or give a new --out"
+            )
+        if found.get("config_hash") != config_hash(config):
+            raise RunError(
+                f"{str(place.folder)!r} holds another suite ({_difference(found, config)}); give a "
+                "new --out, or repeat its options"
+            )
+        return
+    write_json(
+        file,
+        {
+            "schema": SCHEMA,
+            "suite": suite.name,
+            "question": suite.question,
+            "config": config,
+            "config_hash": config_hash(config),
+            "cells": [cell.folder for cell in wanted],
+            "command": place.command,
+            "created": datetime.now(UTC).isoformat(timespec="seconds"),
+            "versions": package_versions(),
+            "device": device_name(place.device),
+            "seconds": 0.0,
+            "complete": False,
+        },
+    )
+
+
+def _finish(place: Place, seconds: float) -> None:
+    manifest = read_manifest(place.folder)
+    total = float(manifest.get("seconds") or 0.0) + seconds
+    content = {**manifest, "seconds": total, "complete": True}
+    write_json(place.folder / "manifest.json", content)
+
+
+def _difference(found: Mapping[str, Any], config: Mapping[str, Any]) -> str:
+    # As JSON gives them back: tuples are lists there.
+    before = found.get("config", {})
+    changed = (key for key in sorted({*before, *config}) if not _same(before, config, key))
+    key = next(changed, "name")
+    return f"its {key} is {before.get(key)!r}, not {config.get(key)!r}"
+
+
+def _same(before: Mapping[str, Any], config: Mapping[str, Any], key: str) -> bool:
+    return config_hash({key: before.get(key)}) == config_hash({key: config.get(key)})

@@ -1,0 +1,298 @@
+"""Read a suite: models x data x norms x seeds, and what is measured of each."""
+
+import tomllib
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field, fields, replace
+from pathlib import Path
+from typing import Any
+
+import attacks
+import certify
+from robustcl.bench.metrics import check_metric, is_training_metric
+from robustcl.bench.peers import PEERS
+from robustcl.commands.train import VIEWS, TrainOptions, recipe_of
+from robustcl.data.corrupted import CORRUPTIONS
+from robustcl.errors import InputError
+from robustcl.specification import choose, parse_number
+from robustcl.threat import NORMS, Norm, check_norm
+
+SUITES = Path(__file__).with_name("suites")
+# Of a training run, what the runner itself says.
+SAID_BY_RUNNER = {
+    *("data", "data_root", "download", "device", "seed", "out", "recipe", "resume", "overwrite"),
+    *("json", "quiet"),
+}
+TRAINING = {entry.name for entry in fields(TrainOptions)} - SAID_BY_RUNNER
+HEADS = ("prototype", "linear", "knn", "fine_tune")
+# By norm, from the smallest budget, at which headlines are read, to the largest.
+DEFAULT_EPS: dict[Norm, tuple[float, ...]] = {
+    "l2": (0.1, 0.25, 0.5, 1.0),
+    "linf": (2 / 255, 4 / 255, 8 / 255, 16 / 255),
+}
+
+
+@dataclass(frozen=True)
+class Model:
+    """State one model of a suite.
+
+    Args:
+        name: Its name in tables.
+        checkpoint: A file; '' where the model is trained.
+        head: Head that is fitted anew on all labels; '' for the one that training fits.
+        training: Options of `robustcl train` by name.
+    """
+
+    name: str
+    checkpoint: str = ""
+    head: str = ""
+    training: Mapping[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Suite:
+    """State a suite in full.
+
+    Args:
+        name: Its name.
+        question: What it answers, one sentence.
+        models: What is measured.
+        data: As for `robustcl train --data`; models are trained on its training split.
+        seeds: One run each, of training, splits and noise.
+        norms: One run folder each.
+        certificates: By norm, as for `certify run --methods`.
+        attacks: By norm, as for `certify run --attack`.
+        eps: By norm, ascending budgets.
+        metrics: Columns of the table; they decide what is run.
+        corruptions: Names in `robustcl.data.corrupted`; of a CIFAR-10-C folder all are taken.
+        severities: From 1 to 5.
+        corrupted_folder: A folder of CIFAR-10-C; '' corrupts the images here.
+        peers: Other packages, side by side with this one.
+        repeats: Of each side of a peer.
+        limit: Test images.
+        batch_size: Images per model call.
+    """
+
+    name: str
+    question: str
+    models: tuple[Model, ...]
+    metrics: tuple[str, ...]
+    data: tuple[str, ...] = ("digits",)
+    seeds: tuple[int, ...] = (0,)
+    norms: tuple[Norm, ...] = ("l2",)
+    certificates: Mapping[Norm, tuple[str, ...]] = field(default_factory=dict)
+    attacks: Mapping[Norm, tuple[str, ...]] = field(default_factory=dict)
+    eps: Mapping[Norm, tuple[float, ...]] = field(default_factory=lambda: dict(DEFAULT_EPS))
+    corruptions: tuple[str, ...] = ()
+    severities: tuple[int, ...] = (1, 3, 5)
+    corrupted_folder: str = ""
+    peers: tuple[str, ...] = ()
+    repeats: int = 7
+    limit: int | None = None
+    batch_size: int = 128
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the resolved suite as plain values, for its manifest."""
+        plain = {entry.name: getattr(self, entry.name) for entry in fields(self)}
+        models = {m.name: {"checkpoint": m.checkpoint, "head": m.head, **m.training}
+                  for m in self.models}  # fmt: skip
+        return {**plain, "models": models}
+
+
+KEYS = {entry.name for entry in fields(Suite)} - {"name"} | {"train"}
+
+
+def suite_names() -> tuple[str, ...]:
+    """List the suites that are shipped.
+
+    Returns:
+        Their names, sorted.
+    """
+    return tuple(sorted(place.stem for place in SUITES.glob("*.toml")))
+
+
+def load_suite(name: str) -> Suite:
+    """Read a suite that is shipped, or one of the user's.
+
+    Args:
+        name: A name in `suite_names`, or a file ending in .toml.
+
+    Returns:
+        The suite.
+
+    Raises:
+        InputError: When there is none of that name, or the file is not TOML or not a suite.
+    """
+    place = Path(name)
+    if place.suffix != ".toml":
+        place = SUITES / f"{choose(name, suite_names(), what='suite')}.toml"
+    try:
+        content = tomllib.loads(place.read_text(encoding="utf-8"))
+    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
+        raise InputError(f"{name!r} is not a readable TOML file ({error})") from error
+    return read_suite(place.stem, content)
+
+
+def read_suite(name: str, content: Mapping[str, Any]) -> Suite:
+    """Check every key and value of a suite.
+
+    Args:
+        name: The suite's name.
+        content: As TOML gives it.
+
+    Returns:
+        The suite.
+
+    Raises:
+        InputError: When a key, a method, an attack, a metric, a peer or an option is unknown, or
+            something needed is missing.
+    """
+    _known(content, KEYS, f"suite {name!r}")
+    if not isinstance(content.get("question"), str) or not content["question"]:
+        raise InputError(f'suite {name!r} asks no question; write question = "..."')
+    plain: dict[str, Any] = {
+        key: tuple(_list(content[key], key))
+        for key in ("data", "seeds", "norms", "corruptions", "severities", "peers")
+        if key in content
+    }
+    plain |= {k: _whole(content[k], k) for k in ("limit", "repeats", "batch_size") if k in content}
+    plain |= {k: str(content[k]) for k in ("corrupted_folder",) if k in content}
+    shared = content.get("train", {})
+    _known(shared, TRAINING, f"[train] of suite {name!r}")
+    models = tuple(_model(key, value, shared) for key, value in content.get("models", {}).items())
+    suite = Suite(
+        name=name,
+        question=content["question"],
+        models=models,
+        metrics=tuple(_list(content.get("metrics", []), "metrics")),
+        **plain,
+    )
+    _check_names(suite)
+    norms = suite.norms
+    suite = replace(
+        suite,
+        certificates=_by_norm(content.get("certificates", []), norms, "certificates"),
+        attacks=_by_norm(content.get("attacks", []), norms, "attacks"),
+        eps={**_eps(content.get("eps", {}), norms)},
+    )
+    _check_methods(suite)
+    return suite
+
+
+def _model(name: str, entries: Mapping[str, Any], shared: Mapping[str, Any]) -> Model:
+    where = f"[models.{name}]"
+    if not isinstance(entries, Mapping):
+        raise InputError(f"{where} is {entries!r}; write a table with the model's options")
+    if not all(sign.isalnum() or sign in "-_.+" for sign in name):
+        raise InputError(f"the model {name!r} cannot name a folder; use letters, digits, - and _")
+    _known(entries, TRAINING | {"checkpoint", "head"}, where)
+    own = {key: value for key, value in entries.items() if key not in ("checkpoint", "head")}
+    checkpoint, head = str(entries.get("checkpoint", "")), str(entries.get("head", ""))
+    if head:
+        choose(head, HEADS, what="head")
+    if checkpoint and set(own) - {"arch"}:
+        raise InputError(f"{where} has a checkpoint and is trained ({', '.join(own)}); keep one")
+    training = own if checkpoint else {**shared, **own}
+    if not checkpoint:
+        training_options(training, data="digits", out=Path("model.safetensors"))
+    return Model(name, checkpoint, head, training)
+
+
+def training_options(training: Mapping[str, Any], *, data: str, out: Path) -> TrainOptions:
+    """Turn a model's table into the options of `robustcl train`, and check them.
+
+    Args:
+        training: Options by name.
+        data: The data.
+        out: The checkpoint.
+
+    Returns:
+        The options.
+
+    Raises:
+        InputError: When a value is not usable.
+    """
+    options = TrainOptions(data=data, out=out, quiet=True, **training)
+    choose(options.views, VIEWS, what="kind of views")
+    try:
+        recipe_of(options)
+    except TypeError as error:
+        raise InputError(f"{dict(training)} has a value of a wrong type ({error})") from error
+    return options
+
+
+def _check_names(suite: Suite) -> None:
+    if not suite.models or not (suite.metrics or suite.peers):
+        raise InputError(f"suite {suite.name!r} has no models, or neither metrics nor peers")
+    if not suite.data or not suite.seeds or not suite.norms:
+        raise InputError(f"suite {suite.name!r} has an empty list of data, seeds or norms")
+    for norm in suite.norms:
+        check_norm(norm)
+    for metric in suite.metrics:
+        check_metric(metric)
+    for peer in suite.peers:
+        choose(peer, PEERS, what="peer")
+    for seed in suite.seeds:
+        _whole(seed, "seeds", least=0)
+    if not all(severity in (1, 2, 3, 4, 5) for severity in suite.severities):
+        raise InputError(f"severities {suite.severities} are not from 1 to 5")
+    for name in suite.corruptions:
+        choose(name, CORRUPTIONS, what="corruption")
+    trained = [model.name for model in suite.models if not model.checkpoint]
+    wanted = [metric for metric in suite.metrics if is_training_metric(metric)]
+    if wanted and not trained:
+        raise InputError(f"metric {wanted[0]!r} is about training, but every model is a checkpoint")
+
+
+def _check_methods(suite: Suite) -> None:
+    for norm in suite.norms:
+        for text in suite.certificates[norm]:
+            _treats(text, certify.METHODS[certify.parse_method(text).name].norms, norm)
+        for text in suite.attacks[norm]:
+            _treats(text, attacks.ATTACKS[attacks.parse_attack(text).name].norms, norm)
+
+
+def _treats(text: str, norms: Iterable[Norm], norm: Norm) -> None:
+    if norm not in norms:
+        raise InputError(
+            f"{text!r} is not for the norm {norm!r}; list it under the norm it is for, as in "
+            f"{next(iter(norms))} = [{text!r}]"
+        )
+
+
+def _by_norm(value: Any, norms: tuple[Norm, ...], key: str) -> dict[Norm, tuple[str, ...]]:
+    if not isinstance(value, Mapping):
+        return {norm: tuple(_list(value, key)) for norm in norms}
+    _known(value, set(NORMS), f"[{key}]")
+    return {norm: tuple(_list(value.get(norm, []), key)) for norm in norms}
+
+
+def _eps(value: Mapping[str, Any], norms: tuple[Norm, ...]) -> dict[Norm, tuple[float, ...]]:
+    if not isinstance(value, Mapping):
+        raise InputError(f"eps is {value!r}; write [eps] with l2 = [...] and linf = [...]")
+    _known(value, set(NORMS), "[eps]")
+    return {
+        norm: tuple(parse_number(str(number)) for number in _list(value[norm], "eps"))
+        if norm in value
+        else DEFAULT_EPS[norm]
+        for norm in norms
+    }
+
+
+def _known(entries: Mapping[str, Any], known: set[str], where: str) -> None:
+    for key in entries:
+        if key not in known:
+            raise InputError(f"unknown key {key!r} in {where}; known: {', '.join(sorted(known))}")
+
+
+def _list(value: Any, key: str) -> list[Any]:
+    if not isinstance(value, list):
+        raise InputError(f"{key} is {value!r}; write a list, as in {key} = [{value!r}]")
+    if len(set(map(str, value))) < len(value):
+        raise InputError(f"{key} = {value} names something twice")
+    return value
+
+
+def _whole(value: Any, key: str, *, least: int = 1) -> int:
+    if not isinstance(value, int) or isinstance(value, bool) or value < least:
+        raise InputError(f"{key} is {value!r}; write a whole number >= {least}")
+    return value

@@ -1,0 +1,74 @@
+"""Read a corruption of a folder of CIFAR-10-C."""
+
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+
+from robustcl.data.dataset import Dataset
+from robustcl.errors import InputError
+
+PER_SEVERITY = 10_000
+
+
+def cifar10c_names(folder: Path) -> tuple[str, ...]:
+    """List the corruptions in a folder.
+
+    Args:
+        folder: With NAME.npy and labels.npy.
+
+    Returns:
+        Their names, sorted.
+
+    Raises:
+        InputError: When there is none, or no labels.npy.
+    """
+    names = tuple(sorted(place.stem for place in folder.glob("*.npy") if place.stem != "labels"))
+    if not names or not (folder / "labels.npy").is_file():
+        raise InputError(
+            f"{str(folder)!r} holds no CIFAR-10-C; give the folder with labels.npy and one .npy "
+            "file per corruption"
+        )
+    return names
+
+
+def cifar10c(folder: Path, name: str, severity: int, clean: Dataset) -> Dataset:
+    """Read the corrupted versions of the images of the CIFAR-10 test split.
+
+    Args:
+        folder: With NAME.npy, (50000, 32, 32, 3) uint8 by severity, and labels.npy.
+        name: The corruption.
+        severity: 1 to 5.
+        clean: The first images of the CIFAR-10 test split, in its order.
+
+    Returns:
+        As many corrupted images, in the same order.
+
+    Raises:
+        InputError: When the file is absent or of another shape, or the labels are not those of the
+            clean images.
+
+    Reference:
+        Hendrycks and Dietterich, Benchmarking Neural Network Robustness to Common Corruptions and
+        Perturbations, ICLR 2019.
+    """
+    if name not in cifar10c_names(folder):
+        raise InputError(
+            f"{str(folder)!r} has no {name!r}; it has {', '.join(cifar10c_names(folder))}"
+        )
+    stored = np.load(folder / f"{name}.npy", mmap_mode="r", allow_pickle=False)
+    labels = np.load(folder / "labels.npy", allow_pickle=False)
+    begin = (severity - 1) * PER_SEVERITY
+    rows = slice(begin, begin + len(clean))
+    if stored.dtype != np.uint8 or stored.ndim != 4 or len(stored) < begin + len(clean):
+        raise InputError(
+            f"{name}.npy has shape {stored.shape} of {stored.dtype}; expected uint8 images, "
+            f"{PER_SEVERITY} per severity"
+        )
+    if not np.array_equal(labels[rows], clean.labels):
+        raise InputError(
+            f"the labels in {str(folder)!r} are not those of {clean.name!r}; give the CIFAR-10 "
+            "test split in its own order"
+        )
+    name = f"{clean.name}/{name}-{severity}"
+    return replace(clean, name=name, images=np.array(stored[rows]))

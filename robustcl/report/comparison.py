@@ -1,0 +1,183 @@
+"""Compare several runs on one page."""
+
+import os
+from collections.abc import Sequence
+from functools import partial
+from pathlib import Path
+
+from robustcl.errors import InputError
+from robustcl.report.compared_runs import (
+    ComparedRun,
+    attacks_table,
+    certificates_table,
+    compared_run,
+    curves_table,
+    run_labels,
+    runs_table,
+)
+from robustcl.report.drawing import Drawing, radius_label
+from robustcl.report.numbers import norm_name
+from robustcl.report.robustbench import robustbench_entry
+from robustcl.report.sandwiches import Sandwich, sandwiches
+from robustcl.report.sections import Page, Section, Table, write_page
+from robustcl.runs.records import write_json
+
+
+def write_comparison(folders: Sequence[Path], out: Path) -> tuple[Path, list[str]]:
+    """Compare runs: report.html, tables/, figures/ and robustbench/ in a new folder.
+
+    Args:
+        folders: Run folders, two or more.
+        out: Where the page goes; not one of them.
+
+    Returns:
+        The path of report.html, and a line per run in which an attack beat a certificate.
+
+    Raises:
+        InputError: When a folder comes twice, or is the one that is written.
+    """
+    places = [folder.resolve() for folder in folders]
+    if len(set(places)) < len(places) or out.resolve() in places:
+        raise InputError("a run folder comes twice, or is --out; give each once, and a new --out")
+    runs = [
+        compared_run(folder, label)
+        for folder, label in zip(folders, run_labels(folders), strict=True)
+    ]
+    warnings = [
+        f"{run.label} is not complete." for run in runs if not run.run.manifest.get("complete")
+    ]
+    hashes = {run.run.manifest.get("hashes", {}).get("data") for run in runs}
+    if len(hashes) > 1:
+        warnings.append("The runs are on different images; rates are not paired.")
+    page = Page(
+        eyebrow="Robustness comparison",
+        title=" · ".join(dict.fromkeys(run.label for run in runs)),
+        lead=f"{len(runs)} runs side by side, certificates below and attacks above.",
+        good=no_violation(runs),
+        bad=violations(runs),
+        warnings=warnings,
+        sections=run_sections(runs, out),
+    )
+    write_entries(runs, out)
+    return write_page(out, page), violations(runs)
+
+
+def run_sections(runs: Sequence[ComparedRun], out: Path) -> list[Section]:
+    """Make the sections about runs: sandwiches, and tables of runs, certificates and attacks.
+
+    Args:
+        runs: The runs; none gives no section.
+        out: Folder of the page, for links to reports within it.
+
+    Returns:
+        The sections.
+    """
+    if not runs:
+        return []
+    caption = (
+        "Certified accuracy (solid) is proved, accuracy left by attacks (dashed) was found: the "
+        "truth of a run lies between the lines of its color. A dashed line ends at the largest "
+        "budget that was tried."
+    )
+    figures = [
+        (_sandwiches(norm, data, of), f"{data}, {norm_name(norm)}. {caption}")
+        for (norm, data), of in _grouped(runs).items()
+    ]
+    links = [_link(run, out) for run in runs]
+    several = "" if len({run.summary.n for run in runs}) > 1 else f" of {runs[0].summary.n} images"
+    return [
+        Section("Between proof and attack", figures=figures),
+        Section(
+            "Runs",
+            tables=[Table("runs", runs_table(runs), links=links)],
+            note=f"Rates are shares of all images{several}, wrong ones included, at the smallest "
+            "eps of each run; intervals are exact 95 % intervals of the clean accuracy over the "
+            "draw of images. Radii are in pixel units of images in [0, 1].",
+        ),
+        Section(
+            "Certificates",
+            tables=[Table("certificates", certificates_table(runs))],
+            note="Probabilistic certificates are about a smoothed model; estimates prove nothing "
+            "and have no certified accuracy.",
+        ),
+        Section(
+            "Attacks",
+            tables=[Table("attacks", attacks_table(runs))],
+            note="Every point that counts was measured again on the whole model.",
+        ),
+        Section("All curves", tables=[Table("curves", curves_table(runs))], folded=True),
+    ]  # fmt: skip
+
+
+def no_violation(runs: Sequence[ComparedRun]) -> str:
+    """Say how many pairs of a certificate and a found point were compared.
+
+    Args:
+        runs: The runs.
+
+    Returns:
+        A sentence; '' where there is nothing to compare.
+    """
+    pairs = sum(run.summary.pairs for run in runs)
+    if not pairs:
+        return ""
+    return (
+        f"No violation in {pairs:,} pairs of a deterministic certificate and a verified "
+        "perturbation of the same image."
+    )
+
+
+def violations(runs: Sequence[ComparedRun]) -> list[str]:
+    """Name the runs in which an attack beat a certificate.
+
+    Args:
+        runs: The runs.
+
+    Returns:
+        One line per run.
+    """
+    return [
+        f"{run.label} ({norm_name(run.summary.norm)}, seed {run.seed}): "
+        f"{len(run.summary.violations)} of {run.summary.pairs} pairs"
+        for run in runs
+        if run.summary.violations
+    ]
+
+
+def write_entries(runs: Sequence[ComparedRun], out: Path) -> None:
+    """Write one RobustBench-style JSON file per run into robustbench/.
+
+    Args:
+        runs: The runs.
+        out: Folder of the page.
+    """
+    for run in runs:
+        label = run.label.replace("/", "-")
+        name = f"{label}-{run.data.replace('/', '-')}-{run.summary.norm}-{run.seed}.json"
+        entry = {**robustbench_entry(run.run, run.summary), "name": run.label}
+        write_json(out / "robustbench" / name, entry)
+
+
+def _grouped(runs: Sequence[ComparedRun]) -> dict[tuple[str, str], list[ComparedRun]]:
+    found: dict[tuple[str, str], list[ComparedRun]] = {}
+    for run in runs:
+        found.setdefault((run.summary.norm, run.data), []).append(run)
+    return found
+
+
+def _sandwiches(norm: str, data: str, runs: Sequence[ComparedRun]) -> Drawing:
+    curves = [
+        Sandwich(run.label, run.summary.certified_accuracy, run.summary.attacked_accuracy)
+        for run in runs
+    ]
+    name = "sandwiches-" + "".join(sign if sign.isalnum() else "-" for sign in f"{data}-{norm}")
+    return Drawing(
+        name, (9.2, 4.2), partial(sandwiches, runs=curves, radius_label=radius_label(norm))
+    )
+
+
+def _link(run: ComparedRun, out: Path) -> str:
+    # Only within the page's own folder: an address of this machine is of no use elsewhere.
+    page = run.run.folder.resolve() / "report.html"
+    inside = page.is_relative_to(out.resolve()) and page.is_file()
+    return os.path.relpath(page, out.resolve()).replace(os.sep, "/") if inside else ""
