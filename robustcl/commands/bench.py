@@ -11,6 +11,7 @@ from robustcl.bench import Place, Suite, load_suite, run_suite, suite_names
 from robustcl.commands.options import check_device, emit, say
 from robustcl.errors import InputError
 from robustcl.report.suite_page import write_suite_page
+from robustcl.runs.ranks import rank_count
 
 FAILED = 4  # exit code: a cell failed
 
@@ -57,12 +58,17 @@ def bench(options: BenchOptions) -> int:
 
     Returns:
         The exit code: 0; 1 when an attack beat a certificate; 4 when another cell failed.
+
+    Raises:
+        InputError: When torchrun started several processes.
     """
     if options.suite == "list":
         for name in suite_names():
             sys.stdout.write(f"{name}: {load_suite(name).question}\n")
         return 0
     suite = chosen_suite(options)
+    if rank_count() > 1:
+        raise InputError("a suite runs in one process; for many, use torchrun -m certify run")
     check_device(options.device)
     place = Place(
         folder=options.out or Path(f"bench-{suite.name}"),

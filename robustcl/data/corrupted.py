@@ -43,7 +43,8 @@ def corrupted(dataset: Dataset, name: str, severity: int, *, seed: int = 0) -> D
     corrupt = CORRUPTIONS[choose(name, CORRUPTIONS, what="corruption")]
     if severity not in (1, 2, 3, 4, 5):
         raise InputError(f"severity {severity!r} is not from 1 to 5")
-    images = dataset.images / np.float64(255.0 if dataset.images.dtype == np.uint8 else 1.0)
+    stored = dataset.images[slice(None)]  # streamed ones are decoded
+    images = stored / np.float64(255.0 if stored.dtype == np.uint8 else 1.0)
     found = np.stack([
         corrupt(image, severity, np.random.default_rng([seed, row]))
         for row, image in enumerate(images)

@@ -2,6 +2,7 @@
 
 # pandas annotates results as unions (Series | DataFrame | ...) that no call narrows.
 # pyright: reportArgumentType=false, reportCallIssue=false, reportAttributeAccessIssue=false
+# pyright: reportGeneralTypeIssues=false
 
 import statistics
 

@@ -24,7 +24,7 @@ from tests.commands.random_checkpoint import random_checkpoint
 # The modules, which functions of the same name hide.
 audit_cell = sys.modules["robustcl.bench.audit_cell"]
 runner = sys.modules["robustcl.bench.run_suite"]
-auditing = sys.modules["robustcl.auditing.evaluate"]
+auditing = sys.modules["robustcl.auditing.measure_batch"]
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -47,7 +47,8 @@ def suite(tmp_path_factory: pytest.TempPathFactory) -> Suite:
             "limit": 8,
             "batch_size": 4,
             "certificates": ["product"],
-            "attacks": ["pgd:steps=3"],
+            "attacks": {"l2": ["pgd:steps=3"]},
+        "eps": {"l2": [0.5], "linf": ["16/255"]},
             "metrics": ["clean_accuracy", "certified_accuracy", "attacked_accuracy", "nll"],
             "models": models,
         },
@@ -110,7 +111,7 @@ def test_killed_and_resumed_equals_one_go(
         nonlocal count
         append(folder, rows)
         count += 1
-        if count % 6 == 0:
+        if count % 3 == 0:
             raise KeyboardInterrupt
 
     monkeypatch.setattr(auditing, "append_records", dying)
@@ -121,7 +122,7 @@ def test_killed_and_resumed_equals_one_go(
             break
         except KeyboardInterrupt:
             interruptions += 1
-    assert interruptions > 2
+    assert interruptions > 1
     assert records(place.folder, suite) == records(whole, suite)
     assert measured(place.folder) == measured(whole)
 
@@ -147,7 +148,8 @@ def test_the_manifest_has_the_resolved_suite(whole: Path, suite: Suite) -> None:
     manifest = load_suite_run(whole).manifest
     assert manifest["complete"] and manifest["suite"] == "tiny"
     assert manifest["config"] == json.loads(json.dumps(suite.to_dict()))
-    assert manifest["config"]["eps"]["linf"][0] == 2 / 255  # a default, stated
+    assert manifest["config"]["eps"]["linf"] == [16 / 255]
+    assert manifest["config"]["severities"] == [1, 3, 5]  # a default, stated
 
 
 def test_metrics_come_from_the_runs(whole: Path, suite: Suite) -> None:

@@ -52,7 +52,7 @@ class Pictures(TorchDataset):
     transform: Any = None
 
     def __init__(self, dataset: Dataset) -> None:
-        self.images = [Image.fromarray(image) for image in dataset.images]
+        self.images = [Image.fromarray(image) for image in dataset.images[slice(None)]]
 
     def __len__(self) -> int:
         """Return the number of images."""
