@@ -1,9 +1,15 @@
 """Compare several runs on one page."""
 
+# pandas annotates results as unions (Series | DataFrame | ...) that no call narrows.
+# pyright: reportArgumentType=false, reportCallIssue=false, reportAttributeAccessIssue=false
+# pyright: reportReturnType=false
+
 import os
 from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
+
+import pandas as pd
 
 from robustcl.errors import InputError
 from robustcl.report.compared_runs import (
@@ -16,10 +22,10 @@ from robustcl.report.compared_runs import (
     runs_table,
 )
 from robustcl.report.drawing import Drawing, radius_label
-from robustcl.report.numbers import norm_name
+from robustcl.report.numbers import interval_text, norm_name
 from robustcl.report.robustbench import robustbench_entry
 from robustcl.report.sandwiches import Sandwich, sandwiches
-from robustcl.report.sections import Page, Section, Table, write_page
+from robustcl.report.sections import Page, Section, Table, spelled, write_page
 from robustcl.runs.records import write_json
 
 
@@ -57,6 +63,7 @@ def write_comparison(folders: Sequence[Path], out: Path) -> tuple[Path, list[str
         bad=violations(runs),
         warnings=warnings,
         sections=run_sections(runs, out),
+        files=[Table("curves", curves_table(runs))],
     )
     write_entries(runs, out)
     return write_page(out, page), violations(runs)
@@ -84,15 +91,16 @@ def run_sections(runs: Sequence[ComparedRun], out: Path) -> list[Section]:
         for (norm, data), of in _grouped(runs).items()
     ]
     links = [_link(run, out) for run in runs]
-    several = "" if len({run.summary.n for run in runs}) > 1 else f" of {runs[0].summary.n} images"
+    counts = {run.summary.n for run in runs}
+    images = f"all {counts.pop():,} images" if len(counts) == 1 else "all images"
     return [
         Section("Between proof and attack", figures=figures),
         Section(
             "Runs",
-            tables=[Table("runs", runs_table(runs), links=links)],
-            note=f"Rates are shares of all images{several}, wrong ones included, at the smallest "
-            "eps of each run; intervals are exact 95 % intervals of the clean accuracy over the "
-            "draw of images. Radii are in pixel units of images in [0, 1].",
+            tables=[Table("runs", runs_table(runs), spelled=_runs_spelled(runs), links=links)],
+            note=f"Rates are shares of {images}, wrong ones included, at the smallest eps of each "
+            "run; brackets are exact 95 % intervals over the draw of images. Radii are in pixel "
+            "units of images in [0, 1]; a wrong image counts 0.",
         ),
         Section(
             "Certificates",
@@ -105,8 +113,16 @@ def run_sections(runs: Sequence[ComparedRun], out: Path) -> list[Section]:
             tables=[Table("attacks", attacks_table(runs))],
             note="Every point that counts was measured again on the whole model.",
         ),
-        Section("All curves", tables=[Table("curves", curves_table(runs))], folded=True),
     ]  # fmt: skip
+
+
+def _runs_spelled(runs: Sequence[ComparedRun]) -> pd.DataFrame:
+    table = spelled(runs_table(runs))
+    ends = [interval_text(run.summary.interval95) for run in runs]
+    table["clean_accuracy"] = [f"{rate} {end}" for rate, end in zip(table["clean_accuracy"], ends,
+                                                                    strict=True)]  # fmt: skip
+    once = [name for name in ("data", "n") if table[name].nunique() == 1]
+    return table.drop(columns=["low95", "high95", "seconds", *once])
 
 
 def no_violation(runs: Sequence[ComparedRun]) -> str:

@@ -22,9 +22,9 @@ HEADS = {
     "clean_accuracy": "clean",
     "certified_accuracy": "certified",
     "attacked_accuracy": "left by attacks",
-    "median_certified_radius": "median certified radius",
-    "median_attacked_radius": "median attacked radius",
-    "median_radius": "median radius",
+    "median_certified_radius": "median certified",
+    "median_attacked_radius": "median attacked",
+    "median_radius": "median",
     "radius": "at radius",
     "gradients_per_image": "gradients per image",
     "ms_per_image": "ms per image",
@@ -85,6 +85,7 @@ class Page:
         sections: The parts.
         reproduce: Names and values of the box at the end.
         config: The resolved configuration; '' for none.
+        files: Tables that are written and not shown.
     """
 
     eyebrow: str
@@ -96,6 +97,7 @@ class Page:
     sections: Sequence[Section] = ()
     reproduce: Sequence[tuple[str, str]] = field(default_factory=tuple)
     config: str = ""
+    files: Sequence[Table] = ()
 
 
 def write_page(folder: Path, page: Page) -> Path:
@@ -108,7 +110,7 @@ def write_page(folder: Path, page: Page) -> Path:
     Returns:
         The path of report.html.
     """
-    found = [table for section in page.sections for table in section.tables]
+    found = [*(table for section in page.sections for table in section.tables), *page.files]
     write_tables(folder / "tables", {table.name: table.values for table in found})
     (folder / "figures").mkdir(parents=True, exist_ok=True)
     environment = Environment(

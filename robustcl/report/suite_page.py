@@ -11,7 +11,7 @@ from typing import Any
 
 import pandas as pd
 
-from robustcl.report.compared_runs import ComparedRun, compared_run
+from robustcl.report.compared_runs import ComparedRun, compared_run, curves_table
 from robustcl.report.comparison import no_violation, run_sections, violations, write_entries
 from robustcl.report.drawing import Drawing
 from robustcl.report.numbers import norm_name, percent, seconds_text
@@ -67,6 +67,7 @@ def _page(suite: SuiteRun, runs: list[ComparedRun]) -> Page:
         bad=violations(runs),
         warnings=_warnings(suite),
         sections=made,
+        files=[Table("curves", curves_table(runs))],
         reproduce=[
             ("command", str(manifest.get("command") or "–")),
             ("cells", f"{ended} of {len(manifest['cells'])}"),
