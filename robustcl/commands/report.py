@@ -50,7 +50,7 @@ def report(options: ReportOptions) -> int:
         return _compared(*write_comparison(options.folders, out), options)
     if options.out is not None:
         raise InputError("--out is for comparisons; the report of a run lies in its folder")
-    folder = options.folders[0]
+    folder = next(iter(options.folders))
     if folder.suffix == ".csv":
         return _told(write_training_figure(folder), "figure", options)
     if (folder / STUDY).is_file():

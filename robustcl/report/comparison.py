@@ -2,7 +2,7 @@
 
 # pandas annotates results as unions (Series | DataFrame | ...) that no call narrows.
 # pyright: reportArgumentType=false, reportCallIssue=false, reportAttributeAccessIssue=false
-# pyright: reportReturnType=false
+# pyright: reportReturnType=false, reportGeneralTypeIssues=false
 
 import os
 from collections.abc import Sequence

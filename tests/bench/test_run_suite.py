@@ -48,7 +48,7 @@ def suite(tmp_path_factory: pytest.TempPathFactory) -> Suite:
             "batch_size": 4,
             "certificates": ["product"],
             "attacks": {"l2": ["pgd:steps=3"]},
-        "eps": {"l2": [0.5], "linf": ["16/255"]},
+            "eps": {"l2": [0.5], "linf": ["16/255"]},
             "metrics": ["clean_accuracy", "certified_accuracy", "attacked_accuracy", "nll"],
             "models": models,
         },

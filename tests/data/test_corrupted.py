@@ -21,6 +21,10 @@ def noisy(*, count: int = 6, channels: int = 3) -> Dataset:
     return Dataset("noise/test", images, np.arange(count) % 2, ("a", "b"))
 
 
+def pixels(dataset: Dataset) -> np.ndarray:
+    return dataset.images[slice(None)]
+
+
 @pytest.mark.parametrize("name", CORRUPTIONS)
 @pytest.mark.parametrize("channels", [1, 3])
 def test_an_image_does_not_depend_on_its_neighbors(name: str, channels: int) -> None:
@@ -35,21 +39,21 @@ def test_an_image_does_not_depend_on_its_neighbors(name: str, channels: int) -> 
 
 @pytest.mark.parametrize("name", CORRUPTIONS)
 def test_higher_severity_is_farther(name: str) -> None:
-    images = noisy().images // 2 + 40  # away from black and white
+    images = pixels(noisy()) // 2 + 40  # away from black and white
     middle = Dataset("middle/test", images, np.zeros(len(images), dtype=np.int64), ("none",))
     gaps = [
-        np.abs(corrupted(middle, name, severity).images - images.astype(float)).mean()
+        np.abs(pixels(corrupted(middle, name, severity)) - images.astype(float)).mean()
         for severity in (1, 5)
     ]
     assert 0 < gaps[0] < gaps[1]
 
 
 def test_noise_has_the_stated_scale() -> None:
-    found = corrupted(gray(128, side=64, count=8), "gaussian_noise", 5).images / 255.0
+    found = pixels(corrupted(gray(128, side=64, count=8), "gaussian_noise", 5)) / 255.0
     assert found.std() == pytest.approx(0.10, rel=0.02)
-    photons = corrupted(gray(128, side=64, count=8), "shot_noise", 5).images / 255.0
+    photons = pixels(corrupted(gray(128, side=64, count=8), "shot_noise", 5)) / 255.0
     assert photons.std() == pytest.approx(np.sqrt(128 / 255 / 50), rel=0.02)
-    hit = corrupted(gray(128, side=64, count=8), "impulse_noise", 5).images != 128
+    hit = pixels(corrupted(gray(128, side=64, count=8), "impulse_noise", 5)) != 128
     assert hit.mean() == pytest.approx(0.07, rel=0.05)
 
 
@@ -61,7 +65,7 @@ def test_brightness_keeps_the_hue_and_contrast_the_mean() -> None:
     assert red == pytest.approx(100 + 25.5, abs=1)
     assert green / red == pytest.approx(0.5, abs=0.01)
     assert blue / red == pytest.approx(0.25, abs=0.01)
-    images, found = noisy().images, corrupted(noisy(), "contrast", 5).images
+    images, found = pixels(noisy()), pixels(corrupted(noisy(), "contrast", 5))
     means = [part.mean(axis=(1, 2), keepdims=True) for part in (images, found)]
     assert np.abs(means[0] - means[1]).max() < 1
     assert (found - means[1]).std() == pytest.approx(0.15 * (images - means[0]).std(), rel=0.05)
@@ -79,13 +83,13 @@ def test_mistakes_are_quoted() -> None:
 def test_a_folder_of_cifar10c(tmp_path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(sys.modules[cifar10c.__module__], "PER_SEVERITY", 6)
     clean = noisy()
-    stored = np.concatenate([clean.images // severity for severity in range(1, 6)])
+    stored = np.concatenate([pixels(clean) // severity for severity in range(1, 6)])
     np.save(tmp_path / "fog.npy", stored)
     np.save(tmp_path / "labels.npy", np.tile(clean.labels, 5))
     assert cifar10c_names(tmp_path) == ("fog",)
-    assert np.array_equal(cifar10c(tmp_path, "fog", 3, clean).images, clean.images // 3)
+    assert np.array_equal(cifar10c(tmp_path, "fog", 3, clean).images, pixels(clean) // 3)
     part = clean.select(slice(4))
-    assert np.array_equal(cifar10c(tmp_path, "fog", 2, part).images, part.images // 2)
+    assert np.array_equal(cifar10c(tmp_path, "fog", 2, part).images, pixels(part) // 2)
     shuffled = clean.select(np.array([1, 0, 2, 3, 4, 5]))
     with pytest.raises(InputError, match="labels"):
         cifar10c(tmp_path, "fog", 1, shuffled)
