@@ -34,6 +34,7 @@ MODULES = {
     "auto_lirpa": "auto_LiRPA",
     "torchlip": "deel.torchlip",
     "lightly": "lightly.loss",
+    "torchmetrics": "torchmetrics.functional.classification",
 }
 
 

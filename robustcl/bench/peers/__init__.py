@@ -10,6 +10,7 @@ from robustcl.bench.peers.comparison import AbsentError, Comparison, Scene
 from robustcl.bench.peers.lightly import lightly
 from robustcl.bench.peers.torchattacks import torchattacks
 from robustcl.bench.peers.torchlip import torchlip
+from robustcl.bench.peers.torchmetrics import torchmetrics
 
 PEERS: dict[str, Callable[[Scene], list[Comparison]]] = {
     "autoattack": autoattack,
@@ -19,6 +20,7 @@ PEERS: dict[str, Callable[[Scene], list[Comparison]]] = {
     "auto_lirpa": auto_lirpa,
     "torchlip": torchlip,
     "lightly": lightly,
+    "torchmetrics": torchmetrics,
 }
 
 __all__ = ["PEERS", "AbsentError", "Comparison", "Scene"]
