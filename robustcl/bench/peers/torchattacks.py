@@ -67,9 +67,10 @@ def _compared(scene: Scene, name: str, package: str, norm: Norm, theirs: Points)
 def _agreement(ours: Tensor, theirs: Tensor) -> tuple[bool, str]:
     both = ours.isfinite() & theirs.isfinite()
     missed = int((~ours.isfinite() & theirs.isfinite()).sum())
-    their_misses = int((~theirs.isfinite()).sum())
+    counts = [int((~side.isfinite()).sum()) for side in (theirs, ours)]
+    text = f"they missed {counts[0]} of {len(ours)} images, we {counts[1]}"
     if not bool(both.any()):
-        return False, "no image on which both found a point"
+        return False, f"no image on which both found a point: {text}"
     mean = float((ours[both] / theirs[both]).mean())
-    text = f"our radius over theirs {mean:.3f} in the mean; they missed {their_misses} images"
-    return not missed and mean <= FARTHER, f"{text}, we {int((~ours.isfinite()).sum())}"
+    as_good = not missed and mean <= FARTHER
+    return as_good, f"our radius over theirs {mean:.3f} in the mean; {text}"
