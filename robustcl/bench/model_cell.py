@@ -70,14 +70,14 @@ def load_model(checkpoint: str, arch: str | None, home: Path) -> tuple[Classifie
 
 
 def _options(cell: Cell, place: Place, out: Path) -> TrainOptions:
-    state = out.with_suffix(".state.safetensors")
+    begun = any(out.parent.glob("*.state.safetensors"))  # its own, or that of its teacher
     return replace(
         training_options(cell.model.training, data=cell.data, out=out),
         data_root=place.data_root,
         download=place.download,
         device=place.device,
         seed=cell.seed,
-        resume=state.exists(),
+        resume=begun,
         quiet=not place.progress,
     )
 

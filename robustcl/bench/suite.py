@@ -8,6 +8,7 @@ from typing import Any
 
 import attacks
 import certify
+from robustcl.auditing.audit import DEFAULT_EPS
 from robustcl.bench.metrics import check_metric, is_training_metric
 from robustcl.bench.peers import PEERS
 from robustcl.commands.train import VIEWS, TrainOptions, recipe_of
@@ -20,15 +21,10 @@ SUITES = Path(__file__).with_name("suites")
 # Of a training run, what the runner itself says.
 SAID_BY_RUNNER = {
     *("data", "data_root", "download", "device", "seed", "out", "recipe", "resume", "overwrite"),
-    *("json", "quiet"),
+    *("json", "quiet", "tensorboard"),
 }
 TRAINING = {entry.name for entry in fields(TrainOptions)} - SAID_BY_RUNNER
 HEADS = ("prototype", "linear", "knn", "fine_tune")
-# By norm, from the smallest budget, at which headlines are read, to the largest.
-DEFAULT_EPS: dict[Norm, tuple[float, ...]] = {
-    "l2": (0.1, 0.25, 0.5, 1.0),
-    "linf": (2 / 255, 4 / 255, 8 / 255, 16 / 255),
-}
 
 
 @dataclass(frozen=True)
@@ -81,7 +77,7 @@ class Suite:
     norms: tuple[Norm, ...] = ("l2",)
     certificates: Mapping[Norm, tuple[str, ...]] = field(default_factory=dict)
     attacks: Mapping[Norm, tuple[str, ...]] = field(default_factory=dict)
-    eps: Mapping[Norm, tuple[float, ...]] = field(default_factory=lambda: dict(DEFAULT_EPS))
+    eps: Mapping[Norm, tuple[float, ...]] = field(default_factory=dict)
     corruptions: tuple[str, ...] = ()
     severities: tuple[int, ...] = (1, 3, 5)
     corrupted_folder: str = ""

@@ -62,7 +62,7 @@ def test_own_options_go_before_shared_ones() -> None:
         ({"atacks": ["pgd"]}, ["'atacks'", "attacks", "certificates"]),
         ({"models": {"a": {"epoch": 3}}}, ["'epoch'", "epochs", "[models.a]"]),
         ({"train": {"learning-rate": 1e-3}}, ["'learning-rate'", "learning_rate", "[train]"]),
-        ({"eps": {"l1": [0.1]}}, ["'l1'", "l2, linf"]),
+        ({"eps": {"l0": [0.1]}}, ["'l0'", "l1, l2, linf"]),
         ({"metrics": ["acuracy"]}, ["'acuracy'", "clean_accuracy"]),
         ({"metrics": ["nll@0.5"]}, ["nll takes no radius"]),
         ({"attacks": ["pdg"]}, ["'pdg'", "pgd"]),
@@ -84,7 +84,7 @@ def test_own_options_go_before_shared_ones() -> None:
         ({"limit": 0}, ["limit is 0"]),
         ({"question": ""}, ["question"]),
         ({"models": {}}, ["no models"]),
-        ({"norms": ["l1"]}, ["'l1'"]),
+        ({"norms": ["l0"]}, ["'l0'"]),
     ],
 )
 def test_mistakes_are_quoted(change: dict[str, Any], words: list[str]) -> None:

@@ -13,12 +13,13 @@ from certify.problem import Problem, problem
 from robustcl.bench.peers.comparison import Comparison, Scene, compare, import_peer, named
 from robustcl.classifier import Classifier
 from robustcl.errors import UnsupportedError
-from robustcl.threat import NORMS, Norm
+from robustcl.threat import Norm
 
 VARIABLE = "ROBUSTCL_AUTO_LIRPA"
 CURE = f"name the folders of a checkout and of what it needs in {VARIABLE}, as in PYTHONPATH"
 IMAGES = 8
 MOST_REPEATS = 3
+BOTH: tuple[Norm, ...] = ("l2", "linf")
 SMALLER = 0.99  # median of our radius over theirs below which ours is not as good
 
 
@@ -40,7 +41,7 @@ def auto_lirpa(scene: Scene) -> list[Comparison]:
     import_peer("auto_LiRPA", cure=CURE, variable=VARIABLE)
     images = scene.test.batch(range(min(IMAGES, len(scene.test)))).images.to(scene.device)
     found = []
-    for norm in NORMS:
+    for norm in BOTH:
         prepared = traced(scene.model, norm=norm, method="auto_lirpa")
         task = problem(prepared, images)
         if not can_be_peered(scene.model, task):
