@@ -9,11 +9,11 @@ from torch import Tensor
 
 from certify import certified_radius, traced
 from certify.local import first_radii
+from certify.norms import Norm
 from certify.problem import Problem, problem
 from robustcl.bench.peers.comparison import Comparison, Scene, compare, import_peer, named
 from robustcl.classifier import Classifier
 from robustcl.errors import UnsupportedError
-from robustcl.threat import Norm
 
 VARIABLE = "ROBUSTCL_AUTO_LIRPA"
 CURE = f"name the folders of a checkout and of what it needs in {VARIABLE}, as in PYTHONPATH"

@@ -1,21 +1,22 @@
 """Set `attacks.screened` beside the reference AutoAttack."""
 
 import logging
-from typing import Any
+from typing import Any, cast
 
 import torch
 from torch import Tensor
 
 import attacks
 from certify import product
+from certify.norms import Norm
 from robustcl.bench.peers.comparison import Comparison, Scene, compare, import_peer, named
 from robustcl.classifier import Classifier
 from robustcl.errors import UnsupportedError
 from robustcl.objectives import misclassify
-from robustcl.threat import Norm, Threat
+from robustcl.threat import Threat
 
 BUDGETS: dict[Norm, float] = {"linf": 8 / 255, "l2": 0.5}
-NAMES: dict[Norm, Any] = {"l2": "L2", "linf": "Linf"}
+NAMES: dict[str, Any] = {"l2": "L2", "linf": "Linf"}
 MOST_REPEATS = 3
 
 
@@ -118,7 +119,7 @@ def screened_robust(
         (B,) whether an image is right and was not fooled.
     """
     try:
-        claim = product(model, images, norm=threat.norm)
+        claim = product(model, images, norm=cast(Norm, threat.norm))
         certified = torch.where(claim.predicted == labels, claim.radius, 0.0)
     except UnsupportedError:
         certified = torch.zeros(len(images), dtype=torch.float64, device=images.device)
