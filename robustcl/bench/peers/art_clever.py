@@ -8,9 +8,9 @@ import numpy as np
 from torch import Tensor, nn
 
 from certify import clever
+from certify.norms import Norm
 from robustcl.bench.peers.comparison import Comparison, Scene, compare, import_peer, named
 from robustcl.classifier import Classifier
-from robustcl.threat import Norm
 
 VARIABLE = "ROBUSTCL_ART"
 CURE = (
