@@ -5,14 +5,19 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from torch.nn import functional
 
 from robustcl.batching import padded
 from robustcl.bench.cells import Cell
 from robustcl.bench.model_cell import load_model
 from robustcl.bench.place import Place, read_split
 from robustcl.bench.suite import Suite
-from robustcl.calibration import calibration_error, fit_temperature
+from robustcl.calibration import (
+    brier,
+    calibration_error,
+    fit_temperature,
+    negative_log_likelihood,
+    top_label,
+)
 from robustcl.classifier import Classifier
 from robustcl.data.cifar10c import cifar10c, cifar10c_names
 from robustcl.data.corrupted import corrupted
@@ -23,7 +28,6 @@ from robustcl.heads import KNNHead
 from robustcl.runs.summary import interval95
 
 CLEAN = "none"
-LEAST = 1e-12  # of a probability, so that a share of votes of 0 has a finite likelihood
 
 
 def calibration_cell(suite: Suite, cell: Cell, place: Place) -> dict[str, Any]:
@@ -74,15 +78,13 @@ def measured(scores: Tensor, labels: Tensor, temperature: float | None) -> dict[
     scores = scores.double()
     shares = scores if temperature is None else torch.softmax(scores / temperature, dim=1)
     right = int((shares.argmax(dim=1) == labels).sum())
-    own = shares.clamp_min(LEAST).gather(1, labels[:, None])
-    truth = functional.one_hot(labels, shares.shape[1])
     return {
         "n": len(labels),
         "accuracy": right / len(labels),
         "interval95": list(interval95(right, len(labels))),
-        "nll": float(-own.log().mean()),
-        "brier": float((shares - truth).square().sum(dim=1).mean()),
-        "calibration_error": calibration_error(shares, labels),
+        "nll": negative_log_likelihood(shares, labels),
+        "brier": brier(shares, labels).score,
+        "calibration_error": calibration_error(*top_label(shares, labels)),
         "temperature": temperature,
     }
 

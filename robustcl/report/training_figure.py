@@ -23,6 +23,9 @@ LOSSES = {
     "hard_negative": "hard negatives",
     "false_negative_filter": "false-negative filter",
     "semantic": "semantic targets",
+    "cross_entropy": "cross-entropy",
+    "margin_suncet": "SuNCEt with a margin",
+    "batch_prototypes": "batch prototypes",
 }
 PANEL = (3.5, 2.55)  # inches
 

@@ -4,7 +4,7 @@ import torch
 from torch import Tensor
 
 from robustcl.bench.peers.comparison import Comparison, Scene, compare, import_peer, named
-from robustcl.calibration import calibration_error
+from robustcl.calibration import calibration_error, top_label
 
 BINS, PER_BIN, CLASSES = 15, 1000, 100
 CLOSE = 1e-5  # torchmetrics computes in float32
@@ -27,7 +27,7 @@ def torchmetrics(scene: Scene) -> list[Comparison]:
     shares, labels = (part.to(scene.device) for part in _draw(scene.seed))
 
     def ours() -> float:
-        return calibration_error(shares, labels, bins=BINS)
+        return calibration_error(*top_label(shares, labels), bins=BINS)
 
     def theirs() -> float:
         found = peer.multiclass_calibration_error(
