@@ -39,6 +39,7 @@ if __package__ in (None, ""):
 
 from benchmarks.judge_robustness import BUDGETS, PGD, Depth, judged, survived
 from benchmarks.provenance import provenance, record
+from robustcl import attacks
 from robustcl.classifier import Classifier, Encoder
 from robustcl.data import Batch, Dataset, load_data
 from robustcl.encoders import strided_convnet
@@ -86,7 +87,7 @@ def trained(
     torch.manual_seed(seed)
     encoder = Encoder(strided_convnet(), image_shape=train.image_shape, mean=MEAN, std=STD)
     begun = time.process_time()
-    log = train_encoder(encoder, train, recipe, progress=False)
+    log = train_encoder(encoder, train, recipe, progress=False, attack=attacks.inner_ascent)
     facts = {
         "loss": loss,
         "robust": robust,
