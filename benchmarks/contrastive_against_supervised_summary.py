@@ -210,8 +210,8 @@ def effects(arms: dict[tuple[str, str], dict[int, Line]]) -> list[str]:
         )
         told = ", ".join(f"{gain} at {name}" for name, gain in gains.items())
         sentences.append(
-            f"{loss} {kind} against plain, {len(both)} seeds: clean {clean} points, PGD {told}; mean "
-            f"certified L2 radius {proved.mean:+.4f} ± {proved.half:.4f}."
+            f"{loss} {kind} against plain, {len(both)} seeds: clean {clean} points, PGD {told}; "
+            f"mean certified L2 radius {proved.mean:+.4f} ± {proved.half:.4f}."
         )
     return sentences
 
