@@ -14,7 +14,7 @@ from robustcl.commands.finish import finish
 from robustcl.commands.options import AuditOptions, say
 from robustcl.errors import InputError, UnsupportedError
 from robustcl.report.numbers import interval_text, norm_name, percent, radius_text
-from robustcl.runs.per_image import per_image
+from robustcl.runs.per_image import per_image, withstands
 from robustcl.runs.records import Run, load_run
 from robustcl.runs.summary import interval95
 from robustcl.specification import parse_number, split_specifications
@@ -136,7 +136,7 @@ def accuracies(run: Run, eps: float) -> dict[str, Any]:
     """
     images = per_image(run)
     right = images["correct"].to_numpy(dtype=bool)
-    kept = right & (images["attacked"].to_numpy(dtype=float) > eps)
+    kept = right & withstands(images["attacked"], eps).to_numpy(dtype=bool)
     found: dict[str, Any] = {}
     for name, hits in (("clean", right), ("robust", kept)):
         found[f"{name}_accuracy"] = float(hits.mean())

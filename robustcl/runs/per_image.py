@@ -10,6 +10,8 @@ import pandas as pd
 from robustcl.errors import RunError
 from robustcl.runs.records import CERTIFIED_BALL, Run
 
+RIM = 1e-6  # relative excess over a budget, as `attacks.run` allows
+
 
 def per_image(run: Run) -> pd.DataFrame:
     """Join the clean prediction, the best certificate and the worst attack of every image.
@@ -117,6 +119,22 @@ def counted_radii(rows: pd.DataFrame, images: pd.DataFrame) -> pd.Series:
     right = right & (rows["predicted"] == rows["label"]).to_numpy(dtype=bool)
     found = pd.Series(radii(rows).where(right, 0.0).to_numpy(), index=rows["index"])
     return found.reindex(images.index).fillna(0.0)
+
+
+def withstands(attacked: pd.Series, budget: float) -> pd.Series:
+    """Tell which images no attack has beaten within a budget.
+
+    Attacks may exceed a budget by the rounding of their points, 1e-6 of it; what they find there
+    counts as within.
+
+    Args:
+        attacked: Norms of the smallest perturbations found, infinite where there is none.
+        budget: The budget.
+
+    Returns:
+        A truth value per image.
+    """
+    return attacked > budget * (1.0 + RIM)
 
 
 def run_norm(run: Run) -> str:

@@ -27,6 +27,7 @@ from robustcl.runs.per_image import (
     radii,
     run_norm,
     sound_certificates,
+    withstands,
 )
 from robustcl.runs.records import CERTIFIED_BALL, Run
 from robustcl.runs.violations import violations
@@ -200,7 +201,9 @@ def _attacked_side(
         empty = ("headline_attacked", "median_attacked_radius")
         return {**dict.fromkeys(empty), "attacked_accuracy": []}
     counted = images["attacked"].where(images["correct"], 0.0)
-    curve = [[r, float((images["correct"] & (counted > r)).mean())] for r in grid if r <= eps]
+    curve = [
+        [r, float((images["correct"] & withstands(counted, r)).mean())] for r in grid if r <= eps
+    ]
     return {
         "headline_attacked": dict(curve).get(radius),  # pyright: ignore[reportArgumentType]
         "median_attacked_radius": float(np.median(counted)),
@@ -259,7 +262,7 @@ def _by_attack(rows: pd.DataFrame, images: pd.DataFrame, radius: float) -> dict[
         "n": len(rows),
         "found": int(np.isfinite(rows["radius"]).sum()),
         "median": float(np.median(counted)),
-        "at_headline": float((images["correct"] & (counted > radius)).mean()),
+        "at_headline": float((images["correct"] & withstands(counted, radius)).mean()),
         "gradients": int(rows["gradients"].sum()),
         "note": "; ".join(sorted(set(rows["note"].dropna()))),
         "seconds": float(rows["seconds"].sum()),

@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 
+from robustcl.commands.attack import accuracies
 from robustcl.errors import RunError
 from robustcl.runs.per_image import per_image
 from robustcl.runs.records import load_run
@@ -191,3 +192,17 @@ def test_mixed_norms_are_refused(tmp_path):
 def test_a_run_without_predictions_is_refused(tmp_path):
     with pytest.raises(RunError, match="resume"):
         summary_of(tmp_path, [])
+
+
+def test_what_is_found_on_the_rim_of_a_budget_is_within_it(tmp_path) -> None:
+    # Points are rounded: their norm may exceed the budget by a millionth, and they count.
+    eps = 4 / 255
+    records = [clean(i, 0, 0) for i in range(4)]
+    for index, radius in enumerate((eps, eps * (1 + 6e-8), eps * (1 + 1e-4), None)):
+        records.append(attack(index, 0, 0, radius, norm="linf", eps=[eps]))
+    write_run(tmp_path, records, norm="linf", eps=[eps])
+    summary = summarize(load_run(tmp_path))
+    assert summary.headline_attacked == 0.5
+    assert dict(summary.attacked_accuracy)[eps] == 0.5
+    assert summary.by_attack["pgd"]["at_headline"] == 0.5
+    assert accuracies(load_run(tmp_path), eps)["robust_accuracy"] == 0.5
