@@ -34,6 +34,7 @@ if __package__ in (None, ""):
 
 from benchmarks import networks, robust_networks
 from benchmarks.provenance import provenance, record
+from certify.norms import NORMS, Norm
 from robustcl import Classifier, attacks
 from robustcl.bench.peers.nearest import (
     Points,
@@ -44,7 +45,6 @@ from robustcl.bench.peers.nearest import (
 )
 from robustcl.bench.peers.rows import Rows, counting
 from robustcl.data import load_data
-from robustcl.threat import NORMS, Norm
 
 OURS = ("boundary_walk", "fmn", "ddn", "deepfool")
 WALK = "boundary_walk"

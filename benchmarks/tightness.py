@@ -25,9 +25,9 @@ if __package__ in (None, ""):
 
 from certify import certified_radius, crown, local, product
 from certify.claim import Claim
+from certify.norms import NORMS
 from robustcl import Classifier
 from robustcl.data import load_data
-from robustcl.threat import NORMS
 from tests.exact_radius import exact_radius
 
 METHODS: dict[str, Callable[..., Claim]] = {

@@ -11,9 +11,9 @@ from scipy.optimize import linprog
 from torch import Tensor, nn
 
 from certify import product as product_certificate
+from certify.norms import Norm
 from robustcl import Classifier, Encoder, UnsupportedError, attacks, misclassify
 from robustcl.heads import LinearHead, PrototypeHead
-from robustcl.threat import Norm
 from tests.affine import SHAPE, affine_classifier, exact_distance
 from tests.exact_radius import exact_radius, radius_bounds
 from tests.network import small_classifier, some_images
