@@ -14,6 +14,7 @@ import torch
 from torch import nn
 
 import certify.methods
+from certify.norms import NORMS, Norm
 from robustcl import Classifier, InputError, cli
 from robustcl.architectures import embedding_size
 from robustcl.auditing.audit import Audit
@@ -27,7 +28,6 @@ from robustcl.heads import LinearHead
 from robustcl.runs.per_image import ball_attacks
 from robustcl.runs.records import CERTIFIED_BALL, load_run
 from robustcl.runs.summary import summarize
-from robustcl.threat import NORMS, Norm
 from tests.affine import exact_distance
 
 ARCHITECTURE = {"channels": 1, "image_size": 8, "width": 4, "embedding_size": 5}
