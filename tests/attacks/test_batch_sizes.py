@@ -20,6 +20,7 @@ QUICK: dict[str, dict[str, Any]] = {
     "boundary_walk": {"steps": 4, "polish": 4},
     "embedding_shift": {"steps": 10},
     "noise": {},
+    "every_view": {"steps": 10, "restarts": 2},
     "surface": {},
     "autoattack": {},
     # One generator draws the starts of a whole batch: with them the package is exempt.

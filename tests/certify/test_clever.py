@@ -204,5 +204,5 @@ def test_what_makes_no_sense_is_refused() -> None:
             clever(model, points, **options)  # pyright: ignore[reportArgumentType]
     with pytest.raises(InputError, match="seeds"):
         clever(model, points, seeds=[1])
-    with pytest.raises(InputError, match="norm"):
+    with pytest.raises(InputError, match="l1"):
         clever(model, points, norm="l1")  # pyright: ignore[reportArgumentType]
