@@ -29,11 +29,11 @@ from benchmarks.provenance import provenance, record
 from benchmarks.ten_networks import NETWORKS
 from certify import certified_radius, crown, local, product, traced
 from certify.local import first_radii
+from certify.norms import Norm
 from certify.problem import problem
 from robustcl import Classifier, attacks, misclassify
 from robustcl.bench.peers.auto_lirpa import VARIABLE, can_be_peered, peer_crown
 from robustcl.data import load_data
-from robustcl.threat import Norm
 
 METHODS = {"product": product, "local": local, "crown": crown, "sound": certified_radius}
 SPEC = {"digits": "digits"}

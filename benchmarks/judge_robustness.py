@@ -21,9 +21,9 @@ import torch
 from torch import Tensor
 
 from certify import certified_radius
+from certify.norms import Norm
 from robustcl import Classifier, Threat, attacks, misclassify
 from robustcl.data import Batch
-from robustcl.threat import Norm
 
 BUDGETS: dict[Norm, tuple[float, ...]] = {
     "linf": (2 / 255, 4 / 255, 8 / 255),

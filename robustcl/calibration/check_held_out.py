@@ -7,6 +7,8 @@ import numpy as np
 from robustcl.data.dataset import Dataset
 from robustcl.errors import InputError
 
+CHUNK = 1024  # images that are decoded at once, where they are streamed
+
 
 def check_held_out(held_out: Dataset, test: Dataset, *, num_classes: int) -> None:
     """Compare the pixels of two data sets image by image, and count the classes.
@@ -47,7 +49,10 @@ def image_hashes(dataset: Dataset) -> list[bytes]:
     Returns:
         One digest per image.
     """
-    images = dataset.images
-    if images.dtype != np.uint8:
-        images = np.round(images * 255.0).astype(np.uint8)
-    return [hashlib.sha256(np.ascontiguousarray(image).data).digest() for image in images]
+    digests = []
+    for start in range(0, len(dataset), CHUNK):
+        images = dataset.images[slice(start, start + CHUNK)]
+        if images.dtype != np.uint8:
+            images = np.round(images * 255.0).astype(np.uint8)
+        digests += [hashlib.sha256(np.ascontiguousarray(image).data).digest() for image in images]
+    return digests

@@ -77,7 +77,7 @@ def test_is_a_term_of_sums_and_no_pair_of_images_is_repelled() -> None:
 def test_its_minimum_separates_what_a_linear_layer_can() -> None:
     # Descent on the loss alone classifies four points at the corners of a square.
     corners = torch.tensor([[1.0, 1.0], [1.0, -1.0], [-1.0, 1.0], [-1.0, -1.0]])
-    labels, linear = torch.arange(4), nn.Linear(2, 4)
+    labels, linear, loss = torch.arange(4), nn.Linear(2, 4), torch.tensor(torch.inf)
     for _ in range(50):
         loss = cross_entropy(corners, corners, labels, linear.weight, linear.bias)
         for weight, slope in zip(

@@ -203,6 +203,6 @@ def test_what_is_found_on_the_rim_of_a_budget_is_within_it(tmp_path) -> None:
     write_run(tmp_path, records, norm="linf", eps=[eps])
     summary = summarize(load_run(tmp_path))
     assert summary.headline_attacked == 0.5
-    assert dict(summary.attacked_accuracy)[eps] == 0.5
+    assert at(summary.attacked_accuracy, eps) == 0.5
     assert summary.by_attack["pgd"]["at_headline"] == 0.5
     assert accuracies(load_run(tmp_path), eps)["robust_accuracy"] == 0.5
