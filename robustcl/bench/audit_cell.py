@@ -3,11 +3,11 @@
 import importlib.util
 from typing import Any
 
-import attacks
 import certify
 from robustcl.auditing.audit import Audit
 from robustcl.auditing.evaluate import evaluate
 from robustcl.auditing.manifest import Origin
+from robustcl.bench.attack_name import FOREIGN, attack_name
 from robustcl.bench.cells import Cell
 from robustcl.bench.metrics import run_metrics
 from robustcl.bench.model_cell import load_model
@@ -106,7 +106,7 @@ def usable_attacks(texts: tuple[str, ...]) -> tuple[tuple[str, ...], dict[str, s
     Returns:
         Those that can be run, and by name of the others why not.
     """
-    foreign = [text for text in texts if attacks.parse_attack(text).name == "torchattacks"]
+    foreign = [text for text in texts if attack_name(text) == FOREIGN]
     if not foreign or importlib.util.find_spec("torchattacks") is not None:
         return texts, {}
     reason = 'torchattacks is not installed; pip install ".[torchattacks]"'

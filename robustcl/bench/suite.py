@@ -9,6 +9,7 @@ from typing import Any
 import attacks
 import certify
 from robustcl.auditing.audit import DEFAULT_EPS
+from robustcl.bench.attack_name import attack_name
 from robustcl.bench.metrics import check_metric, is_training_metric
 from robustcl.bench.peers import PEERS
 from robustcl.commands.train import VIEWS, TrainOptions, recipe_of
@@ -244,7 +245,7 @@ def _check_methods(suite: Suite) -> None:
         for text in suite.certificates[norm]:
             _treats(text, certify.METHODS[certify.parse_method(text).name].norms, norm)
         for text in suite.attacks[norm]:
-            _treats(text, attacks.ATTACKS[attacks.parse_attack(text).name].norms, norm)
+            _treats(text, attacks.ATTACKS[attack_name(text)].norms, norm)
 
 
 def _treats(text: str, norms: Iterable[Norm], norm: Norm) -> None:

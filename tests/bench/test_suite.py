@@ -9,6 +9,7 @@ import pytest
 import attacks
 import certify
 from robustcl.bench import cells, load_suite, read_suite, suite_names
+from robustcl.bench.attack_name import attack_name
 from robustcl.bench.suite import training_options
 from robustcl.commands.train import recipe_of
 from robustcl.errors import InputError
@@ -113,7 +114,7 @@ def test_shipped_suites_name_only_what_exists(name: str) -> None:
         for text in suite.certificates.get(norm, ()):
             assert norm in certify.METHODS[certify.parse_method(text).name].norms
         for text in suite.attacks.get(norm, ()):
-            assert norm in attacks.ATTACKS[attacks.parse_attack(text).name].norms
+            assert norm in attacks.ATTACKS[attack_name(text)].norms
 
 
 def test_the_suites_asked_for_are_shipped() -> None:
