@@ -28,8 +28,8 @@ def put_in(backbone: nn.Sequential, kind: str) -> None:
         Efficient General-Purpose Lipschitz Networks, ECCV 2022.
     """
     try:
-        from orthogonium.layers.conv.AOC import AdaptiveOrthoConv2d
-        from orthogonium.layers.conv.AOL.aol import AOLConv2D
+        from orthogonium.layers.conv.AOC import AdaptiveOrthoConv2d  # pyright: ignore[reportMissingImports]
+        from orthogonium.layers.conv.AOL.aol import AOLConv2D  # pyright: ignore[reportMissingImports]
     except ImportError as error:
         raise InputError(
             f"layers={kind} is trained with orthogonium; pip install 'robustcl[lipschitz]', or use "
