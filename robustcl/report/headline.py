@@ -25,13 +25,21 @@ def headline(summary: Summary) -> str:
         parts.append(
             f"{place}, {percent(summary.headline_certified)} "
             f"{interval_text(summary.headline_interval95)} of {summary.n:,} images are "
-            "classified correctly with a deterministic guarantee for the model itself"
+            f"classified correctly with a deterministic guarantee for {_subject(summary)}"
             f"{_attacked_clause(summary)}."
         )
     if not summary.by_attack:
         parts.append("No attack was run, so there is no upper bound beside it.")
     parts.append(_medians(summary, norm))
     return " ".join(part for part in parts if part)
+
+
+def _subject(summary: Summary) -> str:
+    # All deterministic claims of a run that enter its curves are about one subject.
+    several = "multi-view model"
+    claims = summary.by_method.values()
+    found = any(claim["subject"] == several for claim in claims)
+    return f"the {several}" if found else "the model itself"
 
 
 def _attacked_clause(summary: Summary) -> str:

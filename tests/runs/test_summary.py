@@ -9,6 +9,7 @@ import pytest
 
 from robustcl.commands.attack import accuracies
 from robustcl.errors import RunError
+from robustcl.report.headline import headline
 from robustcl.runs.per_image import per_image
 from robustcl.runs.records import load_run
 from robustcl.runs.summary import Summary, interval95, summarize
@@ -206,3 +207,13 @@ def test_what_is_found_on_the_rim_of_a_budget_is_within_it(tmp_path) -> None:
     assert at(summary.attacked_accuracy, eps) == 0.5
     assert summary.by_attack["pgd"]["at_headline"] == 0.5
     assert accuracies(load_run(tmp_path), eps)["robust_accuracy"] == 0.5
+
+
+def test_the_headline_names_whom_it_is_about(tmp_path) -> None:
+    several = "multi-view model"
+    records = [clean(0, 0, 0), certificate(0, 0, 0, 0.5, subject=several)]
+    run = load_run(write_run(tmp_path / "views", records))
+    run.manifest["config"]["views"] = "shift x 4, mean"
+    assert "guarantee for the multi-view model" in headline(summarize(run))
+    plain = load_run(write_run(tmp_path / "one", [clean(0, 0, 0), certificate(0, 0, 0, 0.5)]))
+    assert "guarantee for the model itself" in headline(summarize(plain))
