@@ -177,16 +177,20 @@ def compare(dataset: Dataset, epochs: int, names: list[str], out: Path, made: di
         record(row | found | made, out)
 
 
-def train(data: str, checkpoint: Path, epochs: int, *, as_it_is: bool = False) -> None:
+def train(
+    data: str, checkpoint: Path, epochs: int, *, seed: int = 0, as_it_is: bool = False
+) -> None:
     """Train the encoder on all training images and save it.
 
     Args:
         data: The data set.
         checkpoint: The file; a state beside it lets a killed run go on.
         epochs: Passes over the images.
+        seed: Of weights, order and views.
         as_it_is: Save what a run that was stopped has reached, and train no more.
     """
-    dataset, recipe = load_data(data, split="train"), replace(RECIPE, epochs=epochs)
+    recipe = replace(RECIPE, epochs=epochs, seed=seed)
+    dataset = load_data(data, split="train")
     state = checkpoint.with_suffix(".state.safetensors")
     if as_it_is:
         classifier = fit_head(reached(state), dataset, batch_size=500)
@@ -261,6 +265,7 @@ def main() -> None:
     parser.add_argument("--data", required=True, help="32x32 RGB images, e.g. parquet:PATH")
     parser.add_argument("--checkpoint", type=Path, help="of train and evaluate, .safetensors")
     parser.add_argument("--epochs", type=int, help="48 by default, 5 in compare")
+    parser.add_argument("--seed", type=int, default=RECIPE.seed, help="of train")
     parser.add_argument("--as-it-is", action="store_true", help="save a run that was stopped")
     parser.add_argument("--losses", nargs="*", choices=list(LOSSES), default=list(LOSSES))
     parser.add_argument("--attacked", type=int, default=2000, help="test images PGD attacks")
@@ -269,7 +274,8 @@ def main() -> None:
     made = provenance(hidden=(options.data, str(options.checkpoint), str(options.out)))
     if options.part == "train":
         epochs = options.epochs or RECIPE.epochs
-        train(options.data, options.checkpoint, epochs, as_it_is=options.as_it_is)
+        more = {"seed": options.seed, "as_it_is": options.as_it_is}
+        train(options.data, options.checkpoint, epochs, **more)
     elif options.part == "compare":
         dataset = load_data(options.data, split="train")
         compare(dataset, options.epochs or 5, options.losses, options.out, made)
@@ -278,6 +284,7 @@ def main() -> None:
         assert loaded.classifier is not None
         found = measured(loaded.classifier, load_data(options.data, split="test"), options.attacked)
         row = {"part": "evaluate", "split": "test", "checkpoint_sha256": loaded.hash}
+        row["seed"] = loaded.description.recipe["weights_seed"]
         record(row | found | made, options.out)
         draw(found, options.out.with_suffix(".png"))
 

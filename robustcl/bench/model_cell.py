@@ -12,7 +12,8 @@ from robustcl.bench.suite import Suite, training_options
 from robustcl.checkpoint import Loaded, load_checkpoint
 from robustcl.classifier import Classifier
 from robustcl.commands.probe import ProbeOptions, probe
-from robustcl.commands.train import TrainOptions, train
+from robustcl.commands.train import train
+from robustcl.commands.train_options import TrainOptions
 from robustcl.errors import InputError
 
 

@@ -12,7 +12,7 @@ from robustcl.auditing.audit import DEFAULT_EPS
 from robustcl.bench.attack_name import attack_name
 from robustcl.bench.metrics import check_metric, is_training_metric
 from robustcl.bench.peers import PEERS
-from robustcl.commands.train import VIEWS, TrainOptions, recipe_of
+from robustcl.commands.train_options import VIEWS, TrainOptions, recipe_of
 from robustcl.data.corrupted import CORRUPTIONS
 from robustcl.errors import InputError
 from robustcl.specification import choose, parse_number

@@ -19,7 +19,8 @@ from robustcl.protocols.protocol_options import ProtocolOptions
 from robustcl.protocols.stepped_rate import stepped_rate
 from robustcl.training.progress import training_bar
 from robustcl.views.anneal_views import weak_views
-from robustcl.views.simclr_views import default_views, simclr_views
+from robustcl.views.simclr_views import simclr_views
+from robustcl.views.view_options import default_views
 
 
 @dataclass(frozen=True, eq=False)

@@ -10,7 +10,7 @@ from robustcl.robust.parse_robust import Robust
 from robustcl.robust.rocl import Rocl, rocl
 from robustcl.robust.views_step import Losses, ViewsStep
 from robustcl.views.anneal_views import anneal_views, weak_views
-from robustcl.views.simclr_views import ViewOptions
+from robustcl.views.view_options import ViewOptions
 
 
 def epoch_views(

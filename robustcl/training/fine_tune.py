@@ -12,7 +12,8 @@ from robustcl.errors import InputError, RunError
 from robustcl.fit_head import fit_head
 from robustcl.heads import LinearHead
 from robustcl.training.schedule import rate
-from robustcl.views.simclr_views import default_views, simclr_views
+from robustcl.views.simclr_views import simclr_views
+from robustcl.views.view_options import default_views
 
 WARMUP = 0.1
 

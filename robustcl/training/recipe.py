@@ -11,7 +11,7 @@ from robustcl.robust.deacl import Deacl
 from robustcl.robust.dynacl import Dynacl
 from robustcl.robust.gradient_penalty import GradientPenalty
 from robustcl.robust.parse_robust import Robust, parse_robust
-from robustcl.views.simclr_views import ViewOptions
+from robustcl.views.view_options import ViewOptions
 
 # Losses that look at more than a batch, which is there only where they are trained.
 OWN_STATE = ("cross_entropy", "false_negative_filter", "semantic")

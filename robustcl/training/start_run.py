@@ -24,12 +24,11 @@ from robustcl.runs.records import config_hash
 from robustcl.targets import embed_targets, load_targets
 from robustcl.training.frozen_teacher import frozen_teacher
 from robustcl.training.label_batches import LabelBatches, label_batches
-from robustcl.training.lars import Lars
 from robustcl.training.log_norm_penalty import NormProbe, norm_probes
-from robustcl.training.muon import Muon
+from robustcl.training.optimizer import build_optimizer
 from robustcl.training.processes import check_divisible
 from robustcl.training.recipe import TrainRecipe
-from robustcl.views.simclr_views import ViewOptions, default_views
+from robustcl.views.view_options import ViewOptions, default_views
 
 PROJECTION = 128  # outputs of the projector
 
@@ -163,7 +162,7 @@ def start_run(
         attack=attack,
         teacher=teacher,
         classes=classes,
-        optimizer=_optimizer(weights, recipe),
+        optimizer=build_optimizer(weights, recipe),
         generator=generator,
         recipe=recipe,
         key=run_key(encoder, dataset, recipe, teacher=teacher),
@@ -277,25 +276,6 @@ def _labeled(labels: Tensor, recipe: TrainRecipe) -> LabelBatches | None:
     batches = label_batches(labels, size) if size else None
     check_divisible(len(batches) if batches else 0, "labeled_batch, in whole classes,")
     return batches
-
-
-def _optimizer(weights: list[nn.Parameter], recipe: TrainRecipe) -> torch.optim.Optimizer:
-    rate, decay = recipe.learning_rate, recipe.weight_decay
-    fused = True if weights[0].is_cuda else None
-    if recipe.optimizer == "adamw":
-        return torch.optim.AdamW(weights, lr=rate, weight_decay=decay, fused=fused)
-    if recipe.optimizer == "muon":
-        return Muon(weights, lr=rate, weight_decay=decay, momentum=recipe.momentum)
-    if recipe.optimizer == "lars":
-        return Lars(weights, lr=rate, weight_decay=decay, momentum=recipe.momentum)
-    return torch.optim.SGD(
-        weights,
-        lr=rate,
-        weight_decay=decay,
-        momentum=recipe.momentum,
-        nesterov=recipe.momentum > 0,
-        fused=fused,
-    )
 
 
 def _compiled(model: nn.Module) -> nn.Module:

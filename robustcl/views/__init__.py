@@ -14,15 +14,15 @@ from robustcl.views.inference_views import (
 from robustcl.views.linear_view import LinearView
 from robustcl.views.multi_view import AGGREGATES, MultiView, aggregated
 from robustcl.views.random_views import RandomViews
-from robustcl.views.simclr_views import (
+from robustcl.views.simclr_views import simclr_views
+from robustcl.views.training_view import TrainingView
+from robustcl.views.view_options import (
     COLOR_VIEWS,
     DIGIT_VIEWS,
     GRAY_VIEWS,
     ViewOptions,
     default_views,
-    simclr_views,
 )
-from robustcl.views.training_view import TrainingView
 
 __all__ = [
     "AGGREGATES",

@@ -11,8 +11,9 @@ from robustcl.errors import InputError
 from robustcl.seeds import example_noise, example_seed
 from robustcl.specification import Specification, check_options, choose, parse_specification
 from robustcl.views.linear_view import LinearView, resized, shifted
-from robustcl.views.simclr_views import ViewOptions, random_boxes
+from robustcl.views.simclr_views import random_boxes
 from robustcl.views.training_view import TrainingView
+from robustcl.views.view_options import ViewOptions
 
 Shape = Sequence[int]
 MOST = 1024

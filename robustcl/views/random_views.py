@@ -7,7 +7,7 @@ from robustcl.classifier import Classifier
 from robustcl.errors import InputError
 from robustcl.views.inference_views import draw_views
 from robustcl.views.multi_view import Aggregate, MultiView
-from robustcl.views.simclr_views import ViewOptions
+from robustcl.views.view_options import ViewOptions
 
 
 class RandomViews(Classifier):

@@ -4,7 +4,8 @@ import torch
 from torch import Tensor, nn
 
 from robustcl.views.draws import Draws
-from robustcl.views.simclr_views import ViewOptions, drawn_views
+from robustcl.views.simclr_views import drawn_views
+from robustcl.views.view_options import ViewOptions
 
 
 class TrainingView(nn.Module):

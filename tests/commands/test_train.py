@@ -11,7 +11,7 @@ from PIL import Image
 
 from robustcl.checkpoint import load_checkpoint
 from robustcl.cli import robustcl
-from robustcl.commands.train import TrainOptions, recipe_of
+from robustcl.commands.train_options import TrainOptions, recipe_of
 from robustcl.errors import InputError
 
 BASE = ["train", "--data", "digits", "--limit", "200", "--batch-size", "64", "--epochs", "2"]

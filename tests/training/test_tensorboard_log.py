@@ -7,7 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from robustcl.commands.train import TrainOptions, train
+from robustcl.commands.train import train
+from robustcl.commands.train_options import TrainOptions
 from robustcl.errors import InputError
 from robustcl.training import Files, train_encoder
 from robustcl.training.tensorboard_log import tensorboard_log
