@@ -10,11 +10,11 @@ from certify.bounds.operations.activation import Activation, activation, second_
 from certify.bounds.operations.affine import (
     Affine,
     averaging,
-    convolution,
     dense,
     reshaping,
     scaling,
 )
+from certify.bounds.operations.convolution import convolution
 from certify.bounds.operations.joining import (
     Concatenation,
     Constant,

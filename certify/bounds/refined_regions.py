@@ -6,10 +6,12 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
+from certify.bounds.cropped import Pixels, cropped
 from certify.bounds.lines import Surroundings, lower_bounds
 from certify.bounds.operations.activation import Activation
 from certify.bounds.operations.affine import Affine
 from certify.bounds.operations.joining import Sum
+from certify.bounds.receptive_fields import numbers_seen, receptive_fields
 from certify.bounds.regions import Region, ball_regions
 from certify.bounds.rounding import down, up
 from certify.bounds.trace import Network
@@ -17,6 +19,7 @@ from certify.norms import Norm
 from robustcl.errors import InputError
 
 LARGEST = 128  # units of a layer for which every unit's own bound is worth its cost
+PATCHES = 2**20  # numbers of patches at once, that caches hold them
 NUMBERS = 2**24  # coefficients held at once: 128 MiB of float64
 
 
@@ -84,14 +87,35 @@ def _refined(
     around: Surroundings, is_open: Tensor, images: Tensor, radius: Tensor, norm: Norm
 ) -> Region:
     # The last region of `around`, its open numbers bounded by lines.
+    fields = receptive_fields(around.network)
+    if fields is None or numbers_seen(around.network, fields) >= _widest(around.network):
+        return _refined_whole(around, is_open, images, radius, norm)
+    region, network = around.regions[-1], around.network
+    low, high = region.low.flatten(1).clone(), region.high.flatten(1).clone()
+    area, wide = math.prod(region.low.shape[2:]), region.low.shape[3]
+    many = max(1, PATCHES // (2 * numbers_seen(network, fields)))
+    for image, unit in zip(*(p.split(many) for p in is_open.nonzero(as_tuple=True)), strict=True):
+        pixels = Pixels(image, unit % area // wide, unit % wide)
+        part, patches = cropped(around, fields, pixels, images)
+        rows = torch.nn.functional.one_hot(unit // area, region.low.shape[1]).to(network.dtype)
+        both = torch.stack([rows, -rows], dim=1)
+        bounds = lower_bounds(part, both, patches, radius[image], norm=norm).to(network.dtype)
+        low[image, unit] = torch.maximum(low[image, unit], down(bounds[:, 0]))
+        high[image, unit] = torch.minimum(high[image, unit], up(-bounds[:, 1]))
+    return Region(low.view_as(region.low), high.view_as(region.high), region.reach)
+
+
+def _refined_whole(
+    around: Surroundings, is_open: Tensor, images: Tensor, radius: Tensor, norm: Norm
+) -> Region:
+    # The same where every number may depend on the whole image.
     region, network = around.regions[-1], around.network
     low, high = region.low.flatten(1).clone(), region.high.flatten(1).clone()
     count = low.shape[1]
     # As many numbers for every image; those that fill up are left as they are, or the bounds of
     # an image would depend on the others.
     chosen = is_open.float().topk(int(is_open.sum(dim=1).max()), dim=1).indices
-    widest = max(math.prod(step.shape) for step in network.steps)
-    for units in chosen.split(max(1, NUMBERS // (2 * len(low) * widest)), dim=1):
+    for units in chosen.split(max(1, NUMBERS // (2 * len(low) * _widest(network))), dim=1):
         rows = torch.nn.functional.one_hot(units, count).to(network.dtype)
         both = torch.cat([rows, -rows], dim=1)
         bounds = lower_bounds(around, both, images, radius, norm=norm)
@@ -102,6 +126,10 @@ def _refined(
         low.scatter_(1, units, torch.where(asked, raised, bottom))
         high.scatter_(1, units, torch.where(asked, lowered, top))
     return Region(low.view_as(region.low), high.view_as(region.high), region.reach)
+
+
+def _widest(network: Network) -> int:
+    return max(math.prod(step.shape) for step in network.steps)
 
 
 def _open(readers: Sequence[Activation], region: Region) -> Tensor:

@@ -2,15 +2,11 @@
 
 import math
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
-from typing import Any, cast
+from dataclasses import dataclass, replace
 
 import torch
-from torch import Tensor, nn
-from torch.nn import functional
-from torch.nn.grad import conv2d_input
+from torch import Tensor
 
-from certify.bounds.convolution_norm import convolution_norm
 from certify.bounds.dense_norm import dense_norm, round_up
 from certify.bounds.rounding import UNITS
 from certify.norms import NORMS, Norm
@@ -18,6 +14,23 @@ from certify.norms import NORMS, Norm
 Linear = Callable[[Tensor], Tensor]
 WIDE = 256
 SPARE_TERMS = 16  # roundings besides those of the sum: folding, the offset, the bound itself
+
+
+@dataclass(frozen=True, eq=False)
+class Sliding:
+    """Say which pixels an operation reads that does the same everywhere, zero padding aside.
+
+    Args:
+        kernel: Pixels from the first to the last that one output reads, along each axis.
+        stride: Pixels of the input from one output to the next.
+        padding: Zeros before the first pixel.
+        bare: The operation without padding, on patches of any size.
+    """
+
+    kernel: tuple[int, int]
+    stride: tuple[int, int]
+    padding: tuple[int, int]
+    bare: "Callable[[], Affine]"
 
 
 @dataclass(frozen=True, eq=False)
@@ -38,6 +51,7 @@ class Affine:
             numbers are only moved.
         dtype: The type that all this is computed in.
         remake: The same operation in another type.
+        sliding: How it acts on patches; None where that depends on their place.
     """
 
     apply: Linear
@@ -51,6 +65,7 @@ class Affine:
     terms: int
     dtype: torch.dtype
     remake: "Callable[[torch.dtype], Affine]"
+    sliding: Sliding | None = None
 
     @property
     def rounding(self) -> float:
@@ -75,7 +90,7 @@ def dense(weight: Tensor, bias: Tensor | None) -> Affine:
         "linf": round_up(float(size.sum(dim=1).max())),
     }
     rows = torch.linalg.vector_norm(weight, dim=1)[None]
-    magnitude = _holder(size.sum(dim=1), size.sum(dim=0))
+    magnitude = holder(size.sum(dim=1), size.sum(dim=0))
 
     wide = max(weight.shape) > WIDE  # long sums lose too much in float32
 
@@ -101,52 +116,6 @@ def dense(weight: Tensor, bias: Tensor | None) -> Affine:
     return make(torch.float64)
 
 
-def convolution(
-    layer: nn.Conv2d, weight: Tensor, bias: Tensor | None, input_shape: tuple[int, ...]
-) -> Affine:
-    """Describe a convolution on images of a given size.
-
-    Args:
-        layer: Its stride, padding, dilation and groups.
-        weight: (out, in/groups, h, w) float64, for instance with a BatchNorm folded in.
-        bias: (out,) float64, or None.
-        input_shape: (C, H, W) of the input.
-
-    Returns:
-        The operation on (B, C, H, W).
-    """
-    size = weight.abs()
-    grouped = size.unflatten(0, (layer.groups, -1))
-    columns = grouped.sum(dim=(1, 3, 4)).flatten()
-    filled = layer.padding_mode != "zeros"
-    # Padding by copies lets a pixel enter a row more than once: at most once per tap of a row.
-    copies = math.prod(layer.kernel_size) if filled else 1
-    rows = torch.linalg.vector_norm(weight.flatten(1), dim=1) * math.sqrt(copies)
-    norms: dict[Norm, float] = {
-        p: convolution_norm(layer, input_shape, norm=p, weight=weight) for p in NORMS
-    }
-    magnitude = _holder(size.flatten(1).sum(dim=1), columns * copies)
-    terms = max(weight[0].numel(), grouped.shape[1] * math.prod(layer.kernel_size) * copies)
-
-    def make(dtype: torch.dtype) -> Affine:
-        own = weight.to(dtype)
-        return Affine(
-            apply=_convolve(layer, own),
-            absolute=_convolve(layer, own.abs()),
-            pull=_convolve_transposed(layer, own, input_shape),
-            pull_absolute=_convolve_transposed(layer, own.abs(), input_shape),
-            offset=None if bias is None else bias[None, :, None, None].to(dtype),
-            norms=norms,
-            rows=raised_rows(rows[None, :, None, None], dtype),
-            magnitude=magnitude,
-            terms=terms,
-            dtype=dtype,
-            remake=make,
-        )
-
-    return make(torch.float64)
-
-
 def scaling(factor: Tensor, offset: Tensor | None) -> Affine:
     """Describe a multiplication entry by entry: BatchNorm in eval mode, input normalization.
 
@@ -160,10 +129,12 @@ def scaling(factor: Tensor, offset: Tensor | None) -> Affine:
     largest = round_up(float(factor.abs().max()))
     norms: dict[Norm, float] = dict.fromkeys(NORMS, largest)
 
+    is_alike = all(value is None or set(value.shape[-2:]) <= {1} for value in (factor, offset))
+
     def make(dtype: torch.dtype) -> Affine:
         own = factor.to(dtype)
         size = own.abs()
-        return Affine(
+        whole = Affine(
             apply=lambda x: x * own,
             absolute=lambda x: x * size,
             pull=lambda g: g * own,
@@ -176,6 +147,7 @@ def scaling(factor: Tensor, offset: Tensor | None) -> Affine:
             dtype=dtype,
             remake=make,
         )
+        return replace(whole, sliding=pointwise(whole)) if is_alike else whole
 
     return make(torch.float64)
 
@@ -222,6 +194,18 @@ def reshaping(input_shape: tuple[int, ...], output_shape: tuple[int, ...]) -> Af
     return _alike(there, back, dict.fromkeys(NORMS, 1.0), 0)
 
 
+def pointwise(operation: Affine) -> Sliding:
+    """Describe how an operation acts on patches that treats each pixel alone, and all alike.
+
+    Args:
+        operation: The operation.
+
+    Returns:
+        A kernel of one pixel.
+    """
+    return Sliding((1, 1), (1, 1), (0, 0), lambda: operation)
+
+
 def _alike(function: Linear, pull: Linear, norms: Mapping[Norm, float], terms: int) -> Affine:
     # An operation without negative entries whose functions serve every type.
     def make(dtype: torch.dtype) -> Affine:
@@ -255,35 +239,14 @@ def raised_rows(rows: Tensor, dtype: torch.dtype) -> Tensor:
     return (rows * round_up(1.0)).to(dtype) * (1.0 + 8.0 * UNITS[dtype])
 
 
-def _holder(rows: Tensor, columns: Tensor) -> float:
+def holder(rows: Tensor, columns: Tensor) -> float:
+    """Bound the spectral norm of a matrix without negative entries.
+
+    Args:
+        rows: Sums of its rows.
+        columns: Sums of its columns.
+
+    Returns:
+        The root of the product of the largest ones, rounded up.
+    """
     return round_up(math.sqrt(float(rows.max()) * float(columns.max())))
-
-
-def _convolve(layer: nn.Conv2d, weight: Tensor) -> Linear:
-    if layer.padding_mode == "zeros":
-        return lambda x: functional.conv2d(
-            x, weight, None, layer.stride, layer.padding, layer.dilation, layer.groups
-        )
-    sides = cast(list[int], layer._reversed_padding_repeated_twice)
-    return lambda x: functional.conv2d(
-        functional.pad(x, sides, mode=layer.padding_mode),
-        weight,
-        None,
-        layer.stride,
-        0,
-        layer.dilation,
-        layer.groups,
-    )
-
-
-def _convolve_transposed(layer: nn.Conv2d, weight: Tensor, shape: tuple[int, ...]) -> Linear:
-    if layer.padding_mode == "zeros" and not isinstance(layer.padding, str):
-        options: dict[str, Any] = {
-            "stride": layer.stride,
-            "padding": layer.padding,
-            "dilation": layer.dilation,
-            "groups": layer.groups,
-        }
-        return lambda g: conv2d_input([len(g), *shape], weight, g, **options)
-    forward = _convolve(layer, weight)
-    return lambda g: torch.func.vjp(forward, g.new_zeros(len(g), *shape))[1](g)[0]  # pyright: ignore[reportCallIssue]

@@ -2,12 +2,13 @@
 
 import math
 from collections.abc import Mapping
+from dataclasses import replace
 
 import torch
 from torch import Tensor
 
 from certify.bounds.dense_norm import round_up
-from certify.bounds.operations.affine import Affine, raised_rows
+from certify.bounds.operations.affine import Affine, pointwise, raised_rows
 from certify.norms import Norm
 
 
@@ -69,7 +70,7 @@ def _mixing(shape: tuple[int, ...], factor: float, norms: Mapping[Norm, float]) 
         return _mixed(x, factor, 1.0)
 
     def make(dtype: torch.dtype) -> Affine:
-        return Affine(
+        whole = Affine(
             apply=apply,
             absolute=absolute,
             pull=apply,
@@ -82,5 +83,6 @@ def _mixing(shape: tuple[int, ...], factor: float, norms: Mapping[Norm, float]) 
             dtype=dtype,
             remake=make,
         )
+        return replace(whole, sliding=pointwise(whole))
 
     return make(torch.float64)

@@ -1,0 +1,158 @@
+"""Cut the part out of a network that some numbers of a convolution depend on."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+from certify.bounds.lines import Surroundings
+from certify.bounds.operations.activation import Activation
+from certify.bounds.operations.affine import Affine
+from certify.bounds.receptive_fields import Field
+from certify.bounds.regions import Region
+from certify.bounds.rounding import length, up
+from certify.bounds.trace import Network, Step
+from certify.norms import NORMS
+
+
+@dataclass(frozen=True, eq=False)
+class Pixels:
+    """Name pixels of a network's last step.
+
+    Args:
+        image: (N,) which of the B images each lies in.
+        row: (N,).
+        column: (N,).
+    """
+
+    image: Tensor
+    row: Tensor
+    column: Tensor
+
+
+@dataclass(frozen=True, eq=False)
+class _Part:
+    # What is cut out so far.
+    steps: list[Step] = field(default_factory=list)
+    regions: list[Region] = field(default_factory=list)
+    center: list[Region] = field(default_factory=list)
+
+    def add(self, step: Step, region: Region, center: Region) -> int:
+        self.steps.append(step)
+        self.regions.append(region)
+        self.center.append(center)
+        return len(self.steps) - 1
+
+
+def cropped(
+    around: Surroundings, fields: Mapping[int, Field], pixels: Pixels, images: Tensor
+) -> tuple[Surroundings, Tensor]:
+    """Cut out what some pixels of the last step depend on, a patch of every step for each pixel.
+
+    Where zero padding is, patches hold any values; a step before each operation that reads padding
+    sets them to 0, so that they never count.
+
+    Args:
+        around: The network and its regions, without slopes or signs that were chosen.
+        fields: From `receptive_fields`.
+        pixels: N pixels of the last step.
+        images: (B, C, H, W).
+
+    Returns:
+        The network on N patches, whose last step has the shape (C, 1, 1), and the patches of the
+        images.
+    """
+    network = around.network
+    bent = {
+        s for step in network.steps if isinstance(step.operation, Activation) for s in step.sources
+    }
+    part, made = _Part(), {}
+    for position in sorted(fields):
+        step, own = network.steps[position], fields[position]
+        operation, wanted = step.operation, own
+        if isinstance(operation, Affine):
+            assert operation.sliding is not None
+            wanted, operation = own.read_by(operation.sliding), operation.sliding.bare()
+        read = [
+            _opened(part, made[s], fields[s], wanted, network.steps[s], pixels)
+            for s in step.sources
+        ]
+        region = _patch(around.regions[position], own, pixels)
+        center = _patch(around.center[position], own, pixels) if position in bent else region
+        shape = (step.shape[0], *own.size)
+        made[position] = part.add(
+            Step(step.place, operation, tuple(read), shape), _nearer(region, center), center
+        )
+    inside = Network(tuple(part.steps), network.device, network.dtype)
+    return Surroundings(inside, part.center, part.regions, {}), _gathered(images, fields[0], pixels)
+
+
+def _opened(
+    part: _Part, position: int, held: Field, wanted: Field, source: Step, pixels: Pixels
+) -> int:
+    # The patch that an operation wants, from the one held: smaller, and 0 outside of the image.
+    rows, columns = _places(wanted, pixels)
+    inside = _within(rows, source.shape[1])[:, :, None] & _within(columns, source.shape[2])[:, None]
+    if wanted == held and bool(inside.all()):
+        return position
+    top, left = (w - h for w, h in zip(wanted.start, held.start, strict=True))
+    tall, wide = wanted.size
+    below, right = held.size[0] - top - tall, held.size[1] - left - wide
+    region, step = part.regions[position], part.steps[position]
+    mask = inside[:, None].to(region.low.dtype)
+
+    def cut(values: Tensor) -> Tensor:
+        return values[:, :, top : top + tall, left : left + wide] * mask
+
+    def pull(slopes: Tensor) -> Tensor:
+        kept = slopes.unflatten(0, (len(mask), -1)) * mask[:, None]
+        return functional.pad(kept.flatten(0, 1), (left, right, top, below))
+
+    def make(dtype: torch.dtype) -> Affine:
+        one = torch.ones((), dtype=dtype, device=mask.device)
+        norms = dict.fromkeys(NORMS, 1.0)
+        return Affine(cut, cut, pull, pull, None, norms, one, 1.0, 0, dtype, make)
+
+    smaller = Region(cut(region.low), cut(region.high), region.reach)
+    shape = (source.shape[0], tall, wide)
+    return part.add(Step(step.place, make(mask.dtype), (position,), shape), smaller, smaller)
+
+
+def _nearer(region: Region, center: Region) -> Region:
+    # The reach of a patch is at most its intervals' width.
+    width = torch.maximum(region.high - center.low, center.high - region.low).clamp_min(0.0)
+    reach = torch.minimum(region.reach, length(up(width)))
+    return Region(region.low, region.high, reach)
+
+
+def _patch(region: Region, own: Field, pixels: Pixels) -> Region:
+    low, high = (_gathered(values, own, pixels) for values in (region.low, region.high))
+    return Region(low, high, region.reach[pixels.image])
+
+
+def _gathered(values: Tensor, own: Field, pixels: Pixels) -> Tensor:
+    # (N, C, h, w) around the pixels, 0 outside of the image.
+    height, width = values.shape[2:]
+    rows, columns = _places(own, pixels)
+    lies = _within(rows, height)[:, :, None] & _within(columns, width)[:, None]
+    places = (pixels.image[:, None, None] * height + rows[:, :, None]) * width + columns[:, None]
+    # Numbers of one pixel side by side, and a pixel of zeros for all that lies outside.
+    table = values.movedim(1, -1).reshape(-1, values.shape[1])
+    table = torch.cat([table, table.new_zeros(1, values.shape[1])])
+    places = torch.where(lies, places, len(table) - 1)
+    found = table.index_select(0, places.flatten()).view(*places.shape, -1)
+    return found.movedim(-1, 1).contiguous()
+
+
+def _places(own: Field, pixels: Pixels) -> tuple[Tensor, Tensor]:
+    found = []
+    for axis, place in enumerate((pixels.row, pixels.column)):
+        offsets = torch.arange(own.size[axis], device=place.device) + own.start[axis]
+        found.append(own.stride[axis] * place[:, None] + offsets)
+    return found[0], found[1]
+
+
+def _within(places: Tensor, count: int) -> Tensor:
+    return (places >= 0) & (places < count)

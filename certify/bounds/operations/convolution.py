@@ -1,0 +1,115 @@
+"""Describe a convolution by what bounds need, on whole images and on patches."""
+
+import math
+from dataclasses import replace
+from typing import Any, cast
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+from torch.nn.grad import conv2d_input
+
+from certify.bounds.convolution_norm import convolution_norm
+from certify.bounds.operations.affine import Affine, Linear, Sliding, holder, raised_rows
+from certify.norms import NORMS, Norm
+
+
+def convolution(
+    layer: nn.Conv2d, weight: Tensor, bias: Tensor | None, input_shape: tuple[int, ...]
+) -> Affine:
+    """Describe a convolution on images of a given size.
+
+    Args:
+        layer: Its stride, padding, dilation and groups.
+        weight: (out, in/groups, h, w) float64, for instance with a BatchNorm folded in.
+        bias: (out,) float64, or None.
+        input_shape: (C, H, W) of the input.
+
+    Returns:
+        The operation on (B, C, H, W).
+    """
+    size = weight.abs()
+    grouped = size.unflatten(0, (layer.groups, -1))
+    columns = grouped.sum(dim=(1, 3, 4)).flatten()
+    filled = layer.padding_mode != "zeros"
+    # Padding by copies lets a pixel enter a row more than once: at most once per tap of a row.
+    copies = math.prod(layer.kernel_size) if filled else 1
+    rows = torch.linalg.vector_norm(weight.flatten(1), dim=1) * math.sqrt(copies)
+    norms: dict[Norm, float] = {
+        p: convolution_norm(layer, input_shape, norm=p, weight=weight) for p in NORMS
+    }
+    magnitude = holder(size.flatten(1).sum(dim=1), columns * copies)
+    terms = max(weight[0].numel(), grouped.shape[1] * math.prod(layer.kernel_size) * copies)
+
+    def make(dtype: torch.dtype) -> Affine:
+        own = weight.to(dtype)
+        whole = Affine(
+            apply=_convolve(layer, own),
+            absolute=_convolve(layer, own.abs()),
+            pull=_convolve_transposed(layer, own, input_shape),
+            pull_absolute=_convolve_transposed(layer, own.abs(), input_shape),
+            offset=None if bias is None else bias[None, :, None, None].to(dtype),
+            norms=norms,
+            rows=raised_rows(rows[None, :, None, None], dtype),
+            magnitude=magnitude,
+            terms=terms,
+            dtype=dtype,
+            remake=make,
+        )
+        return replace(whole, sliding=_sliding(layer, own, whole))
+
+    return make(torch.float64)
+
+
+def _convolve(layer: nn.Conv2d, weight: Tensor) -> Linear:
+    if layer.padding_mode == "zeros":
+        return lambda x: functional.conv2d(
+            x, weight, None, layer.stride, layer.padding, layer.dilation, layer.groups
+        )
+    sides = cast(list[int], layer._reversed_padding_repeated_twice)
+    return lambda x: functional.conv2d(
+        functional.pad(x, sides, mode=layer.padding_mode),
+        weight,
+        None,
+        layer.stride,
+        0,
+        layer.dilation,
+        layer.groups,
+    )
+
+
+def _convolve_transposed(layer: nn.Conv2d, weight: Tensor, shape: tuple[int, ...]) -> Linear:
+    if layer.padding_mode == "zeros" and not isinstance(layer.padding, str):
+        options: dict[str, Any] = {
+            "stride": layer.stride,
+            "padding": layer.padding,
+            "dilation": layer.dilation,
+            "groups": layer.groups,
+        }
+        return lambda g: conv2d_input([len(g), *shape], weight, g, **options)
+    forward = _convolve(layer, weight)
+    return lambda g: torch.func.vjp(forward, g.new_zeros(len(g), *shape))[1](g)[0]  # pyright: ignore[reportCallIssue]
+
+
+def _sliding(layer: nn.Conv2d, weight: Tensor, whole: Affine) -> Sliding | None:
+    if layer.padding_mode != "zeros" or isinstance(layer.padding, str):
+        return None
+    (gap, wide), (tall, broad) = layer.dilation, layer.kernel_size
+    options: dict[str, Any] = {
+        "stride": layer.stride,
+        "dilation": layer.dilation,
+        "groups": layer.groups,
+    }
+    size = weight.abs()
+
+    def bare() -> Affine:
+        return replace(
+            whole,
+            apply=lambda x: functional.conv2d(x, weight, **options),
+            absolute=lambda x: functional.conv2d(x, size, **options),
+            pull=lambda g: functional.conv_transpose2d(g, weight, **options),
+            pull_absolute=lambda g: functional.conv_transpose2d(g, size, **options),
+        )
+
+    kernel = (gap * (tall - 1) + 1, wide * (broad - 1) + 1)
+    return Sliding(kernel, tuple(layer.stride), tuple(layer.padding), bare)
