@@ -29,7 +29,7 @@ def certified_radius(
     methods: Literal["sound"] = "sound",
     slope_steps: int | None = None,
     splits: int | None = None,
-    units: int = LARGEST,
+    units: int | None = None,
     prepared: Traced | None = None,
 ) -> Claim:
     """Certify by every deterministic method and keep the largest radius of each rival.
@@ -49,7 +49,7 @@ def certified_radius(
         slope_steps: Of `crown`, for larger radii of small networks at several times the cost; None
             for 5 in networks of at most `TINY` numbers, else 0.
         splits: Likewise; None for 2 in such networks, else 0.
-        units: Of `crown` and `local`.
+        units: Of `crown` and `local`; None for what is affordable.
         prepared: `traced(classifier, norm=norm, method="certified_radius")`, once per model.
 
     Returns:
@@ -77,9 +77,8 @@ def _best(task: Problem, effort: Effort) -> Claim:
         stages.append(crown_pairs(task, stages[-1], ceiling, effort))
         probe = model.network.size > SMALL
         known = stages[-1]
-        stages.append(
-            local_pairs(task, known, ceiling, stairs=STAIRS, units=effort.units, probe=probe)
-        )
+        units = LARGEST if effort.units is None else effort.units
+        stages.append(local_pairs(task, known, ceiling, stairs=STAIRS, units=units, probe=probe))
     # Each stage keeps what the one before has proved, so the first of the largest has won.
     winner = torch.stack(stages).argmax(dim=0)
     radius, rival = nearest_rival(stages[-1], task.predicted)

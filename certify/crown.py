@@ -7,7 +7,7 @@ from torch import Tensor
 
 from certify.bounds.dense_norm import round_up
 from certify.bounds.lines import Surroundings
-from certify.bounds.refined_regions import LARGEST, check_units, refined_regions
+from certify.bounds.refined_regions import LARGEST, check_units, refinable, refined_regions
 from certify.bounds.regions import Region
 from certify.bounds.split_lines import split_lower_bounds
 from certify.claim import Claim, nearest_rival
@@ -15,13 +15,14 @@ from certify.local import first_radii
 from certify.norms import Norm
 from certify.problem import Problem, Traced, in_batches, traced
 from certify.product import product_pairs
-from certify.search import search
+from certify.search import NEAREST, Evaluation, search
 from robustcl.classifier import Classifier
 from robustcl.errors import InputError
 
 CHUNK = 128  # directions held in memory at once
 MOST_SPLITS = 8
 FURTHER = 1.03  # the first radius tried with slopes that were tuned, in units of the one without
+WIDER = 1.15  # and the first with regions of more layers refined
 
 
 def crown(
@@ -32,7 +33,7 @@ def crown(
     steps: int = 8,
     slope_steps: int = 0,
     splits: int = 0,
-    units: int = LARGEST,
+    units: int | None = None,
     prepared: Traced | None = None,
 ) -> Claim:
     """Certify that no perturbation of norm below the radius changes the predicted class.
@@ -54,7 +55,7 @@ def crown(
         splits: Numbers inside the network by whose signs the ball is then split into 2^splits
             parts, for small networks with kinks; it needs slope_steps.
         units: Numbers of a layer up to which each that is undecided is bounded by lines of its own;
-            more than the default raise radii at 100 times the cost and more.
+            None for all layers where that is affordable (see `refined_regions`).
         prepared: `traced(classifier, norm=norm, method="crown")`, once per model.
 
     Returns:
@@ -92,7 +93,7 @@ class Effort:
     steps: int = 8
     slope_steps: int = 0
     splits: int = 0
-    units: int = LARGEST
+    units: int | None = None
 
     def __post_init__(self) -> None:
         if self.steps < 2:
@@ -119,20 +120,37 @@ def crown_pairs(task: Problem, known: Tensor, ceiling: Tensor, effort: Effort) -
     Returns:
         (B, K) radii inside which class j cannot overtake, at least `known`.
     """
-    plain = Effort(units=effort.units)
+    network = task.traced.fast
 
-    def evaluate(rows: Tensor, radius: Tensor, rivals: Tensor) -> Tensor:
-        return margins_at(task, rows, radius, rivals, plain)
+    def evaluate(effort: Effort) -> Evaluation:
+        return lambda *place: margins_at(task, *place, effort)
 
-    def tuned(rows: Tensor, radius: Tensor, rivals: Tensor) -> Tensor:
-        return margins_at(task, rows, radius, rivals, effort)
-
-    steps = effort.steps
-    found = torch.maximum(search(evaluate, task.margins, ceiling, known, steps=steps), known)
+    steps, units = effort.steps, effort.units
+    plain = LARGEST if units is None else min(LARGEST, units)
+    cheap = evaluate(Effort(units=plain))
+    found = torch.maximum(search(cheap, task.margins, ceiling, known, steps=steps), known)
+    if len(refinable(network, units)) > len(refinable(network, plain)):
+        fine = evaluate(Effort(units=units))
+        found = _further(fine, task, found, ceiling, WIDER, steps, found.shape[1])
     if not effort.slope_steps:
         return found
-    first = FURTHER * found.masked_fill(torch.isinf(ceiling), torch.inf).amin(dim=1)
-    again = search(tuned, task.margins, ceiling, found, steps=max(2, steps // 2), first=first)
+    return _further(evaluate(effort), task, found, ceiling, FURTHER, max(2, steps // 2), NEAREST)
+
+
+def _further(
+    evaluate: Evaluation,
+    task: Problem,
+    found: Tensor,
+    ceiling: Tensor,
+    factor: float,
+    steps: int,
+    nearest: int,
+) -> Tensor:
+    # Radii raised by bounds that are tighter than those that gave the ones found.
+    first = factor * found.masked_fill(torch.isinf(ceiling), torch.inf).amin(dim=1)
+    again = search(
+        evaluate, task.margins, ceiling, found, steps=steps, first=first, nearest=nearest
+    )
     return torch.maximum(again, found)
 
 

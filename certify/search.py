@@ -6,7 +6,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-NEAREST = 2  # rivals whose margins steer the search
+NEAREST = 2  # rivals whose margins steer the search, by default
 CLOSE = 0.005  # a radius this close to where the margin would vanish, relatively, is good enough
 CONFIRMATIONS = 4
 POWERS = (1.0, 16.0)
@@ -94,6 +94,7 @@ def search(
     *,
     steps: int,
     first: Tensor | None = None,
+    nearest: int = NEAREST,
 ) -> Tensor:
     """Raise the smallest radius of each image as far as the bounds prove it.
 
@@ -109,6 +110,8 @@ def search(
         known: (B, K) radii known already.
         steps: Radii tried per image before the last ones.
         first: (B,) the first radius tried; None for one between what is known and the ceiling.
+        nearest: Rivals tried at every radius but the first; all of them where it is the radius that
+            costs.
 
     Returns:
         (B, K) radii inside which class j cannot overtake, at least `known`.
@@ -129,15 +132,15 @@ def search(
         if step == 0:
             rivals = open_rivals(curves.known[rows], ceiling[rows], high[rows])
         else:
-            rivals = roots[rows].argsort(dim=1)[:, :NEAREST]
+            rivals = roots[rows].argsort(dim=1)[:, :nearest]
             aim = roots.amin(dim=1) * (1.0 - CLOSE)  # a little below, so that it is proved
             trial = torch.minimum(torch.maximum(aim, low), high)
         margins = evaluate(rows, trial[rows], rivals)
         margins = margins.masked_fill(own[rows].gather(1, rivals), torch.inf)
         curves = curves.learned(rows, rivals, trial[rows], margins)
         roots = curves.roots().masked_fill(own, torch.inf)
-        nearest = roots.argsort(dim=1)[:, :NEAREST]
-        low = curves.known.gather(1, nearest).amin(dim=1)
+        binding = roots.argsort(dim=1)[:, :nearest]
+        low = curves.known.gather(1, binding).amin(dim=1)
         rows = torch.nonzero(low < (1.0 - 2.0 * CLOSE) * torch.minimum(roots.amin(1), high))[:, 0]
     return _confirmed(evaluate, curves, ceiling, low).masked_fill(own, 0.0)
 

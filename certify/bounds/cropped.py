@@ -74,7 +74,7 @@ def cropped(
         operation, wanted = step.operation, own
         if isinstance(operation, Affine):
             assert operation.sliding is not None
-            wanted, operation = own.read_by(operation.sliding), operation.sliding.bare()
+            wanted, operation = own.read_by(operation.sliding), operation.sliding.bare(*own.size)
         read = [
             _opened(part, made[s], fields[s], wanted, network.steps[s], pixels)
             for s in step.sources

@@ -20,9 +20,12 @@ class _Kinks:
     high: Tensor
     z0: Tensor
     reach: Tensor  # (B,) L2 distance of every z from z0
+    is_coupled: bool  # whether that says more than the intervals, for some image
 
     def repeated(self, count: int) -> "_Kinks":
-        return _Kinks(*(value.repeat_interleave(count, 0) for value in vars(self).values()))
+        values = (self.left, self.low, self.high, self.z0, self.reach)
+        repeated = (value.repeat_interleave(count, 0) for value in values)
+        return _Kinks(*repeated, is_coupled=self.is_coupled)
 
     def value(self, z: Tensor) -> Tensor:
         return torch.where(z > 0, z, self.left * z)
@@ -90,7 +93,9 @@ def kinked_lines(
     middle = (center.low + center.high).flatten(1) / 2.0
     left, low, high, middle = (value.gather(1, chosen) for value in (left, low, high, middle))
     error = length(center.high - center.low)
-    kinks = _Kinks(left, low, high, middle, (region.reach + error) * NORM)
+    reach = (region.reach + error) * NORM
+    furthest = length(torch.maximum(high - middle, middle - low))
+    kinks = _Kinks(left, low, high, middle, reach, bool((reach < furthest).any()))
     repeated = chosen.repeat_interleave(count, 0)
     share = None if alpha is None else alpha.flatten(1).gather(1, repeated)
     part, constant, lost = _best(kinks, rows.gather(1, repeated), count, share)
@@ -151,6 +156,8 @@ def _bound(kinks: _Kinks, weights: Tensor, lines: _Lines) -> tuple[Tensor, Tenso
     up, down = weights.clamp_min(0.0), weights.clamp_max(0.0)
     slope = up * lines.below + down * lines.above
     constant = (up * lines.floor + down * lines.roof).sum(dim=1, dtype=torch.float64)
+    if not kinks.is_coupled:  # the ball holds the box of all intervals, and proves no more
+        return slope, constant
     return slope, torch.maximum(constant, _coupled(kinks, weights, slope))
 
 

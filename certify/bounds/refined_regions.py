@@ -19,7 +19,8 @@ from certify.norms import Norm
 from robustcl.errors import InputError
 
 LARGEST = 128  # units of a layer for which every unit's own bound is worth its cost
-PATCHES = 2**20  # numbers of patches at once, that caches hold them
+AFFORDABLE = 2**22  # coefficients of all units' bounds of one layer that are worth it besides
+PATCHES = 2**18  # numbers of patches at once, that caches hold them
 NUMBERS = 2**24  # coefficients held at once: 128 MiB of float64
 
 
@@ -30,13 +31,14 @@ def refined_regions(
     center: Sequence[Region],
     *,
     norm: Norm,
-    largest: int = LARGEST,
+    largest: int | None = None,
 ) -> list[Region]:
-    """Enclose the values over balls, small layers by a backward pass for each unit.
+    """Enclose the values over balls, affordable layers by a backward pass for each unit.
 
     Where a step with at most `largest` numbers is read by an activation, each number is bounded
-    from both sides by lines through the steps before it, and the tighter bound is kept. Numbers on
-    whose interval every reader is a line are left as they are.
+    from both sides by lines through the steps before it, and the tighter bound is kept. The numbers
+    of a convolution are bounded from the patches that they depend on. Numbers on whose interval
+    every reader is a line are left as they are.
 
     Args:
         network: The steps.
@@ -44,7 +46,8 @@ def refined_regions(
         radius: (B,) of the balls, in pixel units.
         center: From `center_regions`.
         norm: 'l2' or 'linf'.
-        largest: Numbers of a step up to which it is refined.
+        largest: Numbers of a step up to which it is refined; None where the bounds of all its
+            numbers take at most `AFFORDABLE` coefficients.
 
     Returns:
         One region per step, within those of `ball_regions`.
@@ -52,7 +55,7 @@ def refined_regions(
     Reference:
         Zhang et al., CROWN, NeurIPS 2018, algorithm 1: bounds of each layer from those before.
     """
-    readers = _worth_it(network, largest)
+    readers = refinable(network, largest)
     if not readers:
         return ball_regions(network, images, radius, center, norm=norm)
 
@@ -70,16 +73,16 @@ def refined_regions(
     return ball_regions(network, images, radius, center, norm=norm, refine=refine)
 
 
-def check_units(units: int) -> None:
+def check_units(units: int | None) -> None:
     """Refuse a number of units that is none.
 
     Args:
-        units: Numbers of a step up to which it is refined.
+        units: Numbers of a step up to which it is refined, or None.
 
     Raises:
         InputError: When it is negative.
     """
-    if units < 0:
+    if units is not None and units < 0:
         raise InputError(f"units {units} is below 0; use 0 for none, or {LARGEST}")
 
 
@@ -142,8 +145,18 @@ def _open(readers: Sequence[Activation], region: Region) -> Tensor:
     return found.flatten(1)
 
 
-def _worth_it(network: Network, largest: int) -> dict[int, list[Activation]]:
-    # Steps read by activations, except before the first one, where bounds are exact already.
+def refinable(network: Network, largest: int | None) -> dict[int, list[Activation]]:
+    """List the steps that are refined: read by activations, but not before the first ones.
+
+    Before those, the bounds of `ball_regions` are exact already.
+
+    Args:
+        network: The steps.
+        largest: As in `refined_regions`.
+
+    Returns:
+        The activations that read a step, by its position.
+    """
     found: dict[int, list[Activation]] = {}
     depth = [0] * len(network.steps)
     for position, step in enumerate(network.steps):
@@ -153,7 +166,22 @@ def _worth_it(network: Network, largest: int) -> dict[int, list[Activation]]:
         if isinstance(operation, Activation):
             (source,) = step.sources
             read = network.steps[source]
-            is_small = math.prod(read.shape) <= largest
-            if is_small and depth[source] > 0 and isinstance(read.operation, Affine | Sum):
+            inner = depth[source] > 0 and isinstance(read.operation, Affine | Sum)
+            if inner and _is_small(network, source, largest):
                 found.setdefault(source, []).append(operation)
     return found
+
+
+def _is_small(network: Network, position: int, largest: int | None) -> bool:
+    count = math.prod(network.steps[position].shape)
+    if largest is not None:
+        return count <= largest
+    part = Network(network.steps[: position + 1], network.device, network.dtype)
+    return count <= LARGEST or count * _coefficients(part) <= AFFORDABLE
+
+
+def _coefficients(network: Network) -> int:
+    # Of the bound of one number of the last step, at the step where they are the most.
+    fields = receptive_fields(network)
+    widest = _widest(network)
+    return widest if fields is None else min(widest, numbers_seen(network, fields))

@@ -24,13 +24,13 @@ class Sliding:
         kernel: Pixels from the first to the last that one output reads, along each axis.
         stride: Pixels of the input from one output to the next.
         padding: Zeros before the first pixel.
-        bare: The operation without padding, on patches of any size.
+        bare: The operation without padding that gives patches of a size (height, width).
     """
 
     kernel: tuple[int, int]
     stride: tuple[int, int]
     padding: tuple[int, int]
-    bare: "Callable[[], Affine]"
+    bare: "Callable[[int, int], Affine]"
 
 
 @dataclass(frozen=True, eq=False)
@@ -203,7 +203,7 @@ def pointwise(operation: Affine) -> Sliding:
     Returns:
         A kernel of one pixel.
     """
-    return Sliding((1, 1), (1, 1), (0, 0), lambda: operation)
+    return Sliding((1, 1), (1, 1), (0, 0), lambda *_: operation)
 
 
 def _alike(function: Linear, pull: Linear, norms: Mapping[Norm, float], terms: int) -> Affine:

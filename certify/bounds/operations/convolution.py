@@ -13,6 +13,8 @@ from certify.bounds.convolution_norm import convolution_norm
 from certify.bounds.operations.affine import Affine, Linear, Sliding, holder, raised_rows
 from certify.norms import NORMS, Norm
 
+MATRIX = 2**18  # entries of a matrix that serves for a convolution of patches
+
 
 def convolution(
     layer: nn.Conv2d, weight: Tensor, bias: Tensor | None, input_shape: tuple[int, ...]
@@ -91,6 +93,20 @@ def _convolve_transposed(layer: nn.Conv2d, weight: Tensor, shape: tuple[int, ...
     return lambda g: torch.func.vjp(forward, g.new_zeros(len(g), *shape))[1](g)[0]  # pyright: ignore[reportCallIssue]
 
 
+def _spread(weight: Tensor, shape: tuple[int, int, int], options: dict[str, Any]) -> Linear:
+    # A transposed convolution of small patches, as a product with its matrix: many times as fast.
+    def spread(g: Tensor) -> Tensor:
+        return functional.conv_transpose2d(g, weight, **options)
+
+    count = math.prod(shape)
+    patch = spread(weight.new_zeros(1, *shape))[0]
+    if count * patch.numel() > MATRIX:
+        return spread
+    matrix = spread(torch.eye(count, dtype=weight.dtype, device=weight.device).view(-1, *shape))
+    matrix = matrix.flatten(1)  # its zeros add no rounding
+    return lambda g: (g.flatten(1) @ matrix).view(len(g), *patch.shape)
+
+
 def _sliding(layer: nn.Conv2d, weight: Tensor, whole: Affine) -> Sliding | None:
     if layer.padding_mode != "zeros" or isinstance(layer.padding, str):
         return None
@@ -102,13 +118,14 @@ def _sliding(layer: nn.Conv2d, weight: Tensor, whole: Affine) -> Sliding | None:
     }
     size = weight.abs()
 
-    def bare() -> Affine:
+    def bare(height: int, width: int) -> Affine:
+        shape = (len(weight), height, width)
         return replace(
             whole,
             apply=lambda x: functional.conv2d(x, weight, **options),
             absolute=lambda x: functional.conv2d(x, size, **options),
-            pull=lambda g: functional.conv_transpose2d(g, weight, **options),
-            pull_absolute=lambda g: functional.conv_transpose2d(g, size, **options),
+            pull=_spread(weight, shape, options),
+            pull_absolute=_spread(size, shape, options),
         )
 
     kernel = (gap * (tall - 1) + 1, wide * (broad - 1) + 1)
