@@ -8,6 +8,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from certify.bounds.lines import Surroundings
+from certify.bounds.lower import Operation
 from certify.bounds.operations.activation import Activation
 from certify.bounds.operations.affine import Affine
 from certify.bounds.receptive_fields import Field
@@ -46,8 +47,32 @@ class _Part:
         return len(self.steps) - 1
 
 
+def on_patches(network: Network, fields: Mapping[int, Field]) -> dict[int, Operation]:
+    """Return what operations do on patches of the size that one pixel of the last step needs.
+
+    Args:
+        network: The steps.
+        fields: From `receptive_fields`.
+
+    Returns:
+        Operations without padding, by the positions of steps.
+    """
+    found: dict[int, Operation] = {}
+    for position, own in fields.items():
+        operation = network.steps[position].operation
+        if isinstance(operation, Affine):
+            assert operation.sliding is not None
+            operation = operation.sliding.bare(*own.size)
+        found[position] = operation
+    return found
+
+
 def cropped(
-    around: Surroundings, fields: Mapping[int, Field], pixels: Pixels, images: Tensor
+    around: Surroundings,
+    fields: Mapping[int, Field],
+    operations: Mapping[int, Operation],
+    pixels: Pixels,
+    images: Tensor,
 ) -> tuple[Surroundings, Tensor]:
     """Cut out what some pixels of the last step depend on, a patch of every step for each pixel.
 
@@ -57,6 +82,7 @@ def cropped(
     Args:
         around: The network and its regions, without slopes or signs that were chosen.
         fields: From `receptive_fields`.
+        operations: From `on_patches`.
         pixels: N pixels of the last step.
         images: (B, C, H, W).
 
@@ -71,10 +97,8 @@ def cropped(
     part, made = _Part(), {}
     for position in sorted(fields):
         step, own = network.steps[position], fields[position]
-        operation, wanted = step.operation, own
-        if isinstance(operation, Affine):
-            assert operation.sliding is not None
-            wanted, operation = own.read_by(operation.sliding), operation.sliding.bare(*own.size)
+        sliding = step.operation.sliding if isinstance(step.operation, Affine) else None
+        wanted = own if sliding is None else own.read_by(sliding)
         read = [
             _opened(part, made[s], fields[s], wanted, network.steps[s], pixels)
             for s in step.sources
@@ -83,7 +107,9 @@ def cropped(
         center = _patch(around.center[position], own, pixels) if position in bent else region
         shape = (step.shape[0], *own.size)
         made[position] = part.add(
-            Step(step.place, operation, tuple(read), shape), _nearer(region, center), center
+            Step(step.place, operations[position], tuple(read), shape),
+            _nearer(region, center),
+            center,
         )
     inside = Network(tuple(part.steps), network.device, network.dtype)
     return Surroundings(inside, part.center, part.regions, {}), _gathered(images, fields[0], pixels)

@@ -1,5 +1,6 @@
 """Bound a weighted sum of functions with one kink at 0 from below by a linear function."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
@@ -10,22 +11,18 @@ from certify.bounds.regions import Region
 from certify.bounds.rounding import NORM, dot_loss, length, ulps, weighted
 
 SHARES = (0.0625, 0.125, 0.25, 0.5, 1.0)
+MOST = 0.75  # of the units, above which picking out the open ones does not pay
 
 
 @dataclass(frozen=True, eq=False)
 class _Kinks:
-    # f(z) = left z + (1 - left) relu(z) on [low, high], (B, U), or (B * K, U) once repeated.
+    # f(z) = left z + (1 - left) relu(z) on [low, high], (B, 1, U).
     left: Tensor
     low: Tensor
     high: Tensor
     z0: Tensor
-    reach: Tensor  # (B,) L2 distance of every z from z0
+    reach: Tensor  # (B, 1) L2 distance of every z from z0
     is_coupled: bool  # whether that says more than the intervals, for some image
-
-    def repeated(self, count: int) -> "_Kinks":
-        values = (self.left, self.low, self.high, self.z0, self.reach)
-        repeated = (value.repeat_interleave(count, 0) for value in values)
-        return _Kinks(*repeated, is_coupled=self.is_coupled)
 
     def value(self, z: Tensor) -> Tensor:
         return torch.where(z > 0, z, self.left * z)
@@ -33,14 +30,11 @@ class _Kinks:
 
 @dataclass(frozen=True, eq=False)
 class _Lines:
-    # floor + below z <= f(z) <= roof + above z on [low, high].
+    # floor + below z <= f(z) <= roof + above z on [low, high], (B, 1, U) or (B, K, U).
     below: Tensor
     above: Tensor
     floor: Tensor
     roof: Tensor
-
-    def repeated(self, count: int) -> "_Lines":
-        return _Lines(*(value.repeat_interleave(count, 0) for value in vars(self).values()))
 
 
 def kinked_lines(
@@ -75,50 +69,60 @@ def kinked_lines(
         Zhang et al., CROWN, NeurIPS 2018, for the lines; Xu et al., Fast and Complete, ICLR 2021,
         for slopes that may be chosen; Chiu et al., SDP-CROWN, ICML 2025, for the coupled offset.
     """
-    rows = weights.flatten(1)
+    rows = weights.flatten(1).unflatten(0, (-1, count))
     low, high = region.low.flatten(1), region.high.flatten(1)
     sided = operation.slope_at(region.low).flatten(1)
-    slope = (rows.unflatten(0, (-1, count)) * sided[:, None]).flatten(0, 1)
     # Units that may lie on both sides, 0 itself included: `slope_at` takes the left side there.
     is_open = (low <= 0) & (high > 0)
     some = int(is_open.sum(dim=1).max())
     if not some:
-        none = torch.zeros(len(rows), dtype=torch.float64, device=rows.device)
-        return slope.view_as(weights), none, none
-    # The same number of units for every image; those that are filled up are lines already.
-    chosen = is_open.to(torch.float32).topk(some, dim=1).indices
+        none = torch.zeros(len(weights), dtype=torch.float64, device=rows.device)
+        return (rows * sided[:, None]).view_as(weights), none, none
     left = torch.where(is_open, operation.slope_at(-torch.ones_like(region.low)).flatten(1), sided)
     is_line = ~is_open & (low > 0)
     left = torch.where(is_line, 1.0, left)
     middle = (center.low + center.high).flatten(1) / 2.0
-    left, low, high, middle = (value.gather(1, chosen) for value in (left, low, high, middle))
+    values = [left, low, high, middle]
+    share = None if alpha is None else alpha.view_as(rows)
     error = length(center.high - center.low)
     reach = (region.reach + error) * NORM
+    if some > MOST * low.shape[1]:
+        part, constant, lost = _best(_kinks(values, reach), rows, share)
+        return part.view_as(weights), constant.flatten(), lost.flatten()
+    # The same number of units for every image; those that are filled up are lines already.
+    chosen = is_open.to(torch.float32).topk(some, dim=1).indices
+    repeated = chosen[:, None].expand(-1, count, -1)
+    kinks = _kinks([value.gather(1, chosen) for value in values], reach)
+    share = None if share is None else share.gather(2, repeated)
+    part, constant, lost = _best(kinks, rows.gather(2, repeated), share)
+    slope = (rows * sided[:, None]).scatter(2, repeated, part)
+    return slope.view_as(weights), constant.flatten(), lost.flatten()
+
+
+def _kinks(values: Sequence[Tensor], reach: Tensor) -> _Kinks:
+    _, low, high, middle = values
     furthest = length(torch.maximum(high - middle, middle - low))
-    kinks = _Kinks(left, low, high, middle, reach, bool((reach < furthest).any()))
-    repeated = chosen.repeat_interleave(count, 0)
-    share = None if alpha is None else alpha.flatten(1).gather(1, repeated)
-    part, constant, lost = _best(kinks, rows.gather(1, repeated), count, share)
-    return slope.scatter(1, repeated, part).view_as(weights), constant, lost
+    is_coupled = bool((reach < furthest).any())
+    return _Kinks(*(value[:, None] for value in values), reach[:, None], is_coupled=is_coupled)
 
 
-def _best(
-    kinks: _Kinks, weights: Tensor, count: int, alpha: Tensor | None
-) -> tuple[Tensor, Tensor, Tensor]:
-    each = kinks.repeated(count)
-    if alpha is not None:
-        slope, constant = _bound(each, weights, _chords(each, alpha))
-    else:
-        slope, constant = _bound(each, weights, _chords(kinks, None).repeated(count))
-        other, rest = _bound(each, weights, _tangents(kinks).repeated(count))
-        gain = ((other - slope) * each.z0).sum(dim=1, dtype=torch.float64) + rest - constant
+def _best(kinks: _Kinks, weights: Tensor, alpha: Tensor | None) -> tuple[Tensor, Tensor, Tensor]:
+    # Slope (B, K, U), constant and rounding (B, K).
+    slope, constant = _bound(kinks, weights, _chords(kinks, alpha))
+    if alpha is None:
+        other, rest = _bound(kinks, weights, _tangents(kinks))
+        gain = ((other - slope) * kinks.z0).sum(dim=2, dtype=torch.float64) + rest - constant
         better = gain > 0
-        slope = torch.where(better[:, None], other, slope)
+        slope = torch.where(better[:, :, None], other, slope)
         constant = torch.where(better, rest, constant)
     largest = torch.maximum(kinks.low.abs(), kinks.high.abs()) + 1.0
     steepest = kinks.left.abs().clamp_min(1.0)
-    total = weighted(slope, largest) + weighted(weights, steepest * largest)
-    return slope, constant, (total + constant.abs()) * dot_loss(weights, 32)
+    total = _weighted(slope, largest) + _weighted(weights, steepest * largest)
+    return slope, constant, (total + constant.abs()) * dot_loss(weights[0], 32)
+
+
+def _weighted(values: Tensor, weights: Tensor) -> Tensor:
+    return weighted(values.flatten(0, 1), weights[:, 0]).view(values.shape[:2])
 
 
 def _chords(kinks: _Kinks, alpha: Tensor | None) -> _Lines:
@@ -153,9 +157,10 @@ def _offset(kinks: _Kinks, slope: Tensor, side: float) -> Tensor:
 
 
 def _bound(kinks: _Kinks, weights: Tensor, lines: _Lines) -> tuple[Tensor, Tensor]:
-    up, down = weights.clamp_min(0.0), weights.clamp_max(0.0)
-    slope = up * lines.below + down * lines.above
-    constant = (up * lines.floor + down * lines.roof).sum(dim=1, dtype=torch.float64)
+    up = weights > 0
+    slope = torch.where(up, lines.below, lines.above) * weights
+    offset = torch.where(up, lines.floor, lines.roof) * weights
+    constant = offset.sum(dim=2, dtype=torch.float64)
     if not kinks.is_coupled:  # the ball holds the box of all intervals, and proves no more
         return slope, constant
     return slope, torch.maximum(constant, _coupled(kinks, weights, slope))
@@ -166,16 +171,16 @@ def _coupled(kinks: _Kinks, weights: Tensor, slope: Tensor) -> Tensor:
     c = torch.where(open_units, weights * (1.0 - kinks.left), 0.0)
     g = torch.where(open_units, slope - weights * kinks.left, 0.0)
     z0 = torch.where(open_units, kinks.z0, 0.0)
-    scale = length(c) / kinks.reach.clamp_min(1e-300)
+    scale = length(c.flatten(0, 1)).view(c.shape[:2]) / kinks.reach.clamp_min(1e-300)
     best = torch.full_like(scale, -torch.inf)
     for share in SHARES:
         weight = (scale * share).clamp(1e-15, 1e15).to(c)
-        pull = weight[:, None] * z0
+        pull = weight[:, :, None] * z0
         least = torch.minimum(c - g - pull, g + pull).clamp_max(0.0)
         weight = weight.double()
-        gained = (pull * z0).sum(dim=1, dtype=torch.float64) / 2.0
-        paid = (least**2).sum(dim=1, dtype=torch.float64) / (2.0 * weight)
+        gained = (pull * z0).sum(dim=2, dtype=torch.float64) / 2.0
+        paid = (least**2).sum(dim=2, dtype=torch.float64) / (2.0 * weight)
         paid = paid + weight * kinks.reach**2 / 2.0
-        bound = gained - paid - (gained + paid) * dot_loss(weights, 32)
+        bound = gained - paid - (gained + paid) * dot_loss(weights[0], 32)
         best = torch.maximum(best, bound.nan_to_num(nan=-torch.inf))
     return best

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from certify.bounds.cropped import Pixels, cropped
+from certify.bounds.cropped import Pixels, cropped, on_patches
 from certify.bounds.lines import Surroundings, lower_bounds
 from certify.bounds.operations.activation import Activation
 from certify.bounds.operations.affine import Affine
@@ -96,10 +96,11 @@ def _refined(
     region, network = around.regions[-1], around.network
     low, high = region.low.flatten(1).clone(), region.high.flatten(1).clone()
     area, wide = math.prod(region.low.shape[2:]), region.low.shape[3]
+    operations = on_patches(network, fields)
     many = max(1, PATCHES // (2 * numbers_seen(network, fields)))
     for image, unit in zip(*(p.split(many) for p in is_open.nonzero(as_tuple=True)), strict=True):
         pixels = Pixels(image, unit % area // wide, unit % wide)
-        part, patches = cropped(around, fields, pixels, images)
+        part, patches = cropped(around, fields, operations, pixels, images)
         rows = torch.nn.functional.one_hot(unit // area, region.low.shape[1]).to(network.dtype)
         both = torch.stack([rows, -rows], dim=1)
         bounds = lower_bounds(part, both, patches, radius[image], norm=norm).to(network.dtype)

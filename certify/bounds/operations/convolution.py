@@ -93,18 +93,22 @@ def _convolve_transposed(layer: nn.Conv2d, weight: Tensor, shape: tuple[int, ...
     return lambda g: torch.func.vjp(forward, g.new_zeros(len(g), *shape))[1](g)[0]  # pyright: ignore[reportCallIssue]
 
 
-def _spread(weight: Tensor, shape: tuple[int, int, int], options: dict[str, Any]) -> Linear:
-    # A transposed convolution of small patches, as a product with its matrix: many times as fast.
-    def spread(g: Tensor) -> Tensor:
-        return functional.conv_transpose2d(g, weight, **options)
-
-    count = math.prod(shape)
-    patch = spread(weight.new_zeros(1, *shape))[0]
-    if count * patch.numel() > MATRIX:
-        return spread
-    matrix = spread(torch.eye(count, dtype=weight.dtype, device=weight.device).view(-1, *shape))
-    matrix = matrix.flatten(1)  # its zeros add no rounding
-    return lambda g: (g.flatten(1) @ matrix).view(len(g), *patch.shape)
+def _as_matrix(
+    whole: Affine, weight: Tensor, shape: tuple[int, int, int], options: dict[str, Any]
+) -> Affine:
+    # A convolution of small patches is many times as fast as a product with its matrix, whose
+    # zeros add no rounding.
+    one = torch.eye(math.prod(shape), dtype=weight.dtype, device=weight.device)
+    taps = functional.conv_transpose2d(one.view(-1, *shape), weight, **options)
+    patch, matrix = taps.shape[1:], taps.flatten(1)
+    size = matrix.abs()
+    return replace(
+        whole,
+        apply=lambda x: (x.flatten(1) @ matrix.T).view(len(x), *shape),
+        absolute=lambda x: (x.flatten(1) @ size.T).view(len(x), *shape),
+        pull=lambda g: (g.flatten(1) @ matrix).view(len(g), *patch),
+        pull_absolute=lambda g: (g.flatten(1) @ size).view(len(g), *patch),
+    )
 
 
 def _sliding(layer: nn.Conv2d, weight: Tensor, whole: Affine) -> Sliding | None:
@@ -120,12 +124,15 @@ def _sliding(layer: nn.Conv2d, weight: Tensor, whole: Affine) -> Sliding | None:
 
     def bare(height: int, width: int) -> Affine:
         shape = (len(weight), height, width)
+        patch = functional.conv_transpose2d(weight.new_zeros(1, *shape), weight, **options)[0]
+        if math.prod(shape) * patch.numel() <= MATRIX:
+            return _as_matrix(whole, weight, shape, options)
         return replace(
             whole,
             apply=lambda x: functional.conv2d(x, weight, **options),
             absolute=lambda x: functional.conv2d(x, size, **options),
-            pull=_spread(weight, shape, options),
-            pull_absolute=_spread(size, shape, options),
+            pull=lambda g: functional.conv_transpose2d(g, weight, **options),
+            pull_absolute=lambda g: functional.conv_transpose2d(g, size, **options),
         )
 
     kernel = (gap * (tall - 1) + 1, wide * (broad - 1) + 1)
