@@ -1,5 +1,6 @@
 """Certify by linear bounds of the margins over the ball."""
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
@@ -10,12 +11,13 @@ from certify.bounds.lines import Surroundings
 from certify.bounds.refined_regions import LARGEST, check_units, refinable, refined_regions
 from certify.bounds.regions import Region
 from certify.bounds.split_lines import split_lower_bounds
+from certify.bounds.trace import Network
 from certify.claim import Claim, nearest_rival
 from certify.local import first_radii
 from certify.norms import Norm
 from certify.problem import Problem, Traced, in_batches, traced
 from certify.product import product_pairs
-from certify.search import NEAREST, Evaluation, search
+from certify.search import Evaluation, search
 from robustcl.classifier import Classifier
 from robustcl.errors import InputError
 
@@ -120,38 +122,66 @@ def crown_pairs(task: Problem, known: Tensor, ceiling: Tensor, effort: Effort) -
     Returns:
         (B, K) radii inside which class j cannot overtake, at least `known`.
     """
-    network = task.traced.fast
-
-    def evaluate(effort: Effort) -> Evaluation:
-        return lambda *place: margins_at(task, *place, effort)
-
     steps, units = effort.steps, effort.units
-    plain = LARGEST if units is None else min(LARGEST, units)
-    cheap = evaluate(Effort(units=plain))
-    found = torch.maximum(search(cheap, task.margins, ceiling, known, steps=steps), known)
-    if len(refinable(network, units)) > len(refinable(network, plain)):
-        fine = evaluate(Effort(units=units))
-        found = _further(fine, task, found, ceiling, WIDER, steps, found.shape[1])
+
+    def evaluate(units: int | None) -> Evaluation:
+        plain = Effort(units=units)
+        return lambda *place: margins_at(task, *place, plain)
+
+    found = staged_search(task.traced.fast, evaluate, task.margins, ceiling, known, steps, units)
     if not effort.slope_steps:
         return found
-    return _further(evaluate(effort), task, found, ceiling, FURTHER, max(2, steps // 2), NEAREST)
+
+    def tuned(rows: Tensor, radius: Tensor, rivals: Tensor) -> Tensor:
+        return margins_at(task, rows, radius, rivals, effort)
+
+    first = FURTHER * _least(found, ceiling)
+    again = search(tuned, task.margins, ceiling, found, steps=max(2, steps // 2), first=first)
+    return torch.maximum(again, found)
 
 
-def _further(
-    evaluate: Evaluation,
-    task: Problem,
-    found: Tensor,
+def staged_search(
+    network: Network,
+    evaluate: Callable[[int | None], Evaluation],
+    start: Tensor,
     ceiling: Tensor,
-    factor: float,
+    known: Tensor,
     steps: int,
-    nearest: int,
+    units: int | None,
 ) -> Tensor:
-    # Radii raised by bounds that are tighter than those that gave the ones found.
-    first = factor * found.masked_fill(torch.isinf(ceiling), torch.inf).amin(dim=1)
+    """Search with regions that cost little, then go on from there with all that are affordable.
+
+    Args:
+        network: Whose regions are refined.
+        evaluate: `units` as in `crown` to lower bounds as in `search`.
+        start: (B, K) margins at radius 0.
+        ceiling: (B, K) as in `search`.
+        known: (B, K) radii known already.
+        steps: Radii tried per image in each stage.
+        units: As in `crown`.
+
+    Returns:
+        (B, K) radii inside which class j cannot overtake, at least `known`.
+    """
+    few = LARGEST if units is None else min(LARGEST, units)
+    found = torch.maximum(search(evaluate(few), start, ceiling, known, steps=steps), known)
+    if len(refinable(network, units)) == len(refinable(network, few)):
+        return found
+    # The regions are most of the cost now, so that every rival is tried at every radius.
     again = search(
-        evaluate, task.margins, ceiling, found, steps=steps, first=first, nearest=nearest
+        evaluate(units),
+        start,
+        ceiling,
+        found,
+        steps=steps,
+        first=WIDER * _least(found, ceiling),
+        nearest=found.shape[1],
     )
     return torch.maximum(again, found)
+
+
+def _least(found: Tensor, ceiling: Tensor) -> Tensor:
+    return found.masked_fill(torch.isinf(ceiling), torch.inf).amin(dim=1)
 
 
 def margins_at(

@@ -14,13 +14,13 @@ from certify.bounds.network_norm import NetworkNorm
 from certify.bounds.view_norm import view_norm
 from certify.certified_radius import certified_radius
 from certify.claim import ABSTAINED, NO_RIVAL, Claim, joined, nearest_rival
-from certify.crown import Effort, margins_at
+from certify.crown import Effort, margins_at, staged_search
 from certify.local import first_slopes
 from certify.norms import Norm
 from certify.pairs import pairs
 from certify.problem import Center, Problem, Traced, centered, stated, traced
 from certify.product import product_pairs
-from certify.search import search
+from certify.search import Evaluation
 from robustcl.classifier import Classifier
 from robustcl.errors import InputError, UnsupportedError
 from robustcl.views.linear_view import LinearView
@@ -276,16 +276,21 @@ def _bounded(
     ceiling = mean.margins.clamp_min(0.0) / cast(Tensor, slope).clamp_min(1e-300)
     ceiling = torch.maximum(ceiling.clamp(max=most), known).masked_fill(own, torch.inf)
 
-    def evaluate(rows: Tensor, radius: Tensor, rivals: Tensor) -> Tensor:
+    def at(rows: Tensor, radius: Tensor, rivals: Tensor, effort: Effort) -> Tensor:
         found = [
-            margins_at(task, rows, radius * size * round_up(1.0), rivals, Effort())
+            margins_at(task, rows, radius * size * round_up(1.0), rivals, effort)
             - ROUNDING * task.margins[rows].abs().gather(1, rivals)
             - _unsure(task, rows, rivals)
             for size, task in zip(model.norms, tasks, strict=True)
         ]
         return torch.stack(found).mean(dim=0) * (1.0 - ROUNDING)
 
-    return torch.maximum(search(evaluate, mean.margins, ceiling, known, steps=steps), known)
+    def evaluate(units: int | None) -> Evaluation:
+        effort = Effort(units=units)
+        return lambda *place: at(*place, effort)
+
+    network = model.traced.fast
+    return staged_search(network, evaluate, mean.margins, ceiling, known, steps, None)
 
 
 def _unsure(task: Problem, rows: Tensor, rivals: Tensor) -> Tensor:

@@ -1,7 +1,7 @@
 """Tighten the regions of small layers by linear bounds of every unit."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import torch
 from torch import Tensor
@@ -19,7 +19,8 @@ from certify.norms import Norm
 from robustcl.errors import InputError
 
 LARGEST = 128  # units of a layer for which every unit's own bound is worth its cost
-AFFORDABLE = 2**22  # coefficients of all units' bounds of one layer that are worth it besides
+AFFORDABLE = 2**22  # coefficients of the bounds of all units up to which larger layers are too
+CURVED = 4  # by so much more each costs before activations without kinks
 PATCHES = 2**18  # numbers of patches at once, that caches hold them
 NUMBERS = 2**24  # coefficients held at once: 128 MiB of float64
 
@@ -46,8 +47,9 @@ def refined_regions(
         radius: (B,) of the balls, in pixel units.
         center: From `center_regions`.
         norm: 'l2' or 'linf'.
-        largest: Numbers of a step up to which it is refined; None where the bounds of all its
-            numbers take at most `AFFORDABLE` coefficients.
+        largest: Numbers of a step up to which it is refined; None for any number where all larger
+            than `LARGEST` take at most `AFFORDABLE` coefficients together, else `LARGEST`: a few
+            of the layers of a deep network were seen to gain nothing.
 
     Returns:
         One region per step, within those of `ball_regions`.
@@ -167,22 +169,27 @@ def refinable(network: Network, largest: int | None) -> dict[int, list[Activatio
         if isinstance(operation, Activation):
             (source,) = step.sources
             read = network.steps[source]
-            inner = depth[source] > 0 and isinstance(read.operation, Affine | Sum)
-            if inner and _is_small(network, source, largest):
+            if depth[source] > 0 and isinstance(read.operation, Affine | Sum):
                 found.setdefault(source, []).append(operation)
-    return found
+    if largest is None:
+        largest = None if _cost(network, found) <= AFFORDABLE else LARGEST
+    if largest is None:
+        return found
+    return {p: r for p, r in found.items() if math.prod(network.steps[p].shape) <= largest}
 
 
-def _is_small(network: Network, position: int, largest: int | None) -> bool:
-    count = math.prod(network.steps[position].shape)
-    if largest is not None:
-        return count <= largest
+def _cost(network: Network, found: Mapping[int, Sequence[Activation]]) -> int:
+    total = 0
+    for position, readers in found.items():
+        count = math.prod(network.steps[position].shape)
+        if count > LARGEST:
+            is_kinked = all(reader.is_piecewise_linear for reader in readers)
+            total += count * _coefficients(network, position) * (1 if is_kinked else CURVED)
+    return total
+
+
+def _coefficients(network: Network, position: int) -> int:
+    # Of the bound of one number of a step, at the step where they are the most.
     part = Network(network.steps[: position + 1], network.device, network.dtype)
-    return count <= LARGEST or count * _coefficients(part) <= AFFORDABLE
-
-
-def _coefficients(network: Network) -> int:
-    # Of the bound of one number of the last step, at the step where they are the most.
-    fields = receptive_fields(network)
-    widest = _widest(network)
-    return widest if fields is None else min(widest, numbers_seen(network, fields))
+    fields, widest = receptive_fields(part), _widest(part)
+    return widest if fields is None else min(widest, numbers_seen(part, fields))
