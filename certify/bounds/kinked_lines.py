@@ -22,7 +22,7 @@ class _Kinks:
     high: Tensor
     z0: Tensor
     reach: Tensor  # (B, 1) L2 distance of every z from z0
-    is_coupled: bool  # whether that says more than the intervals, for some image
+    is_coupled: Tensor  # (B, 1) whether that says more than the intervals: is the box not inside?
 
     def value(self, z: Tensor) -> Tensor:
         return torch.where(z > 0, z, self.left * z)
@@ -59,7 +59,8 @@ def kinked_lines(
         weights: (B * K, *shape).
         count: K.
         alpha: (B * K, *shape) in [0, 1]: where between its two slopes the line of each number is
-            that touches the kink; None for adaptive ones, and tangents at the center besides.
+            that touches the kink; None for adaptive ones, and tangents at the center besides where
+            offsets are coupled.
 
     Returns:
         slope (B * K, *shape), constant (B * K,), and at least the rounding lost (B * K,) besides
@@ -102,17 +103,17 @@ def kinked_lines(
 def _kinks(values: Sequence[Tensor], reach: Tensor) -> _Kinks:
     _, low, high, middle = values
     furthest = length(torch.maximum(high - middle, middle - low))
-    is_coupled = bool((reach < furthest).any())
-    return _Kinks(*(value[:, None] for value in values), reach[:, None], is_coupled=is_coupled)
+    is_coupled = (reach < furthest)[:, None]
+    return _Kinks(*(value[:, None] for value in values), reach[:, None], is_coupled)
 
 
 def _best(kinks: _Kinks, weights: Tensor, alpha: Tensor | None) -> tuple[Tensor, Tensor, Tensor]:
     # Slope (B, K, U), constant and rounding (B, K).
     slope, constant = _bound(kinks, weights, _chords(kinks, alpha))
-    if alpha is None:
+    if alpha is None and bool(kinks.is_coupled.any()):
         other, rest = _bound(kinks, weights, _tangents(kinks))
         gain = ((other - slope) * kinks.z0).sum(dim=2, dtype=torch.float64) + rest - constant
-        better = gain > 0
+        better = kinks.is_coupled & (gain > 0)
         slope = torch.where(better[:, :, None], other, slope)
         constant = torch.where(better, rest, constant)
     largest = torch.maximum(kinks.low.abs(), kinks.high.abs()) + 1.0
@@ -161,7 +162,7 @@ def _bound(kinks: _Kinks, weights: Tensor, lines: _Lines) -> tuple[Tensor, Tenso
     slope = torch.where(up, lines.below, lines.above) * weights
     offset = torch.where(up, lines.floor, lines.roof) * weights
     constant = offset.sum(dim=2, dtype=torch.float64)
-    if not kinks.is_coupled:  # the ball holds the box of all intervals, and proves no more
+    if not bool(kinks.is_coupled.any()):  # the coupled bound would be no better
         return slope, constant
     return slope, torch.maximum(constant, _coupled(kinks, weights, slope))
 
