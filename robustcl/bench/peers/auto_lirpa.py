@@ -1,5 +1,6 @@
 """Set certificates of the model itself beside the CROWN of auto_LiRPA."""
 
+import copy
 from functools import partial
 from typing import Any
 
@@ -11,6 +12,7 @@ from certify import certified_radius, traced
 from certify.local import first_radii
 from certify.norms import Norm
 from certify.problem import Problem, problem
+from certify.search import CLOSE
 from robustcl.bench.peers.comparison import Comparison, Scene, compare, import_peer, named
 from robustcl.classifier import Classifier
 from robustcl.errors import UnsupportedError
@@ -20,6 +22,7 @@ CURE = f"name the folders of a checkout and of what it needs in {VARIABLE}, as i
 IMAGES = 8
 MOST_REPEATS = 3
 BOTH: tuple[Norm, ...] = ("l2", "linf")
+MORE_STEPS = 8  # of the bisection, where radii are far below where it starts
 SMALLER = 0.99  # median of our radius over theirs below which ours is not as good
 
 
@@ -80,13 +83,18 @@ def can_be_peered(model: Classifier, task: Problem) -> bool:
     return plain and not (model.normalizes and bool((task.pair.offsets != 0).any()))
 
 
-def peer_crown(model: Classifier, task: Problem, *, steps: int = 8) -> Tensor:
+def peer_crown(model: Classifier, task: Problem, *, steps: int = 8, close: float = CLOSE) -> Tensor:
     """Bisect for the largest radius at which auto_LiRPA's CROWN keeps all margins positive.
+
+    As in `crown`, an image is done when its radius is known to 2 `close`, so that neither side is
+    behind for having searched less. In Linf all images go together, in L2 one by one, since the
+    peer takes one radius per call there.
 
     Args:
         model: The network.
         task: Images and directions of the margins.
-        steps: Of the bisection, as many as `crown` tries.
+        steps: Of the bisection, as many as `crown` tries, or more where it needs more.
+        close: Half of the relative width that is left.
 
     Returns:
         (B,) radii.
@@ -94,23 +102,36 @@ def peer_crown(model: Classifier, task: Problem, *, steps: int = 8) -> Tensor:
     lirpa = import_peer("auto_LiRPA", cure=CURE, variable=VARIABLE)
     # float32, its default; a plain run, as its users do it.
     images = task.images.float()
-    bounded: Any = lirpa.BoundedModule(model.encoder.backbone.float(), images[:1])
+    bounded: Any = lirpa.BoundedModule(copy.deepcopy(model.encoder.backbone).float(), images[:1])
     own = torch.nn.functional.one_hot(task.predicted, task.margins.shape[1]).bool()
     rows = task.directions[~own].unflatten(0, (len(images), -1)).float()
     constants = task.constants[~own].unflatten(0, (len(images), -1))
+    is_l2 = task.traced.norm == "l2"
+
+    def holds(some: Tensor, radius: Tensor) -> Tensor:
+        points, width = images[some], radius.float().view(-1, 1, 1, 1)
+        if is_l2:
+            ball = lirpa.PerturbationLpNorm(norm=2, eps=float(radius))
+        else:
+            ball = lirpa.PerturbationLpNorm(norm=np.inf, x_L=points - width, x_U=points + width)
+        point = lirpa.BoundedTensor(points, ball)
+        lower, _ = bounded.compute_bounds(
+            x=(point,), C=rows[some], method="CROWN", bound_upper=False
+        )
+        return (lower.double() + constants[some] > 0).all(dim=1)
+
     low, high = torch.zeros(len(images)).double(), first_radii(task).amin(dim=1)
-    order = 2 if task.traced.norm == "l2" else np.inf
-    for _ in range(steps):
-        trial = (low + high) / 2
-        for row in range(len(images)):
-            ball = lirpa.PerturbationLpNorm(norm=order, eps=float(trial[row]))
-            point = lirpa.BoundedTensor(images[row : row + 1], ball)
-            lower, _ = bounded.compute_bounds(
-                x=(point,), C=rows[row : row + 1], method="CROWN", bound_upper=False
-            )
-            held = bool((lower[0].double() + constants[row] > 0).all())
-            low[row] = trial[row] if held else low[row]
-            high[row] = high[row] if held else trial[row]
+    for step in range(steps + MORE_STEPS):
+        wide = high - low > 2.0 * close * high
+        some = torch.nonzero(wide | (step < steps))[:, 0]
+        if not len(some):
+            break
+        for part in some.split(1 if is_l2 else len(some)):
+            trial = (low[part] + high[part]) / 2
+            with torch.no_grad():
+                held = holds(part, trial)
+            low[part] = torch.where(held, trial, low[part])
+            high[part] = torch.where(held, high[part], trial)
     return low
 
 
