@@ -1,0 +1,151 @@
+"""Bounds from patches are those from whole images, at every kind of border."""
+
+import importlib
+from collections.abc import Callable
+from typing import get_args
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from certify.bounds.receptive_fields import receptive_fields
+from certify.bounds.refined_regions import refinable, refined_regions
+from certify.bounds.regions import Region, center_regions
+from certify.bounds.trace import Network, trace
+from certify.norms import Norm
+from robustcl import Encoder
+from robustcl.encoders import MaxMin
+from tests.families import perturbed
+
+NORMS = get_args(Norm)
+SHAPE = (2, 7, 6)
+RADIUS = {"l2": 0.5, "linf": 0.1}
+
+
+class Shortcut(nn.Module):
+    """Two strided branches, the wider of which is read again, side by side with the first."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.first = nn.Conv2d(2, 4, 3, padding=1)
+        self.narrow = nn.Conv2d(4, 4, 1, stride=2)
+        self.wide = nn.Conv2d(4, 4, 5, stride=2, padding=2)
+        self.last = nn.Conv2d(8, 3, 2)
+
+    def forward(self, images: Tensor) -> Tensor:
+        features = nn.functional.leaky_relu(self.first(images), 0.3)
+        wide = self.wide(features)
+        total = nn.functional.leaky_relu(self.narrow(features) - wide, 0.3)
+        both = torch.cat([total, torch.tanh(wide)], dim=1)
+        return torch.relu(self.last(both)).flatten(1)
+
+
+def chain(bend: Callable[[], nn.Module]) -> nn.Sequential:
+    return nn.Sequential(
+        nn.Conv2d(2, 4, 3, padding=1),
+        bend(),
+        nn.Conv2d(4, 6, (3, 2), stride=(2, 1), padding=(2, 1), dilation=(1, 2), groups=2),
+        nn.BatchNorm2d(6),
+        bend(),
+        nn.Conv2d(6, 4, 3, padding=1, bias=False),
+        bend(),
+        nn.Flatten(),
+    )
+
+
+NETWORKS: dict[str, Callable[[], nn.Module]] = {
+    "relu": lambda: chain(nn.ReLU),
+    "leaky": lambda: chain(lambda: nn.LeakyReLU(0.3)),
+    "tanh": lambda: chain(nn.Tanh),
+    "max_min": lambda: chain(MaxMin),
+    "shortcut": Shortcut,
+}
+
+
+def traced(name: str) -> tuple[Encoder, Network]:
+    torch.manual_seed(0)
+    encoder = Encoder(NETWORKS[name](), image_shape=SHAPE, mean=(0.4, 0.5), std=(0.5, 0.7))
+    encoder = encoder.double().eval()
+    return encoder, trace(encoder)
+
+
+def images_of(count: int) -> Tensor:
+    generator = torch.Generator().manual_seed(1)
+    return torch.rand(count, *SHAPE, generator=generator, dtype=torch.float64)
+
+
+def refined(network: Network, images: Tensor, norm: Norm) -> list[Region]:
+    radius = torch.full((len(images),), RADIUS[norm], dtype=torch.float64)
+    center = center_regions(network, images)
+    return refined_regions(network, images, radius, center, norm=norm)
+
+
+def whole(network: Network, images: Tensor, norm: Norm, patch: pytest.MonkeyPatch) -> list[Region]:
+    module = importlib.import_module("certify.bounds.refined_regions")
+    with patch.context() as context:
+        context.setattr(module, "receptive_fields", lambda _: None)
+        return refined(network, images, norm)
+
+
+@pytest.mark.parametrize("name", NETWORKS)
+def test_patches_give_the_bounds_of_whole_images(
+    name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    _, network = traced(name)
+    steps = refinable(network, None)
+    assert len(steps) >= 2
+    for position in steps:  # none falls back on whole images
+        part = Network(network.steps[: position + 1], network.device)
+        assert receptive_fields(part) is not None
+    images = images_of(3)
+    found = refined(network, images, "linf")
+    for own, other in zip(found, whole(network, images, "linf", monkeypatch), strict=True):
+        # But for a few, where on the whole image offsets are coupled and other lines chosen.
+        for one, two in ((own.low, other.low), (own.high, other.high)):
+            close = torch.isclose(one, two, rtol=1e-9, atol=1e-9)
+            assert float(close.double().mean()) > 0.98
+            assert float((one - two).abs().max()) < 0.02
+
+
+@pytest.mark.parametrize("norm", NORMS)
+@pytest.mark.parametrize("name", NETWORKS)
+def test_hidden_values_stay_inside(name: str, norm: Norm) -> None:
+    encoder, network = traced(name)
+    images = images_of(2)
+    region = refined(network, images, norm)[-1]
+    points = [perturbed(images, RADIUS[norm], norm, seed=seed) for seed in range(30)]
+    # And towards the largest and the smallest value of every number, by its gradient.
+    for unit in range(0, region.low[0].numel(), 3):
+        start = images.clone().requires_grad_()
+        (slope,) = torch.autograd.grad(encoder(start)[:, unit].sum(), start)
+        size = slope.flatten(1).norm(dim=1).clamp_min(1e-300).view(-1, 1, 1, 1)
+        step = slope.sign() if norm == "linf" else (1 - 1e-12) * slope / size
+        points += [images + RADIUS[norm] * step, images - RADIUS[norm] * step]
+    for point in points:
+        with torch.no_grad():
+            value = encoder(point)
+        assert bool((region.low <= value).all()) and bool((value <= region.high).all())
+
+
+def test_few_patches_at_a_time_give_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
+    _, network = traced("leaky")
+    images = images_of(3)
+    together = refined(network, images, "l2")[-1]
+    monkeypatch.setattr("certify.bounds.refined_regions.PATCHES", 1)
+    monkeypatch.setattr("certify.bounds.operations.convolution.MATRIX", 0)  # as convolutions
+    alone = refined(network, images[1:2], "l2")[-1]
+    torch.testing.assert_close(alone.low, together.low[1:2], rtol=1e-9, atol=1e-9)
+    torch.testing.assert_close(alone.high, together.high[1:2], rtol=1e-9, atol=1e-9)
+
+
+def test_a_network_beyond_the_budget_is_refined_as_far_as_layers_are_small(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    _, network = traced("relu")
+    module = importlib.import_module("certify.bounds.refined_regions")
+    counts = {p: network.steps[p].shape for p in refinable(network, None)}
+    assert sorted(counts.values()) == [(4, 5, 6), (6, 5, 6)]
+    monkeypatch.setattr(module, "AFFORDABLE", 0)
+    monkeypatch.setattr(module, "LARGEST", 150)
+    assert [network.steps[p].shape for p in refinable(network, None)] == [(4, 5, 6)]
+    assert len(refinable(network, 180)) == 2
