@@ -55,6 +55,7 @@ def activation_lines(
     *,
     count: int,
     alpha: Tensor | None = None,
+    tangents: bool = True,
 ) -> tuple[Tensor, Tensor, Tensor]:
     """Bound sum_i weights_i f(z_i) from below by slope.z + constant, over a region of z.
 
@@ -72,7 +73,8 @@ def activation_lines(
         weights: (B * K, *shape).
         count: K.
         alpha: (B * K, *shape) in [0, 1], where the slopes of the lines below lie between the
-            smallest and the largest slope; None for adaptive ones, and no tangents otherwise.
+            smallest and the largest slope; None for adaptive ones.
+        tangents: Whether tangents at the center are tried besides adaptive slopes.
 
     Returns:
         slope (B * K, *shape), constant (B * K,), and at least the rounding lost (B * K,) besides
@@ -83,13 +85,16 @@ def activation_lines(
         the coupled offset of ReLU. That of smooth functions is ours.
     """
     if operation.is_piecewise_linear:
-        return kinked_lines(operation, region, center, weights, count=count, alpha=alpha)
+        return kinked_lines(
+            operation, region, center, weights, count=count, alpha=alpha, tangents=tangents
+        )
     one = _place(operation, region, center)
     place = one.repeated(count)
     if alpha is not None:
         slope, constant = _bound(place, weights, _chords(place, alpha))
     else:
         slope, constant = _bound(place, weights, _chords(one, None).repeated(count))
+    if alpha is None and tangents:
         other, rest = _bound(place, weights, _tangents(one).repeated(count))
         gain = _sums((other - slope) * place.z0) + rest - constant
         better = gain > 0

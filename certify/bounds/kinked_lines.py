@@ -45,6 +45,7 @@ def kinked_lines(
     *,
     count: int,
     alpha: Tensor | None = None,
+    tangents: bool = True,
 ) -> tuple[Tensor, Tensor, Tensor]:
     """Bound sum_i weights_i f(z_i) from below by slope.z + constant, over a region of z.
 
@@ -59,8 +60,9 @@ def kinked_lines(
         weights: (B * K, *shape).
         count: K.
         alpha: (B * K, *shape) in [0, 1]: where between its two slopes the line of each number is
-            that touches the kink; None for adaptive ones, and tangents at the center besides where
-            offsets are coupled.
+            that touches the kink; None for adaptive ones.
+        tangents: Whether tangents at the center are tried besides adaptive slopes, where offsets
+            are coupled.
 
     Returns:
         slope (B * K, *shape), constant (B * K,), and at least the rounding lost (B * K,) besides
@@ -88,14 +90,14 @@ def kinked_lines(
     error = length(center.high - center.low)
     reach = (region.reach + error) * NORM
     if some > MOST * low.shape[1]:
-        part, constant, lost = _best(_kinks(values, reach), rows, share)
+        part, constant, lost = _best(_kinks(values, reach), rows, share, tangents)
         return part.view_as(weights), constant.flatten(), lost.flatten()
     # The same number of units for every image; those that are filled up are lines already.
     chosen = is_open.to(torch.float32).topk(some, dim=1).indices
     repeated = chosen[:, None].expand(-1, count, -1)
     kinks = _kinks([value.gather(1, chosen) for value in values], reach)
     share = None if share is None else share.gather(2, repeated)
-    part, constant, lost = _best(kinks, rows.gather(2, repeated), share)
+    part, constant, lost = _best(kinks, rows.gather(2, repeated), share, tangents)
     slope = (rows * sided[:, None]).scatter(2, repeated, part)
     return slope.view_as(weights), constant.flatten(), lost.flatten()
 
@@ -108,10 +110,12 @@ def _kinks(values: Sequence[Tensor], reach: Tensor) -> _Kinks:
     return _Kinks(*(value[:, None] for value in values), reach[:, None], is_coupled)
 
 
-def _best(kinks: _Kinks, weights: Tensor, alpha: Tensor | None) -> tuple[Tensor, Tensor, Tensor]:
+def _best(
+    kinks: _Kinks, weights: Tensor, alpha: Tensor | None, tangents: bool
+) -> tuple[Tensor, Tensor, Tensor]:
     # Slope (B, K, U), constant and rounding (B, K).
     slope, constant = _bound(kinks, weights, _chords(kinks, alpha))
-    if alpha is None and bool(kinks.is_coupled.any()):
+    if alpha is None and tangents and bool(kinks.is_coupled.any()):
         other, rest = _bound(kinks, weights, _tangents(kinks))
         gain = ((other - slope) * kinks.z0).sum(dim=2, dtype=torch.float64) + rest - constant
         better = kinks.is_coupled & (gain > 0)

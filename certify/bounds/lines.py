@@ -68,6 +68,7 @@ def lower_bounds(
     *,
     norm: Norm,
     weights: dict[int, Tensor] | None = None,
+    tangents: bool = True,
 ) -> Tensor:
     """Bound a.h from below over a ball, for each direction a.
 
@@ -83,6 +84,9 @@ def lower_bounds(
         radius: (B,) of the ball, pixel units.
         norm: 'l2' or 'linf'.
         weights: Filled with the coefficients (B * K, *shape) of what each activation gives.
+        tangents: Whether lines that are tangents at the center are chosen where they raise the
+            bound's value there. Without them the bound is at least that of plain CROWN; with them
+            it is often larger, but not always.
 
     Returns:
         (B, K) lower bounds of a.h over the ball.
@@ -112,7 +116,7 @@ def lower_bounds(
             continue
         if weights is not None and isinstance(operation, Activation):
             weights[position] = slope
-        parts, more, error = _through(around, position, slope, count)
+        parts, more, error = _through(around, position, slope, count, tangents)
         constant, lost = constant + more, lost + error
         for source, part in parts:
             waiting[source] = waiting[source] + part if source in waiting else part
@@ -120,7 +124,7 @@ def lower_bounds(
 
 
 def _through(
-    around: Surroundings, position: int, slope: Tensor, count: int
+    around: Surroundings, position: int, slope: Tensor, count: int, tangents: bool
 ) -> tuple[list[tuple[int, Tensor]], Tensor, Tensor]:
     # The slopes at the sources, what is added to the constant, and the rounding.
     step = around.network.steps[position]
@@ -147,6 +151,7 @@ def _through(
             slope,
             count=count,
             alpha=around.alphas.get(position),
+            tangents=tangents,
         )
         if position in around.prices:  # side z >= 0, so nothing is gained by subtracting it
             side = around.sides[position].repeat_interleave(count, 0)

@@ -47,7 +47,10 @@ def optimized_lower_bounds(
         Beta-CROWN, NeurIPS 2021, theorem 3.1, for the prices.
     """
     with torch.no_grad():
-        best = lower_bounds(around, directions, images, radius, norm=norm)
+        best = torch.stack([
+            lower_bounds(around, directions, images, radius, norm=norm, tangents=tangents)
+            for tangents in (True, False)
+        ]).amax(dim=0)  # fmt: skip
     alphas = _adaptive(around, directions.shape[1]) if steps else {}
     if not alphas:
         return best

@@ -36,7 +36,7 @@ def convolution(
     filled = layer.padding_mode != "zeros"
     # Padding by copies lets a pixel enter a row more than once: at most once per tap of a row.
     copies = math.prod(layer.kernel_size) if filled else 1
-    rows = torch.linalg.vector_norm(weight.flatten(1), dim=1) * math.sqrt(copies)
+    rows = _row_norms(layer, weight, input_shape, copies)
     norms: dict[Norm, float] = {
         p: convolution_norm(layer, input_shape, norm=p, weight=weight) for p in NORMS
     }
@@ -52,7 +52,7 @@ def convolution(
             pull_absolute=_convolve_transposed(layer, own.abs(), input_shape),
             offset=None if bias is None else bias[None, :, None, None].to(dtype),
             norms=norms,
-            rows=raised_rows(rows[None, :, None, None], dtype),
+            rows=raised_rows(rows, dtype),
             magnitude=magnitude,
             terms=terms,
             dtype=dtype,
@@ -61,6 +61,16 @@ def convolution(
         return replace(whole, sliding=_sliding(layer, own, whole))
 
     return make(torch.float64)
+
+
+def _row_norms(
+    layer: nn.Conv2d, weight: Tensor, input_shape: tuple[int, ...], copies: int
+) -> Tensor:
+    # At a border padded by zeros a row has fewer entries than the kernel.
+    if copies > 1:
+        return torch.linalg.vector_norm(weight.flatten(1), dim=1).view(1, -1, 1, 1) * copies**0.5
+    ones = torch.ones(1, *input_shape, dtype=weight.dtype, device=weight.device)
+    return _convolve(layer, weight**2)(ones).clamp_min(0.0).sqrt()  # `raised_rows` follows
 
 
 def _convolve(layer: nn.Conv2d, weight: Tensor) -> Linear:
@@ -121,14 +131,15 @@ def _sliding(layer: nn.Conv2d, weight: Tensor, whole: Affine) -> Sliding | None:
         "groups": layer.groups,
     }
     size = weight.abs()
+    alike = replace(whole, rows=whole.rows.amax(dim=(2, 3), keepdim=True))
 
     def bare(height: int, width: int) -> Affine:
         shape = (len(weight), height, width)
         patch = functional.conv_transpose2d(weight.new_zeros(1, *shape), weight, **options)[0]
         if math.prod(shape) * patch.numel() <= MATRIX:
-            return _as_matrix(whole, weight, shape, options)
+            return _as_matrix(alike, weight, shape, options)
         return replace(
-            whole,
+            alike,
             apply=lambda x: functional.conv2d(x, weight, **options),
             absolute=lambda x: functional.conv2d(x, size, **options),
             pull=lambda g: functional.conv_transpose2d(g, weight, **options),
