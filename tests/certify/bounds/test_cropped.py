@@ -1,6 +1,7 @@
 """Bounds from patches are those from whole images, at every kind of border."""
 
 import importlib
+import math
 from collections.abc import Callable
 from typing import get_args
 
@@ -8,6 +9,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+from certify.bounds.operations.affine import Affine
 from certify.bounds.receptive_fields import receptive_fields
 from certify.bounds.refined_regions import refinable, refined_regions
 from certify.bounds.regions import Region, center_regions
@@ -149,3 +151,21 @@ def test_a_network_beyond_the_budget_is_refined_as_far_as_layers_are_small(
     monkeypatch.setattr(module, "LARGEST", 150)
     assert [network.steps[p].shape for p in refinable(network, None)] == [(4, 5, 6)]
     assert len(refinable(network, 180)) == 2
+
+
+@pytest.mark.parametrize("name", ["relu", "shortcut"])
+def test_norms_of_rows_are_exact_at_zero_padded_borders(name: str) -> None:
+    _, network = traced(name)
+    seen = 0
+    for step in network.steps:
+        operation = step.operation
+        if not isinstance(operation, Affine) or len(step.shape) != 3 or operation.terms < 2:
+            continue
+        shape = network.steps[step.sources[0]].shape
+        columns = torch.eye(math.prod(shape), dtype=torch.float64).view(-1, *shape)
+        exact = operation.apply(columns).norm(dim=0)
+        found = operation.rows.expand(1, *step.shape)[0]
+        assert bool((found >= exact).all())
+        torch.testing.assert_close(found, exact, rtol=1e-9, atol=1e-12)
+        seen += 1
+    assert seen >= 3
