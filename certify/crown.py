@@ -126,7 +126,7 @@ def crown_pairs(task: Problem, known: Tensor, ceiling: Tensor, effort: Effort) -
 
     def evaluate(units: int | None) -> Evaluation:
         plain = Effort(units=units)
-        return lambda *place: margins_at(task, *place, plain)
+        return lambda rows, radius, rivals: margins_at(task, rows, radius, rivals, plain)
 
     found = staged_search(task.traced.fast, evaluate, task.margins, ceiling, known, steps, units)
     if not effort.slope_steps:

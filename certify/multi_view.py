@@ -287,7 +287,7 @@ def _bounded(
 
     def evaluate(units: int | None) -> Evaluation:
         effort = Effort(units=units)
-        return lambda *place: at(*place, effort)
+        return lambda rows, radius, rivals: at(rows, radius, rivals, effort)
 
     network = model.traced.fast
     return staged_search(network, evaluate, mean.margins, ceiling, known, steps, None)

@@ -103,11 +103,11 @@ def kinked_lines(
 
 
 def _kinks(values: Sequence[Tensor], reach: Tensor) -> _Kinks:
-    _, low, high, middle = values
+    left, low, high, middle = (value[:, None] for value in values)
     is_open = (low <= 0) & (high > 0)  # what fills up must not count
     furthest = length(torch.maximum(high - middle, middle - low).where(is_open, 0.0))
     is_coupled = (reach < furthest)[:, None]
-    return _Kinks(*(value[:, None] for value in values), reach[:, None], is_coupled)
+    return _Kinks(left, low, high, middle, reach[:, None], is_coupled)
 
 
 def _best(

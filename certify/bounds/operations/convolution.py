@@ -147,4 +147,5 @@ def _sliding(layer: nn.Conv2d, weight: Tensor, whole: Affine) -> Sliding | None:
         )
 
     kernel = (gap * (tall - 1) + 1, wide * (broad - 1) + 1)
-    return Sliding(kernel, tuple(layer.stride), tuple(layer.padding), bare)
+    (down, right), (top, first) = layer.stride, layer.padding
+    return Sliding(kernel, (down, right), (top, first), bare)
