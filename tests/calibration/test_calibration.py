@@ -23,6 +23,7 @@ from robustcl.calibration import (
     smooth_calibration_error,
     top_label,
 )
+from robustcl.calibration.calibration_error import Cut
 from robustcl.data import Dataset
 from robustcl.errors import InputError
 
@@ -93,7 +94,8 @@ def test_equal_to_netcal() -> None:
     shares = shares.double() / shares.double().sum(dim=1, keepdim=True)
     rows, truth = shares.numpy(), labels.numpy()
     top = top_label(shares, labels)
-    for cut, equal in (("width", True), ("mass", False)):
+    cuts: tuple[tuple[Cut, bool], ...] = (("width", True), ("mass", False))
+    for cut, equal in cuts:
         theirs = ece(15, equal_intervals=equal).measure(rows, truth)
         assert calibration_error(*top, cut=cut) == pytest.approx(theirs, abs=1e-9)
     per_class = [ece(15).measure(rows[:, k], (truth == k).astype(int)) for k in range(4)]
