@@ -1,6 +1,7 @@
 """Say by fresh samples whether a smoothed model answers another class at the end of an attack."""
 
-from typing import Any
+from dataclasses import dataclass
+from typing import Literal
 
 import numpy as np
 import torch
@@ -87,7 +88,20 @@ def confirmed(rows: np.ndarray, terms: Smoothed, top: int, rival: int, level: fl
     return lower > 1.0 - float(ndtr(pair.offset[rival]))
 
 
-def judge(target: Target, points: Tensor, purpose: str) -> list[dict[str, Any]]:
+@dataclass(frozen=True)
+class Judgment:
+    """Say what fresh samples show at the end of an attack.
+
+    Args:
+        lead: Of the best rival over the certified class on the samples that chose it.
+        verdict: Whether the claim held, was violated, or looks so without being confirmed.
+    """
+
+    lead: float
+    verdict: Literal["held", "undecided", "violated"]
+
+
+def judge(target: Target, points: Tensor, purpose: str) -> list[Judgment]:
     """Look at the points of an attack with fresh samples.
 
     Args:
@@ -96,8 +110,7 @@ def judge(target: Target, points: Tensor, purpose: str) -> list[dict[str, Any]]:
         purpose: Of the noise, so that no other use has the same.
 
     Returns:
-        Per image the rival's lead on 1,000 samples and the verdict: 'held', 'undecided' or
-        'violated'.
+        One per image.
     """
     terms, form = target.terms, target.terms.form
     screen = [example_seed(0, seed, f"{purpose}/screen") for seed in target.seeds]
@@ -106,12 +119,12 @@ def judge(target: Target, points: Tensor, purpose: str) -> list[dict[str, Any]]:
     for row, (outputs, top) in enumerate(zip(looked, target.tops.tolist(), strict=True)):
         lead, errors = excesses(outputs, terms, top)
         rival = int(lead.argmax())
-        verdict = "held"
+        verdict: Literal["held", "undecided", "violated"] = "held"
         if lead[rival] + ERRORS * errors[rival] > 0:
             seed = example_seed(0, target.seeds[row], f"{purpose}/confirm")
             (fresh,) = samples(target.classifier, form, terms.sigma, points[[row]], [seed], CONFIRM)
             ahead = excesses(fresh, terms, top)[0][rival] > 0
             sure = confirmed(fresh, terms, top, rival, BETA)
             verdict = "violated" if sure else "undecided" if ahead else "held"
-        found.append({"lead": round(float(lead[rival]), 4), "verdict": verdict})
+        found.append(Judgment(round(float(lead[rival]), 4), verdict))
     return found

@@ -111,7 +111,8 @@ def audit(
         factor: By which radii are inflated; 1 for the claims as they are.
 
     Returns:
-        A line per image: predicted (-1: abstained), radius, and by attack what `judge` says.
+        A line per image: predicted (-1: abstained), radius, by attack the rival's lead where it
+        ended, and the attacks that violated the claim or left it undecided.
     """
     name = f"{terms.form}/{terms.sigma:g}"
     seeds = [example_seed(0, number, f"{name}/certify") for number in index]
@@ -120,7 +121,14 @@ def audit(
         form=terms.form, clip=terms.clip or 0.25, batch_size=BATCH,
     )  # fmt: skip
     lines: list[dict[str, Any]] = [
-        {"index": number, "predicted": int(top), "radius": round(float(radius), 6), "attacks": {}}
+        {
+            "index": number,
+            "predicted": int(top),
+            "radius": round(float(radius), 6),
+            "leads": {},
+            "violated": [],
+            "undecided": [],
+        }
         for number, top, radius in zip(index, claim.predicted, claim.radius, strict=True)
     ]
     rows = torch.nonzero((claim.radius > 0) & claim.radius.isfinite())[:, 0]
@@ -136,7 +144,9 @@ def audit(
             )  # fmt: skip
             points = target.threat.project(target.images, run(target))
             for row, said in zip(rows.tolist(), judge(target, points, purpose), strict=True):
-                lines[row]["attacks"][attack] = said
+                lines[row]["leads"][attack] = said.lead
+                if said.verdict != "held":
+                    lines[row][said.verdict].append(attack)
     return lines
 
 
@@ -186,7 +196,7 @@ def _audit_rest(
         batch = test.batch(left[start : start + BUNCH])
         index = batch.index.tolist()
         lines = audit(classifier, batch.images, index, terms, key["factor"])
-        audits += sum(len(line["attacks"]) for line in lines)
+        audits += sum(len(line["leads"]) for line in lines)
         _append(place, [{**key, **line} for line in lines])
     return audits
 
@@ -203,24 +213,23 @@ def summarize(folder: Path) -> list[dict[str, Any]]:
     lines, rows = _lines(folder / "claims.jsonl"), []
     for model, factor in sorted({(line["model"], line["factor"]) for line in lines}):
         part = [x for x in lines if (x["model"], x["factor"]) == (model, factor)]
-        verdicts = [(name, x, said["verdict"]) for x in part for name, said in x["attacks"].items()]
-        violated = [(name, x) for name, x, verdict in verdicts if verdict == "violated"]
-        claims = {(x["form"], x["sigma"], x["index"]) for _, x in violated}
+        made = [x for x in part if x["leads"]]
+        violated = [name for x in made for name in x["violated"]]
+        groups = sorted({(x["form"], x["sigma"]) for x in made})
         radii = {
-            f"{form}, {sigma:g}": round(float(np.median(found)), 4)
-            for form, sigma in sorted({(x["form"], x["sigma"]) for x in part})
-            if (found := [x["radius"] for x in part
-                          if (x["form"], x["sigma"]) == (form, sigma) and x["attacks"]])
+            f"{form}, {sigma:g}": round(float(np.median(
+                [x["radius"] for x in made if (x["form"], x["sigma"]) == (form, sigma)]
+            )), 4)
+            for form, sigma in groups
         }  # fmt: skip
         rows.append({
-            "model": model, "factor": factor, "tried": len(part),
-            "claims": sum(bool(x["attacks"]) for x in part), "audits": len(verdicts),
-            "violated_audits": len(violated), "violated_claims": len(claims),
+            "model": model, "factor": factor, "tried": len(part), "claims": len(made),
+            "audits": sum(len(x["leads"]) for x in made), "violated_audits": len(violated),
+            "violated_claims": sum(bool(x["violated"]) for x in made),
             "allowed": int(binom.ppf(QUANTILE, len(part), ALPHA)), "quantile": QUANTILE,
-            "undecided_audits": sum(verdict == "undecided" for *_, verdict in verdicts),
-            "highest_lead": max((x["attacks"][name]["lead"] for name, x, _ in verdicts),
-                                default=None),
-            "violated_by_attack": {n: sum(name == n for name, _ in violated) for n in ATTACKS},
+            "undecided_audits": sum(len(x["undecided"]) for x in made),
+            "rival_ahead_on_the_screen": sum(v > 0 for x in made for v in x["leads"].values()),
+            "violated_by_attack": {name: violated.count(name) for name in ATTACKS},
             "median_radius_of_claims": radii,
         })  # fmt: skip
         print(json.dumps(rows[-1]))

@@ -47,7 +47,7 @@ def test_attacks_win_beyond_the_true_radius_and_never_within(attack: str, form: 
             found = judge(target, points, "test")
         lengths = (points - images).flatten(1).norm(dim=1)
         assert bool((lengths <= target.radii * (1 + 1e-6)).all())
-        assert {line["verdict"] for line in found} <= expected
+        assert {said.verdict for said in found} <= expected
 
 
 def test_claims_hold_and_inflated_ones_are_counted(tmp_path: Path) -> None:
