@@ -52,6 +52,8 @@ class _Read:
         self.sentences = sentences(self.found, read_manifest(folder)["config"])
         compared = self.found["comparisons"]
         self.attacked = {name: one for name, one in compared.items() if "adaptive_gain" in one}
+        fresh = self.found.get("fresh")
+        self.gains = {**self.attacked, **({fresh["name"]: fresh} if fresh else {})}
 
 
 def _verdicts(studies: list[_Read]) -> Section:
@@ -73,13 +75,13 @@ def _gains(studies: list[_Read]) -> Section:
     rows = []
     for study in studies:
         models = study.found["models"]
-        for name, one in study.attacked.items():
+        for name, one in study.gains.items():
             ends = {
                 f"{kind}_{part}": one[f"{kind}_gain"][part]
                 for kind in ("transfer", "adaptive")
                 for part in ("value", "low", "high")
             }
-            rates = {"single": models[SINGLE]["robust"], "multi": models[name]["robust"]}
+            rates = {"single": models[SINGLE]["robust"], "multi": models.get(name, one)["robust"]}
             rows.append({**study.about, "views": name, **ends, **rates})
     table = pd.DataFrame(rows)
     shown = _short(table[["model", "data", "seed", "norm", "views"]])
@@ -97,7 +99,10 @@ def _gains(studies: list[_Read]) -> Section:
         gains, labels=labels, transfer=triples["transfer"], adaptive=triples["adaptive"]
     ))  # fmt: skip
     caption = "Robust accuracy gained over the single view, by what the attacker knows."
-    note = "Left is what the union of all points, found against any of the models, leaves."
+    note = (
+        "Left is what the union of all points, found against any of the models, leaves. Fresh: "
+        "views drawn anew at every call, attacked by the average over draws and judged by others."
+    )
     return Section("Illusion and gain", figures=[(drawing, caption)],
                    tables=[Table("multiview_gains", table, shown)], note=note)  # fmt: skip
 

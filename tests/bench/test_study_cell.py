@@ -47,6 +47,7 @@ held_out = 30
 attacked = 10
 attack = "every_view:steps=5"
 certificates = false
+draws = 2
 [models.given]
 checkpoint = "{checkpoint}"
 """)
@@ -95,9 +96,9 @@ def test_the_page_has_verdicts_and_both_gains(out: Path) -> None:
     assert f'href="{state["cell"]}/report.html"' in text
     with (out / "tables/multiview_gains.csv").open(newline="") as stream:
         rows = list(csv.DictReader(stream))
-    assert [row["views"] for row in rows] == ["score of 3", "vote of 3"]
+    assert [row["views"] for row in rows] == ["score of 3", "vote of 3", "score of 3, fresh"]
     for row in rows:
-        one = study["comparisons"][row["views"]]
+        one = study["comparisons"].get(row["views"], study["fresh"])
         assert float(row["adaptive_value"]) == pytest.approx(one["adaptive_gain"]["value"])
         assert float(row["transfer_low"]) == pytest.approx(one["transfer_gain"]["low"])
     with (out / "tables/multiview_calibration.csv").open(newline="") as stream:
