@@ -202,39 +202,43 @@ def _audit_rest(
 
 
 def summarize(folder: Path) -> list[dict[str, Any]]:
-    """Count audits and violations by model and factor, and write them down.
+    """Count audits and violations by model, factor and form, and write them down.
 
     Args:
         folder: Of the records.
 
     Returns:
-        A row per model and factor.
+        A row per model, factor and form, and before them one for all forms.
     """
     lines, rows = _lines(folder / "claims.jsonl"), []
     for model, factor in sorted({(line["model"], line["factor"]) for line in lines}):
         part = [x for x in lines if (x["model"], x["factor"]) == (model, factor)]
-        made = [x for x in part if x["leads"]]
-        violated = [name for x in made for name in x["violated"]]
-        groups = sorted({(x["form"], x["sigma"]) for x in made})
-        radii = {
-            f"{form}, {sigma:g}": round(float(np.median(
-                [x["radius"] for x in made if (x["form"], x["sigma"]) == (form, sigma)]
-            )), 4)
-            for form, sigma in groups
-        }  # fmt: skip
-        rows.append({
-            "model": model, "factor": factor, "tried": len(part), "claims": len(made),
-            "audits": sum(len(x["leads"]) for x in made), "violated_audits": len(violated),
-            "violated_claims": sum(bool(x["violated"]) for x in made),
-            "allowed": int(binom.ppf(QUANTILE, len(part), ALPHA)), "quantile": QUANTILE,
-            "undecided_audits": sum(len(x["undecided"]) for x in made),
-            "rival_ahead_on_the_screen": sum(v > 0 for x in made for v in x["leads"].values()),
-            "violated_by_attack": {name: violated.count(name) for name in ATTACKS},
-            "median_radius_of_claims": radii,
-        })  # fmt: skip
-        print(json.dumps(rows[-1]))
+        forms = {form: [x for x in part if x["form"] == form] for form in FORMS}
+        for form, chosen in {"all": part, **forms}.items():
+            if chosen:
+                rows.append({"model": model, "factor": factor, "form": form, **_counts(chosen)})
+                print(json.dumps(rows[-1]))
     (folder / "summary.json").write_text(json.dumps(rows, indent=1) + "\n")
     return rows
+
+
+def _counts(lines: list[dict[str, Any]]) -> dict[str, Any]:
+    made = [x for x in lines if x["leads"]]
+    violated = [name for x in made for name in x["violated"]]
+    radii = {
+        f"{sigma:g}": round(float(np.median([x["radius"] for x in made if x["sigma"] == sigma])), 4)
+        for sigma in sorted({x["sigma"] for x in made})
+    }
+    return {
+        "tried": len(lines), "claims": len(made),
+        "audits": sum(len(x["leads"]) for x in made), "violated_audits": len(violated),
+        "violated_claims": sum(bool(x["violated"]) for x in made),
+        "allowed": int(binom.ppf(QUANTILE, len(lines), ALPHA)), "quantile": QUANTILE,
+        "undecided_audits": sum(len(x["undecided"]) for x in made),
+        "rival_ahead_on_the_screen": sum(v > 0 for x in made for v in x["leads"].values()),
+        "violated_by_attack": {name: violated.count(name) for name in ATTACKS},
+        "median_radius_by_sigma": radii,
+    }  # fmt: skip
 
 
 def _classifier(options: argparse.Namespace, sigma: float, train: Dataset) -> Classifier:
