@@ -5,7 +5,7 @@ from pathlib import Path
 import torch
 from torch import nn
 
-from robustcl.auditing.fresh_views import fresh_views
+from robustcl.auditing.fresh_views import JUDGES, _shares, fresh_views
 from robustcl.auditing.study_outputs import Study, adversarials
 from robustcl.auditing.study_plan import SINGLE, StudyPlan
 from robustcl.data import load_data
@@ -38,6 +38,16 @@ def test_points_against_the_average_fool_fresh_draws_more_than_those_of_one_view
     assert found["transfer_gain"]["value"] > found["adaptive_gain"]["value"]
     again = fresh_views(study, {SINGLE: study.single}, {"clean": clean, SINGLE: won}, 1.0)
     assert again == found
+
+
+def test_who_chooses_the_worst_point_does_not_judge_it() -> None:
+    # Coins: the lowest of twenty shares is far below a half, what others say of it is not.
+    coins = torch.rand(20, 2 * JUDGES, 400, generator=torch.Generator().manual_seed(0)).round()
+    right = {str(number): part.double() for number, part in enumerate(coins)}
+    judged = _shares(right, list(right))
+    lowest = coins.mean(dim=1).min(dim=0).values
+    assert float(lowest.mean()) < 0.4
+    assert abs(float(judged.mean()) - 0.5) < 0.03
 
 
 def test_without_draws_there_is_no_such_model(tmp_path: Path) -> None:
