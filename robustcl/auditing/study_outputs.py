@@ -1,7 +1,7 @@
 """Evaluate and attack the models of a multi-view study, and keep every stage on the disk."""
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +21,7 @@ from robustcl.objectives import misclassify
 from robustcl.runs.arrays import load_arrays, save_arrays
 from robustcl.seeds import example_noise, example_seed
 from robustcl.threat import Threat
-from robustcl.views import LinearView, MultiView, aggregated
+from robustcl.views import LinearView, MultiView, ViewOptions, aggregated
 from robustcl.views.multi_view import Aggregate
 
 
@@ -39,6 +39,7 @@ class Study:
         device: Where to compute.
         tell: Takes a line for people.
         ensemble: The compute-matched baseline; None for none.
+        training: How the encoder's training views were drawn, for fresh ones.
     """
 
     plan: StudyPlan
@@ -50,6 +51,7 @@ class Study:
     device: str | torch.device
     tell: Callable[[str], None]
     ensemble: Classifier | None = None
+    training: ViewOptions | None = None
 
     def model(self, aggregate: Aggregate, temperature: float) -> MultiView:
         """Return the multi-view model of the largest count.
@@ -180,13 +182,16 @@ def noisy(study: Study) -> Tensor:
     return (images + study.plan.noise * example_noise(seeds, images.shape[1:])).clamp(0.0, 1.0)
 
 
-def adversarials(study: Study, name: str, model: Classifier) -> tuple[Tensor, Tensor]:
+def adversarials(
+    study: Study, name: str, model: Classifier, *, draws: int = 0
+) -> tuple[Tensor, Tensor]:
     """Attack a model on the first test images, all of which are to leave their label.
 
     Args:
         study: The study.
         name: Of the model.
         model: The model.
+        draws: Of a randomized model: the average over so many draws is attacked; 0 for none.
 
     Returns:
         (A, C, H, W) points, the image itself where none was found, and (A,) whether one was.
@@ -197,9 +202,16 @@ def adversarials(study: Study, name: str, model: Classifier) -> tuple[Tensor, Te
     options: dict[str, Any] = dict(specification.options)
 
     def compute() -> dict[str, np.ndarray]:
+        aim = misclassify(model, batch.labels)
+        if draws:
+            # The margin of the mean score, not the mean margin: one class for all draws.
+            average = attacks.expectation(aim, draws=draws, seed=plan.seed)
+            assert average.classifier is not None
+            mean = misclassify(average.classifier, batch.labels)
+            aim = replace(mean, evaluations=average.evaluations)
         found = attacks.run(
             specification.name,
-            misclassify(model, batch.labels),
+            aim,
             batch.images,
             Threat(plan.norm, plan.eps),
             seeds=[example_seed(plan.seed, row, name) for row in batch.index.tolist()],

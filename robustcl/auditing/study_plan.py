@@ -30,6 +30,7 @@ class StudyPlan:
         seed: Seed of views, attacks and intervals.
         batch_size: Images per model call.
         certificates: Whether radii are certified.
+        draws: Draws of fresh views that are attacked on average; 0 leaves such a model out.
 
     Raises:
         InputError: When something is unknown or empty.
@@ -46,6 +47,7 @@ class StudyPlan:
     seed: int = 0
     batch_size: int = 128
     certificates: bool = True
+    draws: int = 0
 
     def __post_init__(self) -> None:
         parse_views(self.views)
@@ -58,6 +60,8 @@ class StudyPlan:
         unknown = [name for name in self.aggregates if name not in AGGREGATES]
         if unknown or not self.aggregates:
             raise InputError(f"aggregates {self.aggregates}; known: {', '.join(AGGREGATES)}")
+        if self.draws < 0:
+            raise InputError(f"draws {self.draws} is negative; use 20, or 0 for no fresh views")
         if not 0 < self.eps < np.inf:
             raise InputError(f"eps {self.eps} is not positive; write 0.25 or 8/255")
         if self.attacked < 1 or self.batch_size < 1 or not 0 <= self.noise < np.inf:

@@ -1,6 +1,6 @@
 """Turn the stages of a multi-view study into figures, intervals and verdicts."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from robustcl.auditing.ensemble_baseline import ensemble_baseline
+from robustcl.auditing.fresh_views import fresh_views
 from robustcl.auditing.study_curves import curves
 from robustcl.auditing.study_outputs import (
     Outputs,
@@ -31,6 +32,7 @@ from robustcl.calibration import (
     paired_mean,
     top_label,
 )
+from robustcl.classifier import Classifier
 from robustcl.heads import PrototypeHead
 from robustcl.runs.arrays import save_arrays
 
@@ -86,7 +88,8 @@ def run_study(study: Study) -> dict[str, Any]:
     for aggregate in study.plan.aggregates:
         for count in study.plan.counts:
             judged.append(_judge(study, aggregate, count, held, seen, own))
-    points = _attacked(study, own)
+    attacked = _models(study, own)
+    points = _attacked(study, attacked)
     fooled = _fooled(study, judged, points, labels)
     models = {one.name: _model(study, one, labels, points, fooled) for one in judged}
     pairs = {
@@ -95,8 +98,10 @@ def run_study(study: Study) -> dict[str, Any]:
     _keep(study, judged, labels, fooled)
     drawn = _all_curves(study, judged, labels, points)
     ensemble = ensemble_baseline(study, labels)
+    fresh = fresh_views(study, attacked, fooled[SINGLE], own)
     return {"temperature": own, "models": models, "comparisons": pairs, "curves": drawn,
-            "baseline": ensemble, "per_class": _per_class(study, judged, labels)}  # fmt: skip
+            "baseline": ensemble, "fresh": fresh,
+            "per_class": _per_class(study, judged, labels)}  # fmt: skip
 
 
 def _judge(
@@ -109,11 +114,17 @@ def _judge(
     return Judged(name, aggregate, count, temperature, found)
 
 
-def _attacked(study: Study, own: float) -> dict[str, Outputs]:
+def _models(study: Study, own: float) -> dict[str, Classifier]:
+    # Those that are attacked.
+    many = {
+        study.plan.name(aggregate, study.plan.most): study.model(aggregate, own)
+        for aggregate in study.plan.aggregates
+    }
+    return {SINGLE: study.single, **many}
+
+
+def _attacked(study: Study, models: Mapping[str, Classifier]) -> dict[str, Outputs]:
     # What the network gives at the points found against each model: everybody is tried on all.
-    models: dict[str, Any] = {SINGLE: study.single}
-    for aggregate in study.plan.aggregates:
-        models[study.plan.name(aggregate, study.plan.most)] = study.model(aggregate, own)
     found = {}
     for name, model in models.items():
         points, _ = adversarials(study, name, model)

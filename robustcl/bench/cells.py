@@ -3,17 +3,17 @@
 from dataclasses import dataclass
 from typing import Literal
 
-from robustcl.bench.metrics import wants_audit, wants_calibration
+from robustcl.bench.metrics import wants_audit, wants_calibration, wants_study
 from robustcl.bench.suite import Model, Suite
 from robustcl.errors import InputError
 from robustcl.threat import Norm
 
-Kind = Literal["model", "audit", "calibration", "peer"]
+Kind = Literal["model", "audit", "calibration", "study", "peer"]
 
 
 @dataclass(frozen=True)
 class Cell:
-    """State one cell: a model, a run folder, a calibration table, or a peer.
+    """State one cell: a model, a run folder, a calibration table, a study, or a peer.
 
     Args:
         folder: Under the suite's folder, with '/' between parts.
@@ -22,7 +22,7 @@ class Cell:
         data: As in the suite.
         seed: Of training, splits and noise.
         needs: Folder of the model's cell; '' for a model itself.
-        norm: Of an audit.
+        norm: Of an audit or a study.
         peer: Of a peer.
     """
 
@@ -70,6 +70,11 @@ def _of_one(suite: Suite, model: Model, data: str, seed: int, place: str) -> lis
         ]
     if wants_calibration(suite.metrics):
         found.append(Cell(f"{place}/calibration", "calibration", model, data, seed, needs=home))
+    if wants_study(suite.metrics):
+        found += [
+            Cell(f"{place}/views-{norm}", "study", model, data, seed, needs=home, norm=norm)
+            for norm in suite.norms
+        ]
     return found
 
 

@@ -6,6 +6,7 @@ from typing import Any
 
 from robustcl.commands.finish import accuracy_at
 from robustcl.errors import InputError
+from robustcl.report.study_page import headline_model
 from robustcl.runs.summary import Summary
 from robustcl.specification import choose, parse_number
 
@@ -17,7 +18,15 @@ OF_A_RUN = (
 OF_TRAINING = ("knn_accuracy", "contradiction_share", "training_seconds", "images_per_second")
 OF_CALIBRATION = ("nll", "brier", "calibration_error", "temperature")
 OF_CORRUPTION = ("corrupted_accuracy", "corrupted_calibration_error")
-METRICS = (*OF_A_RUN, *OF_TRAINING, *OF_CALIBRATION, *OF_CORRUPTION)
+# Of the first aggregate with the most views against the single view, by the name in study.json.
+OF_A_STUDY = {
+    "accuracy_gain": "accuracy",
+    "transfer_gain": "transfer_gain",
+    "adaptive_gain": "adaptive_gain",
+    "nll_change": "nll",
+    "calibration_error_change": "ece",
+}
+METRICS = (*OF_A_RUN, *OF_TRAINING, *OF_CALIBRATION, *OF_CORRUPTION, *OF_A_STUDY)
 
 
 def check_metric(text: str) -> tuple[str, float | None]:
@@ -74,6 +83,32 @@ def wants_calibration(metrics: tuple[str, ...]) -> bool:
         Whether one does.
     """
     return any(check_metric(text)[0] in (*OF_CALIBRATION, *OF_CORRUPTION) for text in metrics)
+
+
+def wants_study(metrics: tuple[str, ...]) -> bool:
+    """Tell whether metrics need a study of multi-view inference.
+
+    Args:
+        metrics: The metrics of a suite.
+
+    Returns:
+        Whether one does.
+    """
+    return any(check_metric(text)[0] in OF_A_STUDY for text in metrics)
+
+
+def study_metrics(metrics: tuple[str, ...], study: Mapping[str, Any]) -> dict[str, float | None]:
+    """Read metrics off a study.
+
+    Args:
+        metrics: The metrics of a suite.
+        study: The content of study.json.
+
+    Returns:
+        Those that are about it.
+    """
+    compared = study["comparisons"][headline_model(study)]
+    return {text: compared[OF_A_STUDY[text]]["value"] for text in metrics if text in OF_A_STUDY}
 
 
 def run_metrics(metrics: tuple[str, ...], summary: Summary) -> dict[str, float | None]:

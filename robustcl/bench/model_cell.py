@@ -8,7 +8,8 @@ from typing import Any
 from robustcl.bench.cells import Cell
 from robustcl.bench.metrics import training_metrics
 from robustcl.bench.place import Place
-from robustcl.bench.suite import Suite, training_options
+from robustcl.bench.suite import Suite
+from robustcl.bench.training_options import training_options
 from robustcl.checkpoint import Loaded, load_checkpoint
 from robustcl.classifier import Classifier
 from robustcl.commands.probe import ProbeOptions, probe

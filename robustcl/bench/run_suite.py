@@ -14,6 +14,7 @@ from robustcl.bench.model_cell import model_cell
 from robustcl.bench.peer_cell import peer_cell
 from robustcl.bench.peers.comparison import AbsentError
 from robustcl.bench.place import Place
+from robustcl.bench.study_cell import study_cell
 from robustcl.bench.suite import Suite
 from robustcl.commands.options import say
 from robustcl.errors import RunError
@@ -24,6 +25,7 @@ RUNNERS: Mapping[Kind, Callable[[Suite, Cell, Place], dict[str, Any]]] = {
     "model": model_cell,
     "audit": audit_cell,
     "calibration": calibration_cell,
+    "study": study_cell,
     "peer": peer_cell,
 }
 

@@ -12,19 +12,14 @@ from robustcl.auditing.audit import DEFAULT_EPS
 from robustcl.bench.attack_name import attack_name
 from robustcl.bench.metrics import check_metric, is_training_metric
 from robustcl.bench.peers import PEERS
-from robustcl.commands.train_options import VIEWS, TrainOptions, recipe_of
+from robustcl.bench.study_options import STUDY, check_study
+from robustcl.bench.training_options import TRAINING, training_options
 from robustcl.data.corrupted import CORRUPTIONS
 from robustcl.errors import InputError
 from robustcl.specification import choose, parse_number
 from robustcl.threat import NORMS, Norm, check_norm
 
 SUITES = Path(__file__).with_name("suites")
-# Of a training run, what the runner itself says.
-SAID_BY_RUNNER = {
-    *("data", "data_root", "download", "device", "seed", "out", "recipe", "resume", "overwrite"),
-    *("json", "quiet", "tensorboard"),
-}
-TRAINING = {entry.name for entry in fields(TrainOptions)} - SAID_BY_RUNNER
 HEADS = ("prototype", "linear", "knn", "fine_tune")
 
 
@@ -63,6 +58,7 @@ class Suite:
         corruptions: Names in `robustcl.data.corrupted`; of a CIFAR-10-C folder all are taken.
         severities: From 1 to 5.
         corrupted_folder: A folder of CIFAR-10-C; '' corrupts the images here.
+        multiview: Options of `robustcl multiview` by name, for metrics of a study.
         peers: Other packages, side by side with this one.
         repeats: Of each side of a peer.
         limit: Test images.
@@ -82,6 +78,7 @@ class Suite:
     corruptions: tuple[str, ...] = ()
     severities: tuple[int, ...] = (1, 3, 5)
     corrupted_folder: str = ""
+    multiview: Mapping[str, Any] = field(default_factory=dict)
     peers: tuple[str, ...] = ()
     repeats: int = 7
     limit: int | None = None
@@ -153,7 +150,8 @@ def read_suite(name: str, content: Mapping[str, Any]) -> Suite:
     }
     plain |= {k: _whole(content[k], k) for k in ("limit", "repeats", "batch_size") if k in content}
     plain |= {k: str(content[k]) for k in ("corrupted_folder",) if k in content}
-    shared = content.get("train", {})
+    shared, study = content.get("train", {}), content.get("multiview", {})
+    _known(study, STUDY, f"[multiview] of suite {name!r}")
     _known(shared, TRAINING, f"[train] of suite {name!r}")
     models = tuple(_model(key, value, shared) for key, value in content.get("models", {}).items())
     suite = Suite(
@@ -161,6 +159,7 @@ def read_suite(name: str, content: Mapping[str, Any]) -> Suite:
         question=content["question"],
         models=models,
         metrics=tuple(_list(content.get("metrics", []), "metrics")),
+        multiview=study,
         **plain,
     )
     _check_names(suite)
@@ -172,6 +171,7 @@ def read_suite(name: str, content: Mapping[str, Any]) -> Suite:
         eps={**_eps(content.get("eps", {}), norms)},
     )
     _check_methods(suite)
+    check_study(suite.multiview, suite.eps, suite.metrics)
     return suite
 
 
@@ -192,29 +192,6 @@ def _model(name: str, entries: Mapping[str, Any], shared: Mapping[str, Any]) -> 
     if not checkpoint:
         training_options(training, data="digits", out=Path("model.safetensors"))
     return Model(name, checkpoint, head, training)
-
-
-def training_options(training: Mapping[str, Any], *, data: str, out: Path) -> TrainOptions:
-    """Turn a model's table into the options of `robustcl train`, and check them.
-
-    Args:
-        training: Options by name.
-        data: The data.
-        out: The checkpoint.
-
-    Returns:
-        The options.
-
-    Raises:
-        InputError: When a value is not usable.
-    """
-    options = TrainOptions(data=data, out=out, quiet=True, **training)
-    choose(options.views, VIEWS, what="kind of views")
-    try:
-        recipe_of(options)
-    except TypeError as error:
-        raise InputError(f"{dict(training)} has a value of a wrong type ({error})") from error
-    return options
 
 
 def _check_names(suite: Suite) -> None:

@@ -9,9 +9,7 @@ from pathlib import Path
 from typing import Any, cast
 
 import numpy as np
-import torch
 import tyro
-from torch import Tensor, nn
 
 from robustcl.auditing.manifest import device_name, package_versions
 from robustcl.auditing.study_outputs import Study
@@ -19,6 +17,7 @@ from robustcl.auditing.study_plan import StudyPlan
 from robustcl.auditing.study_results import run_study
 from robustcl.checkpoint import load_checkpoint
 from robustcl.classifier import Classifier
+from robustcl.commands.mean_of import mean_of
 from robustcl.commands.options import DataOptions, emit, read_data, say
 from robustcl.commands.viewed import trained_views
 from robustcl.data import Dataset, Split
@@ -57,6 +56,8 @@ class MultiviewOptions(DataOptions):
         noise: Standard deviation of the noise on the corrupted images.
         ensemble: Checkpoints whose mean score is the compute-matched baseline, as A,B,C.
         certificates: Certify as well.
+        draws: Attack a model with fresh views at every call as well, by the average over so many
+            draws, which multiplies the cost of an attack; 20 or more by rule, 0 for none.
         resume: Go on with the study in --out.
         arch: Needed only for a checkpoint made from package.module:factory.
         json: Write one JSON object on stdout.
@@ -78,6 +79,7 @@ class MultiviewOptions(DataOptions):
     noise: float = 0.1
     ensemble: str | None = None
     certificates: bool = True
+    draws: int = 0
     resume: bool = False
     arch: str | None = None
     json: bool = False
@@ -104,6 +106,7 @@ def multiview(options: MultiviewOptions) -> int:
     single = loaded.classifier.to(options.device)
     check_fits(test, single)
     members = [Path(part) for part in (options.ensemble or "").split(",") if part]
+    training = trained_views(loaded.description, options.data)
     study = Study(
         plan=plan,
         single=single,
@@ -111,7 +114,7 @@ def multiview(options: MultiviewOptions) -> int:
             view.to(options.device)
             for view in draw_views(
                 plan.views, plan.most, image_shape=single.image_shape, seed=plan.seed,
-                training=trained_views(loaded.description, options.data),
+                training=training,
             )
         ],
         test=test,
@@ -119,7 +122,8 @@ def multiview(options: MultiviewOptions) -> int:
         folder=options.out,
         device=options.device,
         tell=(lambda _: None) if options.quiet else say,
-        ensemble=mean_of(members, options),
+        ensemble=mean_of(members, arch=options.arch, device=options.device),
+        training=training,
     )  # fmt: skip
     start_run(options.out, _manifest(options, plan, study, loaded.hash), resume=options.resume)
     try:
@@ -172,6 +176,7 @@ def make_plan(options: MultiviewOptions) -> StudyPlan:
         seed=options.seed,
         batch_size=options.batch_size,
         certificates=options.certificates,
+        draws=options.draws,
     )
 
 
@@ -228,48 +233,14 @@ def check_fits(dataset: Dataset, classifier: Classifier) -> None:
         )
 
 
-class _Mean(nn.Module):
-    # The mean score of several classifiers.
-
-    def __init__(self, members: list[Classifier]) -> None:
-        super().__init__()
-        self.members = nn.ModuleList(members)
-
-    def forward(self, images: Tensor) -> Tensor:
-        return torch.stack([member(images) for member in self.members]).mean(dim=0)
-
-
-def mean_of(members: list[Path], options: MultiviewOptions) -> Classifier | None:
-    """Load the compute-matched baseline.
-
-    Args:
-        members: Checkpoints with a head.
-        options: The options.
-
-    Returns:
-        The classifier of their mean score; None without members.
-
-    Raises:
-        InputError: When one has no head, or they do not fit together.
-    """
-    loaded = [load_checkpoint(place, arch=options.arch).classifier for place in members]
-    if not loaded:
-        return None
-    models = [model for model in loaded if model is not None]
-    if len(models) < len(loaded) or len({(m.image_shape, m.num_classes) for m in models}) > 1:
-        raise InputError(f"--ensemble {options.ensemble}: all need heads, images and classes alike")
-    names = models[0].class_names
-    mean = _Mean([model.to(options.device) for model in models]).eval()
-    return Classifier.from_scores(
-        mean, image_shape=models[0].image_shape, class_names=names
-    ).to(options.device)  # fmt: skip
-
-
 def _config(
     options: MultiviewOptions, plan: StudyPlan, study: Study, checkpoint_hash: str
 ) -> dict[str, Any]:
+    stated = asdict(plan)
+    if not plan.draws:
+        del stated["draws"]  # as before there was such an option: those studies can go on
     return {
-        **asdict(plan),
+        **stated,
         "data": study.test.name,
         "data_hash": study.test.hash(),
         "held_out_hash": study.held_out.hash(),

@@ -61,6 +61,7 @@ def write_study_report(folder: Path) -> Path:
         robust=_robust(study),
         classes=study["per_class"],
         baseline=_baseline(study),
+        fresh=_fresh(study),
         manifest=manifest,
         config=json.dumps(manifest["config"], indent=1, sort_keys=True),
         title=f"Multi-view inference on {manifest['config']['data']}",
@@ -171,6 +172,22 @@ def _baseline(study: Mapping[str, Any]) -> dict[str, str] | None:
         "robust": percent(found["robust"]),
         "nll": f"{found['clean']['nll']:.3f}",
         "members": str(found["members"]),
+    }
+
+
+def _fresh(study: Mapping[str, Any]) -> dict[str, str] | None:
+    found = study.get("fresh")  # older studies have none
+    if found is None:
+        return None
+    return {
+        "name": found["name"],
+        "draws": str(found["draws"]),
+        "judges": str(found["judges"]),
+        "clean": percent(found["clean"]),
+        "transfer": percent(found["robust_by_source"][SINGLE]),
+        "robust": percent(found["robust"]),
+        "gain": _points(found["adaptive_gain"]),
+        "seeming": _points(found["transfer_gain"]),
     }
 
 

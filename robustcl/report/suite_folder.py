@@ -1,10 +1,11 @@
 """Read the folder of a suite: manifest.json, and a cell.json in the folder of every cell.
 
 `manifest.json` has what that of a run has, and `suite` (name), `question` and `cells` (their
-folders in order). `cell.json` holds `cell` (folder), `kind` (model, audit, calibration or peer),
-`status` (done, failed or skipped), `reason`, `seconds`, `about` (model, data, seed, norm, peer),
-`metrics` by name, `left_out` (methods that do not treat the model, with the reason) and `rows` of a
-calibration table or a peer. The folder of an audit is a run folder (see `records`).
+folders in order). `cell.json` holds `cell` (folder), `kind` (model, audit, calibration, study or
+peer), `status` (done, failed or skipped), `reason`, `seconds`, `about` (model, data, seed, norm,
+peer), `metrics` by name, `left_out` (methods that do not treat the model, with the reason) and
+`rows` of a calibration table or a peer. The folder of an audit is a run folder (see `records`),
+that of a study is what `robustcl multiview` writes.
 """
 
 import json

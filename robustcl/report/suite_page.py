@@ -19,6 +19,7 @@ from robustcl.report.ratios import ratios
 from robustcl.report.sections import Page, Section, Table, write_page
 from robustcl.report.severity_curves import severity_curves
 from robustcl.report.suite_folder import MODEL_FAILED, SuiteRun, load_suite_run
+from robustcl.report.suite_studies import study_sections
 from robustcl.report.suite_tables import (
     corruptions_table,
     metrics_table,
@@ -55,6 +56,7 @@ def _page(suite: SuiteRun, runs: list[ComparedRun]) -> Page:
     ended = ", ".join(f"{number} {status}" for status, number in count.items() if number)
     made = [
         *_metrics(suite),
+        *study_sections(suite),
         *_peers(suite),
         *_corruptions(suite),
         *run_sections(runs, suite.folder),
@@ -121,7 +123,7 @@ def _metrics(suite: SuiteRun) -> list[Section]:
 def _spread(row: dict[str, Any]) -> str:
     if row["mean"] is None or row["mean"] != row["mean"]:
         return "–"
-    rate = "accuracy" in row["metric"] or "share" in row["metric"]
+    rate = any(word in row["metric"] for word in ("accuracy", "share", "gain"))
     spell = percent if rate else _plain
     if row["seeds"] < 2:
         return spell(row["mean"])

@@ -10,7 +10,7 @@ import attacks
 import certify
 from robustcl.bench import cells, load_suite, read_suite, suite_names
 from robustcl.bench.attack_name import attack_name
-from robustcl.bench.suite import training_options
+from robustcl.bench.training_options import training_options
 from robustcl.commands.train_options import recipe_of
 from robustcl.errors import InputError
 
@@ -119,5 +119,5 @@ def test_shipped_suites_name_only_what_exists(name: str) -> None:
 
 def test_the_suites_asked_for_are_shipped() -> None:
     wanted = {"quick", "standard-attacks", "certificates", "contrastive-vs-supervised"}
-    wanted |= {"label-fraction", "semantic", "corruptions", "peers"}
+    wanted |= {"label-fraction", "semantic", "multiview", "corruptions", "peers"}
     assert wanted <= set(suite_names())

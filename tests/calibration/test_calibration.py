@@ -23,6 +23,7 @@ from robustcl.calibration import (
     smooth_calibration_error,
     top_label,
 )
+from robustcl.calibration.calibration_error import Cut
 from robustcl.data import Dataset
 from robustcl.errors import InputError
 
@@ -84,6 +85,28 @@ def test_equal_to_torchmetrics() -> None:
     other = metrics.MulticlassCalibrationError(num_classes=4, n_bins=15, norm="l1")
     ours = calibration_error(*top_label(shares, labels), bins=15, cut="width")
     assert ours == pytest.approx(float(other(shares, labels)), abs=1e-6)
+
+
+def test_equal_to_netcal() -> None:
+    ece = pytest.importorskip("netcal.metrics").ECE
+    scaling = pytest.importorskip("netcal.scaling").TemperatureScaling
+    shares, labels = random_probabilities(600)  # its quantiles cut equal counts if 15 divides n
+    shares = shares.double() / shares.double().sum(dim=1, keepdim=True)
+    rows, truth = shares.numpy(), labels.numpy()
+    top = top_label(shares, labels)
+    cuts: tuple[tuple[Cut, bool], ...] = (("width", True), ("mass", False))
+    for cut, equal in cuts:
+        theirs = ece(15, equal_intervals=equal).measure(rows, truth)
+        assert calibration_error(*top, cut=cut) == pytest.approx(theirs, abs=1e-9)
+    per_class = [ece(15).measure(rows[:, k], (truth == k).astype(int)) for k in range(4)]
+    assert classwise_calibration_error(shares, labels) == pytest.approx(np.mean(per_class))
+    ones, outcome = torch.ones(10, dtype=torch.float64), torch.tensor([1.0] * 7 + [0.0] * 3)
+    sure = ece(15).measure(ones.numpy(), outcome.numpy().astype(int))
+    assert calibration_error(ones, outcome, cut="width") == pytest.approx(sure)
+    scores, answers = drawn(0.3, 2000)
+    theirs = scaling()
+    theirs.fit(torch.softmax(scores, dim=1).numpy(), answers.numpy())  # it multiplies by 1 / T
+    assert fit_temperature(scores, answers) == pytest.approx(1 / theirs.temperature[0], rel=1e-3)
 
 
 def test_equal_to_scikit_learn() -> None:

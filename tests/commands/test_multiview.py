@@ -74,6 +74,20 @@ def test_a_study_says_what_it_measured(study: Path) -> None:
     assert len(list((study / "figures").glob("*.png"))) == 4
 
 
+def test_fresh_views_of_one_view_are_the_single_view(place: Path, tmp_path: Path) -> None:
+    # The first view is the image itself, in every draw.
+    words = command(place, tmp_path / "one", "--count", "1", "--aggregate", "score", "--draws", "2")
+    assert robustcl([*words, "--no-certificates"]) == 0
+    found = json.loads((tmp_path / "one/study.json").read_text())
+    fresh, single = found["fresh"], found["models"]["single view"]
+    assert fresh["name"] == "score of 1, fresh"
+    for source, share in single["robust_by_source"].items():
+        assert fresh["robust_by_source"][source] == share
+    assert fresh["transfer_gain"]["value"] == fresh["transfer_gain"]["high"] == 0.0
+    assert fresh["robust"] <= min(fresh["robust_by_source"].values()) <= fresh["clean"]
+    assert "drawn anew at every call" in (tmp_path / "one/report.html").read_text()
+
+
 def test_what_is_lost_is_computed_again_and_other_options_are_refused(
     place: Path, study: Path, tmp_path: Path
 ) -> None:

@@ -1,0 +1,60 @@
+"""Study multi-view inference with the model of a cell."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+from robustcl.bench.cells import Cell
+from robustcl.bench.metrics import study_metrics
+from robustcl.bench.place import Place
+from robustcl.bench.study_options import study_options
+from robustcl.bench.suite import Suite
+from robustcl.commands.multiview import multiview
+from robustcl.errors import RunError
+from robustcl.report.study_page import STUDY
+
+
+def study_cell(suite: Suite, cell: Cell, place: Place) -> dict[str, Any]:
+    """Write the folder of a study, with its report.
+
+    Stages that are on the disk are kept.
+
+    Args:
+        suite: The suite.
+        cell: The study.
+        place: Where the suite is run.
+
+    Returns:
+        Entries of the cell's state.
+
+    Raises:
+        KeyboardInterrupt: When the study was interrupted.
+        RunError: When it ended otherwise than well.
+    """
+    assert cell.norm is not None
+    folder, own = place.folder / cell.folder, place.folder / cell.needs / "model.safetensors"
+    given = bool(cell.model.checkpoint) and not own.exists()
+    options = study_options(
+        suite.multiview,
+        norm=cell.norm,
+        eps=suite.eps[cell.norm][0],
+        checkpoint=Path(cell.model.checkpoint) if given else own,
+        arch=cell.model.training.get("arch") if given else None,
+        out=folder,
+        data=cell.data,
+        data_root=place.data_root,
+        download=place.download,
+        limit=suite.limit,
+        device=place.device,
+        batch_size=suite.batch_size,
+        seed=cell.seed,
+        resume=(folder / "manifest.json").exists(),
+        quiet=not place.progress,
+    )
+    code = multiview(options)
+    if code == 130:
+        raise KeyboardInterrupt
+    if code:
+        raise RunError(f"the study in {str(folder)!r} ended with code {code}")
+    study = json.loads((folder / STUDY).read_text(encoding="utf-8"))
+    return {"metrics": study_metrics(suite.metrics, study)}

@@ -1,0 +1,72 @@
+"""Read the options of `robustcl multiview` in a suite."""
+
+from collections.abc import Mapping
+from dataclasses import fields
+from pathlib import Path
+from typing import Any
+
+from robustcl.bench.metrics import OF_A_STUDY, wants_study
+from robustcl.commands.multiview import MultiviewOptions, make_plan
+from robustcl.errors import InputError
+from robustcl.threat import Norm
+
+# Of a study, what the runner itself or the suite says.
+SAID_BY_SUITE = {
+    *("checkpoint", "out", "data", "data_root", "download", "device", "seed", "limit", "resume"),
+    *("batch_size", "norm", "eps", "arch", "json", "quiet"),
+}
+STUDY = {entry.name for entry in fields(MultiviewOptions)} - SAID_BY_SUITE
+
+
+def study_options(
+    study: Mapping[str, Any], *, norm: Norm, eps: float, **said: Any
+) -> MultiviewOptions:
+    """Turn the table [multiview] into the options of `robustcl multiview`.
+
+    Args:
+        study: Options by name; a list stands for its parts with commas between.
+        norm: Of the attacks.
+        eps: Their budget.
+        **said: What the runner says.
+
+    Returns:
+        The options, whose plan has been checked.
+
+    Raises:
+        InputError: When a value is not usable.
+    """
+    common: dict[str, Any] = {"data": "digits", "checkpoint": Path(), "out": Path(), **said}
+    words = {
+        key: ",".join(map(str, value)) if isinstance(value, list) else value
+        for key, value in study.items()
+    }
+    options = MultiviewOptions(**{**common, **words}, norm=norm, eps=str(eps))
+    try:
+        make_plan(options)
+    except (AttributeError, TypeError) as error:
+        raise InputError(f"[multiview] {dict(study)} has a wrong type ({error})") from error
+    return options
+
+
+def check_study(
+    study: Mapping[str, Any],
+    eps: Mapping[Norm, tuple[float, ...]],
+    metrics: tuple[str, ...],
+) -> None:
+    """Refuse options of a study that are not usable, or that no metric asks for.
+
+    Args:
+        study: The table [multiview].
+        eps: By norm; attacks have the smallest.
+        metrics: Of the suite.
+
+    Raises:
+        InputError: When something is not usable.
+    """
+    if study and not wants_study(metrics):
+        raise InputError(
+            f"[multiview] is there but no metric of a study; add one of {', '.join(OF_A_STUDY)}"
+        )
+    if wants_study(metrics):
+        for norm, budgets in eps.items():
+            study_options(study, norm=norm, eps=budgets[0])

@@ -1,0 +1,40 @@
+"""Read the options of `robustcl train` in a suite."""
+
+from collections.abc import Mapping
+from dataclasses import fields
+from pathlib import Path
+from typing import Any
+
+from robustcl.commands.train_options import VIEWS, TrainOptions, recipe_of
+from robustcl.errors import InputError
+from robustcl.specification import choose
+
+# Of a training run, what the runner itself says.
+SAID_BY_RUNNER = {
+    *("data", "data_root", "download", "device", "seed", "out", "recipe", "resume", "overwrite"),
+    *("json", "quiet", "tensorboard"),
+}
+TRAINING = {entry.name for entry in fields(TrainOptions)} - SAID_BY_RUNNER
+
+
+def training_options(training: Mapping[str, Any], *, data: str, out: Path) -> TrainOptions:
+    """Turn a model's table into the options of `robustcl train`, and check them.
+
+    Args:
+        training: Options by name.
+        data: The data.
+        out: The checkpoint.
+
+    Returns:
+        The options.
+
+    Raises:
+        InputError: When a value is not usable.
+    """
+    options = TrainOptions(data=data, out=out, quiet=True, **training)
+    choose(options.views, VIEWS, what="kind of views")
+    try:
+        recipe_of(options)
+    except TypeError as error:
+        raise InputError(f"{dict(training)} has a value of a wrong type ({error})") from error
+    return options
