@@ -90,9 +90,10 @@ def draw(arms: dict[tuple[str, str], dict[int, Line]], place: Path, what: str) -
                         mark = "o" if what == "attacked" else None
                         panel.plot(eps, values, line, color=color, label=name, marker=mark,
                                    markersize=3)  # fmt: skip
-                panel.set(title=kind if row == 0 else None, ylim=(0, None), xlim=(0, None))
+                panel.set(title=kind if row == 0 else None, xlim=(0, None))
                 panel.set_xlabel(f"{'L2' if norm == 'l2' else 'Linf'} radius, pixel units")
             panels[row][0].set_ylabel(f"{what} accuracy")
+        panels[0][0].set_ylim(0, None)  # at the end: limits are shared, and fit what is drawn by now
         lines = panels[0][0].get_lines()  # the plain panel has them all
         panels[0][-1].legend(handles=lines, loc="center left", bbox_to_anchor=(1.0, 0.5))
         figure.savefig(place, bbox_inches="tight")
