@@ -7,7 +7,7 @@ of its checkpoints: as many networks on the plain image as forward passes that c
 views (three networks beside four views, by default).
 
 Checkpoints come by --model, or are trained here by --train, small ones for two cores.
---profile cpu takes 1,000 test and 1,000 held-out images, attacks 200 and tries four views at most.
+--profile cpu takes 1,000 test and 1,000 held-out images, attacks 500 and tries four views at most.
 
 Run: python benchmarks/multiview.py --data parquet:PATH --out DIR --train DIR --seeds 0,1,2
      python benchmarks/multiview.py --data parquet:PATH --out DIR --model lipschitz=A,B,C
@@ -40,7 +40,7 @@ KINDS = {
     "noise": ("--loss", "supcon", "--robust", "noise:sigma=0.25"),
 }
 PROFILES = {
-    "cpu": {"limit": 1000, "held-out": 1000, "attacked": 200, "count": "1,2,4"},
+    "cpu": {"limit": 1000, "held-out": 1000, "attacked": 500, "count": "1,2,4"},
     "tiny": {"limit": 150, "held-out": 100, "attacked": 16, "count": "1,3"},
 }
 

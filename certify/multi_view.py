@@ -4,6 +4,7 @@ import math
 from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import cast
 
 import torch
@@ -19,7 +20,7 @@ from certify.local import first_slopes
 from certify.norms import Norm
 from certify.pairs import pairs
 from certify.problem import Center, Problem, Traced, centered, stated, traced
-from certify.product import product_pairs
+from certify.product import product, product_pairs
 from certify.search import Evaluation
 from robustcl.classifier import Classifier
 from robustcl.errors import InputError, UnsupportedError
@@ -117,14 +118,14 @@ def multi_view(
       views' linear lower bounds over their balls (`crown`) is tried as well;
     * 'score' on the sphere: each view's f turns by at most arcsin(|V_k| L r / |h_k|), and the
       mean of the smallest margins within these angles must stay positive;
-    * 'vote': the (K // 2 + 1)-th largest of the radii r_k / |V_k| of `certified_radius` of the
-      views that vote for the class.
+    * 'vote': the (K // 2 + 1)-th largest of the radii r_k / |V_k| of the views that vote for the
+      class, with r_k of `certified_radius`, or of `product` where steps is 0.
 
     Args:
         classifier: A `MultiView` with linear views and a prototype, linear or identity head.
         images: (B, C, H, W) in [0, 1].
         norm: 'l2' or 'linf'.
-        steps: Radii tried with linear bounds; 0 for none.
+        steps: Radii tried with linear bounds of the mean; 0 for layer norms alone.
         prepared: `traced_views(classifier, norm=norm)`, once per model.
 
     Returns:
@@ -150,7 +151,7 @@ def multi_view(
     with torch.no_grad():
         parts = images.detach().double().to(model.traced.network.device).split(size)
         if many.aggregate == "vote":
-            return joined([_voted(many, model, part) for part in parts])
+            return joined([_voted(many, model, part, steps) for part in parts])
         return joined([_averaged(many, model, part, steps) for part in parts])
 
 
@@ -158,14 +159,14 @@ def _claim(norm: Norm, predicted: Tensor, radius: Tensor, rival: Tensor) -> Clai
     return Claim("multi_view", norm, "deterministic", SUBJECT, predicted, radius, rival)
 
 
-def _voted(many: MultiView, model: TracedViews, images: Tensor) -> Claim:
+def _voted(many: MultiView, model: TracedViews, images: Tensor, steps: int) -> Claim:
     seen = [_seen(view, images) for view in many.views]
-    claims = [
-        certified_radius(
-            many.single, points, norm=model.traced.norm, slope_steps=0, prepared=model.traced
-        )
-        for points, _ in seen
-    ]
+    norm, ready = model.traced.norm, model.traced
+    if steps:
+        one = partial(certified_radius, many.single, norm=norm, slope_steps=0, prepared=ready)
+    else:
+        one = partial(product, many.single, norm=norm, prepared=ready)
+    claims = [one(points) for points, _ in seen]
     errors = torch.stack([error for _, error in seen])
     classes = torch.stack([claim.predicted for claim in claims])
     radii = torch.stack([claim.radius for claim in claims])

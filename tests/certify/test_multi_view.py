@@ -100,6 +100,8 @@ def test_one_plain_view_has_the_radius_of_the_model(norm: Norm) -> None:
     angles = geodesic(single, images, norm=norm).radius
     torch.testing.assert_close(found["score"], angles, rtol=1e-4, atol=1e-5)
     assert bool((found["vote"] >= lines * 0.999).all())
+    norms = multi_view(MultiView(single, plain, "vote"), images, norm=norm, steps=0).radius
+    torch.testing.assert_close(norms, old, rtol=1e-6, atol=1e-12)
 
 
 @pytest.mark.parametrize("norm", NORMS)
