@@ -93,7 +93,7 @@ def draw(arms: dict[tuple[str, str], dict[int, Line]], place: Path, what: str) -
                 panel.set(title=kind if row == 0 else None, xlim=(0, None))
                 panel.set_xlabel(f"{'L2' if norm == 'l2' else 'Linf'} radius, pixel units")
             panels[row][0].set_ylabel(f"{what} accuracy")
-        panels[0][0].set_ylim(0, None)  # at the end: limits are shared, and fit what is drawn by now
+        panels[0][0].set_ylim(0, None)  # shared, and fitted to what is drawn by now
         lines = panels[0][0].get_lines()  # the plain panel has them all
         panels[0][-1].legend(handles=lines, loc="center left", bbox_to_anchor=(1.0, 0.5))
         figure.savefig(place, bbox_inches="tight")
