@@ -33,6 +33,7 @@ from robustcl.cli import robustcl
 from robustcl.runs.arrays import load_arrays
 
 SINGLE = "single view"
+ENDS = ("value", "low", "high")
 # Words of `robustcl train`; a 1-Lipschitz encoder takes its own script and comes by --model.
 KINDS = {
     "standard": ("--loss", "supcon"),
@@ -113,6 +114,41 @@ def summary(name: str, folders: list[Path], args: Any) -> list[dict[str, Any]]:
     return rows
 
 
+def table(place: Path) -> str:
+    """Write the lines of a file as a Markdown table, in points and percent.
+
+    Args:
+        place: The file.
+
+    Returns:
+        The table.
+    """
+    heads = (
+        *("encoder", "model", "accuracy gain", "seems: knows one view", "is: knows all views"),
+        *("robust", "certified", "NLL", "debiased error", "ensemble: accuracy, robust, NLL"),
+    )
+    rows = ["| " + " | ".join(heads) + " |", "|---" * len(heads) + "|"]
+    for line in map(json.loads, place.read_text().splitlines()):
+        gains = [
+            "{:+.1f} [{:+.1f}, {:+.1f}]".format(*(100 * line[key][end] for end in ENDS))
+            for key in ("accuracy_gain", "transfer_gain", "adaptive_gain")
+        ]
+        pairs = [
+            " to ".join("–" if part is None else f"{scale * part:.{digits}f}" for part in line[key])
+            for key, scale, digits in (
+                ("robust", 100, 1), ("certified", 100, 1), ("nll", 1, 3), ("debiased", 100, 1)
+            )
+        ]  # fmt: skip
+        more = line.get("ensemble")
+        last = "–" if more is None else (
+            f"{100 * more['accuracy']:.1f}, {100 * more['robust']:.1f}, {more['nll']:.3f}"
+        )  # fmt: skip
+        rows.append(
+            "| " + " | ".join([line["encoder"], line["model"], *gains, *pairs, last]) + " |"
+        )
+    return "\n".join(rows)
+
+
 def gap(after: np.ndarray, before: np.ndarray) -> torch.Tensor:
     return torch.from_numpy(after.astype(float) - before.astype(float))
 
@@ -128,9 +164,10 @@ def hidden(args: Any) -> tuple[str, ...]:
 
 def parsed() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else "")
-    parser.add_argument("--data", required=True)
-    parser.add_argument("--out", type=Path, required=True, help="folder of the studies")
+    parser.add_argument("--data")
+    parser.add_argument("--out", type=Path, help="folder of the studies")
     parser.add_argument("--record", type=Path, help="file of results, appended to")
+    parser.add_argument("--table", action="store_true", help="only show what --record holds")
     parser.add_argument("--model", action="append", default=[], help="NAME=CKPT,CKPT,...")
     parser.add_argument("--train", type=Path, help="folder of checkpoints that are trained here")
     parser.add_argument("--kinds", default=",".join(KINDS))
@@ -141,11 +178,17 @@ def parsed() -> argparse.Namespace:
     parser.add_argument("--norm", default="l2")
     parser.add_argument("--eps", default="0.25")
     parser.add_argument("--profile", choices=PROFILES, default="cpu")
-    return parser.parse_args()
+    args = parser.parse_args()
+    if args.record is None if args.table else None in (args.data, args.out):
+        parser.error("--table needs --record, a study --data and --out")
+    return args
 
 
 def main() -> None:
     args = parsed()
+    if args.table:
+        print(table(args.record))
+        return
     models: dict[str, list[Path]] = {}
     if args.train:
         seeds = [int(part) for part in args.seeds.split(",")]

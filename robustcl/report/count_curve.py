@@ -24,6 +24,8 @@ def count_curve(
         spread = np.stack([100.0 * (gain - low), 100.0 * (high - gain)]).clip(min=0.0)
         ax.errorbar(places, value, yerr=spread, color=f"C{number}", marker="o", label=label)
     ax.set_xscale("log", base=2)
+    counts = sorted({int(row[0]) for rows in models.values() for row in rows})
+    ax.set_xticks(counts, [str(count) for count in counts])
     ax.set_xlabel("views")
     ax.set_ylabel("accuracy (%), paired intervals")
     ax.legend(loc="best")
