@@ -7,8 +7,8 @@ from typing import Any
 
 from robustcl.commands.options import emit, say
 from robustcl.errors import InputError, ViolationError
-from robustcl.report import write_report
 from robustcl.report.headline import headline
+from robustcl.report.page import write_page
 from robustcl.runs.records import load_run
 from robustcl.runs.summary import Summary, summarize
 from robustcl.specification import parse_number
@@ -63,7 +63,7 @@ def finish(
     """
     run = load_run(folder)
     summary, flags = summarize(run), run.manifest.get("flags") or []
-    page = write_report(folder)
+    page = write_page(run, summary)
     say(headline(summary))
     if flags:
         say(f"flags raised by the model: {', '.join(flag['name'] for flag in flags)}")

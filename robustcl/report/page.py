@@ -42,7 +42,19 @@ def write_report(folder: Path) -> Path:
         The path of report.html.
     """
     run = load_run(folder)
-    summary = summarize(run)
+    return write_page(run, summarize(run))
+
+
+def write_page(run: Run, summary: Summary) -> Path:
+    """Write the report of a run that is in memory, as `write_report` does.
+
+    Args:
+        run: The run.
+        summary: Of the run.
+
+    Returns:
+        The path of report.html.
+    """
     write_json(run.folder / "summary.json", summary.to_dict())
     write_robustbench(run, summary)
     write_tables(run.folder / "tables", tables(run, summary))

@@ -26,6 +26,9 @@ LATEX = {
 }
 
 
+MOST_ROWS = 1_000  # of a table that people read; the .csv has all
+
+
 def tables(run: Run, summary: Summary) -> dict[str, pd.DataFrame]:
     """Make the tables.
 
@@ -65,7 +68,7 @@ def tables(run: Run, summary: Summary) -> dict[str, pd.DataFrame]:
 
 
 def write_tables(folder: Path, found: dict[str, pd.DataFrame]) -> None:
-    """Write every table as NAME.csv, NAME.md and NAME.tex.
+    """Write every table as NAME.csv, NAME.md and NAME.tex, the latter two up to 1,000 rows.
 
     Args:
         folder: Where; made if absent.
@@ -74,8 +77,11 @@ def write_tables(folder: Path, found: dict[str, pd.DataFrame]) -> None:
     folder.mkdir(parents=True, exist_ok=True)
     for name, table in found.items():
         (folder / f"{name}.csv").write_text(table.to_csv(index=False), encoding="utf-8")
-        (folder / f"{name}.md").write_text(markdown(table), encoding="utf-8")
-        (folder / f"{name}.tex").write_text(latex(table), encoding="utf-8")
+        read, left = table.head(MOST_ROWS), max(len(table) - MOST_ROWS, 0)
+        more = f"{left:,} more rows: {name}.csv\n" if left else ""
+        for ending, text, note in (("md", markdown(read), "\n"), ("tex", latex(read), "% ")):
+            whole = text + (note + more if more else "")
+            (folder / f"{name}.{ending}").write_text(whole, encoding="utf-8")
 
 
 def markdown(table: pd.DataFrame) -> str:

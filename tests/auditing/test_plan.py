@@ -2,6 +2,7 @@
 
 import math
 
+import numpy as np
 import pytest
 
 from robustcl.auditing import plan as room
@@ -48,3 +49,19 @@ def test_one_batch_has_no_error_bar() -> None:
     found = plan(model, dataset, Audit(methods=("product",), attacks=(), batch_size=8))
     assert all(math.isinf(cost.error) and cost.seconds > 0 for cost in found.costs)
     assert Plan((Cost("a", 2.0, 0.1),), images=100, measured=10, processes=5).seconds == 40.0
+
+
+def test_noise_in_time_never_makes_samples_free(monkeypatch) -> None:
+    model, dataset = data(16)
+    text = "smoothing:sigma=.25,n=100000"
+
+    def noisy(classifier, sample, audit, device):
+        # The first measurement was disturbed: 100 samples took longer than 500.
+        few = any("n=100" in method and "n=1000" not in method for method in audit.methods)
+        times = {method: np.full(2, 3.0 if few else 1.0) for method in audit.methods}
+        return {**times, "clean": np.full(2, 0.1)}
+
+    monkeypatch.setattr(room, "_measured", noisy)
+    audit = Audit(methods=(text,), attacks=(), batch_size=8, test_certificates=False)
+    cost = {c.method: c for c in plan(model, dataset, audit).costs}[text]
+    assert cost.seconds == pytest.approx(1.0 + 99_500 * 1.0 / 500)

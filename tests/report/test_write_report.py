@@ -13,7 +13,7 @@ from robustcl.report import write_report
 from robustcl.report.flags import flags
 from robustcl.report.numbers import radius_text
 from robustcl.report.principal_components import principal_components
-from robustcl.report.tables import latex, markdown
+from robustcl.report.tables import latex, markdown, write_tables
 from robustcl.runs.records import load_run
 from robustcl.runs.summary import summarize
 from tests.report.synthetic_run import (
@@ -183,3 +183,14 @@ def test_tables_escape_their_language():
     table = pd.DataFrame({"a_b": ["x|y", "50 %"], "r": [0.5, float("inf")]})
     assert r"x\|y" in markdown(table)
     assert r"a\_b" in latex(table) and r"50 \%" in latex(table) and r"$\infty$" in latex(table)
+
+
+def test_a_long_table_is_whole_in_csv_and_cut_where_people_read_it(tmp_path):
+    write_tables(tmp_path, {"images": pd.DataFrame({"index": range(1003)})})
+    texts = {end: (tmp_path / f"images.{end}").read_text() for end in ("csv", "md", "tex")}
+    assert len(texts["csv"].splitlines()) == 1004
+    assert "| 999 |" in texts["md"] and "| 1000 |" not in texts["md"]
+    assert texts["md"].endswith("\n3 more rows: images.csv\n")
+    assert texts["tex"].endswith("% 3 more rows: images.csv\n") and "1000" not in texts["tex"]
+    write_tables(tmp_path, {"images": pd.DataFrame({"index": range(1000)})})
+    assert "more rows" not in (tmp_path / "images.md").read_text()
