@@ -27,4 +27,4 @@ def ratios(ax: Axes, *, labels: Sequence[str], values: Sequence[Sequence[float]]
     ax.set_yticks(rows, labels)
     ax.set_ylim(-0.7, len(labels) - 0.3)
     ax.grid(visible=False, axis="y")
-    ax.set_xlabel("their time over ours (median and 95 % interval; right of 1: ours is faster)")
+    ax.set_xlabel("their time over ours (median, 95 % interval)\nright of 1: ours is faster")
