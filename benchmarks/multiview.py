@@ -100,6 +100,10 @@ def summary(name: str, folders: list[Path], args: Any) -> list[dict[str, Any]]:
                 float(np.mean([study["models"][which]["clean"][metric] for study in studies]))
                 for which in (SINGLE, model)
             ]
+        found["attacked_nll"] = [  # each on the points found against itself
+            float(np.mean([study["models"][which]["attacked"]["nll"] for study in studies]))
+            for which in (SINGLE, model)
+        ]
         for metric in ("robust", "certified"):
             values = [[s["models"][w].get(metric) for s in studies] for w in (SINGLE, model)]
             found[metric] = [None if None in part else float(np.mean(part)) for part in values]
