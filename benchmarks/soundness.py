@@ -5,7 +5,10 @@ chosen to break rounding (entries of 1e4 that cancel), with prototype, linear an
 image is attacked in float64 by projected gradient steps with restarts, on the surface of the
 certified ball and just inside. A win there is a violation.
 
-Run: python benchmarks/soundness.py [--networks 200] [--images 16] [--restarts 4] [--out FILE]
+The families are so small that no layer is bounded from patches (`certify.bounds.cropped`). --wide
+takes convolutional networks instead whose layers are; `from_patches` counts how often that was.
+
+Run: python benchmarks/soundness.py [--networks 200] [--images 16] [--wide] [--out FILE]
 """
 
 import argparse
@@ -13,8 +16,10 @@ import collections
 import json
 import sys
 import time
+from collections.abc import Callable, Mapping
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -23,11 +28,13 @@ if __package__ in (None, ""):
     sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from certify import certified_radius, crown, geodesic, local, product, traced
-from robustcl import Classifier
+from certify.bounds import refined_regions as refinement
+from robustcl import Classifier, Encoder
+from robustcl.encoders import MaxMin
 from robustcl.heads import LinearHead, PrototypeHead
 from robustcl.objectives import score_margin
 from robustcl.threat import Norm
-from tests.families import FAMILIES, SHAPE, family
+from tests.families import FAMILIES, family
 
 METHODS = {
     "product": product,
@@ -38,28 +45,59 @@ METHODS = {
 }
 HEADS = ("prototype", "linear", "scores")
 CLASSES = 4
+WIDE_SHAPE = (3, 10, 10)
 
 
-def random_model(seed: int) -> tuple[str, Classifier]:
+def _wide(first: nn.Module, second: nn.Module) -> nn.Sequential:
+    return nn.Sequential(
+        nn.Conv2d(3, 4, 3, padding=1),
+        first,
+        nn.Conv2d(4, 6, 3, stride=2, padding=1, groups=2),
+        nn.BatchNorm2d(6),
+        second,
+        nn.Conv2d(6, 6, 3, padding=1),
+        second,
+        nn.Flatten(),
+        nn.Linear(150, 6),
+    )
+
+
+WIDE: Mapping[str, Callable[[], nn.Module]] = {
+    "relu": lambda: _wide(nn.ReLU(), nn.ReLU()),
+    "leaky": lambda: _wide(nn.LeakyReLU(0.2), nn.LeakyReLU(-0.3)),
+    "max_min": lambda: _wide(MaxMin(), MaxMin()),
+    "tanh": lambda: _wide(nn.Tanh(), nn.ReLU()),
+    "gelu": lambda: _wide(nn.ReLU(), nn.GELU()),
+}
+
+
+def _wide_family(name: str, *, seed: int) -> Encoder:
+    torch.manual_seed(seed)
+    layers = WIDE[name]()
+    return Encoder(layers, image_shape=WIDE_SHAPE, mean=(0.5, 0.4, 0.3), std=(0.5, 0.3, 0.4))
+
+
+def random_model(seed: int, *, wide: bool = False) -> tuple[str, Classifier]:
     """Make a network whose family, head and kind follow from the seed.
 
     Args:
         seed: Of everything.
+        wide: Whether it has layers that are bounded from patches.
 
     Returns:
         Its description and the classifier, in float64.
     """
-    names = list(FAMILIES)
+    names = list(WIDE if wide else FAMILIES)
     name, head = names[seed % len(names)], HEADS[(seed // len(names)) % len(HEADS)]
     kind = ("plain", "rough", "trained")[seed % 3]
-    encoder = family(name, seed=seed)
+    encoder = (_wide_family if wide else family)(name, seed=seed).double().eval()
     generator = torch.Generator().manual_seed(seed)
     if kind == "rough":
         _roughen(encoder.backbone, generator)
     weight = torch.randn(CLASSES, 6, generator=generator)
     if head == "scores":
         network = nn.Sequential(encoder.backbone, nn.Linear(6, CLASSES).double())
-        model = Classifier.from_scores(network, image_shape=SHAPE).double().eval()
+        model = Classifier.from_scores(network, image_shape=encoder.image_shape).double().eval()
     else:
         bias = 0.3 * torch.randn(CLASSES, generator=generator)
         made = PrototypeHead(weight) if head == "prototype" else LinearHead(weight, bias)
@@ -81,7 +119,7 @@ def _roughen(network: nn.Module, generator: torch.Generator) -> None:
 
 
 def _train(model: Classifier, generator: torch.Generator) -> None:
-    images = torch.rand(64, *SHAPE, generator=generator).double()
+    images = torch.rand(64, *model.image_shape, generator=generator).double()
     labels = torch.randint(CLASSES, (64,), generator=generator)
     weights = list(model.encoder.backbone.parameters())
     optimizer = torch.optim.Adam(weights, lr=3e-3)
@@ -137,22 +175,36 @@ def _onto(delta: Tensor, radius: Tensor, norm: Norm, *, full: bool = False) -> T
     return delta * (scale if full else scale.clamp(max=1.0))
 
 
+def _counted() -> collections.Counter[str]:
+    # Counts from now on how often units are bounded from patches.
+    calls, original = collections.Counter(), refinement.cropped
+
+    def counting(*values: Any) -> Any:
+        calls["calls"] += 1
+        return original(*values)
+
+    refinement.cropped = counting
+    return calls
+
+
 def main() -> None:
     parser = argparse.ArgumentParser()
     parser.add_argument("--networks", type=int, default=200)
     parser.add_argument("--images", type=int, default=16)
     parser.add_argument("--restarts", type=int, default=4)
     parser.add_argument("--first-seed", type=int, default=0)
+    parser.add_argument("--wide", action="store_true", help="layers bounded from patches")
     parser.add_argument("--inflate", type=float, default=1.0, help="a planted mistake")
     parser.add_argument("--out", type=Path)
     options = parser.parse_args()
     begun = time.monotonic()
+    patched = _counted()
     audits: collections.Counter[str] = collections.Counter()
     violations: list[str] = []
     for seed in range(options.first_seed, options.first_seed + options.networks):
-        name, model = random_model(seed)
+        name, model = random_model(seed, wide=options.wide)
         generator = torch.Generator().manual_seed(10_000 + seed)
-        images = torch.rand(options.images, *SHAPE, generator=generator).double()
+        images = torch.rand(options.images, *model.image_shape, generator=generator).double()
         for norm in ("l2", "linf"):
             prepared = traced(model, norm=norm, method="soundness")
             methods = METHODS | ({"geodesic": geodesic} if model.normalizes else {})
@@ -173,6 +225,7 @@ def main() -> None:
         "violations": len(violations),
         "first": violations[:5],
         "inflate": options.inflate,
+        "from_patches": patched["calls"],
         "seconds": round(time.monotonic() - begun),
     }
     print(json.dumps(result))
