@@ -30,7 +30,7 @@ def per_image(run: Run) -> pd.DataFrame:
     if run.clean.empty:
         raise RunError(f"{str(run.folder)!r} holds no clean predictions; resume the run")
     for table in (run.certificates, run.attacks):
-        strangers = sorted(set(table["norm"].dropna()) - {run_norm(run)})
+        strangers = sorted(set(table["norm"].dropna().unique()) - {run_norm(run)})
         if strangers:
             raise RunError(
                 f"{str(run.folder)!r} is a run of norm {run_norm(run)!r} with records of norm "
@@ -44,9 +44,9 @@ def per_image(run: Run) -> pd.DataFrame:
     worst = attacks.sort_values("radius", kind="stable").groupby("index").head(1)
     worst = worst[np.isfinite(worst["radius"])].set_index("index")
     images["certified"] = best["radius"].reindex(images.index).fillna(0.0)
-    images["certified_by"] = best["method"].reindex(images.index).fillna("").astype(object)
+    images["certified_by"] = _names(best, images)
     images["attacked"] = worst["radius"].reindex(images.index).fillna(np.inf)
-    images["attacked_by"] = worst["method"].reindex(images.index).fillna("").astype(object)
+    images["attacked_by"] = _names(worst, images)
     return images
 
 
@@ -159,6 +159,13 @@ def run_subject(run: Run) -> str:
         'model', or 'multi-view model' where it has several views.
     """
     return "multi-view model" if run.manifest.get("config", {}).get("views") else "model"
+
+
+def _names(rows: pd.DataFrame, images: pd.DataFrame) -> np.ndarray:
+    # By number: texts that pandas keeps in Arrow are turned into objects one by one.
+    codes, names = pd.factorize(rows["method"])
+    found = pd.Series(codes, index=rows.index).reindex(images.index, fill_value=-1)
+    return np.array([*names, ""], dtype=object)[found.to_numpy()]
 
 
 def _same_class(rows: pd.DataFrame, images: pd.DataFrame) -> pd.DataFrame:

@@ -38,7 +38,6 @@ are in pixel units of images in [0, 1].
 import hashlib
 import json
 import os
-import sys
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import islice
@@ -46,6 +45,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import orjson
 import pandas as pd
 
 from robustcl.errors import RunError
@@ -187,25 +187,22 @@ def read_lines(folder: Path) -> Iterator[dict[str, Any]]:
         folder: The run folder.
 
     Yields:
-        The records in the order of their files; equal texts are one object, which saves memory.
+        The records in the order of their files.
 
     Raises:
         RunError: When a line that is not the last one is damaged.
     """
     for place in sorted(folder.glob("records-*.jsonl")):
-        with place.open(encoding="utf-8") as stream:
+        with place.open("rb") as stream:
             for number, line in enumerate(stream, start=1):
                 try:
-                    record = json.loads(line)
-                except json.JSONDecodeError as error:
-                    if not line.endswith("\n"):
+                    record = orjson.loads(line)
+                except orjson.JSONDecodeError as error:
+                    if not line.endswith(b"\n"):
                         break
                     where = f"line {number} of {str(place)!r}"
                     raise RunError(f"{where} is damaged; remove it") from error
-                yield {
-                    key: sys.intern(value) if isinstance(value, str) else value
-                    for key, value in record.items()
-                }
+                yield record
 
 
 def _joined(parts: list[pd.DataFrame], columns: Sequence[str]) -> pd.DataFrame:

@@ -1,13 +1,12 @@
 """Write a run folder: its manifest, and one file of JSON lines per process."""
 
-import json
 import os
 import time
 from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
-import numpy as np
+import orjson
 from filelock import FileLock
 
 from robustcl.errors import RunError
@@ -15,6 +14,7 @@ from robustcl.runs.ranks import rank, rank_count
 from robustcl.runs.records import read_manifest, write_json
 
 PATIENCE = 600.0  # seconds that other processes wait for the first
+FORM = orjson.OPT_APPEND_NEWLINE | orjson.OPT_SERIALIZE_NUMPY
 
 
 def start_run(folder: Path, manifest: Mapping[str, Any], *, resume: bool) -> bool:
@@ -65,10 +65,10 @@ def append_records(folder: Path, records: Iterable[Mapping[str, Any]]) -> None:
 
     Args:
         folder: The run folder.
-        records: What to append; infinite radii are written as null.
+        records: What to append; numbers that are not finite are written as null.
     """
-    lines = "".join(json.dumps(_plain(record)) + "\n" for record in records)
-    with (folder / f"records-{rank()}.jsonl").open("a", encoding="utf-8") as stream:
+    lines = b"".join(orjson.dumps(record, option=FORM) for record in records)
+    with (folder / f"records-{rank()}.jsonl").open("ab") as stream:
         stream.write(lines)
         stream.flush()
         os.fsync(stream.fileno())
@@ -116,13 +116,6 @@ def finish_run(
         changes = {**extra, "seconds": total, "complete": True}
         write_json(folder / "manifest.json", {**manifest, **changes})
         return True
-
-
-def _plain(record: Mapping[str, Any]) -> dict[str, Any]:
-    return {
-        key: None if isinstance(value, float) and not np.isfinite(value) else value
-        for key, value in record.items()
-    }
 
 
 def _cut_partial_line(place: Path) -> None:

@@ -46,6 +46,28 @@ def test_finds_the_temperature_that_made_the_labels(temperature: float) -> None:
     assert all(best <= cost(scores / (found * factor), labels) for factor in (0.9, 0.99, 1.01, 1.1))
 
 
+@pytest.mark.parametrize("count", [1, 50, 3000])
+def test_where_all_are_right_the_temperature_is_that_of_the_rule_of_succession(count: int) -> None:
+    # Two classes, all margins m: the confidence (N + 1) / (N + 2) is reached at m / T = log(N + 1).
+    margin = 0.2
+    labels = torch.arange(count) % 2
+    scores = 0.5 + margin * torch.nn.functional.one_hot(labels, 2).double()
+    found = fit_temperature(scores, labels)
+    assert found == pytest.approx(margin / np.log(count + 1.0), rel=1e-6)
+
+
+def test_one_wrong_image_more_changes_the_temperature_little() -> None:
+    generator = torch.Generator().manual_seed(0)
+    labels = torch.randint(10, (50,), generator=generator)
+    scores = torch.nn.functional.one_hot(labels, 10).double()
+    scores += 0.5 * torch.rand(50, 10, generator=generator, dtype=torch.float64)
+    all_right = fit_temperature(scores, labels)
+    confidence = torch.softmax(scores / all_right, dim=1).amax(dim=1).mean()
+    assert confidence == pytest.approx(51 / 52, abs=0.01)
+    labels[0] = (labels[0] + 1) % 10
+    assert 0.5 < fit_temperature(scores, labels) / all_right < 2.0
+
+
 @pytest.mark.parametrize("cut", ["mass", "width"])
 def test_error_is_small_when_calibrated_and_known_when_not(cut) -> None:
     scores, labels = drawn(0.3)
