@@ -22,7 +22,7 @@ from robustcl.data.dataset import Dataset
 from robustcl.errors import InputError
 from robustcl.frozen import frozen
 from robustcl.out_of_memory import halving
-from robustcl.runs.ranks import own_chunks, rank
+from robustcl.runs.ranks import own_chunks, rank, rank_count
 from robustcl.runs.write_run import finish_run, start_run
 
 
@@ -83,9 +83,13 @@ def evaluate(
             )
         finally:
             classifier.to(home)
+    # A process that is alone and went through all chunks has every record; others may lack theirs.
     return finish_run(
         folder,
-        lambda: recorded(folder, audit.measures, count=len(dataset), chunk=1).complete,
+        lambda: (
+            rank_count() == 1
+            or recorded(folder, audit.measures, count=len(dataset), chunk=1).complete
+        ),
         seconds=time.monotonic() - started,
         before=before,
         extra={"batch_size_used": used},

@@ -99,7 +99,7 @@ def _keep_embeddings(job: AuditJob, batch: Batch) -> None:
     }
     new = {key: value[few] for key, value in columns.items()}
     kept = own_arrays(job.folder, "embeddings")
-    save_arrays(job.folder, "embeddings", replace_rows(kept, new))
+    save_arrays(job.folder, "embeddings", replace_rows(kept, new), compress=False)
 
 
 def _certificates(job: AuditJob, batch: Batch, text: str) -> _Records:

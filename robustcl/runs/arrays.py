@@ -9,7 +9,9 @@ import numpy as np
 from robustcl.runs.ranks import rank
 
 
-def save_arrays(folder: Path, name: str, arrays: Mapping[str, np.ndarray]) -> None:
+def save_arrays(
+    folder: Path, name: str, arrays: Mapping[str, np.ndarray], *, compress: bool = True
+) -> None:
     """Write arrays/NAME.npz so that the file is either the old one or the new one.
 
     Args:
@@ -17,11 +19,13 @@ def save_arrays(folder: Path, name: str, arrays: Mapping[str, np.ndarray]) -> No
         name: 'embeddings', 'triples', 'flagged', or 'curves-' and the attack.
         arrays: The arrays. `index`, where there is one, says of which images; the others then
             have a row per image, unless `load_arrays` is told otherwise.
+        compress: Whether to compress them, which shortens pictures but hardly embeddings.
     """
     place = _place(folder, name, rank())
     place.parent.mkdir(parents=True, exist_ok=True)
     temporary = place.with_name(f".{name}.{rank()}.{os.getpid()}.npz")
-    np.savez_compressed(temporary, **dict(arrays))  # pyright: ignore[reportArgumentType]
+    save = np.savez_compressed if compress else np.savez
+    save(temporary, **dict(arrays))  # pyright: ignore[reportArgumentType]
     temporary.replace(place)
 
 
