@@ -2,9 +2,10 @@
 
 The training file of the data is repeated (`--repeat`), so that N images are read and decoded from
 parquet. `certify run` with cheap certificates and a bare loop (read, decode, predict, certify, and
-nothing else) run in turn, each in a process of its own on one thread. `peak_mib` is the most memory
-resident in the process; `work_s` is processor time from the first line of `main` on, imports left
-out; `ratio` is the bare loop's over that of `certify run`, per pair of runs. Linux only.
+nothing else) run in turn, each in a process of its own on one thread; in both glibc keeps freed
+memory. `peak_mib` is the most memory resident in the process; `work_s` is processor time from the
+first line of `main` on, imports left out; `ratio` is the bare loop's over that of `certify run`,
+per pair of runs. Linux only.
 
 Run: python benchmarks/hundred_thousand.py --data PATH --checkpoint FILE --work DIR [--out FILE]
 """
@@ -36,9 +37,11 @@ raise SystemExit(code)
 BARE = """
 import resource, sys, time
 import torch, certify
+from robustcl.commands.keep_freed_memory import keep_freed_memory
 from robustcl.checkpoint import load_checkpoint
 from robustcl.data import load_data
 begun = time.process_time()
+keep_freed_memory()
 model = load_checkpoint(sys.argv[1]).classifier.eval()
 dataset = load_data(sys.argv[2], limit=int(sys.argv[3]))
 ready = [(name, certify.prepare(certify.parse_method(name), model, norm='l2'))

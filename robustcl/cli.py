@@ -6,6 +6,7 @@ from collections.abc import Sequence
 
 import tyro
 
+from robustcl.commands.keep_freed_memory import keep_freed_memory
 from robustcl.commands.recipe_file import with_recipe
 from robustcl.errors import RobustclError, ViolationError
 
@@ -59,6 +60,7 @@ def _main(
     options = {
         name: getattr(module, f"{name.capitalize()}Options") for name, module in modules.items()
     }
+    keep_freed_memory()
     try:
         if wanted == ["train"]:  # a recipe's options go before those of the command line
             words = ["train", *with_recipe(words[1:], options["train"])]

@@ -20,7 +20,7 @@ from robustcl.rows_seen import rows_seen
 from robustcl.runs.arrays import own_arrays, replace_rows, save_arrays
 from robustcl.runs.per_image import per_image, sound_certificates
 from robustcl.runs.records import CERTIFIED_BALL, run_of
-from robustcl.runs.write_run import append_records
+from robustcl.runs.write_run import append_records, sync_records
 
 MOST_EMBEDDINGS = 2048  # of the first images, for the map in the report
 
@@ -48,6 +48,7 @@ def measure_batch(
             job = replace(job, proved=sound_certificates(run), images=per_image(run))
         say(text)
         records += _recorded(job, there, records, (kind, text), kept)
+    sync_records(job.folder)
 
 
 def _recorded(

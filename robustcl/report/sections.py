@@ -5,6 +5,7 @@
 # pyright: reportGeneralTypeIssues=false
 
 import base64
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -31,6 +32,7 @@ HEADS = {
     "low95": "95 % from",
     "high95": "to",
 }
+NUMBER = re.compile(r"[-+–∞]?\d|[–∞]$|above ")  # how the spelling of a number begins
 
 
 @dataclass(frozen=True, eq=False)
@@ -40,7 +42,8 @@ class Table:
     Args:
         name: Of its files.
         values: The table.
-        spelled: What the page shows; the values spelled by column name where None.
+        spelled: What the page shows, further lines of a cell small; the values spelled by column
+            name where None.
         links: By row, an address for the first column, or ''.
     """
 
@@ -142,8 +145,12 @@ def _section(folder: Path, section: Section) -> dict[str, Any]:
 
 def _table(table: Table) -> dict[str, Any]:
     shown = spelled(table.values) if table.spelled is None else table.spelled
-    numeric = [pd.api.types.is_numeric_dtype(table.values[name]) if name in table.values else True
-               for name in shown.columns]  # fmt: skip
+    numeric = [
+        pd.api.types.is_numeric_dtype(table.values[name])
+        if name in table.values
+        else bool(shown[name].map(NUMBER.match).notna().all())
+        for name in shown.columns
+    ]
     links = list(table.links) or [""] * len(shown)
     rows = [
         {"link": link, "cells": list(zip(map(str, row), numeric, strict=True))}

@@ -127,11 +127,11 @@ def _spread(row: dict[str, Any]) -> str:
     spell = percent if rate else _plain
     if row["seeds"] < 2:
         return spell(row["mean"])
-    return f"{spell(row['mean'])} [{spell(row['lowest'])}, {spell(row['highest'])}]"
+    return f"{spell(row['mean'])}\n[{spell(row['lowest'])}, {spell(row['highest'])}]"
 
 
 def _plain(value: float) -> str:
-    return f"{value:,.0f}" if abs(value) >= 1000 else f"{value:.3g}"
+    return f"{value:,.0f}" if abs(value) >= 1000 else f"{value:#.3g}".rstrip(".")
 
 
 def _peers(suite: SuiteRun) -> list[Section]:
@@ -177,7 +177,7 @@ def _seconds(value: Any) -> str:
 def _ratio(row: dict[str, Any]) -> str:
     if row["ratio"] is None or row["ratio"] != row["ratio"]:
         return "–"
-    return f"{row['ratio']:.3g} [{row['low']:.3g}, {row['high']:.3g}]"
+    return f"{row['ratio']:#.3g}\n[{row['low']:#.3g}, {row['high']:#.3g}]"
 
 
 def _corruptions(suite: SuiteRun) -> list[Section]:

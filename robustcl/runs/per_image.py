@@ -40,8 +40,9 @@ def per_image(run: Run) -> pd.DataFrame:
     images["correct"] = images["label"] == images["predicted"]
     sound = _same_class(sound_certificates(run), images)
     attacks = _same_class(model_attacks(run), images)
-    best = sound.sort_values("radius", kind="stable").groupby("index").tail(1).set_index("index")
-    worst = attacks.sort_values("radius", kind="stable").groupby("index").head(1)
+    best = sound.sort_values("radius", kind="stable").drop_duplicates("index", keep="last")
+    best = best.set_index("index")
+    worst = attacks.sort_values("radius", kind="stable").drop_duplicates("index", keep="first")
     worst = worst[np.isfinite(worst["radius"])].set_index("index")
     images["certified"] = best["radius"].reindex(images.index).fillna(0.0)
     images["certified_by"] = _names(best, images)

@@ -61,7 +61,7 @@ def start_run(folder: Path, manifest: Mapping[str, Any], *, resume: bool) -> boo
 
 
 def append_records(folder: Path, records: Iterable[Mapping[str, Any]]) -> None:
-    """Append records as whole lines and flush them to the disk.
+    """Append records as whole lines, which a process that is killed leaves behind.
 
     Args:
         folder: The run folder.
@@ -70,7 +70,15 @@ def append_records(folder: Path, records: Iterable[Mapping[str, Any]]) -> None:
     lines = b"".join(orjson.dumps(record, option=FORM) for record in records)
     with (folder / f"records-{rank()}.jsonl").open("ab") as stream:
         stream.write(lines)
-        stream.flush()
+
+
+def sync_records(folder: Path) -> None:
+    """Put this process's records on the disk, so that they outlast the machine as well.
+
+    Args:
+        folder: The run folder.
+    """
+    with (folder / f"records-{rank()}.jsonl").open("ab") as stream:
         os.fsync(stream.fileno())
 
 

@@ -1,0 +1,75 @@
+"""Copy a suite that has been run into `benchmarks/results`, as it is published.
+
+What is copied: the page and its tables, manifests, cells, and, of suites of one seed, records and
+pages of single runs; of suites of several seeds, summaries stand for them, since records would be
+megabytes, and links to pages that are not there become plain text. Arrays, checkpoints, figures
+(the page holds them) and tables of single runs are left out. The folder of the run is written as
+`bench-SUITE` wherever it is named.
+
+Run: python benchmarks/publish_suite.py FOLDER ...
+"""
+
+import json
+import re
+import shutil
+import sys
+from pathlib import Path
+
+RESULTS = Path(__file__).resolve().parent / "results"
+ALWAYS = ("manifest.json", "cell.json", "summary.json", "study.json")
+ONE_SEED = ("report.html", "records-*.jsonl")
+OUT = re.compile(r"--out (\S+)")
+LINK = re.compile(r'<a href="([^"#:]+)">(.*?)</a>')
+
+
+def publish(folder: Path) -> Path:
+    """Copy the folder of a suite.
+
+    Args:
+        folder: What `robustcl bench` wrote.
+
+    Returns:
+        Where it was copied to; what stood there before is gone.
+    """
+    manifest = json.loads((folder / "manifest.json").read_text(encoding="utf-8"))
+    wanted = [*ALWAYS, *(ONE_SEED if len(manifest["config"].get("seeds", [0])) < 2 else ())]
+    place = RESULTS / manifest["suite"]
+    shutil.rmtree(place, ignore_errors=True)
+    found = [folder / "report.html", *folder.glob("tables/*.md")]
+    found += [path for name in wanted for path in folder.rglob(name)]
+    for path in dict.fromkeys(found):
+        target = place / path.relative_to(folder)
+        target.parent.mkdir(parents=True, exist_ok=True)
+        text = path.read_text(encoding="utf-8")
+        for name in {
+            *OUT.findall(str(manifest.get("command"))),
+            str(folder),
+            str(folder.resolve()),
+        }:
+            text = text.replace(name, f"bench-{place.name}")
+        target.write_text(text, encoding="utf-8")
+    for page in place.rglob("report.html"):
+        plain_dead_links(page)
+    return place
+
+
+def plain_dead_links(page: Path) -> None:
+    """Turn links to files that are not there into text.
+
+    Args:
+        page: An HTML page.
+    """
+
+    def shown(match: re.Match[str]) -> str:
+        return match[0] if (page.parent / match[1]).exists() else match[2]
+
+    page.write_text(LINK.sub(shown, page.read_text(encoding="utf-8")), encoding="utf-8")
+
+
+def main() -> None:
+    for name in sys.argv[1:]:
+        print(publish(Path(name)))
+
+
+if __name__ == "__main__":
+    main()
