@@ -29,12 +29,21 @@ def publish(folder: Path) -> Path:
         folder: What `robustcl bench` wrote.
 
     Returns:
-        Where it was copied to; what stood there before is gone.
+        Where it was copied to; an earlier copy is gone.
+
+    Raises:
+        SystemExit: When something else than a copy of this suite stands there.
     """
     manifest = json.loads((folder / "manifest.json").read_text(encoding="utf-8"))
     wanted = [*ALWAYS, *(ONE_SEED if len(manifest["config"].get("seeds", [0])) < 2 else ())]
     place = RESULTS / manifest["suite"]
-    shutil.rmtree(place, ignore_errors=True)
+    if place.exists():
+        old = place / "manifest.json"
+        if not old.exists() or json.loads(old.read_text())["suite"] != manifest["suite"]:
+            raise SystemExit(
+                f"{place} is no copy of the suite {manifest['suite']!r}; move it first"
+            )
+        shutil.rmtree(place)
     found = [folder / "report.html", *folder.glob("tables/*.md")]
     found += [path for name in wanted for path in folder.rglob(name)]
     for path in dict.fromkeys(found):
