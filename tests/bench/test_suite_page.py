@@ -70,7 +70,7 @@ def test_the_page_says_what_ended_how(tmp_path: Path) -> None:
 def test_peers_that_differ_get_no_speed(tmp_path: Path) -> None:
     write_suite_page(write_suite(tmp_path / "suite"))
     text = (tmp_path / "suite/report.html").read_text(encoding="utf-8")
-    assert "2.5 [2.25, 2.75]" in text and "DIFFER: numbers" in text
+    assert '2.50<span class="soft">[2.25, 2.75]</span>' in text and "DIFFER: numbers" in text
     with (tmp_path / "suite/tables/peers.csv").open(encoding="utf-8", newline="") as stream:
         rows = {row["task"]: row for row in csv.DictReader(stream)}
     assert rows["radius, l2"]["ratio"] == "2.5" and rows["speed, linf"]["ratio"] == ""
