@@ -3,8 +3,8 @@
 What is copied: the page and its tables, manifests, cells, and, of suites of one seed, records and
 pages of single runs; of suites of several seeds, summaries stand for them, since records would be
 megabytes, and links to pages that are not there become plain text. Arrays, checkpoints, figures
-(the page holds them) and tables of single runs are left out. The folder of the run is written as
-`bench-SUITE` wherever it is named.
+(the page holds them) and tables of single runs are left out. In commands the folder is written as
+`bench-SUITE`.
 
 Run: python benchmarks/publish_suite.py FOLDER ...
 """
@@ -18,7 +18,7 @@ from pathlib import Path
 RESULTS = Path(__file__).resolve().parent / "results"
 ALWAYS = ("manifest.json", "cell.json", "summary.json", "study.json")
 ONE_SEED = ("report.html", "records-*.jsonl")
-OUT = re.compile(r"--out (\S+)")
+OUT = re.compile(r"(robustcl bench \S+ .*?--out )[^\s\"<&]+")
 LINK = re.compile(r'<a href="([^"#:]+)">(.*?)</a>')
 
 
@@ -39,7 +39,7 @@ def publish(folder: Path) -> Path:
     place = RESULTS / manifest["suite"]
     if place.exists():
         old = place / "manifest.json"
-        if not old.exists() or json.loads(old.read_text())["suite"] != manifest["suite"]:
+        if not old.exists() or json.loads(old.read_text()).get("suite") != place.name:
             raise SystemExit(
                 f"{place} is no copy of the suite {manifest['suite']!r}; move it first"
             )
@@ -49,13 +49,7 @@ def publish(folder: Path) -> Path:
     for path in dict.fromkeys(found):
         target = place / path.relative_to(folder)
         target.parent.mkdir(parents=True, exist_ok=True)
-        text = path.read_text(encoding="utf-8")
-        for name in {
-            *OUT.findall(str(manifest.get("command"))),
-            str(folder),
-            str(folder.resolve()),
-        }:
-            text = text.replace(name, f"bench-{place.name}")
+        text = OUT.sub(rf"\1bench-{place.name}", path.read_text(encoding="utf-8"))
         target.write_text(text, encoding="utf-8")
     for page in place.rglob("report.html"):
         plain_dead_links(page)

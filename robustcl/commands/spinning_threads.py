@@ -43,6 +43,8 @@ def spinning_threads() -> str | None:
 
 
 def _others() -> int:
+    if not LOADS.is_file():  # not every container has it
+        return 0
     looks = []
     for _ in range(LOOKS):
         looks.append(int(LOADS.read_text().split()[3].split("/")[0]))  # runnable, this one included

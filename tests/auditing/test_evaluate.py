@@ -1,6 +1,7 @@
 """An audit: memory that runs out, an interruption, pictures of the smallest perturbation."""
 
 import json
+import os
 from pathlib import Path
 
 import numpy as np
@@ -69,6 +70,19 @@ def test_a_full_memory_halves_the_batch_and_loses_nothing(tmp_path: Path, capsys
         line[:4] for line in numbers(tmp_path / "whole")
     ]
     assert "--batch-size 4" in capsys.readouterr().err
+
+
+def test_every_batch_is_on_the_disk_before_the_next(tmp_path: Path, monkeypatch) -> None:
+    model, dataset = data()
+    synced: list[int] = []
+
+    def fsync(number: int) -> None:
+        synced.append((tmp_path / "run/records-0.jsonl").read_bytes().count(b"\n"))
+
+    monkeypatch.setattr(os, "fsync", fsync)
+    evaluate(model, dataset, AUDIT, tmp_path / "run", progress=False)
+    each = len(AUDIT.measures)
+    assert synced == [8 * each, 16 * each, 20 * each]
 
 
 def test_an_interruption_leaves_whole_records(tmp_path: Path) -> None:

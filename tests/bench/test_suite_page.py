@@ -2,6 +2,7 @@
 
 import csv
 import json
+import re
 from pathlib import Path
 from typing import Any
 
@@ -71,6 +72,8 @@ def test_peers_that_differ_get_no_speed(tmp_path: Path) -> None:
     write_suite_page(write_suite(tmp_path / "suite"))
     text = (tmp_path / "suite/report.html").read_text(encoding="utf-8")
     assert '2.50<span class="soft">[2.25, 2.75]</span>' in text and "DIFFER: numbers" in text
+    heads = re.findall(r'<th(?: class="(num)")?>([^<]+)</th>', text)
+    assert ("", "correctness") in heads and ("num", "their time over ours") in heads
     with (tmp_path / "suite/tables/peers.csv").open(encoding="utf-8", newline="") as stream:
         rows = {row["task"]: row for row in csv.DictReader(stream)}
     assert rows["radius, l2"]["ratio"] == "2.5" and rows["speed, linf"]["ratio"] == ""
