@@ -16,7 +16,7 @@ from robustcl.report.comparison import no_violation, run_sections, violations, w
 from robustcl.report.drawing import Drawing
 from robustcl.report.numbers import norm_name, percent, seconds_text
 from robustcl.report.ratios import ratios
-from robustcl.report.sections import Page, Section, Table, write_page
+from robustcl.report.sections import Page, Section, Table, spelled, write_page
 from robustcl.report.severity_curves import severity_curves
 from robustcl.report.suite_folder import MODEL_FAILED, SuiteRun, load_suite_run
 from robustcl.report.suite_studies import study_sections
@@ -190,7 +190,8 @@ def _corruptions(suite: SuiteRun) -> list[Section]:
         "Calibration error: 15 bins of equal count. Brier: summed over classes."
     )
     if table["severity"].max() == 0:
-        return [Section("Calibration", tables=[Table("calibration", table)], note=note)]
+        shown = spelled(table.drop(columns=["corruption", "severity"]))
+        return [Section("Calibration", tables=[Table("calibration", table, shown)], note=note)]
     means = table.groupby(["model", "corruption", "severity"], sort=False)[
         ["accuracy", "nll", "calibration_error"]
     ].mean()
