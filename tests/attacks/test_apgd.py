@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch import nn
 
-from attacks.adaptive_step import checkpoints
+from attacks.adaptive_step import begin_run, checkpoints, count_in, empty_slots
 from robustcl import Classifier, InputError, Objective, Threat, attacks, misclassify
 from robustcl.threat import NORMS, Norm
 from tests.affine import SHAPE, affine_classifier
@@ -130,6 +130,47 @@ def test_checkpoints_are_those_of_the_paper() -> None:
     windows = checkpoints(100, "l2")
     assert torch.nonzero(windows)[:, 0].tolist() == [22, 41, 57, 70, 80, 87, 93, 99]
     assert [int(w) for w in windows[windows > 0]] == [22, 19, 16, 13, 10, 7, 6, 6]
+
+
+WINDOW = 4
+
+
+def sizes_after(losses: list[float]) -> list[float]:
+    """The steps in units of eps, from checkpoint to checkpoint, of a run that sees these losses."""
+    clean = torch.zeros(1, 1, 1, 1)
+    slots = empty_slots(clean, 1)
+    begin_run(slots, 0, clean[0], "l2")
+    windows = torch.zeros(len(losses) + 1, dtype=torch.int64)
+    windows[WINDOW::WINDOW] = WINDOW
+    found = []
+    for loss in losses:
+        slots.points.fill_(loss)  # so that it shows from which point it goes on
+        count_in(slots, clean, Threat("l2", 1.0), (torch.tensor([loss]), clean + 1.0), windows)
+        if int(windows[slots.count]):
+            found.append(float(slots.size))
+        slots.count.add_(1)
+    return found
+
+
+def test_a_run_that_rises_and_gets_no_higher_halves_its_step_every_other_time() -> None:
+    # Condition 2 of Croce and Hein alone: three of four steps rise in every window, so that
+    # condition 1 is silent, and the highest loss stays the first.
+    first, low = [10.0], [1.0, 2.0, 3.0, 4.0]
+    assert sizes_after(first + low) == [2.0]  # it is the highest since the start
+    assert sizes_after(first + 2 * low) == [2.0, 1.0]
+    # The step has just been halved, so the next window is given to the new one.
+    assert sizes_after(first + 3 * low) == [2.0, 1.0, 1.0]
+    assert sizes_after(first + 5 * low) == [2.0, 1.0, 1.0, 0.5, 0.5]
+    # With a higher loss in the second window there is no reason.
+    assert sizes_after([*first, *low, 1.0, 2.0, 3.0, 11.0]) == [2.0, 2.0]
+    # As high as before is not higher.
+    assert sizes_after([*first, *low, 1.0, 2.0, 3.0, 10.0]) == [2.0, 1.0]
+
+
+def test_a_window_in_which_too_few_steps_rise_halves_the_step() -> None:
+    # Condition 1 alone: the loss ends higher than ever, by two rises of four.
+    assert sizes_after([0.0, -1.0, -2.0, 1.0, 2.0]) == [1.0]
+    assert sizes_after([0.0, -1.0, 1.0, 2.0, 3.0]) == [2.0]
 
 
 def test_a_loss_without_enough_classes_is_refused() -> None:

@@ -1,5 +1,7 @@
 """Temperature and calibration error where the answer is known."""
 
+import math
+
 import numpy as np
 import pytest
 import torch
@@ -212,6 +214,28 @@ def test_the_debiased_square_is_unbiased() -> None:
         correct = torch.bernoulli(confidence - 0.1, generator=generator)
         squares.append(debiased_calibration_error(confidence, correct, bins=2) ** 2)
     assert np.mean(squares) == pytest.approx(0.01, rel=0.12)
+
+
+@pytest.mark.parametrize("right", [0.2, 0.7])
+@pytest.mark.parametrize("count", [2, 3, 6])
+def test_the_debiased_square_is_unbiased_by_counting_all_outcomes(count: int, right: float) -> None:
+    # One bin of confidence 1, where no square is negative: over all outcomes of `count` images,
+    # each right with probability `right`, the mean square is the squared gap itself.
+    mean = 0.0
+    for k in range(count + 1):
+        outcome = torch.tensor([1.0] * k + [0.0] * (count - k))
+        found = debiased_calibration_error(torch.ones(count), outcome, bins=1)
+        mean += math.comb(count, k) * right**k * (1 - right) ** (count - k) * found**2
+    assert mean == pytest.approx((1 - right) ** 2, rel=1e-9)
+
+
+def test_a_bin_of_one_image_has_no_variance_and_is_left_out() -> None:
+    # Gaps 0.5 and 0.2 of two images each: (0.25 - 0.25 + 0.04 - 0) / 2; the fifth is alone.
+    confidence = torch.tensor([0.0, 0.0, 0.8, 0.8])
+    correct = torch.tensor([1.0, 0.0, 1.0, 1.0])
+    found = debiased_calibration_error(confidence, correct, bins=2)
+    assert found == pytest.approx(0.02**0.5, rel=1e-6)
+    assert debiased_calibration_error(confidence, correct, bins=4) == 0.0
 
 
 def test_selective_risk_in_closed_form() -> None:

@@ -170,11 +170,14 @@ def test_the_two_directions_agree() -> None:
 
 
 def test_linf_is_the_corner() -> None:
-    corner, _ = center_smoothing(first, same(0.4, 3, pixels=4), eps=0.2, noise=LOOSE, delta=DELTA)
-    linf, _ = center_smoothing(
-        first, same(0.4, 3, pixels=4), eps=0.1, norm="linf", noise=LOOSE, delta=DELTA
-    )
+    images = same(0.4, 3, pixels=4).view(3, 2, 1, 2)  # four numbers in two channels
+    corner, _ = center_smoothing(first, images, eps=0.2, noise=LOOSE, delta=DELTA)
+    linf, _ = center_smoothing(first, images, eps=0.1, norm="linf", noise=LOOSE, delta=DELTA)
     torch.testing.assert_close(linf.drift, corner.drift)
+    corner, _ = center_smoothing(first, images, threshold=9.0, noise=LOOSE, delta=DELTA)
+    linf, _ = center_smoothing(first, images, threshold=9.0, norm="linf", noise=LOOSE, delta=DELTA)
+    assert bool((linf.budget > 0).all()) and bool((linf.budget <= corner.budget / 2).all())
+    torch.testing.assert_close(linf.budget, corner.budget / 2)
 
 
 def test_a_classifier_is_held_still_and_bounded_by_the_sphere() -> None:

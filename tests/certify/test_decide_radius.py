@@ -11,7 +11,12 @@ from certify.bounds.confidence_sequence import stake_shares
 from certify.decide_radius import STEP, decide_radius
 from robustcl import InputError
 from robustcl.heads import LinearHead
-from tests.certify.test_smoothing import constant_embedding, exact_clip_radius, half_space
+from tests.certify.test_smoothing import (
+    constant_embedding,
+    diagonal_half_space,
+    exact_clip_radius,
+    half_space,
+)
 from tests.network import small_classifier, some_images
 
 RUNS, ALPHA, SIGMA = 400, 0.05, 0.3
@@ -100,6 +105,17 @@ def test_smoothing_with_a_target_gives_the_radius_or_nothing() -> None:
     # 0.02 in every pixel of 64 is 0.16 in L2.
     same = decide_radius(model, images, radius=0.02 * 8, form="vote")
     assert same.outcome == decision.outcome
+
+
+@pytest.mark.parametrize("form", ["vote", "clip"])
+def test_a_linf_radius_is_asked_about_at_the_corner(form) -> None:
+    # Six numbers in two channels, and the nearest boundary straight across all of them.
+    model, image = diagonal_half_space(0.3)
+    exact = (0.3 if form == "vote" else exact_clip_radius(0.3, SIGMA, 0.2)) / 6**0.5
+    options = {"form": form, "sigma": SIGMA, "clip": 0.2, "n": 4000, "n_select": 20}
+    for factor, outcome in ((0.8, "proved"), (1.2, "given up")):
+        decision = decide_radius(model, image, radius=factor * exact, norm="linf", **options)
+        assert decision.outcome == (outcome,)
 
 
 def test_unusable_options_are_refused() -> None:

@@ -147,7 +147,7 @@ def test_a_vanishing_embedding_is_claimed_nothing() -> None:
     assert float(displacement(model, black, eps=0.1).drift) == 2.0
 
 
-def half_plane_classifier(pixels: int) -> Classifier:
+def half_plane_classifier(pixels: int, *, channels: int = 1) -> Classifier:
     """f = (+1, 0) or (-1, 0) by the sign of the first pixel less 1/2: g has a closed form."""
 
     class Sign(nn.Module):
@@ -155,7 +155,7 @@ def half_plane_classifier(pixels: int) -> Classifier:
             side = torch.where(images.flatten(1)[:, 0] > 0.5, 1.0, -1.0)
             return torch.stack([side, torch.zeros_like(side)], dim=1)
 
-    encoder = Encoder(Sign(), image_shape=(1, 1, pixels))
+    encoder = Encoder(Sign(), image_shape=(channels, 1, pixels))
     return Classifier(encoder, PrototypeHead(torch.eye(2)))
 
 
@@ -175,7 +175,7 @@ def test_the_smoothed_bound_is_reached_by_a_half_plane() -> None:
 
 
 def test_the_smoothed_bound_for_linf_is_that_of_the_corner() -> None:
-    model, images = half_plane_classifier(4), torch.full((1, 1, 1, 4), 0.4)
+    model, images = half_plane_classifier(2, channels=2), torch.full((1, 2, 1, 2), 0.4)
     corner = smoothed_displacement(model, images, sigma=0.3, eps=0.2).drift
     drift = smoothed_displacement(model, images, sigma=0.3, eps=0.1, norm="linf").drift
     torch.testing.assert_close(drift, corner)

@@ -288,6 +288,56 @@ def test_smoothed_retrieval_covers_the_known_answer(k: int) -> None:
     torch.testing.assert_close(linf.radius, claim.radius[:3])
 
 
+class Slanted(nn.Module):
+    """f = (+1, 0) or (-1, 0) by the sign of the sum of all numbers over sqrt D, less 1/2."""
+
+    def forward(self, images: Tensor) -> Tensor:
+        flat = images.flatten(1)
+        side = torch.where(flat.sum(dim=1) / flat.shape[1] ** 0.5 > 0.5, 1.0, -1.0)
+        return torch.stack([side, torch.zeros_like(side)], dim=1)
+
+
+def test_the_linf_radius_is_that_of_the_corner() -> None:
+    model = Classifier(Encoder(Slanted(), image_shape=(2, 1, 2)), PrototypeHead(torch.eye(2)))
+    images, items = torch.full((20, 2, 1, 2), 1.3 / 2), torch.zeros(20, dtype=torch.int64)
+    noise = Noise(sigma=0.5, n=4000, alpha=0.001, batch_size=2000)
+    plain, linf = (
+        smoothed_retrieval(model, images, AXIS, items=items, k=2, norm=norm, noise=noise).radius
+        for norm in NORMS
+    )
+    assert bool((linf <= plain / 2).all())
+    torch.testing.assert_close(linf, plain / 2, rtol=1e-9, atol=0)
+    # The mean embedding falls fastest where all numbers fall alike.
+    exact = exact_smoothed(1.3, 0.5, 2) / 2
+    assert bool((linf <= exact).all()) and float(linf.median()) > 0.8 * exact
+
+
+class Corners(nn.Module):
+    """f = (+-1, +-1, +-1, +-1) / 2 by the signs of four pixels, each for itself."""
+
+    def forward(self, images: Tensor) -> Tensor:
+        return torch.where(images.flatten(1) > 0, 0.5, -0.5)
+
+
+# The item, four rivals that differ from it in one sign each, and one that differs in all.
+CORNERS = torch.cat([torch.ones(1, 4), 1.0 - 2.0 * torch.eye(4), -torch.ones(1, 4)]) / 2.0
+
+
+@pytest.mark.parametrize("k", [1, 4])
+def test_each_of_k_rivals_is_bounded_at_a_kth_of_alpha(k: int) -> None:
+    # The k-th smallest of all radii is the smallest once the k - 1 nearest rivals are left out, and
+    # then all of alpha / k is for one.
+    model = Classifier(Encoder(Corners(), image_shape=(1, 1, 4)), PrototypeHead(torch.eye(4)))
+    image, item = torch.tensor([0.2, 0.25, 0.3, 0.4]).view(1, 1, 1, 4), torch.tensor([0])
+    noise = Noise(sigma=0.5, n=1000, alpha=0.04, batch_size=1000)
+    whole = smoothed_retrieval(model, image, CORNERS, items=item, k=k, noise=noise)
+    rest = torch.cat([CORNERS[:1], CORNERS[k:]])
+    strict = Noise(sigma=0.5, n=1000, alpha=0.04 / k, batch_size=1000)
+    alone = smoothed_retrieval(model, image, rest, items=item, k=1, noise=strict)
+    assert whole.rival.tolist() == [k] and float(whole.radius) > 0
+    assert float(whole.radius) == pytest.approx(float(alone.radius), rel=1e-9)
+
+
 @pytest.mark.parametrize("k", [1, 2, 4])
 def test_a_constant_embedding_has_the_closed_form(k: int) -> None:
     model, sigma = small_classifier(), 0.5

@@ -1,5 +1,7 @@
 """Smoothing: problems with known answers, rates of wrong claims, invariances, abstention."""
 
+from fractions import Fraction
+
 import numpy as np
 import pytest
 import torch
@@ -78,6 +80,31 @@ def test_vote_reaches_the_distance_in_the_limit() -> None:
     for sigma in (0.25, 0.8):
         claim = smoothing(model, image, form="vote", sigma=sigma, n=100_000, batch_size=2000)
         assert 0.97 * 0.4 <= float(claim.radius[0]) <= 0.4
+
+
+def diagonal_half_space(distance: float) -> tuple[Classifier, torch.Tensor]:
+    """As `half_space`, with all six numbers of two channels alike: Linf is a factor sqrt 6 less."""
+    layer = nn.Linear(6, 2)
+    layer.weight.data = torch.stack([torch.full((6,), 6**-0.5), torch.zeros(6)])
+    layer.bias.data = torch.zeros(2)
+    network = nn.Sequential(nn.Flatten(), layer)
+    image = torch.full((1, 2, 1, 3), distance * 6**-0.5)
+    return Classifier.from_scores(network, image_shape=(2, 1, 3)).eval(), image
+
+
+@pytest.mark.parametrize("form", ["vote", "clip"])
+def test_the_linf_radius_is_that_of_the_corner(form) -> None:
+    model, image = diagonal_half_space(0.4)
+    images = image * torch.linspace(0.3, 1.0, 24)[:, None, None, None]
+    options = {"form": form, "sigma": 0.3, "n": 2000, "clip": 0.05, "batch_size": 2000}
+    plain, linf = (smoothing(model, images, norm=norm, **options) for norm in ("l2", "linf"))  # pyright: ignore[reportArgumentType]
+    assert bool((plain.radius > 0).all())
+    for wide, narrow in zip(plain.radius.tolist(), linf.radius.tolist(), strict=True):
+        assert 6 * Fraction(narrow) ** 2 <= Fraction(wide) ** 2  # rounded down
+    torch.testing.assert_close(linf.radius, plain.radius / 6**0.5, rtol=1e-9, atol=0)
+    # A move of one number in all pixels at once is the nearest way over the edge.
+    assert bool((linf.radius <= 0.4 / 6**0.5 * torch.linspace(0.3, 1.0, 24)).all())
+    assert float(linf.radius[-1]) >= 0.8 * 0.4 / 6**0.5
 
 
 def exact_clip_radius(distance: float, sigma: float, clip: float) -> float:

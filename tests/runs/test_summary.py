@@ -135,6 +135,17 @@ def test_violations_name_image_method_and_attack(tmp_path):
     assert found.pairs == 6
 
 
+def test_a_violation_by_a_little_is_one_and_by_the_last_digits_is_none(tmp_path):
+    excess = [1e-2, 1e-4, 1e-7, 1e-10, 0.0, -1e-2]
+    records = []
+    for index, part in enumerate(excess):
+        radius = 0.3 * (1 + part)
+        records += [clean(index, 0, 0), certificate(index, 0, 0, radius), attack(index, 0, 0, 0.3)]
+    found = summary_of(tmp_path, records)
+    assert [violation["index"] for violation in found.violations] == [0, 1, 2]
+    assert found.pairs == len(excess)
+
+
 def test_what_float32_alone_rounds_over_the_edge_is_no_violation(tmp_path):
     records = [
         *(clean(0, 0, 0), certificate(0, 0, 0, 0.4), attack(0, 0, 0, 0.3, in_float64=False)),
@@ -217,3 +228,37 @@ def test_the_headline_names_whom_it_is_about(tmp_path) -> None:
     assert "guarantee for the multi-view model" in headline(summarize(run))
     plain = load_run(write_run(tmp_path / "one", [clean(0, 0, 0), certificate(0, 0, 0, 0.5)]))
     assert "guarantee for the model itself" in headline(summarize(plain))
+
+
+def test_robustness_goes_by_the_model_itself_and_radii_by_float64(tmp_path) -> None:
+    # Deployed at 0.3, with a radius of 0.6, with none, the other way round; and an older record.
+    records = [clean(i, 0, 0) for i in range(5)]
+    records += [certificate(i, 0, 0, 0.4) for i in range(5)]
+    records += [
+        attack(0, 0, 0, 0.6, deployed=0.3, in_float64=True),
+        attack(1, 0, 0, None, deployed=0.3, in_float64=False),
+        attack(2, 0, 0, 0.6, deployed=None, in_float64=True),
+        attack(3, 0, 0, None, deployed=None, in_float64=True),
+        attack(4, 0, 0, 0.6),
+    ]
+    run = load_run(write_run(tmp_path, records, eps=[0.5, 1.0]))
+    images, found = per_image(run), summarize(run)
+    assert images["attacked"].tolist() == [0.6, math.inf, 0.6, math.inf, 0.6]
+    assert images["fooled"].tolist() == [0.3, 0.3, 0.6, math.inf, 0.6]
+    assert run.attacks["deployed"].tolist() == [0.3, 0.3, math.inf, math.inf, 0.6]
+    assert found.headline_attacked == at(found.attacked_accuracy, 0.5) == 0.6
+    assert at(found.attacked_accuracy, 1.0) == 0.2
+    assert found.median_attacked_radius == 0.6
+    own = found.by_attack["pgd"]
+    assert (own["found"], own["median"], own["at_headline"]) == (4, 0.6, 0.6)
+    assert accuracies(run, 0.5)["robust_accuracy"] == 0.6
+    # 0.3 is below the certificate, but only the float32 model was fooled there.
+    assert found.violations == [] and found.pairs == 3
+
+
+def test_a_resumed_run_may_hold_older_records(tmp_path) -> None:
+    records = [clean(i, 0, 0) for i in range(3)]
+    records += [attack(0, 0, 0, 0.3), attack(1, 0, 0, None)]
+    records += [attack(2, 0, 0, 0.4, deployed=0.2, in_float64=True)]
+    run = load_run(write_run(tmp_path, records))
+    assert run.attacks["deployed"].tolist() == [0.3, math.inf, 0.2]

@@ -1,5 +1,8 @@
 """Confidence bounds by simulation: each misses as rarely as it says, and wrong ones are caught."""
 
+import importlib
+import itertools
+
 import numpy as np
 import pytest
 from scipy.stats import beta, binom
@@ -53,6 +56,63 @@ def test_bounds_of_means_cover(bound, law: str) -> None:
     assert misses(bound, law) <= ALLOWED
 
 
+def every_sequence(n: int, values, weights) -> tuple[np.ndarray, np.ndarray, float]:
+    """All sequences (n, J) of n draws from a law of few values, their weights, and the mean."""
+    places = np.array(list(itertools.product(range(len(values)), repeat=n))).T
+    return (
+        np.asarray(values)[places],
+        np.asarray(weights)[places].prod(axis=0),
+        float(np.dot(values, weights)),
+    )
+
+
+SMALL_LAWS = [
+    ((0.0, 1.0), (0.3, 0.7)),
+    ((0.0, 1.0), (0.9, 0.1)),
+    ((0.0, 1.0), (0.02, 0.98)),
+    ((0.1, 0.6, 1.0), (0.25, 0.25, 0.5)),
+]
+
+
+@pytest.mark.parametrize("values, weights", SMALL_LAWS)
+@pytest.mark.parametrize("alpha", [0.3, 0.01])
+def test_betting_is_a_fair_game_by_counting_all_sequences(values, weights, alpha: float) -> None:
+    # Summed over all sequences, the capital against the true mean is what one began with. That
+    # fails if a stake knows the sample it is put on, or if a start of more than 1 is allowed.
+    module = importlib.import_module("certify.bounds.confidence")
+    samples, share, mean = every_sequence(12 if len(values) == 2 else 8, values, weights)
+    means = np.full(len(share), mean)
+    excess = module._excess(samples, module._stakes(samples, alpha), means, alpha)
+    assert float(share @ np.exp(excess)) == pytest.approx(alpha, rel=1e-8)
+    assert float(share @ np.exp(excess)) <= alpha
+    missed = betting_exceeds(samples, means, alpha=alpha)
+    assert float(share @ missed) <= alpha
+    assert np.array_equal(missed, excess > 0)
+
+
+@pytest.mark.parametrize("values, weights", SMALL_LAWS)
+def test_capital_spread_over_stakes_is_a_fair_game(values, weights) -> None:
+    n = 12 if len(values) == 2 else 8
+    samples, share, mean = every_sequence(n, values, weights)
+    shares = stake_shares(n, alpha=DELTA)
+    assert len(shares) > 1 and shares.max() < 1
+    growth = log_growth(samples, np.full(len(share), mean), shares)
+    assert float(share @ np.exp(log_capital(growth))) == pytest.approx(1.0, rel=1e-9)
+
+
+def test_the_bernstein_bound_is_the_formula_of_the_theorem() -> None:
+    # 1 000 samples of which 900 are 1: V = 90 / 999 with n - 1, as in theorem 4.
+    samples = np.repeat([1.0, 0.0], [900, 100])[:, None]
+    for alpha in (0.001, 0.05):
+        log = np.log(2 / alpha)
+        exact = 0.9 - np.sqrt(2 * (90 / 999) * log / 1000) - 7 * log / (3 * 999)
+        found = float(empirical_bernstein_lower_bound(samples, alpha=alpha)[0])
+        assert found == pytest.approx(exact, abs=1e-11)
+        assert found <= exact
+    few = np.array([[1.0], [1.0], [0.9], [1.0], [1.0], [1.0]])  # no bound is negative
+    assert empirical_bernstein_lower_bound(few, alpha=0.05).tolist() == [0.0]
+
+
 @pytest.mark.parametrize("p", [0.3, 0.5, 0.9, 0.985])
 def test_clopper_pearson_covers_and_is_tight(p: float) -> None:
     counts = np.random.default_rng(0).binomial(100, p, size=RUNS)
@@ -102,6 +162,9 @@ def test_the_sequence_is_where_the_capital_crosses() -> None:
     for time in (20, 60):
         past, bound = samples[:time], bounds[time - 1]
         assert (log_capital(log_growth(past, bound + 1e-6, shares)) < log).all()
+        # What is ruled out at one time stays so: the capital has reached 1/alpha by then.
+        ever = [log_capital(log_growth(past[:k], bound, shares)) for k in range(1, time + 1)]
+        assert (np.max(ever, axis=0) > log).all()
 
 
 def test_the_search_finds_the_crossing_of_a_slow_bisection() -> None:
@@ -114,6 +177,8 @@ def test_the_search_finds_the_crossing_of_a_slow_bisection() -> None:
             low, high = np.where(shown, middle, low), np.where(shown, high, middle)
         found = betting_lower_bound(samples, alpha=0.001)
         assert (found <= low + 1e-12).all()
+        assert betting_exceeds(samples, found, alpha=0.001)[found > 0].all()
+        assert (found > 0).mean() > (0.9 if n > 5 else -1.0)
         assert ((low - found) <= 1e-4 * (1.0 - low)).all()
 
 

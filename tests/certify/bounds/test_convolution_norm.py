@@ -47,6 +47,32 @@ def test_bounds_the_operator(mode, kernel, padding, stride, dilation, groups) ->
     assert widest <= convolution_norm(layer, (4, 7, 7), norm="linf") * (1 + 1e-12)
 
 
+@pytest.mark.parametrize(
+    "taps, padding, dilation",
+    [
+        ([-1.0, 2.0, -1.0], 1, 1),
+        ([1.0, -4.0, 6.0, -4.0, 1.0], 2, 1),
+        ([1.0, -1.0], "same", 1),
+        ([-1.0, 3.0, -3.0, 1.0], "same", 1),
+        ([-1.0, 2.0, -1.0], 2, 2),
+    ],
+)
+@pytest.mark.parametrize("n", [3, 4, 5, 7])
+def test_frequencies_between_those_of_the_image_count(n, taps, padding, dilation) -> None:
+    # The symbol of alternating taps peaks at the highest frequency, which a grid of n points leaves
+    # out where n is odd: for the first kernel it gives 9 at n = 3, and the norm is 11.66.
+    layer = nn.Conv2d(1, 1, len(taps), padding=padding, dilation=dilation, bias=False).double()
+    line = torch.tensor(taps, dtype=torch.float64)
+    layer.weight.data = torch.outer(line, line)[None, None]
+    exact = float(torch.linalg.matrix_norm(operator(layer, (1, n, n)), 2))
+    bound = convolution_norm(layer, (1, n, n), norm="l2")
+    assert exact <= bound  # and no more than without edges, where every frequency occurs:
+    assert bound <= float(line.abs().sum()) ** 2 * (1 + 1e-8)
+    if taps[1:2] == [2.0] and dilation == 1:
+        line_of = {3: 2 + 2**0.5, 4: 2 + (1 + 5**0.5) / 2, 5: 2 + 3**0.5}  # 2 + 2 cos(pi / (n + 1))
+        assert n == 7 or exact == pytest.approx(line_of[n] ** 2)
+
+
 def test_power_iteration_that_stops_early_is_caught() -> None:
     torch.manual_seed(0)
     layer = nn.Conv2d(4, 6, 3, padding=1, bias=False).double()
