@@ -2,10 +2,9 @@
 
 from dataclasses import dataclass
 
-import numpy as np
-
 import attacks
 import certify
+from robustcl.budgets import check_budgets
 from robustcl.errors import InputError
 from robustcl.runs.records import CERTIFIED_BALL
 from robustcl.threat import Norm, check_norm
@@ -36,7 +35,7 @@ class Audit:
 
     Raises:
         InputError: When a method, an attack or an option is unknown, does not treat the norm, or
-            the budgets are not positive and ascending, or a screened audit has another attack
+            the budgets are not usable (see `check_budgets`), or a screened audit has another attack
             than AutoAttack or several budgets.
     """
 
@@ -63,9 +62,7 @@ class Audit:
             attacks.parse_attack(text)
         if self.batch_size < 1:
             raise InputError(f"batch_size {self.batch_size} is below 1")
-        steps = zip((0.0, *self.eps), self.eps, strict=False)
-        if not self.eps or not all(low < high < np.inf for low, high in steps):
-            raise InputError(f"eps {self.eps} is not positive and ascending; write 0.1,0.25,0.5")
+        check_budgets(self.eps, self.norm)
         others = [text for text in self.attacks if attacks.parse_attack(text).name != "autoattack"]
         if self.screened and (others or len(self.eps) > 1):
             raise InputError(

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 import numpy as np
 
 import attacks
+from robustcl.budgets import check_budgets
 from robustcl.errors import InputError
 from robustcl.threat import Norm, check_norm
 from robustcl.views import AGGREGATES, parse_views
@@ -62,8 +63,7 @@ class StudyPlan:
             raise InputError(f"aggregates {self.aggregates}; known: {', '.join(AGGREGATES)}")
         if self.draws < 0:
             raise InputError(f"draws {self.draws} is negative; use 20, or 0 for no fresh views")
-        if not 0 < self.eps < np.inf:
-            raise InputError(f"eps {self.eps} is not positive; write 0.25 or 8/255")
+        check_budgets((self.eps,), self.norm)
         if self.attacked < 1 or self.batch_size < 1 or not 0 <= self.noise < np.inf:
             raise InputError(f"attacked {self.attacked}, batch_size {self.batch_size} and noise "
                              f"{self.noise} are not all usable")  # fmt: skip

@@ -14,9 +14,10 @@ from robustcl.bench.metrics import check_metric, is_training_metric
 from robustcl.bench.peers import PEERS
 from robustcl.bench.study_options import STUDY, check_study
 from robustcl.bench.training_options import TRAINING, training_options
+from robustcl.budgets import read_budgets
 from robustcl.data.corrupted import CORRUPTIONS
 from robustcl.errors import InputError
-from robustcl.specification import choose, parse_number
+from robustcl.specification import choose
 from robustcl.threat import NORMS, Norm, check_norm
 
 SUITES = Path(__file__).with_name("suites")
@@ -245,7 +246,7 @@ def _eps(value: Mapping[str, Any], norms: tuple[Norm, ...]) -> dict[Norm, tuple[
         raise InputError(f"eps is {value!r}; write [eps] with l2 = [...] and linf = [...]")
     _known(value, set(NORMS), "[eps]")
     return {
-        norm: tuple(parse_number(str(number)) for number in _list(value[norm], "eps"))
+        norm: read_budgets(",".join(map(str, _list(value[norm], "eps"))), norm)
         if norm in value
         else DEFAULT_EPS[norm]
         for norm in norms

@@ -8,16 +8,17 @@ from typing import Any, Literal, cast
 
 import certify
 from robustcl.auditing.audit import Audit
+from robustcl.budgets import read_budget
 from robustcl.classifier import Classifier
 from robustcl.commands.audit_checkpoint import audit_checkpoint, load_with_head, views_text
 from robustcl.commands.finish import finish
 from robustcl.commands.options import AuditOptions, say
-from robustcl.errors import InputError, UnsupportedError
+from robustcl.errors import UnsupportedError
 from robustcl.report.numbers import interval_text, norm_name, percent, radius_text
 from robustcl.runs.per_image import per_image, withstands
 from robustcl.runs.records import Run, load_run
 from robustcl.runs.summary import interval95
-from robustcl.specification import parse_number, split_specifications
+from robustcl.specification import split_specifications
 from robustcl.threat import Norm
 
 Protocol = Literal["fast", "standard", "deep"]
@@ -92,16 +93,14 @@ def attack_audit(options: AttackOptions, methods: tuple[str, ...]) -> Audit:
         The audit.
 
     Raises:
-        InputError: When eps is not positive.
+        InputError: When eps is not usable.
     """
-    eps = parse_number(options.eps or DEFAULT_EPS[options.norm])
-    if not eps > 0:
-        raise InputError(f"--eps {options.eps} is not positive; write 0.5 or 8/255")
+    eps = DEFAULT_EPS[options.norm] if options.eps is None else options.eps
     return Audit(
         norm=cast(Norm, options.norm),
         methods=methods,
         attacks=protocol_attacks(options),
-        eps=(eps,),
+        eps=(read_budget(eps, options.norm),),
         seed=options.seed,
         batch_size=options.batch_size,
         screened=options.protocol != "fast" and options.views is None,

@@ -15,6 +15,7 @@ from robustcl.auditing.manifest import device_name, package_versions
 from robustcl.auditing.study_outputs import Study
 from robustcl.auditing.study_plan import StudyPlan
 from robustcl.auditing.study_results import run_study
+from robustcl.budgets import read_budget
 from robustcl.checkpoint import load_checkpoint
 from robustcl.classifier import Classifier
 from robustcl.commands.mean_of import mean_of
@@ -25,7 +26,6 @@ from robustcl.errors import InputError
 from robustcl.report.study_page import STUDY, headline_model, sentences, write_study_report
 from robustcl.runs.records import SCHEMA, config_hash, write_json
 from robustcl.runs.write_run import start_run, update_manifest
-from robustcl.specification import parse_number
 from robustcl.threat import Norm
 from robustcl.views import draw_views
 from robustcl.views.multi_view import Aggregate
@@ -158,18 +158,19 @@ def make_plan(options: MultiviewOptions) -> StudyPlan:
         The plan.
 
     Raises:
-        InputError: When a count is no whole number.
+        InputError: When a count is no whole number, or eps is not usable.
     """
     parts = options.count.split(",")
     if not all(part.strip().isdecimal() for part in parts):
         raise InputError(f"--count {options.count!r} is not whole numbers; write 1,2,4,8")
     names = tuple(name.strip() for name in options.aggregate.split(","))
+    eps = DEFAULT_EPS[options.norm] if options.eps is None else options.eps
     return StudyPlan(
         views=options.views,
         counts=tuple(int(part) for part in parts),
         aggregates=cast(tuple[Aggregate, ...], names),
         norm=options.norm,
-        eps=parse_number(options.eps or DEFAULT_EPS[options.norm]),
+        eps=read_budget(eps, options.norm),
         attacked=options.attacked,
         attack=options.attack,
         noise=options.noise,

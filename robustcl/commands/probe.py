@@ -10,6 +10,7 @@ from torch import Tensor
 
 from attacks import inner_ascent
 from robustcl.batching import padded
+from robustcl.budgets import read_budget
 from robustcl.calibration import calibration_error, fit_temperature, top_label
 from robustcl.checkpoint import load_checkpoint, save_checkpoint
 from robustcl.classifier import Classifier, Encoder
@@ -20,7 +21,6 @@ from robustcl.errors import InputError
 from robustcl.fit_head import encoder_hash, fit_head
 from robustcl.out_of_memory import halving
 from robustcl.protocols import PROTOCOLS, ProtocolOptions, aff, alf, slf
-from robustcl.specification import parse_number
 from robustcl.threat import Norm, Threat
 from robustcl.training import fine_tune
 
@@ -110,6 +110,7 @@ def probe(options: ProbeOptions) -> int:
             f"--head {options.head} with --protocol {options.protocol}; a protocol trains its own "
             "linear head, so give one of the two"
         )
+    _terms(options)  # a mistake in the options is said before anything is loaded
     name = options.protocol or options.head or "prototype"
     refuse_existing(options.out, overwrite=options.overwrite)
     loaded = load_checkpoint(options.checkpoint, arch=options.arch)
@@ -183,11 +184,12 @@ def _by_protocol(
 
 
 def _how(options: ProbeOptions) -> ProtocolOptions:
+    eps = DEFAULT_EPS[options.norm] if options.eps is None else options.eps
     return ProtocolOptions(
         epochs=25 if options.epochs is None else options.epochs,
         learning_rate=options.learning_rate,
         seed=options.seed,
-        threat=Threat(options.norm, parse_number(options.eps or DEFAULT_EPS[options.norm])),
+        threat=Threat(options.norm, read_budget(eps, options.norm)),
         steps=options.steps,
         beta=options.beta,
     )

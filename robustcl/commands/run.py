@@ -4,10 +4,11 @@ from dataclasses import dataclass
 from typing import cast
 
 from robustcl.auditing.audit import DEFAULT_EPS, Audit
+from robustcl.budgets import read_budgets
 from robustcl.commands.audit_checkpoint import audit_checkpoint, load_with_head, views_text
 from robustcl.commands.finish import finish, parse_gate
 from robustcl.commands.options import AuditOptions
-from robustcl.specification import parse_number, split_specifications
+from robustcl.specification import split_specifications
 from robustcl.threat import Norm
 
 
@@ -64,7 +65,7 @@ def make_audit(options: RunOptions) -> Audit:
     """
     eps = DEFAULT_EPS[options.norm]
     if options.eps is not None:
-        eps = tuple(parse_number(part) for part in options.eps.split(","))
+        eps = read_budgets(options.eps, options.norm)
     own = "product" if options.views is None else "multi_view"
     methods = options.methods or f"{own},smoothing:sigma=.25,n=1000,first_order"
     attack = options.attack or ("pgd" if options.views is None else "every_view")

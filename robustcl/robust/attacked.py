@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
+from robustcl.budgets import check_budgets
 from robustcl.errors import InputError
 from robustcl.frozen import frozen
 from robustcl.losses.weighted_sum import Term, parse_losses
@@ -54,10 +55,8 @@ class Attacked:
                 f"eps {self.eps} leaves the attack nothing to do; use a budget > 0, as 8/255, or "
                 "train without --robust"
             )
-        if self.eps is not None and norm == "linf" and self.eps > 1.0:
-            raise InputError(
-                f"eps {self.eps} is more than all of [0, 1]; did you mean {self.eps}/255?"
-            )
+        if self.eps is not None:
+            check_budgets((self.eps,), norm)
         if self.attack not in VARIANTS:
             raise InputError(f"unknown attack {self.attack!r}; use {', '.join(VARIANTS)}")
         if self.steps is not None and (self.steps < 1 or (self.attack != "pgd" and self.steps > 1)):
