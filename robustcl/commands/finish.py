@@ -7,7 +7,7 @@ from typing import Any
 
 from robustcl.commands.options import emit, say
 from robustcl.errors import InputError, ViolationError
-from robustcl.report.headline import headline
+from robustcl.report.headline import estimate_sentences, headline
 from robustcl.report.page import write_page
 from robustcl.runs.records import load_run
 from robustcl.runs.summary import Summary, summarize
@@ -65,6 +65,8 @@ def finish(
     summary, flags = summarize(run), run.manifest.get("flags") or []
     page = write_page(run, summary)
     say(headline(summary))
+    for sentence in estimate_sentences(summary):
+        say(sentence)
     if flags:
         say(f"flags raised by the model: {', '.join(flag['name'] for flag in flags)}")
     say(f"violations: {len(summary.violations)} of {summary.pairs} pairs")

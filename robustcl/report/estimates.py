@@ -11,30 +11,29 @@ from robustcl.report.equal_axes import equal_axes
 def estimates(
     ax: Axes,
     *,
-    reference: np.ndarray,
     reference_label: str,
-    values: Mapping[str, np.ndarray],
+    values: Mapping[str, tuple[np.ndarray, np.ndarray]],
     log: bool,
     floor: float,
     radius_label: str,
 ) -> None:
-    """Draw one mark per image and estimate.
+    """Draw one mark per image and estimate; above an attacked radius the estimate is wrong.
 
     Args:
         ax: Where to draw.
-        reference: (N,) finite radii: the best certificate, or else the attacked radius.
-        reference_label: What they are.
-        values: (N,) finite estimates by label.
+        reference_label: What the radii across are: attacked, or the best certified.
+        values: By label, finite radii (N,) and estimates (N,); infinite ones lie at the upper edge.
         log: Whether both axes are logarithmic.
         floor: On logarithmic axes, where smaller radii are drawn.
         radius_label: Norm and units.
     """
     low = floor if log else 0.0
-    high = 1.05 * max([low, *reference, *(float(v.max()) for v in values.values() if len(v))])
+    sides = np.concatenate([side for pair in values.values() for side in pair])
+    high = 1.05 * float(max([low, *sides[np.isfinite(sides)]]))
     ax.plot([low, high], [low, high], color="0.5", linewidth=0.9, zorder=1, label="equal")
-    for number, (label, found) in enumerate(values.items()):
+    for number, (label, (reference, found)) in enumerate(values.items()):
         ax.scatter(
-            np.maximum(reference, low), np.maximum(found, low), s=12, linewidths=0, alpha=0.6,
+            np.maximum(reference, low), np.clip(found, low, high), s=12, linewidths=0, alpha=0.6,
             color=("C1", "C4", "C5", "C9")[number % 4], marker="oDs^"[number % 4],
             label=f"{label} (estimate)", clip_on=False,
         )  # fmt: skip

@@ -25,7 +25,8 @@ from robustcl.report.radius_scatter import radius_scatter
 from robustcl.report.sandwich import sandwich
 from robustcl.report.triples import triples
 from robustcl.runs.arrays import load_arrays
-from robustcl.runs.per_image import counted_radii, per_image, radii, run_subject
+from robustcl.runs.estimates import estimate_pairs
+from robustcl.runs.per_image import counted_radii, per_image, run_subject
 from robustcl.runs.records import Run
 from robustcl.runs.summary import Summary
 from robustcl.runs.triples import load_triples
@@ -201,28 +202,28 @@ def _pictures(stored: np.ndarray) -> list[np.ndarray]:
 
 def _estimates(run: Run, summary: Summary) -> Drawing | None:
     images, names = per_image(run), list(summary.by_method)
-    proved = bool(summary.certified_accuracy)
-    if not proved and not summary.attacked_accuracy:
+    attacked = any(entry["n"] for entry in summary.estimates.values())
+    if attacked:
+        against = images
+    elif summary.certified_accuracy:  # no attack: the best that stands beside estimates
+        against = images.assign(attacked=images["certified"])
+    else:
         return None
-    reference = images["certified" if proved else "attacked"]
-    reference = reference[np.isfinite(reference)]
-    values = {}
-    for method, rows in run.certificates.groupby("method"):
-        if summary.by_method[str(method)]["guarantee"] == "estimate":
-            table = pd.DataFrame(rows)
-            found = pd.Series(radii(table).to_numpy(), index=table["index"])
-            found = found.reindex(reference.index).fillna(0.0).to_numpy()
-            values[short_name(str(method), names)] = np.where(np.isfinite(found), found, 0.0)
-    if not values or not len(reference):
+    values = {
+        short_name(method, names): (pairs["attacked"].to_numpy(), pairs["estimate"].to_numpy())
+        for method, pairs in estimate_pairs(run, against).items()
+        if len(pairs)
+    }
+    if not values:
         return None
-    log, floor = _scale(reference.to_numpy(), np.concatenate(list(values.values())))
+    reference, found = (np.concatenate(side) for side in zip(*values.values(), strict=True))
+    log, floor = _scale(reference, found[np.isfinite(found)])
     return Drawing(
         "estimates",
         (4.8, 4.6),
         lambda ax: estimates(
             ax,
-            reference=reference.to_numpy(),
-            reference_label="best certified" if proved else "attacked",
+            reference_label="attacked" if attacked else "best certified",
             values=values,
             log=log,
             floor=floor,

@@ -1,5 +1,7 @@
 """Say the result of a run in a few sentences, with norm, guarantee and subject."""
 
+import math
+
 from robustcl.report.numbers import interval_text, norm_name, percent, radius_text
 from robustcl.runs.summary import Summary
 
@@ -32,6 +34,50 @@ def headline(summary: Summary) -> str:
         parts.append("No attack was run, so there is no upper bound beside it.")
     parts.append(_medians(summary, norm))
     return " ".join(part for part in parts if part)
+
+
+def estimate_sentences(summary: Summary) -> list[str]:
+    """Say how far estimates exceed a radius at which the class was left.
+
+    Args:
+        summary: Of a run.
+
+    Returns:
+        One sentence per estimate.
+    """
+    return [
+        f"{name}: {_against_attacks(entry['exceeds'], entry['n'], entry['largest_ratio'])}"
+        for name, entry in summary.estimates.items()
+    ]
+
+
+def ratio_text(ratio: float | None) -> str:
+    """Spell an estimate over the attacked radius.
+
+    Args:
+        ratio: The quotient; None: not measured.
+
+    Returns:
+        Three significant digits, or a dash.
+    """
+    if ratio is None:
+        return "–"
+    return f"{ratio:.3g}" if math.isfinite(ratio) else "∞"
+
+
+def _against_attacks(exceeds: int, n: int, largest: float | None) -> str:
+    if not n:
+        return "no attacked radius to set the estimate against; an estimate proves nothing"
+    images = f"{exceeds:,} of {n:,} image{'' if n == 1 else 's'}"
+    if not exceeds:
+        return (
+            f"larger than the attacked radius on {images}, at most {ratio_text(largest)} times it; "
+            "an estimate proves nothing nevertheless"
+        )
+    return (
+        f"larger than the attacked radius on {images}, up to {ratio_text(largest)} times: an "
+        "estimate proves nothing"
+    )
 
 
 def _subject(summary: Summary) -> str:

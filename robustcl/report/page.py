@@ -12,7 +12,7 @@ from robustcl.report.convergence import doubts
 from robustcl.report.figures import draw, drawings
 from robustcl.report.flagged_images import flagged_images, model_flags
 from robustcl.report.flags import flags
-from robustcl.report.headline import headline
+from robustcl.report.headline import headline, ratio_text
 from robustcl.report.numbers import (
     interval_text,
     norm_name,
@@ -109,6 +109,7 @@ def page_data(run: Run, summary: Summary) -> dict[str, Any]:
         "flagged": flagged_images(run, summary),
         "methods": _methods(run, summary),
         "attacks": _attacks(run, summary),
+        "estimates": _estimates(summary),
         "doubts": doubts(run),
         "budget": _budget(run),
         "norm": norm_name(norm),
@@ -214,6 +215,19 @@ def _attacks(run: Run, summary: Summary) -> list[dict[str, Any]]:
             "share": round(100 * entry["seconds"] / total),
         }
         for name, entry in summary.by_attack.items()
+    ]
+
+
+def _estimates(summary: Summary) -> list[dict[str, str]]:
+    return [
+        {
+            "name": name,
+            "n": f"{entry['n']:,}",
+            "exceeds": f"{entry['exceeds']:,}",
+            "ratio": ratio_text(entry["largest_ratio"]),
+        }
+        for name, entry in summary.estimates.items()
+        if entry["n"]
     ]
 
 

@@ -37,8 +37,8 @@ def tables(run: Run, summary: Summary) -> dict[str, pd.DataFrame]:
         summary: Of the run.
 
     Returns:
-        Tables by name: methods, attacks, curves, budget, images. Radii are in pixel units, rates in
-        [0, 1]; an infinite attacked radius says that nothing was found.
+        Tables by name: methods, attacks, estimates, curves, budget, images. Radii are in pixel
+        units, rates in [0, 1]; an infinite attacked radius says that nothing was found.
     """
     methods = [
         {"method": name, "norm": summary.norm}
@@ -54,6 +54,7 @@ def tables(run: Run, summary: Summary) -> dict[str, pd.DataFrame]:
         | {"gradients": entry["gradients"], "seconds": entry["seconds"]}
         for name, entry in summary.by_attack.items()
     ]
+    against = [{"method": name, **entry} for name, entry in summary.estimates.items()]
     curves = {"certified": summary.certified_accuracy, "attacked": summary.attacked_accuracy}
     curves |= {name: entry["curve"] for name, entry in summary.by_method.items()}
     series = {name: dict(map(tuple, curve)) for name, curve in curves.items() if curve}
@@ -61,6 +62,7 @@ def tables(run: Run, summary: Summary) -> dict[str, pd.DataFrame]:
     return {
         "methods": pd.DataFrame(methods),
         "attacks": pd.DataFrame(attacks),
+        "estimates": pd.DataFrame(against),
         "curves": curve_table,
         "budget": budget_table(run),
         "images": per_image(run).reset_index(),

@@ -4,7 +4,7 @@ An image is correct where the clean prediction is its label. A wrong image count
 every curve, and so does one whose certificate abstained; both stay in the denominator. The
 certified curve holds deterministic certificates for the model itself, the best one per image.
 Probabilistic certificates, and those for another subject, have curves of their own. Estimates have
-none.
+none: they are set against the attacked radius, which they may exceed.
 """
 
 # pandas annotates results as unions (Series | DataFrame | ...) that no call narrows.
@@ -19,6 +19,7 @@ import numpy as np
 import pandas as pd
 from scipy.stats import binomtest
 
+from robustcl.runs.estimates import estimates_against_attacks
 from robustcl.runs.per_image import (
     ball_attacks,
     counted_radii,
@@ -64,6 +65,8 @@ class Summary:
             headline radius, curve (empty for estimates), seconds.
         by_attack: Attacks by name: n, found, median, accuracy at the headline radius, gradients,
             note (what was left out), seconds.
+        estimates: Estimates by name, against the attacked radius of rightly classified images: n,
+            exceeds (how many are larger), largest_ratio (infinite ones too; None without a pair).
         certified_balls: Attacks from the surface of certified balls: n, found, gradients,
             forwards, seconds; None without them.
         seconds: Time of the run.
@@ -87,6 +90,7 @@ class Summary:
     attacked_accuracy: Curve
     by_method: dict[str, dict[str, Any]]
     by_attack: dict[str, dict[str, Any]]
+    estimates: dict[str, dict[str, Any]]
     certified_balls: dict[str, Any] | None
     seconds: float
 
@@ -134,6 +138,7 @@ def summarize(run: Run) -> Summary:
             for name, rows in run.attacks.groupby("method")
             if name != CERTIFIED_BALL
         },
+        estimates=estimates_against_attacks(run, images),
         certified_balls=_certified_balls(run),
         seconds=float(run.manifest.get("seconds") or 0.0),
     )
