@@ -14,10 +14,11 @@ from attacks.expectation import expectation
 from attacks.finding import Finding, Search
 from attacks.fmn import fmn
 from attacks.inner_ascent import inner_ascent
+from attacks.measure import measure
 from attacks.methods import ATTACKS, Attack, parse_attack
 from attacks.noise import noise
 from attacks.pgd import pgd
-from attacks.run import measure, run
+from attacks.run import run
 from attacks.screened import Screening, screened
 from attacks.surface import surface
 from attacks.torchattacks import torchattacks

@@ -9,12 +9,14 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from attacks.confirmed import confirm
 from attacks.curve import spread
 from attacks.finding import Finding, joined_notes, nearer_finding
 from attacks.gradient import column
+from attacks.measure import measure
 from attacks.methods import ATTACKS
-from attacks.run import measure, run
-from attacks.scene import Scene
+from attacks.scene import Scene, scene_of
+from attacks.searched import searched
 from robustcl.errors import InputError
 from robustcl.frozen import frozen
 from robustcl.objectives import Objective
@@ -26,6 +28,7 @@ BISECTIONS = 8  # budgets tried while shrinking, where the attack is none of min
 WALK_STEPS = 20
 
 
+@torch.inference_mode(False)
 def attacked_radius(
     attack: str,
     objective: Objective,
@@ -42,8 +45,10 @@ def attacked_radius(
 
     A minimum-norm attack is run once, within the largest budget. Shrinking is a line search
     towards the image, then PGD at bisected budgets, one per image (unless the attack is of minimum
-    norm), then `boundary_walk`; only verified points count. The radius is the smallest verified
-    norm: an upper bound of the true radius within the box.
+    norm), then `boundary_walk`; only verified points count. All of this is about the deployed
+    model; at the end its nearest points are confirmed in float64, if need be after a push outward
+    (`attacks.confirmed`). The radius is the norm of a confirmed point: an upper bound of the true
+    radius within the box.
 
     Args:
         attack: A name in `ATTACKS`.
@@ -58,29 +63,29 @@ def attacked_radius(
 
     Returns:
         The finding: radius 0 where the adversary has won at the start, infinite where nothing was
-        found up to the largest budget. Its stages are 'search', 'shrink' and 'walk', its passes
-        those of all stages.
+        found, or confirmed, up to the largest budget. Its stages are 'search', 'shrink', 'walk' and
+        'confirm', its gradients those of all stages.
 
     Raises:
-        InputError: When the grid is empty or not ascending.
+        InputError: When the grid is empty or not ascending, there is no image, one is outside the
+            box or not finite, or seeds are too few.
     """
     grid = [0.0, *eps_grid]
     if len(grid) < 2 or any(low >= high for low, high in pairwise(grid)):
         raise InputError(f"eps_grid {tuple(eps_grid)} is not positive and ascending")
-    seeds = list(range(len(images)) if seeds is None else seeds)
-    scene = Scene(objective, images, Threat(norm, eps_grid[-1], box), seeds, batch_size)
+    scene = scene_of(objective, images, Threat(norm, eps_grid[-1], box), seeds, batch_size)
     with frozen(objective.classifier):
-        start = measure(objective, images, batch_size=batch_size) > 0
+        start = measure(objective, scene.images, batch_size=batch_size) > 0
     times = [time.monotonic()]
     nearest = ATTACKS[choose(attack, ATTACKS, what="attack")].minimum_norm
-    found = _none_but(attack, start, images, options)
+    found = _none_but(attack, start, scene.images, options)
     for eps in eps_grid[-1:] if nearest else eps_grid:
-        rows = torch.nonzero(torch.isinf(found.radius))[:, 0]
+        rows = torch.nonzero(torch.isinf(found.deployed))[:, 0]
         if len(rows):
             tried = _run(scene.select(rows), attack, eps=eps, **options)
             found = _with(found, rows, "search", _failed_at(eps, tried, found, rows))
     times.append(time.monotonic())
-    rows = torch.nonzero(torch.isfinite(found.radius) & (found.radius > 0))[:, 0]
+    rows = torch.nonzero(torch.isfinite(found.deployed) & (found.deployed > 0))[:, 0]
     if len(rows):
         part, near = scene.select(rows), _of(found, rows)
         near = _shrink(part, near, times=0 if nearest else BISECTIONS)
@@ -90,21 +95,19 @@ def attacked_radius(
     times.append(time.monotonic())
     spans = [after - before for before, after in pairwise(times)]
     seconds = dict(zip(("search", "shrink", "walk"), spans, strict=False))
-    return replace(found, success=torch.isfinite(found.radius), seconds=seconds)
+    return confirm(replace(found, success=torch.isfinite(found.deployed), seconds=seconds), scene)
 
 
 def _run(scene: Scene, attack: str, eps: float | Tensor, **options: Any) -> Finding:
-    threat = replace(scene.threat, eps=eps)
-    return run(attack, scene.objective, scene.images, threat, seeds=scene.seeds,
-               batch_size=scene.batch_size, **options)  # fmt: skip
+    return searched(attack, replace(scene, threat=replace(scene.threat, eps=eps)), **options)
 
 
 def _none_but(attack: str, start: Tensor, images: Tensor, options: dict[str, Any]) -> Finding:
     # Nothing is found yet, but where the adversary has won before it began.
-    radius, zeros = torch.where(start, 0.0, torch.inf).double(), torch.zeros(len(images)).long()
+    norms, zeros = torch.where(start, 0.0, torch.inf).double(), torch.zeros(len(images)).long()
     return Finding(
-        attack, images.detach().clone(), start, radius, zeros, dict(options), forwards=zeros + 1,
-        failed=torch.zeros_like(radius),
+        attack, images.clone(), start, norms, torch.full_like(norms, torch.inf), zeros,
+        dict(options), forwards=zeros + 1, failed=torch.zeros_like(norms),
     )  # fmt: skip
 
 
@@ -117,8 +120,9 @@ def _of(found: Finding, rows: Tensor) -> Finding:
     # What is known of some images, with nothing spent.
     zeros = torch.zeros(len(rows)).long()
     return Finding(
-        found.attack, found.adversarials[rows], found.success[rows], found.radius[rows], zeros,
-        forwards=zeros, failed=None if found.failed is None else found.failed[rows],
+        found.attack, found.adversarials[rows], found.success[rows], found.deployed[rows],
+        found.radius[rows], zeros, forwards=zeros,
+        failed=None if found.failed is None else found.failed[rows],
     )  # fmt: skip
 
 
@@ -139,7 +143,7 @@ def _with(found: Finding, rows: Tensor, stage: str, later: Finding) -> Finding:
     return replace(
         found,
         adversarials=found.adversarials.index_copy(0, rows, later.adversarials),
-        radius=found.radius.index_copy(0, rows, later.radius),
+        deployed=found.deployed.index_copy(0, rows, later.deployed),
         gradients=found.gradients.index_add(0, host, later.gradients),
         parameters={**found.parameters, **later.parameters},
         note=joined_notes([found.note, later.note]),
@@ -154,13 +158,13 @@ def _shrink(scene: Scene, found: Finding, *, times: int) -> Finding:
     # Bisect between the budget that failed and the radius that was found.
     found = _along_the_ray(scene, found)
     assert found.failed is not None
-    low = torch.minimum(found.failed, found.radius)
+    low = torch.minimum(found.failed, found.deployed)
     for _ in range(times):
-        middle = ((low + found.radius) / 2.0).to(scene.images.dtype)
+        middle = ((low + found.deployed) / 2.0).to(scene.images.dtype)
         tried = _run(scene, "pgd", eps=middle, steps=16, restarts=4)
-        better = tried.success & (tried.radius < found.radius)
+        better = tried.success & (tried.deployed < found.deployed)
         found = nearer_finding(found, tried)
-        low = torch.where(better, low, middle.double()).minimum(found.radius)
+        low = torch.where(better, low, middle.double()).minimum(found.deployed)
     return replace(found, failed=None)
 
 
@@ -186,6 +190,6 @@ def _along_the_ray(scene: Scene, found: Finding) -> Finding:
     return replace(
         found,
         adversarials=best,
-        radius=perturbation_norm(best - images, scene.threat.norm),
+        deployed=perturbation_norm(best - images, scene.threat.norm),
         forwards=None if found.forwards is None else found.forwards + LINE_STEPS,
     )

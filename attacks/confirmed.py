@@ -1,25 +1,32 @@
-"""Keep only what a second objective confirms, such as the same model in float64."""
+"""Give a radius to what holds in float64 beyond its own rounding, if need be after a push."""
 
 import time
-from dataclasses import replace
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
 
-from attacks.finding import Finding
-from attacks.gradient import column
+from attacks.exact_margin import exact_margin
+from attacks.finding import Finding, joined_notes
+from attacks.gradient import column, value_and_gradient
+from attacks.measure import measure
 from attacks.nearest_found import TOLERANCE
-from attacks.rivals import boundary_step
-from attacks.run import measure
+from attacks.nearest_on_plane import nearest_on_plane
+from attacks.rivals import LEAP
 from attacks.scene import Scene
 from robustcl.batching import fill
+from robustcl.errors import UnsupportedError
+from robustcl.exact_copy import exact_copy
 from robustcl.frozen import frozen
 from robustcl.objectives import Objective
-from robustcl.threat import Threat, perturbation_norm
+from robustcl.out_of_memory import is_out_of_memory
+from robustcl.threat import Norm, Threat, perturbation_norm
 
 PUSHES = 12
+BISECTIONS = 5  # between the last push that did not suffice and the one that did
 
 
+@torch.inference_mode(False)
 def confirmed(
     finding: Finding,
     objective: Objective,
@@ -29,13 +36,14 @@ def confirmed(
     *,
     batch_size: int = 128,
 ) -> Finding:
-    """Push points outward until a second objective has won at them too; drop those that stay short.
+    """Push points outward until a second objective has won at them too; give those a radius.
 
     An attack that ends within rounding of the boundary may win in float32 and not in the real
     network, about which certificates speak. Each push goes along the gradient of the second margin
-    to where it is positive as far as its linearization says, and each goes twice as far beyond as
-    the one before. A point counts when both margins are positive in batches of the fixed shape and
-    it lies in the box and within eps (1 + 1e-6).
+    to where it exceeds its own rounding as far as its linearization says, and each goes twice as
+    far as the one before; a bisection takes back what was too much. A point counts when the second
+    margin exceeds its rounding (`exact_margin`), the first is positive, and it lies in the box and
+    within eps (1 + 1e-6).
 
     Args:
         finding: What was found.
@@ -46,54 +54,166 @@ def confirmed(
         batch_size: Images per model call.
 
     Returns:
-        The finding; pushed points have a slightly larger radius, images whose point is not
-        confirmed count as not found, and gradients of the pushes are added, as stage 'confirm'.
+        The finding with its radii, infinite for images whose point is not confirmed; `success` and
+        `deployed` stay. Gradients of the pushes are added, as stage 'confirm'.
     """
-    begun = time.monotonic()
-    scene = Scene(objective, images, threat, range(len(images)), batch_size)
-    points = finding.adversarials.clone()
-    spent = torch.zeros(len(images), dtype=torch.int64)
-    with frozen(objective.classifier), frozen(exact.classifier):
-        agreed = measure(exact, points.double(), batch_size=batch_size) > 0
-        tried = points
-        for step in range(PUSHES):
-            rows = torch.nonzero(finding.success & ~agreed)[:, 0]
-            if not len(rows):
-                break
-            pushed = _pushed(scene, exact, tried, rows, 2.0**step)
-            tried = tried.index_copy(0, rows, pushed)
-            spent[rows.cpu()] += exact.evaluations
-            agreed[rows] = _both(scene, exact, pushed, rows)
-            points[rows] = torch.where(column(agreed[rows], pushed), pushed, points[rows])
-    kept = finding.success & agreed
-    moved = perturbation_norm(points - images, threat.norm)
-    return replace(
+    scene = Scene(objective, images.detach(), threat, range(len(images)), batch_size)
+    return _judged(finding, _Judge(scene, exact, objective))
+
+
+def confirm(finding: Finding, scene: Scene) -> Finding:
+    """Confirm a finding on a float64 copy of the model, see `confirmed`.
+
+    Args:
+        finding: What was found.
+        scene: What was attacked.
+
+    Returns:
+        The finding with its radii; where the objective is about no classifier that can be copied
+        and run in float64 there are none, and the note says so.
+
+    Raises:
+        RuntimeError: When memory runs out.
+    """
+    model, about = scene.objective.classifier, scene.objective.about
+    if not bool(finding.success.any()):
+        return _with_stage(finding, 0.0)
+    if model is None or about is None:
+        return _unconfirmed(finding, "the objective does not say what it is about another model")
+    try:
+        copied = exact_copy(model)
+        rough = scene.objective
+        if model.encoder.mean.dtype != torch.float32:
+            rough = about(exact_copy(model).float())
+        return _judged(finding, _Judge(scene, about(copied), rough))
+    except (TypeError, UnsupportedError) as error:
+        return _unconfirmed(finding, str(error).partition("\n")[0])
+    except RuntimeError as error:  # of the network's own code, which may know float32 alone
+        if is_out_of_memory(error):
+            raise
+        return _unconfirmed(finding, str(error).partition("\n")[0])
+
+
+def outer_norm(points: Tensor, images: Tensor, norm: Norm) -> Tensor:
+    """Measure a perturbation in float64, rounded up.
+
+    Args:
+        points: (B, ...).
+        images: (B, ...).
+        norm: 'l2', 'linf' or 'l1'.
+
+    Returns:
+        (B,) float64 numbers, no smaller than the norms.
+    """
+    rounded = 1.0 + points[0].numel() * torch.finfo(torch.float64).eps
+    return rounded * perturbation_norm(points.double() - images.double(), norm)
+
+
+@dataclass(frozen=True, eq=False)
+class _Judge:
+    # The scene, and its aim in float64 and in float32.
+    scene: Scene
+    exact: Objective
+    rough: Objective
+
+    def select(self, rows: Tensor) -> "_Judge":
+        return _Judge(self.scene.select(rows), self.exact.select(rows), self.rough.select(rows))
+
+    def look(self, points: Tensor) -> tuple[Tensor, Tensor]:
+        # Whether the points count for float64, and what their margins have to exceed.
+        size = self.scene.batch_size
+        margin, bound = exact_margin(self.exact, self.rough, points, batch_size=size)
+        return torch.isfinite(margin) & (margin > bound), bound.nan_to_num(0.0, 0.0, 0.0)
+
+    def allows(self, points: Tensor) -> Tensor:
+        # Whether points that were moved are within the threat and fool the deployed model.
+        scene = self.scene
+        norms = perturbation_norm(points - scene.images, scene.threat.norm)
+        within = norms <= scene.threat.radii(scene.images).double() * (1.0 + TOLERANCE)
+        return within & (measure(scene.objective, points, batch_size=scene.batch_size) > 0)
+
+
+def _judged(finding: Finding, judge: _Judge) -> Finding:
+    begun, scene = time.monotonic(), judge.scene
+    points, spent = finding.adversarials.clone(), torch.zeros(len(scene.images)).long()
+    sure, rows = torch.zeros_like(finding.success), torch.nonzero(finding.success)[:, 0]
+    with frozen(scene.objective.classifier), frozen(judge.exact.classifier):
+        if len(rows):
+            sure[rows], bounds = judge.select(rows).look(points[rows])
+            left = ~sure[rows]
+            if bool(left.any()):
+                short = rows[left]
+                moved, won, cost = _pushed(judge.select(short), points[short], bounds[left])
+                points[short] = torch.where(column(won, moved), moved, points[short])
+                sure[short], spent[short.cpu()] = won, cost
+    norms = outer_norm(points, scene.images, scene.threat.norm)
+    found = replace(
         finding,
-        adversarials=torch.where(column(kept, images), points, images),
-        success=kept,
-        radius=torch.where(kept, torch.where(spent.to(kept.device) > 0, moved, finding.radius),
-                           torch.inf),
+        adversarials=points,
+        radius=torch.where(sure, norms, torch.inf),
         gradients=finding.gradients + spent,
-        stages={**finding.stages, "confirm": spent} if finding.stages else {},
-        seconds={**finding.seconds, "confirm": time.monotonic() - begun},
-    )  # fmt: skip
+    )
+    return _with_stage(found, time.monotonic() - begun, spent)
 
 
-def _pushed(scene: Scene, exact: Objective, points: Tensor, rows: Tensor, share: float) -> Tensor:
-    found = []
-    for chunk in rows.split(scene.batch_size):
-        filled = fill(chunk, scene.batch_size)
-        part, aim = scene.select(filled), exact.select(filled)
-        start = points[filled].double()
-        move, _ = boundary_step(aim.margin, start, part.threat)
-        moved = part.threat.project(part.images, (start + share * move).to(points))
-        found.append(moved[: len(chunk)])
+def _pushed(judge: _Judge, points: Tensor, bounds: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    # Points that count where there are any, whether there are, and the gradients spent.
+    low, high, cost = points.clone(), points.clone(), torch.zeros(len(points)).long()
+    sure = torch.zeros(len(points), dtype=torch.bool, device=points.device)
+    for step in range(PUSHES):
+        rows = torch.nonzero(~sure)[:, 0]
+        if not len(rows):
+            break
+        part = judge.select(rows)
+        moved = _outward(part, low[rows], bounds[rows], 2.0**step)
+        won, bounds[rows] = part.look(moved)
+        won = won & part.allows(moved)
+        high[rows], sure[rows] = moved, won
+        low[rows] = torch.where(column(won, moved), low[rows], moved)
+        cost[rows.cpu()] += judge.exact.evaluations
+    rows = torch.nonzero(sure)[:, 0]
+    if len(rows):
+        high[rows] = _back(judge.select(rows), low[rows], high[rows])
+    return high, sure, cost
+
+
+def _outward(judge: _Judge, points: Tensor, bounds: Tensor, share: float) -> Tensor:
+    found, scene = [], judge.scene
+    for chunk in torch.arange(len(points), device=points.device).split(scene.batch_size):
+        rows = fill(chunk, scene.batch_size)
+        threat, images, start = scene.threat.select(rows), scene.images[rows], points[rows].double()
+        value, gradient = value_and_gradient(judge.exact.select(rows).margin, start)
+        slope = torch.linalg.vector_norm(gradient.double().flatten(1), dim=1)
+        rise = share * ((2.0 * bounds[rows] - value.double()).clamp_min(0.0) + LEAP * slope)
+        move = nearest_on_plane(start, gradient, rise, norm=threat.norm, box=threat.box)
+        found.append(threat.project(images, (start + move).to(points))[: len(chunk)])
     return torch.cat(found)
 
 
-def _both(scene: Scene, exact: Objective, points: Tensor, rows: Tensor) -> Tensor:
-    part, size = scene.select(rows), scene.batch_size
-    norms = perturbation_norm(points - part.images, part.threat.norm)
-    within = norms <= part.threat.radii(part.images).double() * (1.0 + TOLERANCE)
-    first = measure(part.objective, points, batch_size=size) > 0
-    return within & first & (measure(exact.select(rows), points.double(), batch_size=size) > 0)
+def _back(judge: _Judge, low: Tensor, high: Tensor) -> Tensor:
+    # Bisect between points that do not count and points that do.
+    scene = judge.scene
+    for _ in range(BISECTIONS):
+        middle = ((low.double() + high.double()) / 2.0).to(high)
+        nearer = outer_norm(middle, scene.images, scene.threat.norm) < outer_norm(
+            high, scene.images, scene.threat.norm
+        )
+        won = column(judge.look(middle)[0] & judge.allows(middle) & nearer, high)
+        low, high = torch.where(won, low, middle), torch.where(won, middle, high)
+    return high
+
+
+def _unconfirmed(finding: Finding, reason: str) -> Finding:
+    note = f"not confirmed in float64: {reason}"
+    return _with_stage(replace(finding, note=joined_notes([finding.note, note])), 0.0)
+
+
+def _with_stage(finding: Finding, seconds: float, spent: Tensor | None = None) -> Finding:
+    if not finding.stages:
+        return finding
+    spent = torch.zeros_like(finding.gradients) if spent is None else spent
+    return replace(
+        finding,
+        stages={**finding.stages, "confirm": spent},
+        seconds={**finding.seconds, "confirm": seconds},
+    )

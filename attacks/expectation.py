@@ -3,6 +3,7 @@
 from collections.abc import Callable
 from contextlib import AbstractContextManager
 from dataclasses import replace
+from functools import partial
 
 import torch
 from torch import Tensor
@@ -41,13 +42,15 @@ def expectation(objective: Objective, *, draws: int = 20, seed: int = 0) -> Obje
     if draws < 1:
         raise InputError(f"expectation over draws={draws}; use 1 or more, 20 by rule")
     chosen = [example_seed(seed, draw, "expectation") % 2**63 for draw in range(draws)]
-    classifier = objective.classifier
+    classifier, about = objective.classifier, objective.about
+    again = partial(expectation, draws=draws, seed=seed)
     return replace(
         objective,
         margin=_mean(objective.margin, chosen),
         classifier=None if classifier is None else _Mean(classifier, chosen),
         aim=None if objective.aim is None else _mean_aim(objective.aim, chosen),
         evaluations=objective.evaluations * draws,
+        about=None if about is None else lambda other: again(about(_single(other))),
     )
 
 
@@ -71,6 +74,11 @@ def _mean_aim(
 
 def _own_generator(device: torch.device) -> AbstractContextManager[None]:
     return torch.random.fork_rng(devices=[device] if device.type == "cuda" else [])
+
+
+def _single(classifier: Classifier) -> Classifier:
+    # Copies of an averaged classifier are averaged classifiers.
+    return classifier.classifier if isinstance(classifier, _Mean) else classifier
 
 
 class _Mean(Classifier):

@@ -36,9 +36,13 @@ class Finding:
 
     Args:
         attack: The attack's name.
-        adversarials: (B, C, H, W) verified adversarials; the clean image where none was found.
-        success: (B,) whether the objective is positive on it, within the threat.
-        radius: (B,) float64 norm of the perturbation, in pixel units; infinite where not found.
+        adversarials: (B, C, H, W) the points behind `radius`; where there is none those behind
+            `deployed`, else the clean image.
+        success: (B,) whether the deployed model was fooled: its margin was positive, in its own
+            type and a batch of the fixed shape, within the threat.
+        deployed: (B,) float64 norm at which it was, in pixel units; infinite where not.
+        radius: (B,) float64 norm at which a float64 copy is fooled beyond its own rounding, an
+            upper bound of the true radius; infinite where there is no such point.
         gradients: (B,) int64 gradient evaluations.
         parameters: Options of the attack.
         note: What the reader should know.
@@ -55,6 +59,7 @@ class Finding:
     attack: str
     adversarials: Tensor
     success: Tensor
+    deployed: Tensor
     radius: Tensor
     gradients: Tensor
     parameters: dict[str, Any] = field(default_factory=dict)
@@ -64,6 +69,11 @@ class Finding:
     stages: dict[str, Tensor] = field(default_factory=dict)
     seconds: dict[str, float] = field(default_factory=dict)
     failed: Tensor | None = None
+
+    @property
+    def confirmed(self) -> Tensor:
+        """(B,) whether the radius is finite."""
+        return torch.isfinite(self.radius)
 
 
 def joined_searches(searches: Sequence[Search]) -> Search:
@@ -101,16 +111,16 @@ def joined_notes(notes: Iterable[str]) -> str:
 
 
 def nearer_finding(before: Finding, after: Finding) -> Finding:
-    """Take the nearer point of each image, and add up what was spent.
+    """Take the nearer point of each image, for the deployed model, and add up what was spent.
 
     Args:
-        before: A finding; its name, note and curves stay.
+        before: A finding of which nothing is confirmed; its name, note and curves stay.
         after: Another one for the same images.
 
     Returns:
         The nearer of both.
     """
-    better = after.success & (after.radius < before.radius)
+    better = after.success & (after.deployed < before.deployed)
     forwards = None
     if before.forwards is not None and after.forwards is not None:
         forwards = before.forwards + after.forwards
@@ -119,7 +129,7 @@ def nearer_finding(before: Finding, after: Finding) -> Finding:
         before,
         adversarials=torch.where(wide, after.adversarials, before.adversarials),
         success=before.success | better,
-        radius=torch.where(better, after.radius, before.radius),
+        deployed=torch.where(better, after.deployed, before.deployed),
         gradients=before.gradients + after.gradients,
         forwards=forwards,
     )

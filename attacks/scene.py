@@ -5,7 +5,10 @@ from dataclasses import dataclass, replace
 
 from torch import Tensor
 
+from robustcl.check_images import check_images
+from robustcl.errors import InputError
 from robustcl.objectives import Objective
+from robustcl.plain_tensor import plain_tensor
 from robustcl.threat import Threat
 
 
@@ -43,3 +46,38 @@ class Scene:
             threat=self.threat.select(rows),
             seeds=[self.seeds[row] for row in rows.tolist()],
         )
+
+
+def scene_of(
+    objective: Objective,
+    images: Tensor,
+    threat: Threat,
+    seeds: Sequence[int] | None,
+    batch_size: int,
+) -> Scene:
+    """Check what an attack is given.
+
+    Args:
+        objective: What is raised.
+        images: (B, C, H, W) in the box.
+        threat: What is allowed.
+        seeds: One seed per image; None for 0, 1, ...
+        batch_size: Images per model call.
+
+    Returns:
+        The scene; images and budgets are copied where no gradient can be taken of them.
+
+    Raises:
+        InputError: When there is no image, one is outside the box or not finite, or seeds are too
+            few.
+    """
+    model, eps = objective.classifier, threat.eps
+    seen = check_images(images, None if model is None else model.image_shape, box=threat.box)
+    chosen = list(range(len(images)) if seeds is None else seeds)
+    if len(chosen) != len(images):
+        raise InputError(
+            f"{len(images)} images with {len(chosen)} seeds; give at least one, paired"
+        )
+    if isinstance(eps, Tensor):
+        threat = replace(threat, eps=plain_tensor(eps.detach()))
+    return Scene(objective, seen.detach(), threat, chosen, batch_size)

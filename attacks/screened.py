@@ -2,15 +2,18 @@
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, nullcontext
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from attacks.autoattack import VERSIONS, Passes, one_budget, reference_cost
+from attacks.confirmed import confirm
 from attacks.finding import Finding
-from attacks.run import measure, run
+from attacks.measure import measure
+from attacks.scene import Scene, scene_of
+from attacks.searched import searched
 from robustcl.errors import InputError
 from robustcl.frozen import frozen
 from robustcl.objectives import Objective
@@ -48,7 +51,8 @@ class Screening:
     """Hold a screened evaluation at one budget.
 
     Args:
-        finding: The verified finding, per image the worst over all stages.
+        finding: The verified finding, per image the worst over all stages; `decided` and robust
+            accuracy go by its `success`.
         decided: (B,) names of `STAGES`: where the image was decided.
         stages: What each stage spent.
         reference_forwards: (B,) int64 forward passes that the reference alone would take.
@@ -75,6 +79,7 @@ class Screening:
         return _ratio(self.reference_gradients.sum(), self.reference_gradients[left].sum())
 
 
+@torch.inference_mode(False)
 def screened(
     objective: Objective,
     images: Tensor,
@@ -123,7 +128,7 @@ def screened(
     classes, views = objective.classifier.num_classes, objective.evaluations
     most, least = reference_cost(classes, threat.norm, version=version, size=size)
     cost = (Passes(*(views * n for n in most)), Passes(*(views * n for n in least)))
-    job = _Job(objective, images, threat, list(seeds or range(len(images))), batch_size)
+    job = scene_of(objective, images, threat, seeds or None, batch_size)
     state = _start(job)
     state.settle((radii >= eps) & state.open, "certified", entered=int(state.open.sum()))
     _attack(job, state, "pgd", "pgd", PGD)
@@ -131,27 +136,21 @@ def screened(
     state.decided = ["survived" if name == "" else name for name in state.decided]
     parameters = {"version": version, "pgd": PGD, "certified": certified is not None}
     finding = Finding(
-        "screened", state.found, torch.isfinite(state.radius), state.radius, state.gradients,
-        parameters, state.note, state.forwards,
+        "screened", state.found, torch.isfinite(state.deployed), state.deployed,
+        torch.full_like(state.deployed, torch.inf), state.gradients, parameters, state.note,
+        state.forwards,
     )  # fmt: skip
     alone = _alone(state, cost)
-    return Screening(finding, tuple(state.decided), tuple(state.stages), alone[0], alone[1])
-
-
-@dataclass(frozen=True, eq=False)
-class _Job:
-    objective: Objective
-    images: Tensor
-    threat: Threat
-    seeds: list[int]
-    batch_size: int
+    return Screening(
+        confirm(finding, job), tuple(state.decided), tuple(state.stages), alone[0], alone[1]
+    )
 
 
 @dataclass(eq=False)
 class _State:
     # What is known so far, per image; filled stage by stage.
     found: Tensor
-    radius: Tensor
+    deployed: Tensor
     forwards: Tensor
     gradients: Tensor
     reference: tuple[Tensor, Tensor]  # passes measured in the reference
@@ -169,7 +168,7 @@ class _State:
         self.stages.append(Stage(name, entered, int(rows.sum()), *spent))
 
 
-def _start(job: _Job) -> _State:
+def _start(job: Scene) -> _State:
     model = job.objective.classifier
     with frozen(model) if model is not None else nullcontext():
         won = measure(job.objective, job.images, batch_size=job.batch_size) > 0
@@ -177,7 +176,7 @@ def _start(job: _Job) -> _State:
     zeros = torch.zeros(count, dtype=torch.int64)
     state = _State(
         found=job.images.detach().clone(),
-        radius=torch.where(won, 0.0, torch.inf).double(),
+        deployed=torch.where(won, 0.0, torch.inf).double(),
         forwards=zeros + 1,
         gradients=zeros.clone(),
         reference=(zeros.clone(), zeros.clone()),
@@ -188,7 +187,7 @@ def _start(job: _Job) -> _State:
     return state
 
 
-def _attack(job: _Job, state: _State, name: str, attack: str, options: dict[str, Any]) -> None:
+def _attack(job: Scene, state: _State, name: str, attack: str, options: dict[str, Any]) -> None:
     # Attack those still open and settle those that it fools.
     rows = torch.nonzero(state.open)[:, 0]
     if not len(rows):
@@ -199,10 +198,7 @@ def _attack(job: _Job, state: _State, name: str, attack: str, options: dict[str,
     assert model is not None
     size = min(job.batch_size, SCREEN_ROWS) if name == "pgd" else job.batch_size
     with _rows_seen(model) as seen:
-        finding = run(
-            attack, job.objective.select(there), job.images[there], job.threat.select(there),
-            seeds=[job.seeds[row] for row in rows.tolist()], batch_size=size, **options,
-        )  # fmt: skip
+        finding = searched(attack, replace(job.select(there), batch_size=size), **options)
     if attack == "pgd" or finding.forwards is None:  # all rows of a padded batch take the same
         padded = -(-len(rows) // size) * size
         forwards = torch.full((len(rows),), sum(seen) * model.evaluations // padded)
@@ -212,7 +208,7 @@ def _attack(job: _Job, state: _State, name: str, attack: str, options: dict[str,
         forwards = finding.forwards + 1  # the verification
     state.forwards[rows] += forwards
     state.gradients[rows] += finding.gradients
-    state.found[there], state.radius[there] = finding.adversarials, finding.radius
+    state.found[there], state.deployed[there] = finding.adversarials, finding.deployed
     state.note = finding.note or state.note
     fooled = torch.zeros(len(job.images), dtype=torch.bool)
     fooled[rows] = finding.success.cpu()

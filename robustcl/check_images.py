@@ -4,20 +4,27 @@ import torch
 from torch import Tensor
 
 from robustcl.errors import InputError
+from robustcl.plain_tensor import plain_tensor
 
 
-def check_images(images: Tensor, image_shape: tuple[int, int, int] | None = None) -> Tensor:
+def check_images(
+    images: Tensor,
+    image_shape: tuple[int, int, int] | None = None,
+    *,
+    box: tuple[float, float] | None = (0.0, 1.0),
+) -> Tensor:
     """Return images that every certificate and attack can work on.
 
     Args:
-        images: (B, C, H, W), floating point, in [0, 1].
+        images: (B, C, H, W), floating point, in the box.
         image_shape: (C, H, W) that the model takes, where it is known.
+        box: Pixel range; None for any finite pixels.
 
     Returns:
         The images; a plain copy where they were made in `torch.inference_mode`.
 
     Raises:
-        InputError: When there is no image, one is not finite or has pixels outside of [0, 1], or
+        InputError: When there is no image, one is not finite or has pixels outside of the box, or
             type or shape are others.
     """
     if not isinstance(images, Tensor):
@@ -34,11 +41,18 @@ def check_images(images: Tensor, image_shape: tuple[int, int, int] | None = None
             f"images of shape {tuple(images.shape[1:])} (C, H, W) but the encoder takes "
             f"{image_shape}; resize, or convert with --input-size"
         )
+    _check_pixels(images, box)
+    return plain_tensor(images)
+
+
+def _check_pixels(images: Tensor, box: tuple[float, float] | None) -> None:
     low, high = (float(value) for value in images.detach().aminmax())
-    if not (0.0 <= low and high <= 1.0):
-        if not bool(torch.isfinite(images).all()):
-            raise InputError("an image is not finite; leave it out")
-        cure = "divide by 255" if high > 2.0 else "scale to [0, 1], normalization belongs inside"
-        raise InputError(f"images have pixels from {low:g} to {high:g}, not in [0, 1]; {cure}")
-    with torch.inference_mode(False):
-        return images.clone() if images.is_inference() else images
+    within = (-torch.inf, torch.inf) if box is None else box
+    if within[0] <= low and high <= within[1] and low > -torch.inf and high < torch.inf:
+        return
+    if not bool(torch.isfinite(images).all()):
+        raise InputError("an image is not finite; leave it out")
+    if box != (0.0, 1.0):
+        raise InputError(f"an image has pixels outside the box {box}; scale the images")
+    cure = "divide by 255" if high > 2.0 else "scale to [0, 1], normalization belongs inside"
+    raise InputError(f"images have pixels from {low:g} to {high:g}, not in [0, 1]; {cure}")

@@ -10,6 +10,7 @@ from robustcl.batching import padded
 from robustcl.classifier import Classifier
 from robustcl.errors import InputError
 from robustcl.frozen import frozen
+from robustcl.plain_tensor import plain_tensor
 
 
 @dataclass(frozen=True, eq=False)
@@ -25,6 +26,8 @@ class Objective:
             function from rows to the margin for these rows; None when it does not.
         evaluations: Passes through the network per call of the margin; more than one where it is
             an average over draws or views. Counts of gradients are multiplied by it.
+        about: The same aim about another classifier, such as a copy in float64; without it what is
+            found cannot be confirmed there, and attacks state no radius.
     """
 
     margin: Callable[[Tensor], Tensor]
@@ -32,6 +35,7 @@ class Objective:
     targets: Tensor | None = None
     aim: Callable[[Tensor], Callable[[Tensor], Tensor]] | None = None
     evaluations: int = 1
+    about: Callable[[Classifier], "Objective"] | None = None
 
     def scores(self, images: Tensor) -> Tensor:
         """Return class scores.
@@ -60,9 +64,16 @@ class Objective:
         """
         if self.aim is None:
             return self
-        aim = self.aim
-        targets = None if self.targets is None else self.targets[rows]
-        return replace(self, margin=aim(rows), targets=targets, aim=lambda inner: aim(rows[inner]))
+        aim, about = self.aim, self.about
+        with torch.inference_mode(False):
+            rows = plain_tensor(rows)
+            return replace(
+                self,
+                margin=aim(rows),
+                targets=None if self.targets is None else self.targets[rows],
+                aim=lambda inner: aim(rows[inner]),
+                about=None if about is None else lambda other: about(other).select(rows),
+            )
 
 
 def misclassify(classifier: Classifier, targets: Tensor) -> Objective:
@@ -77,13 +88,28 @@ def misclassify(classifier: Classifier, targets: Tensor) -> Objective:
     Returns:
         The objective, for batches of the same B images in the same order.
     """
+    targets = plain_tensor(targets)
 
     def aim(rows: Tensor) -> Callable[[Tensor], Tensor]:
         chosen = targets[rows]
         return lambda images: score_margin(classifier(images), chosen.to(images.device))
 
-    everyone = torch.arange(len(targets), device=targets.device)
-    return Objective(aim(everyone), classifier, targets, aim, classifier.evaluations)
+    return _objective(
+        classifier, aim, targets, targets=targets, about=lambda other: misclassify(other, targets)
+    )
+
+
+def _objective(
+    classifier: Classifier,
+    aim: Callable[[Tensor], Callable[[Tensor], Tensor]],
+    images: Tensor,
+    *,
+    about: Callable[[Classifier], Objective],
+    targets: Tensor | None = None,
+) -> Objective:
+    with torch.inference_mode(False):
+        everyone = torch.arange(len(images), device=images.device)
+        return Objective(aim(everyone), classifier, targets, aim, classifier.evaluations, about)
 
 
 def score_margin(scores: Tensor, targets: Tensor) -> Tensor:
@@ -132,24 +158,24 @@ def displace(
         InputError: When a threshold is negative or not a number, or their number is neither 1
             nor B.
     """
-    limits = torch.as_tensor(threshold, device=images.device)
+    exact = torch.float64  # a number such as 0.1 is not rounded before the model's own type
+    limits = threshold if isinstance(threshold, Tensor) else torch.tensor(threshold, dtype=exact)
     if limits.shape not in ((), (len(images),)) or not bool((limits >= 0).all()):
         raise InputError(f"threshold {threshold!r} is not one number >= 0, or one per image")
-    with torch.no_grad(), frozen(classifier):
+    images = plain_tensor(images)
+    with torch.inference_mode(False), torch.no_grad(), frozen(classifier):
         references = padded(classifier.embeddings, images, batch_size=batch_size)
-    limits = limits.to(references).expand(len(images))
+        limits = plain_tensor(limits).to(references).expand(len(images))
 
     def aim(rows: Tensor) -> Callable[[Tensor], Tensor]:
         start, limit = references[rows], limits[rows]
         return lambda points: _distance(classifier.embeddings(points), start) - limit
 
-    return Objective(
-        aim(torch.arange(len(images), device=images.device)),
-        classifier,
-        None,
-        aim,
-        classifier.evaluations,
-    )
+    def about(other: Classifier) -> Objective:
+        seen = images.to(other.encoder.mean.dtype)
+        return displace(other, seen, threshold=threshold, batch_size=batch_size)
+
+    return _objective(classifier, aim, images, about=about)
 
 
 def _distance(points: Tensor, start: Tensor) -> Tensor:
@@ -190,18 +216,14 @@ def outrank(classifier: Classifier, gallery: Tensor, *, items: Tensor, k: int = 
         raise InputError(
             f"items {items.tolist()} are not (B,) numbers from 0 to {len(gallery) - 1}"
         )
-    known = gallery.detach()
+    known, items = plain_tensor(gallery.detach()), plain_tensor(items)
 
     def aim(rows: Tensor) -> Callable[[Tensor], Tensor]:
         chosen = items[rows.to(items.device)]
         return lambda points: _lead(classifier.embeddings(points), known, chosen, k)
 
-    return Objective(
-        aim(torch.arange(len(items), device=items.device)),
-        classifier,
-        None,
-        aim,
-        classifier.evaluations,
+    return _objective(
+        classifier, aim, items, about=lambda other: outrank(other, known, items=items, k=k)
     )
 
 

@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from attacks.run import TOLERANCE
+from attacks.nearest_found import TOLERANCE
 from robustcl import Objective, Threat, attacks
 from robustcl.threat import NORMS, Norm, perturbation_norm
 

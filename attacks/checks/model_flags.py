@@ -18,9 +18,11 @@ from attacks.counted import generators_seeded
 from robustcl.classifier import Classifier
 from robustcl.errors import InputError
 from robustcl.frozen import frozen
+from robustcl.plain_tensor import plain_tensor
 from robustcl.threat import Threat
 
 
+@torch.inference_mode(False)
 def model_flags(
     classifier: Classifier,
     images: Tensor,
@@ -50,6 +52,7 @@ def model_flags(
         raise InputError(
             f"{len(images)} images with {len(chosen)} seeds; give at least one, paired"
         )
+    images = plain_tensor(images)
     with frozen(classifier):
         inner = takes_gradients(classifier, images)
         with torch.no_grad(), generators_seeded(chosen):

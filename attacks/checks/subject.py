@@ -1,6 +1,5 @@
 """Hold a model and the images on which it is checked."""
 
-import copy
 from dataclasses import dataclass, replace
 
 import torch
@@ -8,6 +7,7 @@ from torch import Tensor
 
 from attacks.counted import generators_seeded
 from robustcl.classifier import Classifier
+from robustcl.exact_copy import exact_copy
 from robustcl.objectives import Objective, score_margin
 from robustcl.seeds import example_noise, example_seed
 from robustcl.threat import Threat
@@ -124,7 +124,7 @@ class Subject:
         """
         return replace(
             self,
-            classifier=copy.deepcopy(self.classifier).double(),
+            classifier=exact_copy(self.classifier),
             images=self.images.double(),
             scores=self.scores.double(),
         )

@@ -1,6 +1,5 @@
 """Attack a batch of images and write the records."""
 
-from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -21,9 +20,9 @@ from robustcl.threat import Threat
 def attack_records(job: AuditJob, batch: Batch, left: Tensor, text: str) -> list[dict[str, Any]]:
     """Look for the smallest perturbation of each image, or attack at one budget if screened.
 
-    What wins in float32 alone is pushed outward until the model in float64 is fooled as well.
-    Where that fails within the largest budget, nothing counts as found; the verdict of a screened
-    attack, which is one of float32, stays, marked by `in_float64`.
+    Both verdicts are recorded: `deployed` is the norm at which the model itself was fooled,
+    `radius` that at which a float64 copy is, beyond its own rounding. What wins in float32 alone
+    and cannot be pushed outward within the largest budget has no radius (`in_float64` is false).
 
     Args:
         job: The job.
@@ -40,18 +39,13 @@ def attack_records(job: AuditJob, batch: Batch, left: Tensor, text: str) -> list
         columns |= costs
     else:
         found = _smallest(job, batch, left, seeds, text)
-    sure = attacks.confirmed(
-        found,
-        misclassify(job.classifier, left),
-        misclassify(job.exact, left),
-        batch.images,
-        Threat(job.audit.norm, job.audit.eps[-1]),
-        batch_size=job.batch_size,
-    )
-    columns["in_float64"] = sure.success | ~found.success
-    found = _either(sure, found) if job.audit.screened else sure
     _keep(job, batch, found, text, right=left == batch.labels)
-    columns |= {"radius": found.radius, "gradients": found.gradients}
+    columns |= {
+        "radius": found.radius,
+        "deployed": found.deployed,
+        "in_float64": found.confirmed | ~found.success,
+        "gradients": found.gradients,
+    }
     if found.failed is not None:
         columns["failed"] = found.failed
     if found.forwards is not None:
@@ -109,16 +103,6 @@ def _screened(
         "reference_gradients": found.reference_gradients,
     }
     return found.finding, costs
-
-
-def _either(sure: attacks.Finding, found: attacks.Finding) -> attacks.Finding:
-    shape = (-1, *[1] * (found.adversarials.ndim - 1))
-    return replace(
-        sure,
-        adversarials=torch.where(sure.success.view(shape), sure.adversarials, found.adversarials),
-        success=found.success,
-        radius=torch.where(sure.success, sure.radius, found.radius),
-    )
 
 
 def _keep(job: AuditJob, batch: Batch, found: attacks.Finding, text: str, *, right: Tensor) -> None:

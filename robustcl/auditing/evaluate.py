@@ -1,6 +1,5 @@
 """Audit a classifier: clean accuracy, certificates and attacks, one record per image and method."""
 
-import copy
 import sys
 import time
 from dataclasses import replace
@@ -20,6 +19,7 @@ from robustcl.auditing.recorded import recorded
 from robustcl.classifier import Classifier
 from robustcl.data.dataset import Dataset
 from robustcl.errors import InputError
+from robustcl.exact_copy import exact_copy
 from robustcl.frozen import frozen
 from robustcl.out_of_memory import halving
 from robustcl.runs.ranks import own_chunks, rank, rank_count
@@ -75,7 +75,7 @@ def evaluate(
             before = start_run(folder, manifest, resume=resume)
             if not rank():
                 check_model(classifier, dataset, audit, folder, device=device)
-            exact = copy.deepcopy(classifier).double()
+            exact = exact_copy(classifier)
             job = AuditJob(classifier, exact, audit, folder, manifest, device, prepared)
             used = halving(
                 lambda size: _measure(replace(job, batch_size=size), dataset, progress=progress),

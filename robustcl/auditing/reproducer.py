@@ -1,6 +1,5 @@
 """Save a violation so that it can be replayed, and replay it."""
 
-import copy
 import json
 import os
 from dataclasses import asdict, dataclass
@@ -12,11 +11,13 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 
+from attacks.exact_margin import exact_margin
 from robustcl.classifier import Classifier
 from robustcl.errors import InputError
+from robustcl.exact_copy import exact_copy
 from robustcl.frozen import frozen
 from robustcl.network_hash import network_hash
-from robustcl.objectives import score_margin
+from robustcl.objectives import misclassify
 from robustcl.threat import check_norm, perturbation_norm
 
 SCHEMA = 1
@@ -87,8 +88,9 @@ class Replay:
 
     Args:
         confirmed: Whether the perturbation is smaller than the certified radius and changes the
-            class that was certified.
+            class that was certified, by more than rounding.
         margin: Lead of the best other class over it on the perturbed image.
+        rounding: What the margin has to exceed, see `attacks.exact_margin`.
         norm: Norm of the perturbation.
         predicted: Class of the clean image.
         rival: Class of the perturbed image.
@@ -96,6 +98,7 @@ class Replay:
 
     confirmed: bool
     margin: float
+    rounding: float
     norm: float
     predicted: int
     rival: int
@@ -169,13 +172,15 @@ def replay(found: Reproducer, classifier: Classifier) -> Replay:
             f"the violation was found on the network {violation.network[:16]}…, this is "
             f"{own[:16]}…; give the checkpoint of that run"
         )
-    exact = copy.deepcopy(classifier).double()
-    images = torch.stack([found.image.double(), found.image.double() + found.perturbation])
-    with frozen(exact), torch.no_grad():
-        scores = exact(images.to(exact.encoder.mean.device))
-    predicted, rival = scores.argmax(dim=1).tolist()
-    target = torch.tensor([violation.predicted], device=scores.device)
-    margin = float(score_margin(scores[1:], target))
+    exact, start = exact_copy(classifier), found.image.double()
+    images = torch.stack([start, start + found.perturbation]).to(exact.encoder.mean.device)
+    target = torch.tensor([violation.predicted], device=images.device)
+    with frozen(classifier), torch.no_grad():
+        predicted, rival = exact(images).argmax(dim=1).tolist()
+        lead, bound = exact_margin(
+            misclassify(exact, target), misclassify(classifier, target), images[1:], batch_size=2
+        )
+    margin, rounding = float(lead), float(bound)
     norm = float(perturbation_norm(found.perturbation[None], check_norm(violation.norm)))
-    beaten = margin > 0 and norm < violation.certified and predicted == violation.predicted
-    return Replay(beaten, margin, norm, predicted, rival)
+    beaten = margin > rounding and norm < violation.certified and predicted == violation.predicted
+    return Replay(beaten, margin, rounding, norm, predicted, rival)

@@ -135,7 +135,7 @@ def accuracies(run: Run, eps: float) -> dict[str, Any]:
     """
     images = per_image(run)
     right = images["correct"].to_numpy(dtype=bool)
-    kept = right & withstands(images["attacked"], eps).to_numpy(dtype=bool)
+    kept = right & withstands(images["fooled"], eps).to_numpy(dtype=bool)
     found: dict[str, Any] = {}
     for name, hits in (("clean", right), ("robust", kept)):
         found[f"{name}_accuracy"] = float(hits.mean())

@@ -120,7 +120,7 @@ def doubts(run: Run) -> list[str]:
                 f"success by {places}. More steps or restarts may find more."
             )
         rows = table[table["method"] == attack]
-        missed = int((rows["radius"] < rows["failed"].astype(float) * (1.0 - 1e-6)).sum())
+        missed = int((rows["deployed"] < rows["failed"].astype(float) * (1.0 - 1e-6)).sum())
         if missed >= FLAT * len(rows):
             found.append(
                 f"{attack} found nothing at a budget within which its later stages did on {missed} "

@@ -47,7 +47,7 @@ def _attacks(run: Run, summary: Summary) -> list[str]:
     if summary.largest_eps is None:
         return []
     images = per_image(run)
-    kept = float((images["attacked"] == float("inf")).mean())
+    kept = float((images["fooled"] == float("inf")).mean())
     where = f"{norm_name(summary.norm)} {radius_text(summary.largest_eps, summary.norm)}"
     found = []
     if kept > 0:

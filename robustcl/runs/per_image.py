@@ -21,8 +21,9 @@ def per_image(run: Run) -> pd.DataFrame:
 
     Returns:
         One row per image, by index: label, predicted, correct, certified (0 where nothing is
-        proved), certified_by ('' for none), attacked (infinite where nothing was found) and
-        attacked_by. Radii are about leaving the predicted class, be it right or wrong.
+        proved), certified_by ('' for none), attacked (radius in float64, infinite where nothing was
+        found), attacked_by and fooled (the smaller of it and the norm at which the model itself was
+        fooled). Radii are about leaving the predicted class, be it right or wrong.
 
     Raises:
         RunError: When the run has no clean predictions, or records of two norms.
@@ -48,6 +49,8 @@ def per_image(run: Run) -> pd.DataFrame:
     images["certified_by"] = _names(best, images)
     images["attacked"] = worst["radius"].reindex(images.index).fillna(np.inf)
     images["attacked_by"] = _names(worst, images)
+    least = fooled(attacks).groupby(attacks["index"]).min()
+    images["fooled"] = least.reindex(images.index).fillna(np.inf)
     return images
 
 
@@ -91,6 +94,18 @@ def ball_attacks(run: Run) -> pd.DataFrame:
     return rows[rows["ball"] > 0]
 
 
+def fooled(rows: pd.DataFrame) -> pd.Series:
+    """Say at which norm each attack has won, for the model itself or for its float64 copy.
+
+    Args:
+        rows: Attack records.
+
+    Returns:
+        Norms by which robust accuracy counts; infinite where nothing was found.
+    """
+    return rows[["radius", "deployed"]].astype(float).min(axis=1)
+
+
 def radii(rows: pd.DataFrame) -> pd.Series:
     """Read certified radii; a null is infinite only where no class can ever overtake.
 
@@ -122,20 +137,20 @@ def counted_radii(rows: pd.DataFrame, images: pd.DataFrame) -> pd.Series:
     return found.reindex(images.index).fillna(0.0)
 
 
-def withstands(attacked: pd.Series, budget: float) -> pd.Series:
+def withstands(norms: pd.Series, budget: float) -> pd.Series:
     """Tell which images no attack has beaten within a budget.
 
     Attacks may exceed a budget by the rounding of their points, 1e-6 of it; what they find there
     counts as within.
 
     Args:
-        attacked: Norms of the smallest perturbations found, infinite where there is none.
+        norms: Of the smallest perturbations found (`fooled`), infinite where there is none.
         budget: The budget.
 
     Returns:
         A truth value per image.
     """
-    return attacked > budget * (1.0 + RIM)
+    return norms > budget * (1.0 + RIM)
 
 
 def run_norm(run: Run) -> str:

@@ -10,16 +10,18 @@ method, flushed per chunk, so that a run that is killed leaves whole records and
 * kind `clean`: `margin` (score of the predicted class less the best other, >= 0);
 * kind `certificate`: `norm`, `guarantee`, `subject`, `radius`, `rival` (-1: none); `predicted` is
   the certificate's own (-1: abstained); `by` names the method that won where several were combined;
-* kind `attack`: `norm`, `subject`, `eps` (the grid), `radius` (null: none found up to the largest
-  eps), `gradients`, and their parts by `stages` (`stage_seconds`: likewise); `failed` is the
-  largest eps at which the attack itself found nothing (0: none); `predicted` is the class to be
-  left; `in_float64` is false where the perturbed image wins by the rounding of float32 alone, which
-  only a screened attack lets stand; `note` where a part was left out; of a screened attack also
-  `decided` (the stage, see `attacks.screened`), and what the reference alone would have taken at
-  least, `reference_forwards` and `reference_gradients`. The method `certified_ball` is
-  `attacks.surface` within the largest deterministic radius of the image, `ball` (0: none, so no
-  attack), which `ball_by` claims; its points lie strictly within, in or out of [0, 1], so what it
-  finds is a violation. It has no grid, `eps` is empty, and it enters no curve.
+* kind `attack`: `norm`, `subject`, `eps` (the grid), `radius` (the norm at which a float64 copy is
+  fooled beyond its own rounding; null: none up to the largest eps), `deployed` (that at which the
+  model itself was; absent in older runs, where `radius` stands for both), `gradients`, and their
+  parts by `stages` (`stage_seconds`: likewise); `failed` is the largest eps at which the attack
+  itself found nothing (0: none); `predicted` is the class to be left; `in_float64` is false where
+  the model itself was fooled and no point holds in float64; `note` where a part was left out; of a
+  screened attack also `decided` (the stage, see `attacks.screened`), and what the reference alone
+  would have taken at least, `reference_forwards` and `reference_gradients`. The method
+  `certified_ball` is `attacks.surface` within the largest deterministic radius of the image, `ball`
+  (0: none, so no attack), which `ball_by` claims; its points lie strictly within, in or out of
+  [0, 1], so what has a radius is a violation. It has no grid, `eps` is empty, and it enters no
+  curve.
 
 `violations/` holds a reproducer of each violation (see `robustcl.auditing.reproducer`).
 
@@ -60,9 +62,9 @@ COLUMNS = {
     "clean": (*EVERY, "margin"),
     "certificate": (*EVERY, "norm", "guarantee", "subject", "radius", "rival", "by"),
     "attack": (
-        *(*EVERY, "norm", "subject", "eps", "radius", "gradients", "note", "in_float64", "failed"),
-        *("stages", "stage_seconds", "decided", "reference_forwards", "reference_gradients"),
-        *("ball", "ball_by"),
+        *(*EVERY, "norm", "subject", "eps", "radius", "deployed", "gradients", "note"),
+        *("in_float64", "failed", "stages", "stage_seconds", "decided"),
+        *("reference_forwards", "reference_gradients", "ball", "ball_by"),
     ),
 }
 
@@ -75,7 +77,8 @@ class Run:
         manifest: The content of manifest.json.
         clean: One row per example.
         certificates: One row per example and certificate.
-        attacks: One row per example and attack; `radius` is infinite where none was found.
+        attacks: One row per example and attack; `radius` and `deployed` are infinite where none
+            was found.
         folder: Where it was read from.
     """
 
@@ -142,12 +145,13 @@ def run_of(folder: Path, manifest: dict[str, Any], records: Iterable[Mapping[str
     source = iter(records)
     while chunk := list(islice(source, CHUNK)):
         for kind, columns in COLUMNS.items():
-            rows = [record for record in chunk if record["kind"] == kind]
+            rows = [_both_verdicts(record) for record in chunk if record["kind"] == kind]
             if rows:
                 parts[kind].append(pd.DataFrame(rows, columns=list(columns)))
     tables = {kind: _joined(parts[kind], columns) for kind, columns in COLUMNS.items()}
     attacks = tables["attack"]
-    attacks["radius"] = pd.to_numeric(attacks["radius"]).astype(float).fillna(np.inf)
+    for column in ("radius", "deployed"):
+        attacks[column] = pd.to_numeric(attacks[column]).astype(float).fillna(np.inf)
     return Run(manifest, tables["clean"], tables["certificate"], attacks, folder)
 
 
@@ -203,6 +207,13 @@ def read_lines(folder: Path) -> Iterator[dict[str, Any]]:
                     where = f"line {number} of {str(place)!r}"
                     raise RunError(f"{where} is damaged; remove it") from error
                 yield record
+
+
+def _both_verdicts(record: Mapping[str, Any]) -> Mapping[str, Any]:
+    # Older attacks have one radius for both.
+    if record["kind"] != "attack" or "deployed" in record:
+        return record
+    return {**record, "deployed": record["radius"]}
 
 
 def _joined(parts: list[pd.DataFrame], columns: Sequence[str]) -> pd.DataFrame:

@@ -23,6 +23,7 @@ from robustcl.runs.estimates import estimates_against_attacks
 from robustcl.runs.per_image import (
     ball_attacks,
     counted_radii,
+    fooled,
     model_attacks,
     per_image,
     radii,
@@ -50,21 +51,23 @@ class Summary:
         headline_radius: The smallest eps of the run, which no result has a say in.
         headline_certified: Certified accuracy there; None without a deterministic certificate.
         headline_interval95: Its exact 95 % interval.
-        headline_attacked: Accuracy after the attacks there; None without an attack.
+        headline_attacked: Accuracy after the attacks there, by the model itself; None without an
+            attack.
         violations: Every certificate that an attack beat: index, method, certified, attack,
             attacked.
         pairs: Deterministic certificates compared with a perturbation that was found.
         median_certified_radius: Over all images, best deterministic method, wrong ones 0.
-        median_attacked_radius: Over all images, worst attack, wrong ones 0; infinite when more
-            than half the images withstood every attack.
+        median_attacked_radius: Over all images, worst attack, confirmed in float64, wrong ones 0;
+            infinite when more than half the images withstood every attack.
         largest_eps: The largest budget an attack was given.
         best_method: The deterministic method with the largest median, then mean, radius.
         certified_accuracy: [radius, accuracy] pairs.
-        attacked_accuracy: [eps, accuracy] pairs, up to `largest_eps` and no further.
+        attacked_accuracy: [eps, accuracy] pairs, up to `largest_eps` and no further. An image that
+            the model itself or its float64 copy gets wrong is not robust.
         by_method: Certificates by name: guarantee, subject, accuracy, abstained, median, at the
             headline radius, curve (empty for estimates), seconds.
-        by_attack: Attacks by name: n, found, median, accuracy at the headline radius, gradients,
-            note (what was left out), seconds.
+        by_attack: Attacks by name: n, found, median radius in float64, accuracy at the headline
+            radius, gradients, note (what was left out), seconds.
         estimates: Estimates by name, against the attacked radius of rightly classified images: n,
             exceeds (how many are larger), largest_ratio (infinite ones too; None without a pair).
         certified_balls: Attacks from the surface of certified balls: n, found, gradients,
@@ -207,7 +210,9 @@ def _attacked_side(
         return {**dict.fromkeys(empty), "attacked_accuracy": []}
     counted = images["attacked"].where(images["correct"], 0.0)
     curve = [
-        [r, float((images["correct"] & withstands(counted, r)).mean())] for r in grid if r <= eps
+        [r, float((images["correct"] & withstands(images["fooled"], r)).mean())]
+        for r in grid
+        if r <= eps
     ]
     return {
         "headline_attacked": dict(curve).get(radius),  # pyright: ignore[reportArgumentType]
@@ -260,14 +265,15 @@ def _by_method(
 
 
 def _by_attack(rows: pd.DataFrame, images: pd.DataFrame, radius: float) -> dict[str, Any]:
-    found = rows.set_index("index")["radius"].reindex(images.index).fillna(np.inf)
-    counted = found.where(images["correct"], 0.0)
+    own = rows.set_index("index").reindex(images.index)
+    counted = own["radius"].fillna(np.inf).where(images["correct"], 0.0)
+    kept = images["correct"] & withstands(fooled(own).fillna(np.inf), radius)
     return {
         "subject": str(rows["subject"].iloc[0]),
         "n": len(rows),
-        "found": int(np.isfinite(rows["radius"]).sum()),
+        "found": int(np.isfinite(fooled(rows)).sum()),
         "median": float(np.median(counted)),
-        "at_headline": float((images["correct"] & withstands(counted, radius)).mean()),
+        "at_headline": float(kept.mean()),
         "gradients": int(rows["gradients"].sum()),
         "note": "; ".join(sorted(set(rows["note"].dropna()))),
         "seconds": float(rows["seconds"].sum()),

@@ -19,7 +19,8 @@ def violations(sound: pd.DataFrame, attacks: pd.DataFrame) -> tuple[list[dict[st
     """Compare every certificate with every perturbation of the same image that was found.
 
     A certificate is about the real-arithmetic network with the stored weights; what float32 rounds
-    over the edge does not count (`in_float64`).
+    over the edge does not count: radii are confirmed in float64, beyond its own rounding, and older
+    records say by `in_float64` where they are not.
 
     Args:
         sound: Deterministic certificates of the model, with a number as radius.

@@ -3,6 +3,7 @@
 # pandas annotates comparisons as unions that no assertion narrows.
 # pyright: reportGeneralTypeIssues=false, reportArgumentType=false
 
+import importlib
 import inspect
 import json
 from dataclasses import replace
@@ -14,17 +15,21 @@ import torch
 from torch import nn
 
 import certify.methods
+from attacks.exact_margin import exact_margin
 from certify.norms import NORMS, Norm
 from robustcl import Classifier, InputError, cli
 from robustcl.architectures import embedding_size
 from robustcl.auditing.audit import Audit
 from robustcl.auditing.evaluate import evaluate
-from robustcl.auditing.reproducer import load_reproducer, replay
+from robustcl.auditing.reproducer import Reproducer, Violation, load_reproducer, replay
 from robustcl.checkpoint import Description, load_checkpoint, save_checkpoint
 from robustcl.classifier import Encoder
-from robustcl.data import Dataset
+from robustcl.data import Dataset, load_data
 from robustcl.encoders import small_convnet
+from robustcl.exact_copy import exact_copy
 from robustcl.heads import LinearHead
+from robustcl.network_hash import network_hash
+from robustcl.objectives import misclassify
 from robustcl.runs.per_image import ball_attacks
 from robustcl.runs.records import CERTIFIED_BALL, load_run
 from robustcl.runs.summary import summarize
@@ -177,3 +182,83 @@ def test_other_files_are_refused(place: Path, tmp_path: Path) -> None:
     for file in (place / "0.safetensors", tmp_path / "x.safetensors", tmp_path / "none"):
         with pytest.raises(InputError, match="violations"):
             load_reproducer(file)
+
+
+class _Shifted(nn.Module):
+    # In real arithmetic the plane behind it; in float64 a pixel is a multiple of 2^-12.
+    def __init__(self, network: nn.Module) -> None:
+        super().__init__()
+        self.network = network
+
+    def forward(self, pixels: torch.Tensor) -> torch.Tensor:
+        return self.network((pixels + 2.0**40) - 2.0**40)
+
+
+def test_what_float64_itself_rounds_over_the_edge_is_not_confirmed() -> None:
+    plain, _, images = affine()
+    torch.manual_seed(0)
+    network = _Shifted(nn.Sequential(nn.Flatten(), nn.Linear(16, 5)))
+    model = Classifier.from_scores(network, image_shape=(1, 4, 4), std=(0.5,))
+    exact, shifted = exact_copy(plain), exact_copy(model)
+    outcomes = []
+    for row in range(COUNT):
+        image = images[row : row + 1].double()
+        left = exact(image).argmax(dim=1)
+        real, rounded = misclassify(exact, left).margin, misclassify(shifted, left).margin
+        points = image.clone().requires_grad_()
+        slope = torch.autograd.grad(real(points).sum(), points)[0]
+        low, high = 0.0, 100.0
+        for _ in range(60):
+            middle = (low + high) / 2.0
+            low, high = (low, middle) if real(image + middle * slope) > 0 else (middle, high)
+        for share in (*torch.linspace(0.999, 1.0, 10).tolist(), 20.0):
+            point = image + share * low * slope
+            claim = Violation(
+                index=0, predicted=int(left), rival=0, norm="l2", certified=99.0, attack="pgd",
+                certificate="sound", attacked=1.0, seed=0, example_seed=0, checkpoint="", data="",
+                network=network_hash(model), data_hash="", config_hash="", device="cpu",
+                versions={},
+            )  # fmt: skip
+            outcome = replay(Reproducer(claim, images[row], (point - image)[0]), model)
+            assert outcome.confirmed == (outcome.margin > outcome.rounding)
+            won = (bool(real(point) > 0), bool(rounded(point) > 0))
+            outcomes.append((*won, outcome.confirmed))
+    assert any(wins and not truly for truly, wins, _ in outcomes)
+    assert not any(sure and not truly for truly, _, sure in outcomes)
+    assert all(all(won) for won in outcomes[10::11])
+
+
+@pytest.mark.parametrize("screened", [False, True])
+def test_both_verdicts_are_on_record(
+    screened: bool, place: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # Nothing is confirmed where the rounding is said to be endless.
+    def endless(*arguments, **options):
+        margin, bound = exact_margin(*arguments, **options)
+        return margin, bound + torch.inf
+
+    # The function of that name hides its module in the package.
+    monkeypatch.setattr(importlib.import_module("attacks.confirmed"), "exact_margin", endless)
+    inflate(monkeypatch, "sound", 9.0)
+    loaded = load_checkpoint(place / "0.safetensors").classifier
+    assert loaded is not None
+    dataset = load_data(f"npz:{place / 'data.npz'}", split="test")
+    attack = "autoattack" if screened else "fmn:steps=40"
+    audit = Audit(
+        methods=("sound",), attacks=(attack,), eps=(4.0,), screened=screened, batch_size=6
+    )
+    evaluate(loaded, dataset, audit, tmp_path, progress=False)
+    run = load_run(tmp_path)
+    table, summary = run.attacks, summarize(run)
+    assert np.isinf(table["radius"]).all()
+    assert np.isfinite(table["deployed"]).any()
+    assert (table["in_float64"] == np.isinf(table["deployed"])).all()
+    assert summary.violations == [] and not (tmp_path / "violations").exists()
+    plain = table[table["method"] == attack].set_index("index")
+    right = run.clean.set_index("index")
+    kept = (right["predicted"] == right["label"]) & np.isinf(plain["deployed"])
+    assert summary.headline_attacked == kept.mean()
+    if not screened:  # else no image is attacked that is certified
+        assert summary.headline_attacked is not None
+        assert summary.headline_attacked < summary.clean_accuracy
+    assert summary.by_attack[attack]["found"] == np.isfinite(plain["deployed"]).sum()
