@@ -64,7 +64,7 @@ def compared(network: str, name: str, norm: Norm, options: argparse.Namespace) -
         attacks.run(name, objective, images, threat, batch_size=size, **given) for size in SIZES
     ]
     fallen = torch.stack([finding.success for finding in found])
-    radii = torch.stack([finding.radius for finding in found])[:, fallen.all(dim=0)]
+    radii = torch.stack([finding.deployed for finding in found])[:, fallen.all(dim=0)]
     gap = (radii.amax(dim=0) / radii.amin(dim=0) - 1.0).max() if radii.numel() else torch.zeros(())
     return {
         "network": network, "attack": name, "norm": norm, "eps": threat.eps, "images": count,

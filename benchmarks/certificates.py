@@ -10,7 +10,6 @@ Run: python benchmarks/certificates.py --cache DIR --data parquet:PATH [--images
 """
 
 import argparse
-import copy
 import os
 import sys
 import time
@@ -77,9 +76,6 @@ def measured(
         box=None,
         batch_size=len(images),
     )
-    exact = misclassify(copy.deepcopy(model).double(), task.predicted)
-    with torch.no_grad():  # certificates are about the stored weights, not float32's rounding
-        real = exact.margin(found.adversarials.double()) > 0
     level = float(radii["product"][right].quantile(0.6))
     result: dict[str, Any] = {"network": name, "norm": norm, "images": len(images)}
     result["accuracy"] = round(float(right.double().mean()), 3)
@@ -91,7 +87,7 @@ def measured(
             "of_attacked": float((radius / found.radius)[right].median()),
             "ms_per_image": round(1e3 * seconds[key] / len(images), 2),
             "processor_ms_per_image": round(1e3 * processor[key] / len(images), 2),
-            "violations": int(((radius > found.radius * (1 + 1e-6)) & real).sum()),
+            "violations": int((radius > found.radius * (1 + 1e-9)).sum()),
         }
     result["attacked_median"] = float(found.radius[right].median())
     if os.environ.get(VARIABLE) and can_be_peered(model, task):

@@ -134,7 +134,7 @@ def screened_levels(
         "fmn", goal.select(right), batch.images[right], Threat(norm, budgets[-1]),
         batch_size=batch_size,
     )  # fmt: skip
-    nearest[right] = near.radius
+    nearest[right] = near.deployed
     for number in range(len(budgets), 0, -1):
         eps = budgets[number - 1]
         # Open: right, not fooled within this ball, not left standing in a larger one.
@@ -144,7 +144,7 @@ def screened_levels(
                 goal.select(rows), batch.images[rows], Threat(norm, eps),
                 certified=certified[rows], batch_size=batch_size,
             ).finding  # fmt: skip
-            nearest[rows] = torch.minimum(nearest[rows], found.radius)
+            nearest[rows] = torch.minimum(nearest[rows], found.deployed)
             levels[rows[~found.success]] = number
     return levels
 
