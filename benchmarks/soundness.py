@@ -131,13 +131,13 @@ def _train(model: Classifier, generator: torch.Generator) -> None:
 
 
 def beaten(
-    model: Classifier, images: Tensor, claim_radius: Tensor, predicted: Tensor, norm: Norm,
+    model: Callable[[Tensor], Tensor], images: Tensor, claim_radius: Tensor, predicted: Tensor, norm: Norm,
     *, restarts: int, generator: torch.Generator,
 ) -> Tensor:  # fmt: skip
     """Search the certified balls for another class, in float64.
 
     Args:
-        model: In float64.
+        model: Images to scores, in float64.
         images: (B, C, H, W).
         claim_radius: (B,) certified.
         predicted: (B,) classes.

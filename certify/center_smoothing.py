@@ -13,6 +13,7 @@ from torch import Tensor
 from certify.bounds.confidence import clopper_pearson_lower_bound
 from certify.displacement import Drift, check_one_of
 from certify.norms import Norm, check_norm
+from robustcl.check_images import check_images
 from robustcl.classifier import Classifier
 from robustcl.errors import InputError
 from robustcl.frozen import frozen
@@ -204,6 +205,7 @@ def _answers(
         raise InputError(f"delta {delta} is not between 0 and 0.5; try 0.07")
     if seeds is not None and len(seeds) != len(images):
         raise InputError(f"{len(seeds)} seeds for {len(images)} images; give one each")
+    images = check_images(images, box=None)
     count = _enough(noise, delta)
     function = encoder.embeddings if isinstance(encoder, Classifier) else encoder
     points, abstained, distances = [], [], []

@@ -11,7 +11,7 @@ from certify.claim import NO_RIVAL, Claim, nearest_rival
 from certify.crown import Effort, crown_pairs
 from certify.local import SMALL, first_radii, local_pairs
 from certify.norms import Norm
-from certify.problem import Problem, Traced, in_batches, traced
+from certify.problem import Problem, Traced, image_by_image, ready
 from certify.product import product_pairs
 from robustcl.classifier import Classifier
 from robustcl.errors import InputError, UnsupportedError
@@ -61,15 +61,24 @@ def certified_radius(
     """
     if methods != "sound":
         raise InputError(f"methods {methods!r} is unknown; use 'sound', or certificate() for one")
-    model = prepared or traced(classifier, norm=norm, method="certified_radius")
+    model = ready(classifier, norm=norm, method="certified_radius", prepared=prepared)
     is_tiny = model.network.size <= TINY
     slope_steps = 5 * is_tiny if slope_steps is None else slope_steps
     splits = 2 * (is_tiny and slope_steps > 0) if splits is None else splits
     effort = Effort(STEPS, slope_steps, splits, units)
-    return in_batches(model, images, lambda task: _best(task, effort))
+    return image_by_image(model, images, lambda task: best_claim(task, effort))
 
 
-def _best(task: Problem, effort: Effort) -> Claim:
+def best_claim(task: Problem, effort: Effort) -> Claim:
+    """Combine the methods for stated problems.
+
+    Args:
+        task: What is to be proved.
+        effort: How hard `crown` tries.
+
+    Returns:
+        The claim.
+    """
     model = task.traced
     stages = [product_pairs(task)]
     with suppress(UnsupportedError):

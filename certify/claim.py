@@ -16,13 +16,20 @@ NO_RIVAL = -1
 class Claim:
     """Claim that no perturbation below the radius changes the prediction of the subject.
 
+    A deterministic claim is about the network in real arithmetic that the model's layers describe.
+    The model itself is compared with it in float64: at the image, alone and in a batch, at points
+    of the ball, and in runs at every point that an attack returns. That is a test, not a proof:
+    excluded is what a model does elsewhere by Python state, or by random numbers from outside of
+    torch, NumPy and Python's `random`.
+
     Args:
         method: The certificate's name, or one name per image where methods were combined.
         norm: Norm of the perturbation.
         guarantee: 'deterministic': proved; 'probabilistic': wrong with probability at most alpha
             per image; 'estimate': not proved at all.
         subject: Which classifier is meant: 'model', or its smoothed version.
-        predicted: (B,) the subject's class; -1 where it abstained.
+        predicted: (B,) the subject's class; -1 where it abstained. In deterministic claims the
+            model's own, evaluated in float64 on the image alone; -1 where scores are not finite.
         radius: (B,) float64, in pixel units; 0 where nothing is claimed. Perturbations of norm
             strictly below it are covered.
         rival: (B,) the class whose boundary is nearest as far as the method can tell; -1: none.

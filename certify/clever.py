@@ -9,6 +9,7 @@ from certify.claim import Claim, nearest_rival
 from certify.gradients import output_gradients
 from certify.norms import Norm, check_norm
 from robustcl.batching import fill, padded
+from robustcl.check_images import check_images
 from robustcl.classifier import Classifier
 from robustcl.errors import InputError
 from robustcl.frozen import frozen
@@ -71,10 +72,11 @@ def clever(
             f"clever with ball={ball}, batches={batches}, samples={samples}, "
             f"batch_size={batch_size} does nothing; use positive numbers and at least 2 batches"
         )
+    images = check_images(images, classifier.image_shape)
     seeds = list(range(len(images)) if seeds is None else seeds)
     if len(seeds) != len(images):
         raise InputError(f"{len(seeds)} seeds for {len(images)} images; give one each")
-    with frozen(classifier):
+    with torch.inference_mode(False), frozen(classifier):
         with torch.no_grad():
             scores = padded(classifier, images, batch_size=min(batch_size, len(images)))
         predicted = scores.argmax(dim=1)

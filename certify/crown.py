@@ -15,7 +15,7 @@ from certify.bounds.trace import Network
 from certify.claim import Claim, nearest_rival
 from certify.local import first_radii
 from certify.norms import Norm
-from certify.problem import Problem, Traced, in_batches, traced
+from certify.problem import Problem, Traced, image_by_image, ready
 from certify.product import product_pairs
 from certify.search import Evaluation, search
 from robustcl.classifier import Classifier
@@ -68,14 +68,14 @@ def crown(
         al., Fast and Complete, ICLR 2021, for the ascent.
     """
     effort = Effort(steps, slope_steps, splits, units)
-    model = prepared or traced(classifier, norm=norm, method="crown")
+    model = ready(classifier, norm=norm, method="crown", prepared=prepared)
 
     def claim(task: Problem) -> Claim:
         radii = crown_pairs(task, product_pairs(task), first_radii(task), effort)
         radius, rival = nearest_rival(radii, task.predicted)
         return Claim("crown", model.norm, "deterministic", "model", task.predicted, radius, rival)
 
-    return in_batches(model, images, claim)
+    return image_by_image(model, images, claim)
 
 
 @dataclass(frozen=True)

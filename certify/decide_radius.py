@@ -26,6 +26,7 @@ from certify.smoothed_margins import (
 )
 from certify.smoothing_samples import add_noise, noise_streams, noisy_outputs
 from robustcl.batching import padded
+from robustcl.check_images import check_images
 from robustcl.classifier import Classifier
 from robustcl.errors import InputError
 from robustcl.frozen import frozen
@@ -106,6 +107,7 @@ def decide_radius(
         classifier, sigma=sigma, n=n, n_select=n_select, alpha=alpha, form=form, clip=clip
     )
     check_norm(norm)
+    images = check_images(images, classifier.image_shape)
     if not 0 < radius < np.inf or not 0 < beta < 1:
         raise InputError(f"radius {radius} or beta {beta} is out of range; try radius=0.25")
     if seeds is not None and len(seeds) != len(images):

@@ -1,6 +1,5 @@
 """Certify how far the embedding can move: no labels, no classes."""
 
-import copy
 import math
 from dataclasses import dataclass
 
@@ -8,15 +7,16 @@ import torch
 from scipy.special import ndtri
 from torch import Tensor
 
+from certify.agreement import ROUNDING, alone, check_agreement, own_model
 from certify.bounds.network_norm import NetworkNorm, network_norm
+from certify.bounds.rounding import row_lengths
 from certify.claim import Guarantee
 from certify.norms import Norm, check_norm
-from certify.problem import refuse_views
+from certify.one_thread import each, one_thread
+from certify.problem import enclosed, prepared_images, refuse_views, workers
 from robustcl.classifier import Classifier
 from robustcl.errors import InputError, UnsupportedError
-from robustcl.frozen import frozen
 
-ROUNDING = 1e-10  # allows for rounding of the forward pass, as in `product`
 DOWN, UP = 1.0 - 1e-12, 1.0 + 1e-12
 DIAMETER = 2.0
 
@@ -87,19 +87,20 @@ def displacement(
     """
     check_one_of(eps, threshold)
     refuse_views(classifier, method="displacement")
-    bound = prepared or network_norm(classifier.encoder, norm=norm)
-    if bound.norm != norm:
-        raise InputError(f"the prepared norm is for {bound.norm}, not {norm}")
+    bound = usable_norm(classifier, norm, prepared)
     raw, slack = raw_in_double(classifier, images, bound)
-    size = (torch.linalg.vector_norm(raw, dim=1) - slack).clamp_min(0.0)
+    size = (row_lengths(raw) - slack).clamp_min(0.0)
     total = bound.total * UP
     if eps is not None:
-        drift = _drift(size, total * eps, on_sphere=classifier.normalizes)
+        # A leap of h counts as if it came with the perturbation; `slack` holds it for the image.
+        reach = total * eps + 2.0 * bound.leap
+        drift = _drift(size, reach, on_sphere=classifier.normalizes)
         budget = torch.full_like(drift, eps)
     else:
         assert threshold is not None
         drift = torch.full_like(size, threshold)
-        budget = _budget(size, threshold, on_sphere=classifier.normalizes) / total
+        budget = _budget(size, threshold, on_sphere=classifier.normalizes)
+        budget = (budget - 2.0 * bound.leap).clamp_min(0.0) / total
     return Drift("displacement", norm, "deterministic", "model", budget, drift)
 
 
@@ -184,28 +185,71 @@ def check_one_of(eps: float | None, threshold: float | None) -> None:
         raise InputError(f"threshold {threshold} is not positive and finite; try 0.5")
 
 
+def usable_norm(classifier: Classifier, norm: Norm, prepared: NetworkNorm | None) -> NetworkNorm:
+    """Return a bound of the encoder in a norm.
+
+    Args:
+        classifier: The classifier.
+        norm: 'l2' or 'linf'.
+        prepared: From `network_norm`; None to compute it now.
+
+    Returns:
+        The bound.
+
+    Raises:
+        InputError: When it was prepared for another norm, or is no bound of a traced encoder.
+    """
+    if prepared is None:
+        own_model(classifier)
+        with one_thread():
+            return network_norm(classifier.encoder, norm=norm)
+    if prepared.norm != norm or prepared.network is None:
+        raise InputError(
+            f"the prepared norm is for {prepared.norm}, not {norm}; use "
+            f"network_norm(classifier.encoder, norm={norm!r})"
+        )
+    return prepared
+
+
 def raw_in_double(
     classifier: Classifier, images: Tensor, bound: NetworkNorm
 ) -> tuple[Tensor, Tensor]:
-    """Evaluate h in float64, and allow for its rounding.
+    """Evaluate h with a bound of its rounding, and compare it with the user's encoder in float64.
 
     Args:
         classifier: The classifier; left as it was.
         images: (B, C, H, W) in [0, 1].
-        bound: The encoder's norm.
+        bound: The encoder's norm, from `usable_norm`.
 
     Returns:
-        (B, d) float64 raw embeddings, and the (B,) slack 1e-10 max(|h|, L_h |x|) within which the
-        network in real arithmetic is taken to lie.
+        (B, d) float64 raw embeddings, and the (B,) slack within which the network in real
+        arithmetic lies, its leaps included.
+
+    Raises:
+        InputError: When the bound comes without its network.
     """
-    encoder = classifier.encoder
-    if images.dtype != torch.float64 or next(encoder.buffers()).dtype != torch.float64:
-        encoder = copy.deepcopy(encoder).double()
-    with torch.no_grad(), frozen(encoder):
-        raw = encoder(images.double())
-    order = 2.0 if bound.norm == "l2" else torch.inf
-    reach = bound.total * torch.linalg.vector_norm(images.double().flatten(1), order, dim=1)
-    return raw, ROUNDING * torch.maximum(torch.linalg.vector_norm(raw, dim=1), reach)
+    network = bound.network
+    if network is None:
+        raise InputError("the prepared norm comes without its network; use network_norm")
+    points = prepared_images(network, images)
+
+    def enclose(rows: Tensor) -> tuple[Tensor, Tensor]:
+        center = enclosed(network, bound.leap, rows)
+        return center.raw, center.drift
+
+    with torch.inference_mode(False), torch.no_grad():
+        exact = own_model(classifier)
+        found = each(enclose, points.split(1), workers=workers(network))
+        raw, slack = (torch.cat(column) for column in zip(*found, strict=True))
+        allowed = 4.0 * slack[:, None] + ROUNDING * row_lengths(raw)[:, None] + 1e-290
+        check_agreement(
+            exact.raw_embeddings,
+            lambda _: (raw, allowed.expand_as(raw)),
+            points,
+            alone(exact.raw_embeddings, points),
+            what="number of h",
+        )
+    return raw, slack
 
 
 def _drift(size: Tensor, reach: float, *, on_sphere: bool) -> Tensor:

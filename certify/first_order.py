@@ -6,6 +6,7 @@ from torch import Tensor
 from certify.claim import Claim, nearest_rival
 from certify.gradients import pairwise_slopes
 from certify.norms import Norm
+from robustcl.check_images import check_images
 from robustcl.classifier import Classifier
 from robustcl.frozen import frozen
 
@@ -28,6 +29,7 @@ def first_order(classifier: Classifier, images: Tensor, *, norm: Norm = "l2") ->
         Hein and Andriushchenko, Formal Guarantees on the Robustness of a Classifier, NeurIPS
         2017, theorem 2.1, with the maximum over the ball replaced by the value at the center.
     """
+    images = check_images(images, classifier.image_shape)
     with frozen(classifier):
         scores, norms = pairwise_slopes(classifier, images, norm=norm)
     predicted = scores.argmax(dim=1)

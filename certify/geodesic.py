@@ -4,9 +4,10 @@ import torch
 from torch import Tensor
 
 from certify.bounds.dense_norm import round_up
+from certify.bounds.rounding import row_lengths
 from certify.claim import Claim, nearest_rival
 from certify.norms import Norm
-from certify.problem import Problem, Traced, in_batches, traced
+from certify.problem import Problem, Traced, image_by_image, ready
 from robustcl.classifier import Classifier
 from robustcl.errors import UnsupportedError
 
@@ -47,13 +48,13 @@ def geodesic(
         Hein and Andriushchenko, NeurIPS 2017, theorem 2.1, for the path bound; the cone is ours.
     """
     check_sphere(classifier)
-    model = prepared or traced(classifier, norm=norm, method="geodesic")
+    model = ready(classifier, norm=norm, method="geodesic", prepared=prepared)
 
     def claim(task: Problem) -> Claim:
         radius, rival = nearest_rival(geodesic_pairs(task), task.predicted)
         return Claim("geodesic", norm, "deterministic", "model", task.predicted, radius, rival)
 
-    return in_batches(model, images, claim)
+    return image_by_image(model, images, claim)
 
 
 def check_sphere(classifier: Classifier) -> None:
@@ -81,7 +82,7 @@ def geodesic_pairs(task: Problem) -> Tensor:
     Returns:
         (B, K) radii inside which class j cannot overtake.
     """
-    lengths = torch.linalg.vector_norm(task.pair.directions, dim=2)
+    lengths = row_lengths(task.pair.directions)
     unit, size = task.unit, task.size[:, None]
     cosine = torch.einsum("bkd,bd->bk", task.pair.directions, unit) / lengths
     threshold = -task.pair.offsets / lengths

@@ -40,8 +40,9 @@ def output_gradients(
     if strategy not in ("auto", "vmap", "loop"):
         raise InputError(f"unknown strategy {strategy!r}; use auto, vmap or loop")
     if strategy == "vmap" or (strategy == "auto" and images.device.type != "cpu"):
-        return _mapped(function, images, chunk_size)
-    with torch.enable_grad():
+        with torch.inference_mode(False), torch.enable_grad():
+            return _mapped(function, images, chunk_size)
+    with torch.inference_mode(False), torch.enable_grad():
         points = images.detach().clone().requires_grad_()
         outputs = function(points)
         count = outputs.shape[1]

@@ -12,6 +12,7 @@ from certify.gradients import BATCH, output_gradients
 from certify.norms import Norm
 from certify.pairs import affine_head, margins, pairs
 from robustcl.batching import fill
+from robustcl.check_images import check_images
 from robustcl.classifier import Classifier
 from robustcl.frozen import frozen
 
@@ -42,8 +43,9 @@ def jacobian_norm(
         value for the Lipschitz constant and the pair's own |a_j| for sqrt(2).
     """
     weight, bias = affine_head(classifier, method="jacobian_norm")
+    images = check_images(images, classifier.image_shape)
     batch = min(BATCH, len(images))
-    with frozen(classifier):
+    with torch.inference_mode(False), frozen(classifier):
         parts = []
         for chunk in images.split(batch):
             found = _sizes(classifier, fill(chunk, batch), norm, iterations, weight.shape[1])

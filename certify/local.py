@@ -12,7 +12,7 @@ from certify.bounds.regions import Region, ball_regions
 from certify.bounds.slopes import slope_bounds
 from certify.claim import Claim, nearest_rival
 from certify.norms import Norm
-from certify.problem import Problem, Traced, in_batches, traced
+from certify.problem import Problem, Traced, image_by_image, ready
 from certify.product import product_pairs
 from certify.search import open_rivals
 from robustcl.classifier import Classifier
@@ -63,7 +63,7 @@ def local(
     """
     check_stairs(stairs)
     check_units(units)
-    model = prepared or traced(classifier, norm=norm, method="local")
+    model = ready(classifier, norm=norm, method="local", prepared=prepared)
 
     def claim(task: Problem) -> Claim:
         radii = local_pairs(
@@ -72,7 +72,7 @@ def local(
         radius, rival = nearest_rival(radii, task.predicted)
         return Claim("local", model.norm, "deterministic", "model", task.predicted, radius, rival)
 
-    return in_batches(model, images, claim)
+    return image_by_image(model, images, claim)
 
 
 def check_stairs(stairs: int) -> None:

@@ -4,26 +4,46 @@ import math
 from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
-from functools import partial
 from typing import cast
 
 import torch
 from torch import Tensor
 
+from certify.agreement import (
+    INSIDE,
+    TOGETHER,
+    alone,
+    ball_points,
+    check_agreement,
+    own_model,
+)
 from certify.bounds.dense_norm import round_up
 from certify.bounds.network_norm import NetworkNorm
+from certify.bounds.rounding import row_lengths
 from certify.bounds.view_norm import view_norm
-from certify.certified_radius import certified_radius
+from certify.certified_radius import STEPS, best_claim
 from certify.claim import ABSTAINED, NO_RIVAL, Claim, joined, nearest_rival
 from certify.crown import Effort, margins_at, staged_search
 from certify.local import first_slopes
 from certify.norms import Norm
+from certify.one_thread import each, one_thread
 from certify.pairs import pairs
-from certify.problem import Center, Problem, Traced, centered, stated, traced
-from certify.product import product, product_pairs
+from certify.problem import (
+    Center,
+    Problem,
+    Traced,
+    centered,
+    enclosed_scores,
+    prepared_images,
+    problem,
+    stated,
+    traced,
+    workers,
+)
+from certify.product import product_claim, product_pairs
 from certify.search import Evaluation
 from robustcl.classifier import Classifier
-from robustcl.errors import InputError, UnsupportedError
+from robustcl.errors import InputError, UnsupportedError, ViolationError
 from robustcl.views.linear_view import LinearView
 from robustcl.views.multi_view import AGGREGATES, MultiView
 
@@ -31,7 +51,6 @@ SUBJECT = "multi-view model"
 ANGLE = 1e-7  # acos and asin lose half the digits near 1
 ROUNDING = 1e-10
 HALVINGS = 60
-BATCH_NUMBERS = 4_000_000  # numbers inside the network that are enclosed at once, over all views
 CERTIFIED = tuple(name for name in AGGREGATES if name not in ("max", "confidence"))
 
 
@@ -132,8 +151,7 @@ def multi_view(
         A deterministic claim about the multi-view model.
 
     Raises:
-        InputError: When there is no image, steps are 1 or negative, or `prepared` was computed for
-            the other norm.
+        InputError: When steps are 1 or negative, or `prepared` was computed for the other norm.
 
     Reference:
         The mean of Lipschitz margins is ours; Tsuzuku et al., NeurIPS 2018, for one view.
@@ -143,66 +161,98 @@ def multi_view(
     model = prepared or traced_views(classifier, norm=norm)
     if model.traced.norm != norm:
         raise InputError(f"the model was prepared for {model.traced.norm}, not {norm}")
-    if not len(images):
-        raise InputError("there are no images; give at least one")
-    assert isinstance(classifier, MultiView)
-    many = cast(MultiView, classifier)
-    size = max(1, BATCH_NUMBERS // (model.traced.network.size * len(many.views)))
-    with torch.no_grad():
-        parts = images.detach().double().to(model.traced.network.device).split(size)
-        if many.aggregate == "vote":
-            return joined([_voted(many, model, part, steps) for part in parts])
-        return joined([_averaged(many, model, part, steps) for part in parts])
+    network = model.traced.network
+    points = prepared_images(network, images)
+    with torch.inference_mode(False), torch.no_grad():
+        exact = cast(MultiView, own_model(classifier))
+        own_model(exact.single)
+        with one_thread():
+            scores = alone(exact, points)
+        known = torch.isfinite(scores).all(dim=1)
+        predicted = scores.nan_to_num(nan=-torch.inf).argmax(dim=1)
+        certify = _voted if exact.aggregate == "vote" else _averaged
+
+        def one(row: int) -> Claim:
+            part = slice(row, row + 1)
+            return certify(exact, model, points[part], predicted[part], steps)
+
+        found = joined(each(one, range(len(points)), workers=workers(network)))
+        radius = torch.where(known, found.radius, 0.0)
+        found = replace(
+            found,
+            predicted=torch.where(known, found.predicted, ABSTAINED),
+            radius=radius,
+            rival=torch.where(known, found.rival, NO_RIVAL),
+        )
+        _check(exact, model, points, found)
+    return found
+
+
+def _check(exact: MultiView, model: TracedViews, points: Tensor, claim: Claim) -> None:
+    # Every view by itself, at the images and at points of the balls, and the class there.
+    farthest = float(points[0].numel())
+    for rows in torch.arange(len(points), device=points.device).split(TOGETHER):
+        radius = claim.radius[rows].clamp(max=farthest) * INSIDE
+        around = [points[rows], *ball_points(points[rows], radius, model.traced.norm)]
+        for view in exact.views:
+            seen = view(torch.cat(around))
+            singly = alone(exact.single, seen[: len(rows)])
+            check_agreement(exact.single, lambda x: enclosed_scores(model.traced, x), seen, singly)
+        scores = exact(torch.cat(around))
+        classes = claim.predicted[rows].repeat(len(around))
+        lead = scores.amax(dim=1) - scores.gather(1, classes.clamp_min(0)[:, None])[:, 0]
+        sure = lead > 1e-9 * (1.0 + scores.abs().amax(dim=1))
+        beaten = torch.nonzero(sure & (classes >= 0) & (radius > 0).repeat(len(around)))[:, 0]
+        if len(beaten):
+            row = int(rows[int(beaten[0]) % len(rows)])
+            raise ViolationError(
+                f"a point within the certified {model.traced.norm} radius "
+                f"{float(claim.radius[row]):.6g} of image {row} has another class: the "
+                "certificate is wrong, please report it"
+            )
 
 
 def _claim(norm: Norm, predicted: Tensor, radius: Tensor, rival: Tensor) -> Claim:
     return Claim("multi_view", norm, "deterministic", SUBJECT, predicted, radius, rival)
 
 
-def _voted(many: MultiView, model: TracedViews, images: Tensor, steps: int) -> Claim:
+def _voted(
+    many: MultiView, model: TracedViews, images: Tensor, predicted: Tensor, steps: int
+) -> Claim:
     seen = [_seen(view, images) for view in many.views]
-    norm, ready = model.traced.norm, model.traced
-    if steps:
-        one = partial(certified_radius, many.single, norm=norm, slope_steps=0, prepared=ready)
-    else:
-        one = partial(product, many.single, norm=norm, prepared=ready)
-    claims = [one(points) for points, _ in seen]
+    tasks = [problem(model.traced, points, many.single(points).argmax(1)) for points, _ in seen]
+    effort = Effort(STEPS)
+    claims = [best_claim(task, effort) if steps else product_claim(task) for task in tasks]
     errors = torch.stack([error for _, error in seen])
     classes = torch.stack([claim.predicted for claim in claims])
     radii = torch.stack([claim.radius for claim in claims])
     sizes = torch.tensor(model.norms, dtype=torch.float64, device=radii.device)[:, None]
     radii = (radii - errors).clamp_min(0.0) / sizes / round_up(1.0)
-    winner = torch.stack([(classes == k).sum(dim=0) for k in range(many.num_classes)]).argmax(dim=0)
-    radii = torch.where(classes == winner, radii, 0.0)
+    radii = torch.where(classes == predicted, radii, 0.0)
     order = radii.argsort(dim=0, descending=True)[len(classes) // 2]
-    rows = torch.arange(len(winner), device=radii.device)
+    rows = torch.arange(len(predicted), device=radii.device)
     radius = radii[order, rows]
     rival = torch.stack([claim.rival for claim in claims])[order, rows]
     return _claim(
         model.traced.norm,
-        torch.where(radius > 0, winner, ABSTAINED),
+        torch.where(radius > 0, predicted, ABSTAINED),
         radius,
         torch.where(radius > 0, rival, NO_RIVAL),
     )
 
 
-def _averaged(many: MultiView, model: TracedViews, images: Tensor, steps: int) -> Claim:
+def _averaged(
+    many: MultiView, model: TracedViews, images: Tensor, predicted: Tensor, steps: int
+) -> Claim:
     centers = [_center(model.traced, view, images) for view in many.views]
     on_sphere = model.traced.on_sphere
     by_score = many.aggregate == "score" and on_sphere
     raw = torch.stack([point.raw for point in centers])
     if by_score:
-        seen = (raw / torch.linalg.vector_norm(raw, dim=2, keepdim=True)).mean(dim=0)
-    else:
-        seen = raw.mean(dim=0)
-        size = torch.linalg.vector_norm(seen, dim=1, keepdim=True)
-        seen = seen / size.clamp_min(1e-300) if on_sphere else seen
-    predicted = (seen @ model.traced.weight.T + model.traced.bias).argmax(dim=1)
-    if by_score:
         radii = _turned(model, centers, predicted)
     else:
         drift = torch.stack([point.drift for point in centers]).mean(dim=0)
-        drift = drift + ROUNDING * torch.linalg.vector_norm(raw, dim=2).mean(dim=0)
+        drift = drift + ROUNDING * row_lengths(raw).mean(dim=0)
         mean = replace(centers[0], raw=raw.mean(dim=0), drift=drift)
         task = stated(model.averaged, mean, predicted)
         radii = product_pairs(task)
@@ -223,7 +273,7 @@ def _center(model: Traced, view: torch.nn.Module, images: Tensor) -> Center:
 def _seen(view: torch.nn.Module, images: Tensor) -> tuple[Tensor, Tensor]:
     # The view in float64, and a bound of its rounding in L2.
     assert isinstance(view, LinearView)
-    size = torch.linalg.vector_norm(images.flatten(1), dim=1)
+    size = row_lengths(images.flatten(1))
     terms = sum(images.shape[2:]) + 8
     for matrix in (view.rows, view.columns):
         if matrix is not None:
@@ -237,9 +287,9 @@ def _seen(view: torch.nn.Module, images: Tensor) -> tuple[Tensor, Tensor]:
 def _turned(model: TracedViews, centers: Sequence[Center], predicted: Tensor) -> Tensor:
     # The largest radius at which the mean of the least margins within the angles is positive.
     pair = pairs(model.traced.weight, model.traced.bias, predicted)
-    lengths = torch.linalg.vector_norm(pair.directions, dim=2)
+    lengths = row_lengths(pair.directions)
     raw = torch.stack([point.raw for point in centers])
-    sizes = torch.linalg.vector_norm(raw, dim=2)
+    sizes = row_lengths(raw)
     cosine = torch.einsum("bkd,vbd->vbk", pair.directions, raw) / sizes.clamp_min(1e-300)[..., None]
     start = torch.acos((cosine / lengths.clamp_min(1e-300)).clamp(-1.0, 1.0)) + ANGLE
     reach = torch.tensor(model.norms, dtype=torch.float64, device=raw.device) * (
@@ -296,5 +346,5 @@ def _bounded(
 
 def _unsure(task: Problem, rows: Tensor, rivals: Tensor) -> Tensor:
     # What the rounding of the view itself may change in a margin.
-    lengths = torch.linalg.vector_norm(task.directions[rows], dim=2).gather(1, rivals)
+    lengths = row_lengths(task.directions[rows]).gather(1, rivals)
     return lengths * task.drift[rows][:, None]

@@ -2,26 +2,30 @@
 
 import math
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from contextlib import nullcontext
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
 
+from certify.agreement import alone, check_claim, lowered_scores, own_model
 from certify.bounds.dense_norm import round_up
 from certify.bounds.network_norm import NetworkNorm, traced_norm
 from certify.bounds.regions import Region, center_regions, in_type
-from certify.bounds.rounding import UNITS
+from certify.bounds.rounding import UNITS, length, row_lengths
 from certify.bounds.trace import Network, trace
-from certify.claim import Claim, joined
+from certify.claim import ABSTAINED, NO_RIVAL, Claim, joined
 from certify.norms import Norm, check_norm
+from certify.one_thread import each, one_thread
 from certify.pairs import Pairs, affine_head, pairs
+from robustcl.check_images import check_images
 from robustcl.classifier import Classifier
 from robustcl.errors import InputError, UnsupportedError
 from robustcl.views.multi_view import MultiView
 from robustcl.views.random_views import RandomViews
 
-BATCH_NUMBERS = 4_000_000  # numbers inside the network that are enclosed at once
 CHEAP = 50_000  # numbers per image inside the network, below which float64 is used everywhere
+LARGE = 5_000  # numbers inside a network, from which it pays to treat several images at a time
 
 
 @dataclass(frozen=True, eq=False)
@@ -30,6 +34,7 @@ class Traced:
 
     Args:
         norm: Norm of the perturbation.
+        classifier: The user's model, which is asked again at every claim.
         network: The encoder's steps in float64.
         fast: The same in the type that bounds over balls are computed in.
         bound: The product of its layers' norms.
@@ -39,6 +44,7 @@ class Traced:
     """
 
     norm: Norm
+    classifier: Classifier
     network: Network
     fast: Network
     bound: NetworkNorm
@@ -117,10 +123,36 @@ def traced(classifier: Classifier, *, norm: Norm, method: str) -> Traced:
     """
     refuse_views(classifier, method=method)
     weight, bias = affine_head(classifier, method=method)
-    network = trace(classifier.encoder, drops_normalization=classifier.normalizes)
-    bound = traced_norm(network, norm=check_norm(norm))
+    own_model(classifier)
+    with one_thread():
+        network = trace(classifier.encoder, drops_normalization=classifier.normalizes)
+        bound = traced_norm(network, norm=check_norm(norm))
     fast = network.remade(_fast_type(network))
-    return Traced(norm, network, fast, bound, weight, bias, classifier.normalizes)
+    return Traced(norm, classifier, network, fast, bound, weight, bias, classifier.normalizes)
+
+
+def ready(
+    classifier: Classifier, *, norm: Norm, method: str, prepared: Traced | None = None
+) -> Traced:
+    """Return a traced model that may be used for a norm.
+
+    Args:
+        classifier: The model.
+        norm: Norm of the perturbation.
+        method: Who asks, for messages.
+        prepared: From `traced`; None to trace now.
+
+    Returns:
+        The traced model. That it is about this classifier is seen when its scores are compared.
+
+    Raises:
+        InputError: When it was prepared for another norm.
+    """
+    if prepared is None:
+        return traced(classifier, norm=norm, method=method)
+    if prepared.norm != norm:
+        raise InputError(f"the model was prepared for {prepared.norm}, not {norm}; prepare again")
+    return replace(prepared, classifier=classifier)
 
 
 def refuse_views(classifier: Classifier, *, method: str) -> None:
@@ -154,55 +186,111 @@ def _fast_type(network: Network) -> torch.dtype:
     return torch.float32
 
 
-def in_batches(model: Traced, images: Tensor, claim: Callable[[Problem], Claim]) -> Claim:
-    """Certify some images at a time, so that memory does not grow with their number.
+def image_by_image(model: Traced, images: Tensor, claim: Callable[[Problem], Claim]) -> Claim:
+    """Certify every image by itself, so that no verdict depends on the others.
+
+    The predicted class is the model's own, in float64. At the images, alone and in a batch, and at
+    points of the certified balls, the model's scores must lie in the enclosures.
 
     Args:
-        model: From `traced`.
-        images: (B, C, H, W).
-        claim: The certificate.
+        model: From `ready`.
+        images: (B, C, H, W) in [0, 1].
+        claim: The certificate of one image.
 
     Returns:
-        The claim about all images.
-
-    Raises:
-        InputError: When there is no image.
+        The claim about all images; abstained where the model's scores are not finite.
     """
-    if not len(images):
-        raise InputError("there are no images; give at least one")
-    size = max(1, BATCH_NUMBERS // model.network.size)
-    with torch.no_grad():
-        return joined([claim(problem(model, part)) for part in images.split(size)])
+    points = prepared_images(model.network, images)
+    with torch.inference_mode(False), torch.no_grad():
+        exact = own_model(model.classifier)
+        with one_thread():
+            singly = alone(exact, points)
+        known = torch.isfinite(singly).all(dim=1)
+        predicted = singly.nan_to_num(nan=-torch.inf).argmax(dim=1)
+
+        def certify(row: int) -> Claim:
+            one = slice(row, row + 1)
+            return claim(problem(model, points[one], predicted[one]))
+
+        found = joined(each(certify, range(len(points)), workers=workers(model.network)))
+        found = replace(
+            found,
+            predicted=torch.where(known, found.predicted, ABSTAINED),
+            radius=torch.where(known, found.radius, 0.0),
+            rival=torch.where(known, found.rival, NO_RIVAL),
+        )
+        with one_thread() if workers(model.network) == 1 else nullcontext():
+            check_claim(exact, lambda x: enclosed_scores(model, x), points, singly, found,
+                        norm=model.norm)  # fmt: skip
+    return found
 
 
-def problem(model: Traced, images: Tensor) -> Problem:
-    """Predict the classes and state what is to be proved.
+def workers(network: Network) -> int:
+    """Say how many images are treated at a time.
 
     Args:
-        model: From `traced`.
-        images: (B, C, H, W).
+        network: The steps.
+
+    Returns:
+        torch's number of threads for large networks on a CPU, else 1.
+    """
+    is_large = network.size >= LARGE and network.device.type == "cpu"
+    return torch.get_num_threads() if is_large else 1
+
+
+def prepared_images(network: Network, images: Tensor) -> Tensor:
+    """Check images and bring them to the network's device in float64.
+
+    Args:
+        network: The steps.
+        images: (B, C, H, W) in [0, 1].
+
+    Returns:
+        The images.
+    """
+    channels, height, width = network.steps[0].shape
+    checked = check_images(images, (channels, height, width))
+    with torch.inference_mode(False):
+        return checked.detach().double().to(network.device)
+
+
+def enclosed_scores(model: Traced, points: Tensor) -> tuple[Tensor, Tensor]:
+    """Enclose the scores of the network that bounds are about.
+
+    Args:
+        model: From `ready`.
+        points: (N, C, H, W) float64.
+
+    Returns:
+        (N, K) scores and the (N, K) differences that are allowed (see `lowered_scores`).
+    """
+    # One by one, as all values of a network are held at a time.
+    parts = [centered(model, point) for point in points.split(_at_a_time(model.network))]
+    raw, drift = torch.cat([p.raw for p in parts]), torch.cat([p.drift for p in parts])
+    return lowered_scores(raw, drift, model.weight, model.bias, on_sphere=model.on_sphere)
+
+
+def _at_a_time(network: Network) -> int:
+    return max(1, 1_000_000 // network.size)
+
+
+def problem(model: Traced, images: Tensor, predicted: Tensor | None = None) -> Problem:
+    """State what is to be proved.
+
+    Args:
+        model: From `ready`.
+        images: (B, C, H, W) float64 on the network's device.
+        predicted: (B,) the model's own classes; None to ask it.
 
     Returns:
         The problem.
-
-    Raises:
-        InputError: When the images are of another shape than the network takes, or not finite.
     """
-    shape = model.network.steps[0].shape
-    if tuple(images.shape[1:]) != shape:
-        raise InputError(
-            f"images of shape {tuple(images.shape[1:])} (C, H, W) but the encoder takes {shape}; "
-            "resize, or convert with --input-size"
-        )
-    if not bool(torch.isfinite(images).all()):
-        raise InputError("an image is not finite; nothing can be certified about it")
-    images = images.detach().double().to(model.network.device)
     with torch.no_grad():
-        point = centered(model, images)
-        unit = point.raw / _lengths(point.raw).clamp_min(1e-300)
-        seen = unit if model.on_sphere else point.raw
-        predicted = (seen @ model.weight.T + model.bias).argmax(dim=1)
-        return stated(model, point, predicted)
+        if predicted is not None:
+            return stated(model, centered(model, images), predicted)
+        images = prepared_images(model.network, images)
+        own = own_model(model.classifier)(images).argmax(dim=1)
+        return stated(model, centered(model, images), own)
 
 
 @dataclass(frozen=True, eq=False)
@@ -213,7 +301,8 @@ class Center:
         images: (B, C, H, W) float64.
         regions: Enclosures of all values of the network.
         raw: (B, d) the raw embedding h.
-        drift: (B,) by how much the computed h may differ from the true one.
+        drift: (B,) by how much the computed h may differ from the true one, and twice what h may
+            leap anywhere (see `NetworkNorm.leap`).
     """
 
     images: Tensor
@@ -232,14 +321,29 @@ def centered(model: Traced, images: Tensor) -> Center:
     Returns:
         The values.
     """
-    regions = center_regions(model.network, images)
+    return enclosed(model.network, model.bound.leap, images)
+
+
+def enclosed(network: Network, leap: float, images: Tensor) -> Center:
+    """Evaluate a network with a bound of its rounding.
+
+    Args:
+        network: The steps.
+        leap: What h may leap anywhere.
+        images: (B, C, H, W) float64 on the network's device.
+
+    Returns:
+        The values.
+    """
+    regions = center_regions(network, images)
     end = regions[-1]
-    drift = torch.linalg.vector_norm(end.high - end.low, dim=1) * round_up(1.0)
+    drift = length(end.high - end.low) * round_up(1.0) + 2.0 * leap
+    drift = drift.nan_to_num(nan=torch.inf)
     return Center(images, regions, (end.low + end.high) / 2.0, drift)
 
 
 def _lengths(raw: Tensor) -> Tensor:
-    return torch.linalg.vector_norm(raw, dim=1, keepdim=True)
+    return row_lengths(raw)[:, None]
 
 
 def stated(model: Traced, point: Center, predicted: Tensor) -> Problem:
@@ -262,10 +366,10 @@ def stated(model: Traced, point: Center, predicted: Tensor) -> Problem:
     else:
         directions, constants, bends = pair.directions, pair.offsets, torch.zeros_like(pair.offsets)
     # u is a unit vector up to rounding: what that changes is below 4 u (|a| + |c|) |h|.
-    sizes = torch.linalg.vector_norm(pair.directions, dim=2) + pair.offsets.abs()
-    length = _lengths(raw)[:, 0]
+    sizes = row_lengths(pair.directions) + pair.offsets.abs()
+    size = _lengths(raw)[:, 0]
     terms = (raw.shape[1] + 32) * 2.0 * UNITS[torch.float64]
-    slack = terms * (sizes * (length + drift)[:, None] + constants.abs()) + sizes * drift[:, None]
+    slack = terms * (sizes * (size + drift)[:, None] + constants.abs()) + sizes * drift[:, None]
     margins = torch.einsum("bkd,bd->bk", directions, raw) + constants - slack
     return Problem(
         traced=model,
@@ -278,6 +382,6 @@ def stated(model: Traced, point: Center, predicted: Tensor) -> Problem:
         bends=bends,
         margins=margins,
         unit=unit,
-        size=length * (1.0 - terms) - drift,
+        size=size * (1.0 - terms) - drift,
         drift=drift,
     )

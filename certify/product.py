@@ -7,9 +7,8 @@ from certify.bounds.dense_norm import round_up
 from certify.claim import Claim, nearest_rival
 from certify.geodesic import geodesic_pairs
 from certify.norms import Norm
-from certify.problem import Problem, Traced, in_batches, traced
+from certify.problem import Problem, Traced, image_by_image, ready
 from robustcl.classifier import Classifier
-from robustcl.errors import InputError
 
 DOWN = 1.0 / round_up(1.0)
 
@@ -45,22 +44,27 @@ def product(
         A deterministic claim about the model. A head that is not affine, or a network whose
         layers have no known norm, is refused.
 
-    Raises:
-        InputError: When `prepared` was computed for the other norm.
-
     Reference:
         Tsuzuku et al., Lipschitz-Margin Training, NeurIPS 2018; Szegedy et al., Intriguing
         Properties of Neural Networks, ICLR 2014, section 4.3.
     """
-    model = prepared or traced(classifier, norm=norm, method="product")
-    if model.norm != norm:
-        raise InputError(f"the model was prepared for {model.norm}, not {norm}")
+    model = ready(classifier, norm=norm, method="product", prepared=prepared)
 
-    def claim(task: Problem) -> Claim:
-        radius, rival = nearest_rival(product_pairs(task), task.predicted)
-        return Claim("product", norm, "deterministic", "model", task.predicted, radius, rival)
+    return image_by_image(model, images, product_claim)
 
-    return in_batches(model, images, claim)
+
+def product_claim(task: Problem) -> Claim:
+    """Claim what layer norms prove for stated problems.
+
+    Args:
+        task: What is to be proved.
+
+    Returns:
+        The claim.
+    """
+    radius, rival = nearest_rival(product_pairs(task), task.predicted)
+    norm = task.traced.norm
+    return Claim("product", norm, "deterministic", "model", task.predicted, radius, rival)
 
 
 def product_pairs(task: Problem) -> Tensor:

@@ -9,12 +9,14 @@ from scipy.special import ndtri
 from torch import Tensor
 
 from certify.bounds.confidence import betting_lower_bound
-from certify.bounds.network_norm import NetworkNorm, network_norm
+from certify.bounds.network_norm import NetworkNorm
+from certify.bounds.rounding import row_lengths
 from certify.center_smoothing import Noise, noisy_outputs
 from certify.claim import Guarantee
-from certify.displacement import raw_in_double
+from certify.displacement import raw_in_double, usable_norm
 from certify.norms import Norm, check_norm
 from certify.problem import refuse_views
+from robustcl.check_images import check_images
 from robustcl.classifier import Classifier
 from robustcl.errors import InputError, UnsupportedError
 from robustcl.frozen import frozen
@@ -99,14 +101,40 @@ def retrieval(
         bound; the k-th smallest pairwise radius is elementary.
     """
     refuse_views(classifier, method="retrieval")
-    bound = prepared or network_norm(classifier.encoder, norm=norm)
-    if bound.norm != norm:
-        raise InputError(f"the prepared norm is for {bound.norm}, not {norm}")
+    bound = usable_norm(classifier, norm, prepared)
     raw, slack = raw_in_double(classifier, images, bound)
     known = check_gallery(gallery, raw.shape[1], items, len(images), k=k).to(raw.device)
-    size = torch.linalg.vector_norm(raw, dim=1, keepdim=True)
+    # Query by query, so that sums are added in the same order in any company.
+    parts = [
+        _ranked(classifier, known, bound, k, point, lost, None if items is None else item)
+        for point, lost, item in zip(
+            raw.split(1), slack.split(1), _per_query(items, raw), strict=True
+        )
+    ]
+    columns = (torch.cat(column) for column in zip(*parts, strict=True))
+    chosen, rank, radius, rival = columns
+    return Retrieval(norm, "deterministic", "model", k, chosen, rank, radius, rival)
+
+
+def _per_query(items: Tensor | None, raw: Tensor) -> Sequence[Tensor]:
+    if items is None:
+        return raw.new_zeros(len(raw), dtype=torch.int64).split(1)
+    return items.to(raw.device).split(1)
+
+
+def _ranked(
+    classifier: Classifier,
+    known: Tensor,
+    bound: NetworkNorm,
+    k: int,
+    raw: Tensor,
+    slack: Tensor,
+    item: Tensor | None,
+) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    # Item, rank, radius and rival of one query.
+    size = row_lengths(raw)[:, None]
     points = raw / size if classifier.normalizes else raw
-    chosen = _nearest(points, known) if items is None else items.to(raw.device)
+    chosen = _nearest(points, known) if item is None else item
     lengths, offsets = _differences(known, chosen)
     dots = _dots(points, known, chosen)
     if classifier.normalizes:
@@ -117,7 +145,7 @@ def retrieval(
     behind = (dots + offsets > 0) & (lengths > 0)
     distance = torch.where(behind, (distance * DOWN - slack[:, None]).clamp_min(0.0), 0.0)
     rank, radius, rival = _kth(distance / (bound.total * UP), behind, chosen, k)
-    return Retrieval(norm, "deterministic", "model", k, chosen, rank, radius, rival)
+    return chosen, rank, radius, rival
 
 
 def smoothed_retrieval(
@@ -167,6 +195,7 @@ def smoothed_retrieval(
         raise UnsupportedError(
             "smoothed_retrieval needs embeddings on the unit sphere; use retrieval"
         )
+    images = check_images(images, classifier.image_shape)
     if seeds is not None and len(seeds) != len(images):
         raise InputError(f"{len(seeds)} seeds for {len(images)} images; give one each")
     known = check_gallery(gallery, gallery.shape[-1], items, len(images), k=k).cpu()
@@ -227,7 +256,7 @@ def _nearest(points: Tensor, known: Tensor) -> Tensor:
 def _differences(known: Tensor, chosen: Tensor) -> tuple[Tensor, Tensor]:
     # |a_j| from differences, so that near twins keep their digits, and c_j rounded down; (B, M).
     lengths = torch.cdist(known[chosen], known, compute_mode="donot_use_mm_for_euclid_dist")
-    sizes = torch.linalg.vector_norm(known, dim=1)
+    sizes = row_lengths(known)
     mine = sizes[chosen][:, None]
     offsets = (sizes - mine) * (sizes + mine) / 2.0
     return lengths, offsets - ROUNDING * (sizes**2 + mine**2)
@@ -236,8 +265,8 @@ def _differences(known: Tensor, chosen: Tensor) -> tuple[Tensor, Tensor]:
 def _dots(points: Tensor, known: Tensor, chosen: Tensor) -> Tensor:
     # a_j.f rounded down, (B, M).
     scores = points @ known.T
-    sizes = torch.linalg.vector_norm(known, dim=1)
-    error = torch.linalg.vector_norm(points, dim=1, keepdim=True) * (sizes + sizes[chosen][:, None])
+    sizes = row_lengths(known)
+    error = row_lengths(points)[:, None] * (sizes + sizes[chosen][:, None])
     return scores.gather(1, chosen[:, None]) - scores - ROUNDING * error
 
 

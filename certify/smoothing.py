@@ -30,6 +30,7 @@ from certify.smoothed_margins import (
     unit_values,
 )
 from certify.smoothing_samples import noise_streams, noisy_outputs
+from robustcl.check_images import check_images
 from robustcl.classifier import Classifier
 from robustcl.errors import InputError
 from robustcl.frozen import frozen
@@ -108,6 +109,7 @@ def smoothing(
     options = {"sigma": sigma, "n": n, "n_select": n_select, "alpha": alpha}
     check_smoothing(classifier, **options, form=form, clip=clip, bound=bound, target=target)
     check_norm(norm)
+    images = check_images(images, classifier.image_shape)
     if seeds is not None and len(seeds) != len(images):
         raise InputError(f"{len(seeds)} seeds for {len(images)} images; give one each")
     common = {"norm": norm, "seeds": seeds, "form": form, "clip": clip, "batch_size": batch_size}

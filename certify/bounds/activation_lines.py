@@ -101,7 +101,8 @@ def activation_lines(
         slope = torch.where(better.view(-1, *[1] * (slope.ndim - 1)), other, slope)
         constant = torch.where(better, rest, constant)
     largest = torch.maximum(one.low.abs(), one.high.abs()) + 1.0
-    total = weighted(slope, largest) + operation.steepest * weighted(weights, largest)
+    steepest = max(operation.steepest, operation.magnitude)
+    total = weighted(slope, largest) + steepest * weighted(weights, largest)
     return slope, constant, (total + constant.abs()) * dot_loss(weights, 32)
 
 
@@ -148,7 +149,7 @@ def _coupled_curves(place: _Place, weights: Tensor, slope: Tensor, each: Tensor)
     # |w (f(z) - f(z0) - f'(z0) d)| <= |w| curvature d^2 / 2; above the interval's own gap, that.
     start = weights * place.operation.value(place.z0) - slope * place.z0
     error = place.z0.abs() + (place.high - place.low) + 1.0
-    start = start - weights.abs() * outward(error) * error
+    start = start - weights.abs() * outward(error) * error * place.operation.magnitude
     bend = weights.abs() * place.operation.curvature
     span = torch.maximum(place.high - place.z0, place.z0 - place.low) ** 2
     gap = (start - each).clamp_min(0.0)

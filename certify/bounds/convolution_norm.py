@@ -64,7 +64,29 @@ def convolution_norm(
     return round_up(factor * largest)
 
 
+def padding_copies(layer: nn.Conv2d, input_shape: tuple[int, ...]) -> int:
+    """Count how often padding shows one pixel to a convolution.
+
+    Args:
+        layer: The convolution.
+        input_shape: (C, H, W) of its input.
+
+    Returns:
+        The most places of the padded image that hold one pixel: 1 where zeros are padded.
+    """
+    if layer.padding_mode == "zeros":
+        return 1
+    counts = [
+        _most_copies(input_shape[1 + axis], low, high, layer.padding_mode)
+        for axis, (low, high) in enumerate(_paddings(layer))
+    ]
+    return math.prod(counts)
+
+
 def _paddings(layer: nn.Conv2d) -> list[tuple[int, int]]:
+    if layer.padding_mode != "zeros":  # what the layer hands to `pad`, last axis first
+        left, right, top, bottom = layer._reversed_padding_repeated_twice
+        return [(int(top), int(bottom)), (int(left), int(right))]
     if layer.padding == "valid":
         return [(0, 0), (0, 0)]
     if layer.padding == "same":
@@ -76,9 +98,13 @@ def _paddings(layer: nn.Conv2d) -> list[tuple[int, int]]:
 
 def _padding_norm(size: int, low: int, high: int, mode: str) -> float:
     # Every padded pixel copies one pixel, so P^T P is diagonal and counts the copies.
+    return math.sqrt(_most_copies(size, low, high, mode))
+
+
+def _most_copies(size: int, low: int, high: int, mode: str) -> int:
     line = torch.arange(size, dtype=torch.float64)[None, None]
     copies = torch.bincount(nn.functional.pad(line, (low, high), mode=mode).flatten().long())
-    return math.sqrt(int(copies.max()))
+    return int(copies.max())
 
 
 def _symbol_norm(

@@ -1,14 +1,20 @@
 """Bound the spectral norm of matrices from above."""
 
+import math
+
 import torch
 from torch import Tensor
 
+from robustcl.errors import UnsupportedError
+
 ROUND_UP = 1.0 + 1e-10
+LEAST = 1e-290  # more than numbers too small for their digits may lose
 
 
 def dense_norm(matrices: Tensor) -> float:
     """Bound the largest spectral norm among some matrices.
 
+    They are divided by their largest entry first, so that squares neither overflow nor underflow.
     The square root of the largest eigenvalue of the Gram matrix in float64. The Gram matrix and a
     Hermitian eigenvalue solver are each off by at most a small multiple of n u times its norm,
     below 1e-11 for n up to 10^4; the result is raised by 1e-10.
@@ -17,11 +23,21 @@ def dense_norm(matrices: Tensor) -> float:
         matrices: (..., m, n) float64 or complex128.
 
     Returns:
-        An upper bound, rounded up.
+        An upper bound, rounded up; 0 where all entries are 0.
+
+    Raises:
+        UnsupportedError: When an entry is not finite.
     """
+    scale = float(matrices.abs().max()) if matrices.numel() else 0.0
+    if not math.isfinite(scale):
+        raise UnsupportedError("a weight is too large for a norm in float64; nothing is certified")
+    if scale == 0.0:
+        return 0.0
+    matrices = matrices / scale
     tall = matrices.shape[-2] > matrices.shape[-1]
     gram = matrices.mH @ matrices if tall else matrices @ matrices.mH
-    return round_up(float(torch.linalg.eigvalsh(gram)[..., -1].clamp_min(0.0).max().sqrt()))
+    largest = float(torch.linalg.eigvalsh(gram)[..., -1].clamp_min(0.0).max().sqrt())
+    return round_up(largest * scale)
 
 
 def round_up(value: float) -> float:
@@ -31,6 +47,6 @@ def round_up(value: float) -> float:
         value: A norm >= 0.
 
     Returns:
-        The norm times 1 + 1e-10.
+        The norm times 1 + 1e-10, and at least what is lost below the smallest normal number.
     """
-    return value * ROUND_UP
+    return value * ROUND_UP + LEAST

@@ -15,7 +15,7 @@ from certify.bounds.operations.joining import (
     MaxPool,
     Sum,
 )
-from certify.bounds.regions import Region
+from certify.bounds.regions import Region, all_known
 from certify.bounds.rounding import NORM, TINY, UNITS, length, outward, ulps, unit, up
 from certify.bounds.slopes import slope_bounds
 from certify.bounds.trace import Network
@@ -119,7 +119,7 @@ def generator_slope_bounds(
     """
     batch, count = directions.shape[:2]
     found = torch.full((batch, count), torch.inf, dtype=torch.float64, device=network.device)
-    units = _undecided(network, regions)
+    units = _undecided(network, regions).masked_fill(~all_known(regions), torch.inf)
     volume = count * max(math.prod(step.shape) for step in network.steps)
     limit = min(most, NUMBERS // volume - 1)
     floor = -1

@@ -1,5 +1,7 @@
 """Bound the operator norm, or the Lipschitz constant, of one layer from above."""
 
+import math
+
 import torch
 from torch import Tensor, nn
 
@@ -50,6 +52,8 @@ def layer_norm(layer: nn.Module, input_shape: tuple[int, ...], *, norm: Norm) ->
         return convolution_norm(layer, input_shape, norm=norm)
     known = activation(layer)
     if known is not None:
+        if known.leap:
+            raise UnsupportedError(f"{known.name} jumps, so that it has no Lipschitz constant")
         return known.steepest
     if kind in SLOPES:
         return SLOPES[kind]
@@ -97,6 +101,11 @@ def batch_norm_scale(layer: nn.BatchNorm2d | nn.BatchNorm1d) -> Tensor:
     if layer.running_var is None:
         raise UnsupportedError("BatchNorm without running statistics depends on the batch")
     scale = (layer.running_var.detach().double() + layer.eps).rsqrt()
+    if not bool(torch.isfinite(scale).all()):
+        raise UnsupportedError(
+            f"BatchNorm with the variance {float(layer.running_var.min()):g} and eps {layer.eps:g} "
+            "divides by the root of no positive number"
+        )
     if layer.weight is None:
         return scale
     return scale * layer.weight.detach().double()
@@ -112,5 +121,4 @@ def combined_norm(norms: list[float], *, norm: Norm) -> float:
     Returns:
         sqrt(sum L^2) for L2, max L for Linf.
     """
-    values = torch.tensor(norms, dtype=torch.float64)
-    return round_up(float(torch.linalg.vector_norm(values))) if norm == "l2" else max(norms)
+    return round_up(math.hypot(*norms)) if norm == "l2" else max(norms)

@@ -16,8 +16,8 @@ from certify.bounds.operations.joining import (
     MaxPool,
     Sum,
 )
-from certify.bounds.regions import Region
-from certify.bounds.rounding import NORM, dot, dot_loss, weighted
+from certify.bounds.regions import Region, all_known
+from certify.bounds.rounding import NORM, SQUARES, dot, dot_loss, weighted
 from certify.bounds.trace import Network
 from certify.norms import Norm
 
@@ -89,7 +89,7 @@ def lower_bounds(
             it is often larger, but not always.
 
     Returns:
-        (B, K) lower bounds of a.h over the ball.
+        (B, K) lower bounds of a.h over the ball; -inf where a value inside is not enclosed.
 
     Reference:
         Zhang et al., Efficient Neural Network Robustness Certification (CROWN), NeurIPS 2018.
@@ -120,7 +120,8 @@ def lower_bounds(
         constant, lost = constant + more, lost + error
         for source, part in parts:
             waiting[source] = waiting[source] + part if source in waiting else part
-    return (constant - lost - 1e-14 * constant.abs()).view(-1, count)
+    found = (constant - lost - 1e-14 * constant.abs()).view(-1, count)
+    return torch.where(all_known(around.regions)[:, None] & ~found.isnan(), found, -torch.inf)
 
 
 def _through(
@@ -167,7 +168,7 @@ def _through(
 def _at_image(bound: Bound, images: Tensor, radius: Tensor, norm: Norm) -> tuple[Tensor, Tensor]:
     centers = images.double().to(bound.slope.device).flatten(1)
     slope = bound.slope.double().view(len(images), -1, centers.shape[1])
-    size = torch.linalg.vector_norm(slope, 2.0 if norm == "l2" else 1.0, dim=2) * NORM
+    size = torch.linalg.vector_norm(slope, 2.0 if norm == "l2" else 1.0, dim=2) * NORM + SQUARES
     fall = radius.to(size)[:, None] * size * NORM
     value = torch.einsum("bkd,bd->bk", slope, centers) - fall
     largest = torch.einsum("bkd,bd->bk", slope.abs(), centers.abs()) + fall

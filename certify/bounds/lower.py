@@ -26,10 +26,12 @@ from certify.bounds.operations.joining import (
 from certify.bounds.operations.pairing import paired, pairing, unpairing
 from certify.bounds.pooling_norm import pooling_norm
 from certify.norms import NORMS, Norm
+from robustcl.errors import UnsupportedError
 
 Operation = Affine | Activation | Sum | Concatenation | MaxPool | Image | Constant
 Shape = tuple[int, ...]
 NORMALIZATIONS = (nn.BatchNorm1d, nn.BatchNorm2d)
+ON_PIXELS = (nn.Conv2d, nn.MaxPool2d, nn.AvgPool2d, nn.AdaptiveAvgPool2d, nn.BatchNorm2d)
 AVERAGES = (nn.AvgPool2d, nn.AdaptiveAvgPool2d)
 
 
@@ -46,8 +48,15 @@ def lower_layer(layer: nn.Module, input_shape: Shape, output_shape: Shape) -> Op
 
     Returns:
         The operation.
+
+    Raises:
+        UnsupportedError: When the layer is for images and its input is none.
     """
     kind = type(layer)
+    if kind in ON_PIXELS and len(input_shape) != 3:
+        raise UnsupportedError(
+            f"{kind.__name__} on values of shape {input_shape} per image, not (C, H, W)"
+        )
     if isinstance(layer, nn.Linear) and kind is nn.Linear:
         return dense(layer.weight, layer.bias)
     if isinstance(layer, nn.Conv2d) and kind is nn.Conv2d:
@@ -78,9 +87,13 @@ def batch_norm(layer: nn.BatchNorm1d | nn.BatchNorm2d) -> tuple[Tensor, Tensor]:
 
     Returns:
         (C,) float64 each.
+
+    Raises:
+        UnsupportedError: When it keeps no running statistics.
     """
     factor = batch_norm_scale(layer)
-    assert layer.running_mean is not None
+    if layer.running_mean is None:
+        raise UnsupportedError("BatchNorm without running statistics depends on the batch")
     offset = -layer.running_mean.detach().double() * factor
     return factor, offset if layer.bias is None else offset + layer.bias.detach().double()
 

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import torch
-from torch import fx, nn
+from torch import Tensor, fx, nn
 from torch.fx.node import map_arg
 from torch.nn import functional
 
@@ -106,9 +106,11 @@ def _lower_call(node: fx.Node, context: Context) -> Operation:
     if target in CONCATENATIONS:
         return _lower_concatenation(node, context)
     if target is torch.flatten or (is_method and target in VIEWS):
+        _given(node, ("input", "start_dim", "end_dim", "memory_format"), sizes=True)
         return reshaping(context.shape(source), shape)
     if target is functional.dropout:
-        if node.kwargs.get("training", (*node.args, True, True)[2]) is not False:
+        options = _given(node, ("input", "p", "training", "inplace"))
+        if options.get("training", True) is not False:
             raise UnsupportedError("a dropout that is active outside training")
         return reshaping(shape, shape)
     if target in (operator.mul, operator.truediv) and len(sources(node)) == 1:
@@ -117,6 +119,7 @@ def _lower_call(node: fx.Node, context: Context) -> Operation:
         return _lower_mean(node, context)
     layer: nn.Module | None = None
     if is_method and target in METHODS_AS_LAYERS:
+        _given(node, ("input",))
         layer = METHODS_AS_LAYERS[str(target)]()
     elif not is_method and target in AS_LAYERS:
         layer = _as_layer(node)
@@ -125,11 +128,32 @@ def _lower_call(node: fx.Node, context: Context) -> Operation:
     return lower_layer(layer, context.shape(source), shape)
 
 
+def _given(
+    node: fx.Node, names: tuple[str, ...], *, named: tuple[str, ...] = (), sizes: bool = False
+) -> dict[str, Any]:
+    # The arguments of a call by name; with `sizes` any number may follow. What is not among the
+    # names is refused: it may change what the call does, as `dtype`, `out` and the old signature
+    # add(x, alpha, y) do.
+    strange = [key for key in node.kwargs if key not in (*names, *named, "self")]
+    if len(node.args) > len(names) and not sizes:
+        strange.append(f"number {len(node.args)}")
+    strange += [repr(value) for value in node.args if isinstance(value, torch.dtype)]
+    if strange:
+        raise UnsupportedError(f"{node_name(node)!r} with the argument {strange[0]}")
+    return dict(zip(names, node.args, strict=False)) | dict(node.kwargs)
+
+
 def _as_layer(node: fx.Node) -> nn.Module:
     # The arguments of these functions have the names and the order of the layers' own.
     kind = AS_LAYERS[node.target]  # pyright: ignore[reportArgumentType]
     named = {key: value for key, value in node.kwargs.items() if key != "input"}
-    return kind(*(node.args if "input" in node.kwargs else node.args[1:]), **named)
+    rest = node.args if "input" in node.kwargs else node.args[1:]
+    if len(sources(node)) != 1:
+        raise UnsupportedError(f"{node_name(node)!r} with an argument that is computed")
+    try:
+        return kind(*rest, **named)
+    except TypeError as error:
+        raise UnsupportedError(f"{node_name(node)!r} with arguments of its own") from error
 
 
 def _lower_module(node: fx.Node, context: Context) -> list[Operation]:
@@ -158,11 +182,10 @@ def _is_folded(node: fx.Node, context: Context) -> bool:
 
 
 def _lower_sum(node: fx.Node, context: Context, *, sign: float) -> Operation:
-    if node.kwargs.get("alpha", 1) != 1:
+    options = _given(node, ("input", "other"), named=("alpha",))
+    if isinstance(options.get("alpha"), fx.Node) or options.get("alpha", 1) != 1:
         raise UnsupportedError("a sum with alpha has no known norm")
-    named = {"input": 0, "self": 0, "other": 1}
-    terms: list[Any] = list(node.args[:2])
-    terms += [value for key, value in node.kwargs.items() if key in named]
+    terms: list[Any] = [options.get("input", options.get("self")), options.get("other")]
     shape = context.shape(node)
     moving = [t for t in terms if isinstance(t, fx.Node) and t in context.made]
     if any(context.shape(term) != shape for term in moving):
@@ -171,7 +194,7 @@ def _lower_sum(node: fx.Node, context: Context, *, sign: float) -> Operation:
         return Sum((1.0, sign))
     first = terms[0] is moving[0]
     still = context.values[terms[first]] if isinstance(terms[first], fx.Node) else terms[first]
-    offset = torch.as_tensor(still, dtype=torch.float64) * (sign if first else 1.0)
+    offset = _real(still, node) * (sign if first else 1.0)
     if offset.ndim > len(shape) and not bool((offset == offset[:1]).all()):
         raise UnsupportedError("a constant that differs between the images of a batch")
     offset = offset[:1] if offset.ndim > len(shape) else offset
@@ -180,9 +203,11 @@ def _lower_sum(node: fx.Node, context: Context, *, sign: float) -> Operation:
 
 
 def _lower_concatenation(node: fx.Node, context: Context) -> Concatenation:
-    parts = sources(node)
-    axis = node.kwargs.get("dim", node.args[1] if len(node.args) > 1 else 0)
-    axis = int(axis) % context.values[node].ndim  # pyright: ignore[reportArgumentType]
+    parts, options = sources(node), _given(node, ("tensors", "dim"))
+    axis = options.get("dim", 0)
+    if not isinstance(axis, int):
+        raise UnsupportedError(f"{node_name(node)!r} along {axis!r}")
+    axis %= context.values[node].ndim
     if axis == 0:
         raise UnsupportedError(
             f"the operation {node_name(node)!r}, which does not keep images apart"
@@ -194,18 +219,28 @@ def _lower_product(node: fx.Node, context: Context) -> Operation:
     number = node.args[1] if isinstance(node.args[0], fx.Node) else node.args[0]
     if node.target is operator.truediv and number is node.args[0]:
         raise UnsupportedError(f"the operation {node_name(node)!r}")
-    factor = float(number)  # pyright: ignore[reportArgumentType]
-    device = context.values[node].device
+    factor = _real(number, node)
     if node.target is operator.truediv:
         factor = 1.0 / factor
-    return scaling(torch.tensor(factor, dtype=torch.float64, device=device), None)
+    if factor.ndim or not bool(torch.isfinite(factor)):
+        raise UnsupportedError(f"{node_name(node)!r} by {number!r}")
+    return scaling(factor.to(context.values[node].device), None)
+
+
+def _real(value: Any, node: fx.Node) -> Tensor:
+    # A number or a tensor that is added or multiplied, in float64.
+    if isinstance(value, Tensor) and not value.is_complex():
+        return value.detach().double()
+    if isinstance(value, int | float) and not isinstance(value, bool):
+        return torch.tensor(float(value), dtype=torch.float64)
+    raise UnsupportedError(f"{node_name(node)!r} of {value!r}")
 
 
 def _lower_mean(node: fx.Node, context: Context) -> Operation:
-    source = sources(node)[0]
-    dims = node.kwargs.get("dim", node.args[1] if len(node.args) > 1 else None)
+    source, options = sources(node)[0], _given(node, ("input", "dim", "keepdim"))
+    dims = options.get("dim")
     shape = (BATCH, *context.shape(source))
-    axes = [dims] if isinstance(dims, int) else list(dims or [0])  # pyright: ignore[reportArgumentType]
+    axes = [dims] if isinstance(dims, int) else list(dims or [0])
     axes = sorted({int(axis) % len(shape) for axis in axes})
     if 0 in axes:
         raise UnsupportedError("a mean over the batch")

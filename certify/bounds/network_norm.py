@@ -8,7 +8,8 @@ from torch import Tensor
 
 from certify.bounds.dense_norm import round_up
 from certify.bounds.operations.affine import Affine
-from certify.bounds.prefix_norms import prefix_norms
+from certify.bounds.prefix_norms import output_leap, prefix_norms
+from certify.bounds.rounding import SQUARES, length, row_lengths
 from certify.bounds.trace import Network, trace
 from certify.norms import Norm, check_norm
 from robustcl.classifier import Encoder
@@ -24,6 +25,9 @@ class NetworkNorm:
         last: These operations, the last one first; empty where the network ends otherwise.
         total: Bound of h from p to L2.
         spatial: For Linf, the L2 bound and sqrt(D), whose product is a second bound.
+        network: The steps; None for a bound that is scaled.
+        leap: All this is about h up to so much in L2, at any image: where a layer jumps, as
+            Softplus does at its threshold, its smooth form is bounded.
     """
 
     norm: Norm
@@ -31,6 +35,8 @@ class NetworkNorm:
     last: tuple[Affine, ...]
     total: float
     spatial: "tuple[NetworkNorm, float] | None" = None
+    network: Network | None = None
+    leap: float = 0.0
 
     def along(self, directions: Tensor) -> Tensor:
         """Bound the Lipschitz constant of a.h for each direction a.
@@ -44,13 +50,13 @@ class NetworkNorm:
         rows = directions.flatten(0, -2)
         lost = torch.zeros(len(rows), dtype=torch.float64, device=rows.device)
         for operation in self.last:
-            size = torch.linalg.vector_norm(rows.flatten(1), dim=1)
+            size = length(rows)
             lost = operation.norms["l2"] * lost + operation.rounding * operation.magnitude * size
             rows = operation.pull(rows)
         rows = rows.flatten(1)
         order = 2.0 if self.norm == "l2" else 1.0
         lost = lost * (1.0 if self.norm == "l2" else math.sqrt(rows.shape[1]))
-        size = torch.linalg.vector_norm(rows, order, dim=1) + lost
+        size = torch.linalg.vector_norm(rows, order, dim=1) + SQUARES + lost
         bound = (size * round_up(self.prefix)).unflatten(0, directions.shape[:-1])
         if self.spatial is None:
             return bound
@@ -87,14 +93,16 @@ def traced_norm(network: Network, *, norm: Norm) -> NetworkNorm:
     """
     last, position = _tail(network)
     prefix = prefix_norms(network, norm="l2")
-    total = prefix[-1]
+    total, leap = prefix[-1], output_leap(network)
     if norm == "l2":
-        return NetworkNorm("l2", prefix[position], last, total)
+        return NetworkNorm("l2", prefix[position], last, total, network=network, leap=leap)
     other = NetworkNorm("l2", prefix[position], last, total)
     root = round_up(math.sqrt(math.prod(network.steps[0].shape)))
     prefix = prefix_norms(network, norm="linf")
     total = min(total * root, prefix[position] * _wide_norm(network, position, prefix))
-    return NetworkNorm("linf", prefix[position], last, round_up(total), (other, root))
+    return NetworkNorm(
+        "linf", prefix[position], last, round_up(total), (other, root), network, leap
+    )
 
 
 def _tail(network: Network) -> tuple[tuple[Affine, ...], int]:
@@ -119,4 +127,4 @@ def _wide_norm(network: Network, position: int, prefix: tuple[float, ...]) -> fl
     for operation in reversed(last):
         ones = operation.absolute(ones)
         spectral *= operation.norms["l2"]
-    return round_up(min(float(torch.linalg.vector_norm(ones)), spectral))
+    return round_up(min(float(row_lengths(ones.flatten())), spectral))

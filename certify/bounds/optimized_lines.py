@@ -63,6 +63,8 @@ def optimized_lower_bounds(
         with torch.enable_grad():
             found = lower_bounds(tuned, directions, images, radius, norm=norm)
             held = torch.isfinite(found)
+            if not (found.requires_grad and bool(held.any())):
+                break  # no slope or price matters: every unit has a sure sign
             (-found[held].sum()).backward()
         best = torch.maximum(best, found.detach().nan_to_num(nan=-torch.inf))
         for value in (*alphas.values(), *prices.values()):

@@ -1,7 +1,7 @@
 """Bound the operator norm of pooling from above."""
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import torch
 from torch import Tensor, nn
@@ -42,10 +42,12 @@ def pooling_norm(layer: Pooling, input_shape: tuple[int, ...], *, norm: Norm) ->
         )
     if not isinstance(layer, nn.AvgPool2d):
         raise UnsupportedError(f"{type(layer).__name__} is not a pooling layer with a known norm")
-    kernel, padding = _pair(layer.kernel_size), _pair(layer.padding)
-    stride = _pair(layer.stride if layer.stride is not None else layer.kernel_size)
+    kernel, padding = two(layer.kernel_size), two(layer.padding)
+    stride = two(layer.stride or layer.kernel_size)
     scale, counts_padding = 1.0, layer.count_include_pad
-    if layer.divisor_override:
+    if layer.divisor_override is not None:
+        if layer.divisor_override < 1:
+            raise UnsupportedError(f"AvgPool2d with the divisor {layer.divisor_override}")
         # Windows cut by ceil_mode keep the override; counting the padding bounds them by k^2.
         scale = kernel[0] * kernel[1] / layer.divisor_override
         if layer.ceil_mode:
@@ -97,8 +99,8 @@ def _adaptive(size: int | None) -> Callable[[Tensor], Tensor]:
 def _max_pool(layer: nn.MaxPool2d, norm: Norm) -> float:
     if norm == "linf":
         return 1.0
-    kernel, dilation = _pair(layer.kernel_size), _pair(layer.dilation)
-    stride = _pair(layer.stride if layer.stride is not None else layer.kernel_size)
+    kernel, dilation = two(layer.kernel_size), two(layer.dilation)
+    stride = two(layer.stride or layer.kernel_size)
     covers = 1
     for axis in range(2):
         # A pixel lies in the windows whose taps k d are congruent to it modulo the stride.
@@ -107,7 +109,27 @@ def _max_pool(layer: nn.MaxPool2d, norm: Norm) -> float:
     return round_up(math.sqrt(covers))
 
 
-def _pair(value: int | tuple[int | None, ...] | None) -> tuple[int, int]:
-    if isinstance(value, tuple):
-        return value[0], value[1]  # pyright: ignore[reportReturnType]
-    return value, value  # pyright: ignore[reportReturnType]
+def two(value: int | Sequence[int] | None) -> tuple[int, int]:
+    """Read a size along both axes, as torch does: one number, or a sequence of one or two.
+
+    Args:
+        value: The size.
+
+    Returns:
+        Height and width.
+
+    Raises:
+        UnsupportedError: When it is none of this.
+    """
+    found = tuple(value) if isinstance(value, Sequence) else (value, value)
+    found = found * 2 if len(found) == 1 else found
+    if len(found) != 2 or not all(isinstance(side, int) for side in found):
+        raise UnsupportedError(f"pooling with the size {value!r}")
+    return found[0], found[1]  # pyright: ignore[reportReturnType]
+
+
+def _pair(value: int | Sequence[int | None] | None) -> tuple[int | None, int | None]:
+    # The output of an adaptive pooling, where None keeps a side.
+    if isinstance(value, Sequence):
+        return (value[0], value[0]) if len(value) == 1 else (value[0], value[1])
+    return value, value

@@ -1,5 +1,7 @@
 """Bound the Lipschitz constant from the image to every step of a network."""
 
+import math
+
 from certify.bounds.dense_norm import round_up
 from certify.bounds.layer_norm import combined_norm
 from certify.bounds.lower import Operation
@@ -33,6 +35,30 @@ def prefix_norms(network: Network, *, norm: Norm) -> tuple[float, ...]:
     for step in network.steps:
         found.append(_prefix(step.operation, [found[source] for source in step.sources], norm))
     return tuple(found)
+
+
+def output_leap(network: Network) -> float:
+    """Bound by how much the last step's values differ from those without the activations' leaps.
+
+    Each leap grows by at most the norms of the steps after it.
+
+    Args:
+        network: The steps.
+
+    Returns:
+        An upper bound in L2, at any image; 0 where no activation leaps.
+    """
+    after = [0.0] * len(network.steps)
+    after[-1], total = 1.0, 0.0
+    for position in range(len(network.steps) - 1, -1, -1):
+        step = network.steps[position]
+        if isinstance(step.operation, Activation) and step.operation.leap and after[position]:
+            size = math.sqrt(math.prod(step.shape)) * step.operation.leap
+            total = round_up(total + after[position] * size)
+        factor = operation_norm(step.operation, norm="l2")
+        for source in step.sources:
+            after[source] = round_up(after[source] + after[position] * factor)
+    return total
 
 
 def operation_norm(operation: Operation, *, norm: Norm) -> float:

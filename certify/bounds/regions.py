@@ -17,7 +17,7 @@ from certify.bounds.operations.joining import (
     Sum,
 )
 from certify.bounds.prefix_norms import operation_norm, prefix_norms
-from certify.bounds.rounding import NORM, TINY, down, length, ulps, up
+from certify.bounds.rounding import NORM, SQUARES, TINY, down, length, ulps, up
 from certify.bounds.trace import Network, Step
 from certify.norms import Norm
 
@@ -66,7 +66,8 @@ def center_regions(network: Network, images: Tensor) -> list[Region]:
         images: (B, C, H, W) in pixel units.
 
     Returns:
-        One region per step: the real-arithmetic values lie in them, and `reach` is 0.
+        One region per step: the real-arithmetic values lie in them, and `reach` is 0. Numbers about
+        which nothing is known, as where float64 overflows, reach from -inf to inf.
     """
     still = torch.zeros(len(images), dtype=torch.float64, device=network.device)
     return _walk(network, images, Ball("l2", still, None, (0.0,) * len(network.steps)))
@@ -133,7 +134,34 @@ def _walk(
         found.append(fresh if ball.center is None else _meet(fresh, position, ball))
         if refine is not None:
             found[position] = refine(position, found)
-    return found
+    return found if bool(all_known(found).all()) else [_known(region) for region in found]
+
+
+def _known(region: Region) -> Region:
+    # Not-a-number says nothing, which is not the same as "on neither side of 0".
+    return Region(
+        region.low.nan_to_num(nan=-torch.inf, posinf=torch.inf, neginf=-torch.inf),
+        region.high.nan_to_num(nan=torch.inf, posinf=torch.inf, neginf=-torch.inf),
+        region.reach.nan_to_num(nan=torch.inf, posinf=torch.inf),
+    )
+
+
+def all_known(regions: Sequence[Region]) -> Tensor:
+    """Tell for which images every value inside the network is enclosed by numbers.
+
+    Bounds through steps that are not would multiply infinities by 0, and prove nothing.
+
+    Args:
+        regions: One per step, for B images.
+
+    Returns:
+        (B,) truth values.
+    """
+    total = torch.zeros_like(regions[0].reach)
+    for region in regions:
+        widths = (region.high - region.low).flatten(1).sum(dim=1, dtype=torch.float64)
+        total = total + widths + region.reach
+    return torch.isfinite(total)
 
 
 def _image(images: Tensor, ball: Ball, dtype: torch.dtype) -> Region:
@@ -181,7 +209,7 @@ def _step(step: Step, sources: list[Region], position: int, ball: Ball) -> Regio
         low = torch.cat([source.low for source in sources], axis)
         high = torch.cat([source.high for source in sources], axis)
         parts = torch.stack([source.reach for source in sources])
-        return Region(low, high, torch.linalg.vector_norm(parts, dim=0) * NORM)
+        return Region(low, high, torch.linalg.vector_norm(parts, dim=0) * NORM + SQUARES)
     if isinstance(operation, MaxPool):
         norm = operation_norm(operation, norm="l2")
         low, high = operation.layer(sources[0].low), operation.layer(sources[0].high)

@@ -7,6 +7,7 @@ UNITS = {torch.float64: 2.0**-53, torch.float32: 2.0**-24}
 TINY = {torch.float64: 1e-290, torch.float32: 1e-30}
 OUTWARD = {torch.float64: 1e-12, torch.float32: 4e-6}
 NORM = 1.0 + 1e-10  # a sum of many numbers in float64
+SQUARES = 1e-150  # roots of sums of squares that underflow lose less
 
 
 def unit(values: Tensor) -> float:
@@ -78,7 +79,24 @@ def length(values: Tensor) -> Tensor:
     Returns:
         (B,) float64, summed in float64 and rounded up.
     """
-    return torch.linalg.vector_norm(values.flatten(1), dim=1, dtype=torch.float64) * NORM
+    sums = torch.linalg.vector_norm(values.flatten(1), dim=1, dtype=torch.float64)
+    return sums * NORM + SQUARES
+
+
+def row_lengths(values: Tensor, dim: int = -1) -> Tensor:
+    """Measure L2 norms along an axis, whatever the scale of the numbers.
+
+    Args:
+        values: Any shape, float64.
+        dim: The axis.
+
+    Returns:
+        The norms, right to a few units roundoff; sums of squares neither overflow nor underflow.
+    """
+    largest = values.abs().amax(dim=dim, keepdim=True)
+    usable = (largest > 0) & torch.isfinite(largest)
+    scale = torch.where(usable, largest, torch.ones_like(largest))
+    return torch.linalg.vector_norm(values / scale, dim=dim) * scale.squeeze(dim)
 
 
 def dot(first: Tensor, second: Tensor) -> Tensor:

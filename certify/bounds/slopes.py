@@ -17,7 +17,7 @@ from certify.bounds.operations.joining import (
     Sum,
 )
 from certify.bounds.prefix_norms import prefix_norms
-from certify.bounds.regions import Region
+from certify.bounds.regions import Region, all_known
 from certify.bounds.rounding import NORM, TINY, length, ulps, up
 from certify.bounds.trace import Network
 from certify.norms import Norm
@@ -63,7 +63,8 @@ def slope_bounds(
         elementwise: Whether the deviation entry by entry is carried, at twice the cost.
 
     Returns:
-        (B, K) upper bounds of sup |gradient|_q, as the derivative exists almost everywhere.
+        (B, K) upper bounds of sup |gradient|_q, as the derivative exists almost everywhere; inf
+        where a value inside is not enclosed.
 
     Reference:
         Zhang et al., RecurJac, AAAI 2019; Shi et al., Efficiently Computing Local Lipschitz
@@ -86,7 +87,8 @@ def slope_bounds(
             break
         for source, part in _pull(network, regions, position, slopes, count):
             waiting[source] = _merged(waiting[source], part) if source in waiting else part
-    return best.view(batch, count)
+    best = best.view(batch, count)
+    return torch.where(all_known(regions)[:, None] & ~best.isnan(), best, torch.inf)
 
 
 def _prefixes(network: Network, norm: Norm) -> dict[str, tuple[float, ...]]:

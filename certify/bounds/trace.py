@@ -1,9 +1,7 @@
 """Trace an encoder into the steps that bounds are computed on."""
 
-import copy
 import math
-import operator
-from collections.abc import Mapping
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -12,15 +10,14 @@ from torch import Tensor, fx, nn
 from torch.nn import functional
 
 from certify.bounds.lower import Operation, Shape
-from certify.bounds.lower_node import BATCH, VIEWS, Context, folds, lower_node, node_name, sources
+from certify.bounds.lower_node import BATCH, Context, folds, lower_node, node_name, sources
 from certify.bounds.operations.affine import Affine, scaling
 from certify.bounds.operations.joining import Concatenation, Constant, Image, Sum
+from certify.bounds.plain_modules import CURE, check_plain, check_still, state_of
 from robustcl.classifier import Encoder
 from robustcl.encoders.max_min import MaxMin
 from robustcl.errors import UnsupportedError
-
-CURE = "smoothing:form=vote certifies any network, and first_order estimates"
-ACTIVATIONS = (functional.relu, functional.silu, functional.leaky_relu, functional.elu)
+from robustcl.exact_copy import exact_copy
 
 
 @dataclass(frozen=True, eq=False)
@@ -85,11 +82,11 @@ def trace(encoder: Encoder, *, drops_normalization: bool = False) -> Network:
     A BatchNorm that alone follows a convolution or a linear layer is folded into it; the input
     normalization comes first. Refused, by name and place: a layer without a known norm, a network
     that cannot be traced, one that mixes the images of a batch, one that repeats a value along new
-    axes, one that overwrites a value it uses again, and weights that are not finite.
+    axes, one that overwrites a value it uses again, one that does more than its layers say (see
+    `check_plain` and `check_still`), and weights that are not finite.
 
     Args:
-        encoder: The encoder; left as it was. One that draws random numbers in eval mode is not
-            recognized here.
+        encoder: The encoder; left as it was.
         drops_normalization: Whether a final F.normalize is left out, as a classifier that projects
             to the sphere itself allows: a positive factor changes nothing.
 
@@ -99,23 +96,24 @@ def trace(encoder: Encoder, *, drops_normalization: bool = False) -> Network:
     Raises:
         UnsupportedError: When the network's output is not one vector per image.
     """
-    for name, part in encoder.backbone.named_modules():
-        if part._forward_hooks or part._forward_pre_hooks:
-            raise UnsupportedError(f"layer {name!r} has hooks, which tracing cannot see; {CURE}")
+    check_plain(encoder)
     _check_finite(encoder)
-    double = copy.deepcopy(encoder).double().eval().requires_grad_(False)
-    with torch.no_grad():
-        graph_module, values, again = _run(double)
+    double = exact_copy(encoder)
+    check_plain(double, wants_eval=True)
+    with torch.inference_mode(False), torch.no_grad():
+        graph_module, recorder, again = _run(double)
         steps, made = _first_steps(double), {}
         modules = dict(graph_module.named_modules())
         end = next(node for node in graph_module.graph.nodes if node.op == "output").args[0]
         dropped = end if drops_normalization and _normalizes(end) else None
         end = end if dropped is None else sources(dropped)[0]
+        _check_overwritten(graph_module, recorder)
+        context = Context(modules, recorder.recorded, steps, made)
         for node in graph_module.graph.nodes:
             if node.op == "placeholder":
                 made[node] = len(steps) - 1
             elif node.op != "output" and node is not dropped and _moves(node, made):
-                _add(node, Context(modules, values, steps, made))
+                _add(node, context)
     if not isinstance(end, fx.Node) or end not in made or len(steps[made[end]].shape) != 1:
         raise UnsupportedError(f"the network's output is not one (B, d) tensor; {CURE}")
     _check_repeatable(again)
@@ -131,9 +129,18 @@ class _Recorder(fx.Interpreter):
     def __init__(self, module: fx.GraphModule) -> None:
         super().__init__(module)
         self.recorded: dict[fx.Node, Any] = {}
+        self.overwritten: list[tuple[fx.Node, fx.Node]] = []  # whose value, by which node
+        self._alive: dict[fx.Node, tuple[Tensor, int]] = {}
 
     def run_node(self, n: fx.Node) -> Any:
         result = super().run_node(n)
+        # All views of a value count its changes together.
+        for node, (value, version) in self._alive.items():
+            if value._version != version:
+                self.overwritten.append((node, n))
+                self._alive[node] = value, value._version
+        if isinstance(result, Tensor):
+            self._alive[n] = result, result._version
         # A copy, as a later step may overwrite the value.
         self.recorded[n] = result.clone() if isinstance(result, Tensor) else result
         return result
@@ -145,26 +152,49 @@ def _check_finite(encoder: Encoder) -> None:
             raise UnsupportedError(f"the weight {name!r} is not finite; nothing can be certified")
 
 
-def _run(encoder: Encoder) -> tuple[fx.GraphModule, dict[fx.Node, Any], list[Any]]:
+def _run(encoder: Encoder) -> tuple[fx.GraphModule, _Recorder, list[Any]]:
+    backbone = encoder.backbone
+    before = state_of(backbone)
     try:
-        backbone = encoder.backbone
         graph_module = fx.GraphModule(backbone, _Tracer().trace(backbone))
         recorder = _Recorder(graph_module)
         generator = torch.Generator().manual_seed(0)
         images = torch.rand(BATCH, *encoder.image_shape, generator=generator).to(encoder.mean)
         traced = recorder.run(images.clone())
         again = [traced, *(backbone(images.clone()) for _ in range(2))]
+        # Other sizes, for what depends on the number of images.
+        again.append(torch.cat([backbone(image[None].clone()) for image in images]))
+        again.append(backbone(torch.cat([images, images[:1]]))[:BATCH])
     except Exception as error:  # tracing runs the network's own code
         raise UnsupportedError(f"torch.fx cannot trace the network ({error}); {CURE}") from error
-    return graph_module, recorder.recorded, again
+    check_still(backbone, before)
+    return graph_module, recorder, again
 
 
-def _check_repeatable(outputs: list[Any]) -> None:
-    for value in outputs[1:]:
-        if not torch.allclose(value, outputs[0], rtol=1e-6, atol=1e-9):
+def _check_repeatable(outputs: Sequence[Any]) -> None:
+    for value in outputs:
+        if not isinstance(value, Tensor):
+            kind = type(value).__name__
+            raise UnsupportedError(f"the network's output is a {kind}, not one tensor; {CURE}")
+    for number, value in enumerate(outputs[1:]):
+        if value.shape != outputs[0].shape or not torch.allclose(
+            value, outputs[0], rtol=1e-6, atol=1e-9, equal_nan=True
+        ):
+            when = "when it is called again" if number < 2 else "with another number of images"
             raise UnsupportedError(
-                "the network gives other values when it is called again, or what torch.fx sees of "
-                f"it is not what it does; does it draw random numbers? {CURE}"
+                f"the network gives other values {when}, or what torch.fx sees of it is not what "
+                f"it does; does it draw random numbers, or mix images? {CURE}"
+            )
+
+
+def _check_overwritten(graph_module: fx.GraphModule, recorder: _Recorder) -> None:
+    # A step is described by the value it was given; so nothing may read a value changed since.
+    order = {node: number for number, node in enumerate(graph_module.graph.nodes)}
+    for node, writer in recorder.overwritten:
+        if any(order[user] > order[writer] for user in node.users):
+            raise UnsupportedError(
+                f"{node_name(writer)!r} overwrites the value of {node_name(node)!r}, which is used "
+                f"again; give that layer inplace=False. {CURE}"
             )
 
 
@@ -187,8 +217,12 @@ def _moves(node: fx.Node, made: dict[fx.Node, int]) -> bool:
 def _normalizes(end: Any) -> bool:
     if not isinstance(end, fx.Node) or end.target is not functional.normalize:
         return False
-    options = dict(zip(("input", "p", "dim"), end.args, strict=False)) | dict(end.kwargs)
-    return bool(options.get("p", 2.0) == 2 and options.get("dim", 1) in (1, -1))
+    options: dict[str, Any] = dict(zip(("input", "p", "dim", "eps", "out"), end.args, strict=False))
+    options |= end.kwargs
+    if any(isinstance(options.get(name), fx.Node) for name in ("p", "dim", "eps", "out")):
+        return False
+    is_plain = options.get("p", 2.0) == 2 and options.get("dim", 1) in (1, -1)
+    return bool(is_plain and options.get("eps", 1e-12) >= 0 and options.get("out") is None)
 
 
 def _add(node: fx.Node, context: Context) -> None:
@@ -222,29 +256,11 @@ def _position(source: fx.Node, context: Context) -> int:
 
 
 def _check_meaning(node: fx.Node, context: Context) -> None:
-    # Refuse what mixes images, and what changes a value that is used again.
+    # Refuse what mixes images.
     value = context.values[node]
     if not isinstance(value, Tensor) or value.shape[:1] != (BATCH,):
         raise UnsupportedError(
             f"the operation {node_name(node)!r}, which does not keep images apart"
         )
-    if not _overwrites(node, context.modules):
-        return
-    source = sources(node)[0]
-    while True:
-        if len(source.users) > 1:
-            raise UnsupportedError(f"{node_name(node)!r} overwrites a value that is used again")
-        is_view = source.op == "call_method" and source.target in VIEWS
-        if not (is_view or source.target is torch.flatten):
-            return
-        source = sources(source)[0]
-
-
-def _overwrites(node: fx.Node, modules: Mapping[str, nn.Module]) -> bool:
-    if node.op == "call_module":
-        return bool(getattr(modules[str(node.target)], "inplace", False))
-    if node.op == "call_method":
-        return str(node.target).endswith("_")
-    if node.target in ACTIVATIONS and any(arg is True for arg in node.args):
-        return True
-    return node.target in (operator.iadd, operator.isub) or node.kwargs.get("inplace") is True
+    if value.dtype != torch.float64:
+        raise UnsupportedError(f"the operation {node_name(node)!r}, which gives {value.dtype}")

@@ -32,7 +32,7 @@ def turning_classifier(*, pixels: int = 2) -> Classifier:
 
 def points(count: int = 8, *, pixels: int = 2) -> Tensor:
     generator = torch.Generator().manual_seed(0)
-    return torch.rand(count, 1, 1, pixels, generator=generator, dtype=torch.float64) + 0.05
+    return torch.rand(count, 1, 1, pixels, generator=generator, dtype=torch.float64) * 0.94 + 0.05
 
 
 def worst_drift(images: Tensor, eps: float) -> Tensor:

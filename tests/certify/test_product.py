@@ -97,11 +97,11 @@ def test_a_probe_on_the_circle_is_certified_exactly(seed: int) -> None:
     generator = torch.Generator().manual_seed(seed)
     turn = nn.Linear(2, 2, bias=False)
     turn.weight.data = torch.tensor([[0.6, -0.8], [0.8, 0.6]])  # a rotation: h moves as x does
-    encoder = Encoder(nn.Sequential(nn.Flatten(), turn), image_shape=(1, 1, 2))
+    encoder = Encoder(nn.Sequential(nn.Flatten(), turn), image_shape=(1, 1, 2), mean=(0.5,))
     weight = torch.randn(3, 2, generator=generator)
     bias = 0.8 * torch.randn(3, generator=generator)
     model = Classifier(encoder, LinearHead(weight, bias)).eval()
-    images = torch.randn(20, 1, 1, 2, generator=generator)
+    images = (0.5 + 0.2 * torch.randn(20, 1, 1, 2, generator=generator)).clamp(0.0, 1.0)
     claim = product(model, images)
     # By hand: h loses on some rays from 0; the distance to the nearest of them, on a fine grid.
     angles = torch.linspace(0, 2 * torch.pi, 400_001, dtype=torch.float64)

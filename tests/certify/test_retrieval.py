@@ -90,7 +90,7 @@ def test_on_the_circle_the_radius_of_the_nearest_is_exact(seed: int, spread: flo
     directions = torch.randn(5, 2, generator=generator, dtype=torch.float64)
     lengths = 1 + spread * torch.rand(5, 1, generator=generator, dtype=torch.float64)
     gallery = lengths * nn.functional.normalize(directions, dim=1)
-    images = torch.rand(8, 1, 1, 2, generator=generator, dtype=torch.float64) + 0.05
+    images = torch.rand(8, 1, 1, 2, generator=generator, dtype=torch.float64) * 0.94 + 0.05
     model = circle_classifier()
     for k in (1, 2):
         claim = retrieval(model, images, gallery, k=k)
@@ -153,7 +153,7 @@ def test_no_attack_drives_an_item_out(norm: Norm, spread: float) -> None:
 def far_apart() -> tuple[Classifier, Tensor, Tensor]:
     model = circle_classifier()
     generator = torch.Generator().manual_seed(0)
-    images = torch.rand(12, 1, 1, 2, generator=generator, dtype=torch.float64) + 0.05
+    images = torch.rand(12, 1, 1, 2, generator=generator, dtype=torch.float64) * 0.94 + 0.05
     gallery = torch.randn(6, 2, generator=generator, dtype=torch.float64)
     return model, images, gallery
 
@@ -203,8 +203,8 @@ def test_a_gallery_of_prototypes_is_certified_as_the_product_does() -> None:
 
 
 def test_twins_tie_and_count_against_the_item() -> None:
-    gallery = torch.tensor([[1.0, 0.0], [1.0, 0.0], [-1.0, 0.0]], dtype=torch.float64)
-    image = torch.tensor([0.6, -0.8], dtype=torch.float64).view(1, 1, 1, 2)
+    gallery = torch.tensor([[0.0, 1.0], [0.0, 1.0], [0.0, -1.0]], dtype=torch.float64)
+    image = torch.tensor([0.8, 0.6], dtype=torch.float64).view(1, 1, 1, 2)
     model = circle_classifier()
     one, two = (retrieval(model, image, gallery, items=torch.tensor([0]), k=k) for k in (1, 2))
     assert (float(one.radius), int(one.rank)) == (0.0, 2)
@@ -270,10 +270,10 @@ def exact_smoothed(value: float, sigma: float, k: int) -> float:
 @pytest.mark.parametrize("k", [1, 2])
 def test_smoothed_retrieval_covers_the_known_answer(k: int) -> None:
     model = Classifier(Encoder(Side(), image_shape=(1, 1, 1)), PrototypeHead(torch.eye(2)))
-    repeats, sigma = 300, 0.5
-    images = torch.full((repeats, 1, 1, 1), 1.3)
+    repeats, sigma = 300, 0.25
+    images = torch.full((repeats, 1, 1, 1), 0.9)
     noise = Noise(sigma=sigma, n=400, alpha=0.1, batch_size=400)
-    exact = exact_smoothed(1.3, sigma, k)
+    exact = exact_smoothed(0.9, sigma, k)
     claim = smoothed_retrieval(
         model, images, AXIS, items=torch.zeros(repeats, dtype=torch.int64), k=k, noise=noise
     )
@@ -365,9 +365,9 @@ def test_a_constant_embedding_has_the_closed_form(k: int) -> None:
 
 def test_an_item_that_is_not_ahead_is_claimed_nothing() -> None:
     model = Classifier(Encoder(Side(), image_shape=(1, 1, 1)), PrototypeHead(torch.eye(2)))
-    noise = Noise(sigma=0.5, n=400, alpha=0.1)
+    noise = Noise(sigma=0.25, n=400, alpha=0.1)
     claim = smoothed_retrieval(
-        model, torch.full((2, 1, 1, 1), 1.2), AXIS, items=torch.tensor([1, 3]), noise=noise
+        model, torch.full((2, 1, 1, 1), 0.85), AXIS, items=torch.tensor([1, 3]), noise=noise
     )
     assert claim.radius.tolist() == [0.0, 0.0] and claim.rank.tolist() == [2, 4]
 

@@ -12,6 +12,7 @@ from certify.bounds.rounding import outward
 from robustcl.errors import UnsupportedError
 
 CELLS = 8
+LARGEST_PARAMETER = 1e30
 
 
 @dataclass(frozen=True, eq=False)
@@ -27,6 +28,10 @@ class Activation:
         bends: Where the function has a local extreme.
         curvature: An upper bound of the second derivative's size away from jumps of the slope.
         jump: Size of the jump of the slope at 0, for functions that are curved besides.
+        leap: An upper bound of how far the true function lies from this one anywhere, such as by a
+            jump. All else here is about the function without it.
+        magnitude: Evaluating a value or a slope at z loses at most `outward(z)` times this times
+            |z| + 1.
         is_exact: Whether its values and slopes suffer no rounding.
     """
 
@@ -38,6 +43,8 @@ class Activation:
     bends: tuple[float, ...] = ()
     curvature: float = 0.0
     jump: float = 0.0
+    leap: float = 0.0
+    magnitude: float = 1.0
     is_exact: bool = False
 
     @property
@@ -79,7 +86,8 @@ class Activation:
             inside = (low <= place + outward(low)) & (high >= place - outward(low))
             smallest = torch.where(inside, smallest.clamp(max=slope), smallest)
             largest = torch.where(inside, largest.clamp(min=slope), largest)
-        return smallest - outward(low), largest + outward(low)
+        lost = outward(low) * self.magnitude
+        return smallest - lost, largest + lost
 
     def range(self, low: Tensor, high: Tensor) -> tuple[Tensor, Tensor]:
         """Enclose the function on an interval.
@@ -91,6 +99,12 @@ class Activation:
         Returns:
             The smallest and the largest value, rounded outward unless exact.
         """
+        if self.slope is None:  # where it rises and falls is not known either
+            middle, half = (low + high) / 2.0, (high - low) / 2.0
+            value = self.value(middle)
+            gap = self.steepest * half * (1.0 + outward(low))
+            gap = gap + self._lost(low, high)
+            return value - gap, value + gap
         left, right = self.value(low), self.value(high)
         smallest, largest = torch.minimum(left, right), torch.maximum(left, right)
         for place in self.bends:
@@ -100,8 +114,11 @@ class Activation:
             largest = torch.where(inside, torch.maximum(largest, extreme), largest)
         if self.is_exact:
             return smallest, largest
-        size = torch.maximum(low.abs(), high.abs()) + 1.0
-        return smallest - outward(low) * size, largest + outward(low) * size
+        lost = self._lost(low, high)
+        return smallest - lost, largest + lost
+
+    def _lost(self, low: Tensor, high: Tensor) -> Tensor:
+        return outward(low) * self.magnitude * (torch.maximum(low.abs(), high.abs()) + 1.0)
 
     def offsets(self, low: Tensor, high: Tensor, slope: Tensor) -> tuple[Tensor, Tensor]:
         """Enclose value(z) - slope z on an interval, for lines of this slope below and above.
@@ -127,8 +144,7 @@ class Activation:
         crossing = (low < 0) & (high > 0)
         gap = self.curvature * width**2 / 8.0
         gap = gap + torch.where(crossing, self.jump * width / 4.0, torch.zeros_like(width))
-        size = (1.0 + slope.abs()) * (torch.maximum(low.abs(), high.abs()) + 1.0)
-        gap = gap + outward(low) * size
+        gap = gap + (1.0 + slope.abs()) * self._lost(low, high)
         return below - gap, above + gap
 
 
@@ -146,18 +162,30 @@ def activation(layer: nn.Module) -> Activation | None:
     """
     kind = type(layer)
     if isinstance(layer, nn.LeakyReLU) and kind is nn.LeakyReLU:
-        return _bent("LeakyReLU", layer.negative_slope)
+        return _bent("LeakyReLU", _number("LeakyReLU", "negative_slope", layer.negative_slope))
     if isinstance(layer, nn.PReLU) and kind is nn.PReLU and layer.weight.numel() == 1:
-        return _bent("PReLU", float(layer.weight.detach()))
+        return _bent("PReLU", _number("PReLU", "weight", layer.weight.detach()))
     if isinstance(layer, nn.ELU) and kind is nn.ELU:
-        return _elu(layer.alpha)
+        return _elu(_number("ELU", "alpha", layer.alpha))
     if isinstance(layer, nn.GELU) and kind is nn.GELU:
         return TANH_GELU if layer.approximate == "tanh" else GELU
     if isinstance(layer, nn.Softplus) and kind is nn.Softplus:
-        if layer.threshold < 20:
-            raise UnsupportedError(f"Softplus jumps at its threshold {layer.threshold}; use 20")
-        return _softplus(layer.beta)
+        beta = _number("Softplus", "beta", layer.beta)
+        threshold = _number("Softplus", "threshold", layer.threshold)
+        if beta == 0.0 or threshold < 20:
+            raise UnsupportedError(
+                f"Softplus with beta {beta:g} and threshold {threshold:g}: it divides by beta and "
+                "jumps at its threshold; use beta other than 0 and a threshold of 20"
+            )
+        return _softplus(beta, threshold)
     return PLAIN.get(kind)
+
+
+def _number(name: str, parameter: str, value: float | Tensor) -> float:
+    number = float(value)
+    if not abs(number) <= LARGEST_PARAMETER:
+        raise UnsupportedError(f"{name} with {parameter} {number:g} has no usable bounds")
+    return number
 
 
 def second_of_pairs(shape: tuple[int, ...]) -> Activation:
@@ -191,6 +219,7 @@ def _bent(name: str, below: float) -> Activation:
         lambda z: torch.where(z > 0, z, below * z),
         lambda z: torch.where(z > 0, torch.ones_like(z), below),
         bends=(0.0,) if below < 0 else (),
+        magnitude=max(1.0, abs(below)),
         is_exact=below == 0.0,
     )
 
@@ -205,16 +234,23 @@ def _elu(alpha: float) -> Activation:
         bends=(0.0,) if alpha < 0 else (),
         curvature=max(abs(alpha), 1e-300),
         jump=abs(1.0 - alpha),
+        magnitude=max(1.0, abs(alpha)),
     )
 
 
-def _softplus(beta: float) -> Activation:
+def _softplus(beta: float, threshold: float) -> Activation:
+    # log(1 + exp(beta z)) / beta, and z itself where beta z exceeds the threshold: a leap of
+    # log(1 + exp(-threshold)) / |beta| there, and less than it beyond. Concave for beta < 0.
+    size = abs(beta)
+    ramp = (lambda z: z.clamp_min(0.0)) if beta > 0 else (lambda z: z.clamp_max(0.0))
     return Activation(
         "Softplus",
         1.0,
-        lambda z: functional.softplus(z, beta=beta, threshold=1e9),
+        lambda z: ramp(z) + torch.log1p(torch.exp(-size * z.abs())) / beta,
         lambda z: torch.sigmoid(beta * z),
-        curvature=beta / 4.0 + 1e-12,
+        curvature=size / 4.0 * (1.0 + 1e-9) + 1e-12,
+        magnitude=max(1.0, 1.0 / size),
+        leap=math.log1p(math.exp(-threshold)) / size * (1.0 + 1e-9),
     )
 
 

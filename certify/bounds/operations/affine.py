@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from certify.bounds.dense_norm import dense_norm, round_up
-from certify.bounds.rounding import UNITS
+from certify.bounds.rounding import UNITS, row_lengths
 from certify.norms import NORMS, Norm
 
 Linear = Callable[[Tensor], Tensor]
@@ -89,7 +89,7 @@ def dense(weight: Tensor, bias: Tensor | None) -> Affine:
         "l2": dense_norm(weight),
         "linf": round_up(float(size.sum(dim=1).max())),
     }
-    rows = torch.linalg.vector_norm(weight, dim=1)[None]
+    rows = row_lengths(weight)[None]
     magnitude = holder(size.sum(dim=1), size.sum(dim=0))
 
     wide = max(weight.shape) > WIDE  # long sums lose too much in float32

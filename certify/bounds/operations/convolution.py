@@ -9,8 +9,9 @@ from torch import Tensor, nn
 from torch.nn import functional
 from torch.nn.grad import conv2d_input
 
-from certify.bounds.convolution_norm import convolution_norm
+from certify.bounds.convolution_norm import convolution_norm, padding_copies
 from certify.bounds.operations.affine import Affine, Linear, Sliding, holder, raised_rows
+from certify.bounds.rounding import row_lengths
 from certify.norms import NORMS, Norm
 
 MATRIX = 2**18  # entries of a matrix that serves for a convolution of patches
@@ -33,9 +34,8 @@ def convolution(
     size = weight.abs()
     grouped = size.unflatten(0, (layer.groups, -1))
     columns = grouped.sum(dim=(1, 3, 4)).flatten()
-    filled = layer.padding_mode != "zeros"
-    # Padding by copies lets a pixel enter a row more than once: at most once per tap of a row.
-    copies = math.prod(layer.kernel_size) if filled else 1
+    # Padding by copies lets a pixel enter a row, and rows, more than once.
+    copies = padding_copies(layer, input_shape)
     rows = _row_norms(layer, weight, input_shape, copies)
     norms: dict[Norm, float] = {
         p: convolution_norm(layer, input_shape, norm=p, weight=weight) for p in NORMS
@@ -68,9 +68,11 @@ def _row_norms(
 ) -> Tensor:
     # At a border padded by zeros a row has fewer entries than the kernel.
     if copies > 1:
-        return torch.linalg.vector_norm(weight.flatten(1), dim=1).view(1, -1, 1, 1) * copies**0.5
+        return row_lengths(weight.flatten(1)).view(1, -1, 1, 1) * copies**0.5
     ones = torch.ones(1, *input_shape, dtype=weight.dtype, device=weight.device)
-    return _convolve(layer, weight**2)(ones).clamp_min(0.0).sqrt()  # `raised_rows` follows
+    scale = weight.flatten(1).abs().amax(dim=1).clamp_min(1e-300).view(-1, 1, 1, 1)
+    squares = _convolve(layer, (weight / scale) ** 2)(ones)
+    return squares.clamp_min(0.0).sqrt() * scale.view(1, -1, 1, 1)  # `raised_rows` follows
 
 
 def _convolve(layer: nn.Conv2d, weight: Tensor) -> Linear:

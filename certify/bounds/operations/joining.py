@@ -8,6 +8,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from certify.bounds.dense_norm import round_up
+from certify.bounds.pooling_norm import two
 from robustcl.errors import UnsupportedError
 
 
@@ -80,13 +81,13 @@ class MaxPool:
         if self.layer.ceil_mode:
             raise UnsupportedError("MaxPool2d with ceil_mode has a global bound only")
         layer, channels = self.layer, self.input_shape[0]
-        top, left = _two(layer.padding)
+        top, left = two(layer.padding)
         filled = functional.pad(values, (left, left, top, top), value=-torch.inf)
         columns = functional.unfold(
             filled,
-            _two(layer.kernel_size),
-            dilation=_two(layer.dilation),
-            stride=_two(layer.stride),
+            two(layer.kernel_size),
+            dilation=two(layer.dilation),
+            stride=two(layer.stride or layer.kernel_size),
         )
         return columns.unflatten(1, (channels, -1))
 
@@ -103,10 +104,10 @@ class MaxPool:
         return functional.fold(
             columns.flatten(1, 2),
             (self.input_shape[1], self.input_shape[2]),
-            _two(layer.kernel_size),
-            dilation=_two(layer.dilation),
-            padding=_two(layer.padding),
-            stride=_two(layer.stride),
+            two(layer.kernel_size),
+            dilation=two(layer.dilation),
+            padding=two(layer.padding),
+            stride=two(layer.stride or layer.kernel_size),
         )
 
 
@@ -122,7 +123,10 @@ def max_pool(layer: nn.MaxPool2d, input_shape: tuple[int, ...]) -> MaxPool:
     """
     covers = 1
     for size, step, gap in zip(
-        _two(layer.kernel_size), _two(layer.stride), _two(layer.dilation), strict=True
+        two(layer.kernel_size),
+        two(layer.stride or layer.kernel_size),
+        two(layer.dilation),
+        strict=True,
     ):
         # A pixel lies in the windows whose taps k d are congruent to it modulo the stride.
         residues = [tap * gap % step for tap in range(size)]
@@ -140,9 +144,3 @@ def max_pool_norm(operation: MaxPool) -> float:
         An upper bound; for Linf it is 1.
     """
     return round_up(math.sqrt(operation.covers))
-
-
-def _two(value: int | tuple[int, ...] | None) -> tuple[int, int]:
-    if isinstance(value, tuple):
-        return value[0], value[1]
-    return value, value  # pyright: ignore[reportReturnType]

@@ -1,0 +1,149 @@
+"""Refuse modules that do more, or something else, than their layers say."""
+
+import random
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from torch import nn
+from torch.nn.modules import module as module_globals
+
+from robustcl.errors import UnsupportedError
+
+CURE = "smoothing:form=vote certifies any network, and first_order estimates"
+GLOBAL_HOOKS = ("_global_forward_hooks", "_global_forward_pre_hooks")
+HOOKS = ("_forward_hooks", "_forward_pre_hooks")
+SCALARS = (bool, int, float, str)
+
+
+def check_plain(network: nn.Module, *, wants_eval: bool = False) -> None:
+    """Refuse what changes a network besides its layers: hooks, replaced methods, compiled code.
+
+    Args:
+        network: The network, head included.
+        wants_eval: Whether parts that stay in train mode are refused too.
+
+    Raises:
+        UnsupportedError: With the name of the part.
+    """
+    for name in GLOBAL_HOOKS:
+        if getattr(module_globals, name):
+            raise UnsupportedError(
+                "forward hooks are set for all modules (torch.nn.modules.module), which tracing "
+                f"cannot see; remove them. {CURE}"
+            )
+    for name, part in network.named_modules():
+        _check_part(name or type(part).__name__, part)
+        if wants_eval and part.training:
+            raise UnsupportedError(
+                f"{name or 'the network'!r} stays in train mode after eval(), where its outputs "
+                f"depend on the batch; mend its train(). {CURE}"
+            )
+
+
+def _check_part(name: str, part: nn.Module) -> None:
+    if isinstance(part, torch.jit.ScriptModule):
+        raise UnsupportedError(f"{name!r} is a TorchScript module; give the nn.Module. {CURE}")
+    if getattr(part, "_compiled_call_impl", None) is not None or "_orig_mod" in part._modules:
+        raise UnsupportedError(f"{name!r} is compiled; give the module itself. {CURE}")
+    if any(getattr(part, hooks) for hooks in HOOKS):
+        raise UnsupportedError(
+            f"{name!r} has forward hooks, which tracing cannot see; remove them. {CURE}"
+        )
+    replaced = sorted(key for key in vars(part) if _is_method(type(part), key))
+    if replaced:
+        raise UnsupportedError(
+            f"{name!r} has its method {replaced[0]!r} replaced on the instance, which tracing "
+            f"cannot see; write a module with that method. {CURE}"
+        )
+
+
+def _is_method(kind: type, key: str) -> bool:
+    # Whether torch itself calls it by this name.
+    return any(
+        callable(vars(base).get(key))
+        for base in kind.__mro__
+        if base.__module__.split(".")[0] == "torch"
+    )
+
+
+@dataclass(frozen=True, eq=False)
+class State:
+    """Hold what a network must leave alone when it is called.
+
+    Args:
+        scalars: Plain attributes of its parts, by their names in the network.
+        versions: How often each parameter and buffer was written to.
+        training: Whether each part is in train mode.
+        draws: The states of the random generators of torch, NumPy and Python.
+    """
+
+    scalars: Mapping[str, Any]
+    versions: Mapping[str, int]
+    training: Mapping[str, bool]
+    draws: tuple[bytes, ...]
+
+
+def state_of(network: nn.Module) -> State:
+    """Note the state of a network before it is called.
+
+    Args:
+        network: The network.
+
+    Returns:
+        The state.
+    """
+    parts = dict(network.named_modules())
+    scalars = {
+        f"{name}.{key}".lstrip("."): value
+        for name, part in parts.items()
+        for key, value in vars(part).items()
+        if type(value) in SCALARS
+    }
+    tensors = {**dict(network.named_parameters()), **dict(network.named_buffers())}
+    versions = {name: tensor._version for name, tensor in tensors.items()}
+    return State(scalars, versions, {name: p.training for name, p in parts.items()}, _draws())
+
+
+def check_still(network: nn.Module, before: State) -> None:
+    """Refuse a network that draws random numbers or writes to itself when it is called.
+
+    Activations that it keeps are no harm; numbers, texts, parameters and buffers are.
+
+    Args:
+        network: The network, after calls.
+        before: From `state_of`.
+
+    Raises:
+        UnsupportedError: With the name of what has changed.
+    """
+    after = state_of(network)
+    if after.draws != before.draws:
+        raise UnsupportedError(
+            f"the network draws random numbers in eval mode, perhaps not at every call. {CURE}"
+        )
+    for what, old, new in (
+        ("attribute", before.scalars, after.scalars),
+        ("buffer or parameter", before.versions, after.versions),
+        ("mode of", before.training, after.training),
+    ):
+        changed = [key for key in (*new, *old) if old.get(key) != new.get(key)]
+        if changed:
+            raise UnsupportedError(
+                f"the network changes its {what} {changed[0]!r} when it is called, so that the "
+                f"next call may differ; remove that. {CURE}"
+            )
+
+
+def _draws() -> tuple[bytes, ...]:
+    name, keys, *rest = np.random.get_state()  # noqa: NPY002
+    found = [
+        torch.get_rng_state().numpy().tobytes(),
+        np.asarray(keys).tobytes() + repr((name, rest)).encode(),
+        repr(hash(random.getstate())).encode(),
+    ]
+    if torch.cuda.is_initialized():
+        found += [state.numpy().tobytes() for state in torch.cuda.get_rng_state_all()]
+    return tuple(found)
