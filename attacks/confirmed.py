@@ -23,6 +23,7 @@ from robustcl.out_of_memory import is_out_of_memory
 from robustcl.threat import Norm, Threat, perturbation_norm
 
 PUSHES = 12
+ROWS = 32  # of a batch in float64 at most: few points are left, and rows that fill it cost as well
 BISECTIONS = 5  # between the last push that did not suffice and the one that did
 
 
@@ -51,7 +52,7 @@ def confirmed(
         exact: The same aim in float64; it is given the points in that type.
         images: (B, C, H, W) clean images.
         threat: The norm, the box, and the largest budgets.
-        batch_size: Images per model call.
+        batch_size: Images per model call, of which the second objective gets 32 at most.
 
     Returns:
         The finding with its radii, infinite for images whose point is not confirmed; `success` and
@@ -116,13 +117,17 @@ class _Judge:
     exact: Objective
     rough: Objective
 
+    @property
+    def size(self) -> int:
+        # Images per call in float64.
+        return min(self.scene.batch_size, ROWS)
+
     def select(self, rows: Tensor) -> "_Judge":
         return _Judge(self.scene.select(rows), self.exact.select(rows), self.rough.select(rows))
 
     def look(self, points: Tensor) -> tuple[Tensor, Tensor]:
         # Whether the points count for float64, and what their margins have to exceed.
-        size = self.scene.batch_size
-        margin, bound = exact_margin(self.exact, self.rough, points, batch_size=size)
+        margin, bound = exact_margin(self.exact, self.rough, points, batch_size=self.size)
         return torch.isfinite(margin) & (margin > bound), bound.nan_to_num(0.0, 0.0, 0.0)
 
     def allows(self, points: Tensor) -> Tensor:
@@ -179,8 +184,8 @@ def _pushed(judge: _Judge, points: Tensor, bounds: Tensor) -> tuple[Tensor, Tens
 
 def _outward(judge: _Judge, points: Tensor, bounds: Tensor, share: float) -> Tensor:
     found, scene = [], judge.scene
-    for chunk in torch.arange(len(points), device=points.device).split(scene.batch_size):
-        rows = fill(chunk, scene.batch_size)
+    for chunk in torch.arange(len(points), device=points.device).split(judge.size):
+        rows = fill(chunk, judge.size)
         threat, images, start = scene.threat.select(rows), scene.images[rows], points[rows].double()
         value, gradient = value_and_gradient(judge.exact.select(rows).margin, start)
         slope = torch.linalg.vector_norm(gradient.double().flatten(1), dim=1)

@@ -143,7 +143,7 @@ def test_a_pixel_of_the_size_of_eps_is_pulled_inside_too() -> None:
     objective = Objective(lambda points: 1.0 + 0 * points.flatten(1).sum(1))
     finding = attacks.run(dark, objective, images, Threat("linf", 2 / 255), batch_size=1)
     assert bool(finding.success.all())
-    assert 0.007 < float(finding.radius[0]) <= 2 / 255 * (1 + 1e-6)
+    assert 0.007 < float(finding.deployed[0]) <= 2 / 255 * (1 + 1e-6)
 
 
 class _Plateau(torch.nn.Module):
@@ -176,7 +176,7 @@ def test_passes_parameters_and_stages_of_all_budgets_add_up() -> None:
     handle.remove()
     assert (finding.parameters["steps"], finding.parameters["restarts"]) == (7, 1)
     assert torch.equal(torch.stack(list(finding.stages.values())).sum(0), finding.gradients)
-    assert set(finding.stages) == {"search", "shrink", "walk"}
+    assert set(finding.stages) == {"search", "shrink", "walk", "confirm"}
     assert bool((finding.stages["search"] % 7 == 0).all())
     assert finding.forwards is not None and finding.failed is not None
     # What is not counted is one verification of each attack's points.

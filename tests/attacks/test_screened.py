@@ -136,4 +136,4 @@ def test_few_images_do_not_fill_large_batches() -> None:
     attacks.screened(objective, images, Threat("l2", 9.0), batch_size=128)
     handle.remove()
     assert rows.count(128) == 1  # who has won at the start
-    assert set(rows) <= {32, 128}
+    assert set(rows) <= {1, 32, 128}  # 1: looked at alone, on a float64 copy
