@@ -121,7 +121,7 @@ def screened(
     if version not in VERSIONS:
         raise InputError(f"unknown version {version!r} of autoattack; use {', '.join(VERSIONS)}")
     eps = one_budget(threat, images, "screened")
-    radii = torch.zeros(len(images)) if certified is None else certified.detach().cpu()
+    radii = torch.zeros(len(images)) if certified is None else certified.detach().cpu().double()
     if radii.shape != (len(images),):
         raise InputError(f"{len(images)} images have certified radii of shape {tuple(radii.shape)}")
     size = (images.shape[2], images.shape[3])

@@ -97,6 +97,27 @@ def test_an_image_the_adversary_has_at_the_start_is_never_certified() -> None:
     assert int(found.finding.gradients.sum()) == 0
 
 
+def test_a_radius_covers_the_rim_of_its_ball_and_nothing_beyond() -> None:
+    _, objective, images, exact = setting("l2", 4)
+    exact = exact.double()
+    eps = 1.2 * float(exact.max())  # all can be fooled: what is not, was covered by its radius
+    at = torch.tensor(eps, dtype=torch.float64)
+    below, above = (at.nextafter(torch.tensor(end).double()) for end in (0.0, torch.inf))
+    certified = torch.stack([at, below, above, 0.999999 * at])
+    found = attacks.screened(objective, images, Threat("l2", eps), certified=certified)
+    assert found.decided == ("certified", "pgd", "certified", "pgd")
+    assert found.finding.success.tolist() == [False, True, False, True]
+
+
+def test_a_radius_in_float32_is_not_rounded_up_to_eps() -> None:
+    _, objective, images, exact = setting("l2", 3)
+    near = (1.2 * exact.max()).float()
+    eps = float(near) * (1 + 1e-8)  # whose nearest number in float32 is `near`
+    assert float(near) < eps and torch.tensor(eps, dtype=torch.float32) == near
+    found = attacks.screened(objective, images, Threat("l2", eps), certified=near.expand(3))
+    assert found.decided == ("pgd",) * 3
+
+
 def test_what_only_the_reference_finds_is_found(monkeypatch: pytest.MonkeyPatch) -> None:
     from attacks import screened as module  # the function, from the package
 
