@@ -4,11 +4,13 @@ import math
 
 import pytest
 import torch
+from scipy.stats import beta, binom
 from scipy.stats import norm as normal
 from torch import Tensor
 
 from certify.center_smoothing import Noise, center_smoothing, smoothed_centers
 from robustcl import InputError
+from tests.affine import affine_classifier
 from tests.network import small_classifier, some_images
 
 MODULE = __import__("certify.center_smoothing", fromlist=["center_smoothing"])
@@ -126,6 +128,38 @@ def test_the_center_is_a_small_ball_of_half_the_mass() -> None:
     assert float((centers.points - 0.4).abs().mean()) < 0.15 * SIGMA
 
 
+@pytest.mark.parametrize(
+    "n, alpha, delta", [(6, 0.00648, 0.3), (12, 0.04, 0.3), (200, 0.2, 0.15), (2000, 0.001, 0.07)]
+)
+def test_a_ball_of_enough_mass_holds_the_samples_asked_for(
+    n: int, alpha: float, delta: float
+) -> None:
+    # It fails if fewer than k of n samples, or none of the candidates, fall into the ball; k is the
+    # largest number for which that is as rare as alpha / 4.
+    count = MODULE._enough(Noise(n=n, alpha=alpha), delta)
+    candidates = (0.5 - delta) ** min(64, n)
+    fails = [binom.cdf(k - 1, n, 0.5 + delta) + candidates for k in (count, count + 1)]
+    assert fails[0] <= alpha / 4 < fails[1]
+
+
+def test_the_answer_is_withheld_by_an_exact_bound_on_fresh_samples() -> None:
+    noise, delta = Noise(sigma=SIGMA, n=300, alpha=0.2, batch_size=300), 0.08
+    images = same(0.4, 120)
+    centers = smoothed_centers(first, images, noise=noise, delta=delta)
+    count = MODULE._enough(noise, delta)
+    for row, point in enumerate(centers.points):
+        generator = torch.Generator().manual_seed(row)
+        chosen, fresh = (
+            MODULE.noisy_outputs(first, images[row], noise, generator) for _ in range(2)
+        )
+        radii = (chosen[:64] - chosen[:, 0]).abs().sort(dim=1).values[:, count - 1]
+        assert float(point) == float(chosen[radii.argmin()])
+        inside = int(((fresh - point).abs() <= radii.min()).sum())
+        mass = float(beta.ppf(noise.alpha / 4, inside, noise.n - inside + 1))
+        assert bool(centers.abstained[row]) == (mass <= 0.5 - delta)
+    assert 10 < int(centers.abstained.sum()) < 110
+
+
 def test_the_model_abstains_where_the_slack_is_too_small() -> None:
     noise = Noise(sigma=SIGMA, n=200, alpha=0.001, batch_size=200)
     claim, centers = center_smoothing(first, same(0.4, 5), eps=0.1, noise=noise, delta=0.02)
@@ -190,6 +224,17 @@ def test_a_classifier_is_held_still_and_bounded_by_the_sphere() -> None:
     torch.testing.assert_close(centers.points, again.points)
     torch.testing.assert_close(claim.drift, other.drift.clamp(max=2.0))
     assert bool((claim.drift <= 2.0).all()) and bool((claim.drift > 0).all())
+
+
+def test_embeddings_off_the_sphere_may_drift_by_more_than_its_diameter() -> None:
+    model = affine_classifier(dtype=torch.float32)
+    model.encoder.backbone[1].weight.data *= 30.0  # pyright: ignore[reportIndexIssue]
+    images = torch.rand(3, 2, 4, 4, generator=torch.Generator().manual_seed(1))
+    noise = Noise(sigma=0.5, n=300, alpha=0.01)
+    claim, _ = center_smoothing(model, images, eps=0.1, noise=noise, delta=DELTA)
+    plain, _ = center_smoothing(model.embeddings, images, eps=0.1, noise=noise, delta=DELTA)
+    assert bool((claim.drift > 2.0).all())
+    torch.testing.assert_close(claim.drift, plain.drift)
 
 
 def test_seeds_decide_not_the_batch() -> None:

@@ -5,11 +5,12 @@ import pytest
 import torch
 from scipy.stats import binom
 from scipy.stats import norm as normal
+from torch import nn
 
 from certify import smoothing
 from certify.bounds.confidence_sequence import stake_shares
 from certify.decide_radius import STEP, decide_radius
-from robustcl import InputError
+from robustcl import Classifier, InputError
 from robustcl.heads import LinearHead
 from tests.certify.test_smoothing import (
     constant_embedding,
@@ -105,6 +106,23 @@ def test_smoothing_with_a_target_gives_the_radius_or_nothing() -> None:
     # 0.02 in every pixel of 64 is 0.16 in L2.
     same = decide_radius(model, images, radius=0.02 * 8, form="vote")
     assert same.outcome == decision.outcome
+
+
+def test_no_noise_is_used_twice() -> None:
+    seen: list[torch.Tensor] = []
+
+    class Spy(nn.Module):
+        def forward(self, points: torch.Tensor) -> torch.Tensor:
+            seen.append(points.flatten(1).clone())
+            return points.flatten(1)[:, :2]
+
+    model = Classifier.from_scores(Spy(), image_shape=(1, 4, 4))
+    seen.clear()
+    images = torch.zeros(2, 1, 4, 4)
+    decision = decide_radius(model, images, radius=1e-3, n=320, n_select=64, batch_size=32)
+    rows = torch.cat(seen)
+    assert int(decision.samples.sum()) == len(rows) >= 128 + 64
+    assert len(torch.unique(rows, dim=0)) == len(rows)
 
 
 @pytest.mark.parametrize("form", ["vote", "clip"])

@@ -56,6 +56,16 @@ def test_on_the_circle_the_drift_is_exact(eps: float) -> None:
     assert (claim.guarantee, claim.subject, claim.norm) == ("deterministic", "model", "l2")
 
 
+def test_a_budget_that_reaches_the_origin_turns_the_embedding_around() -> None:
+    model, images = turning_classifier(), points()
+    for row, size in enumerate(images.flatten(1).norm(dim=1).tolist()):
+        image = images[row : row + 1]
+        for share in (1.001, 1.3, 3.0):
+            assert float(worst_drift(image, share * size)) == pytest.approx(2.0, abs=0.01)
+            assert float(displacement(model, image, eps=share * size).drift) == 2.0
+        assert float(displacement(model, image, eps=0.999 * size).drift) < math.sqrt(2.0)
+
+
 @pytest.mark.parametrize("threshold", [0.05, 0.7, 1.3])
 def test_on_the_circle_the_budget_is_exact(threshold: float) -> None:
     model, images = turning_classifier(), points()

@@ -1,5 +1,6 @@
 """The multi-view certificate: exact where it can be, never beaten, about no other subject."""
 
+import math
 from typing import get_args
 
 import pytest
@@ -21,6 +22,7 @@ from robustcl import (
 )
 from robustcl.views import COLOR_VIEWS, LinearView, draw_views
 from tests.affine import affine_classifier
+from tests.certify.test_geodesic import plane
 from tests.certify.test_sound import with_head
 from tests.families import images_and_directions
 from tests.network import small_classifier, some_images
@@ -148,6 +150,135 @@ def test_a_majority_outweighs_views_that_are_undecided() -> None:
     assert float(mean.radius) == pytest.approx(4.0 / 3.0, rel=1e-6)
     tied = multi_view(MultiView(single, [*views, views[2]], "vote"), torch.zeros(1, 1, 1, 1))
     assert float(tied.radius) == 0.0
+
+
+def stretched(by: float, *, columns: int = 1, offset: float = 0.0) -> LinearView:
+    return LinearView(columns=by * torch.eye(columns), offset=torch.full((1, 1, columns), offset))
+
+
+@pytest.mark.parametrize("norm", NORMS)
+@pytest.mark.parametrize("steps", [0, 8])
+def test_views_that_stretch_by_different_factors_have_the_closed_form(
+    norm: Norm, steps: int
+) -> None:
+    # Scores (x, 0) of one number, at 4 x + 1, x + 3 and x / 2: class 0 wins while x > 0.
+    network = nn.Sequential(nn.Flatten(), nn.Linear(1, 2))
+    network[1].weight.data = torch.tensor([[1.0], [0.0]])  # pyright: ignore[reportArgumentType]
+    network[1].bias.data = torch.zeros(2)
+    single = Classifier.from_scores(network, image_shape=(1, 1, 1)).double()
+    views = [stretched(4.0, offset=1.0), stretched(1.0, offset=3.0), stretched(0.5)]
+    image = torch.full((1, 1, 1, 1), 0.5, dtype=torch.float64)
+    lead, slope = (3.0 + 3.5 + 0.25) / 3, 5.5 / 3  # of the mean score
+    last = sorted([3.0 / 4.0, 3.5, 0.25 / 0.5])[1]  # how far two of three hold
+    for aggregate, exact in (("score", lead / slope), ("embedding", lead / slope), ("vote", last)):
+        model = MultiView(single, views, aggregate).double()
+        radius = float(multi_view(model, image, norm=norm, steps=steps).radius)
+        assert radius <= exact
+        assert radius == pytest.approx(exact, rel=1e-6)
+
+
+@pytest.mark.parametrize("norm", NORMS)
+@pytest.mark.parametrize("aggregate", ["score", "embedding"])
+def test_lines_hold_over_the_ball_that_each_view_makes_of_it(norm: Norm, aggregate) -> None:
+    # Class 0 leads by 1 - 2 relu(y - 1), y = 4 x and 2 x: at .24 + v by 1 - (4 v - .04) in the mean
+    # until .26, where the second view begins to fall as well.
+    layers = nn.Sequential(nn.Flatten(), nn.Linear(1, 1), nn.ReLU(), nn.Linear(1, 2)).double()
+    with torch.no_grad():
+        for weight, value in zip(
+            layers.parameters(), (1.0, -1.0, [-2.0, 0.0], [1.0, 0.0]), strict=True
+        ):
+            weight.copy_(torch.tensor(value).view(-1, *[1] * (weight.ndim - 1)))
+    single = Classifier.from_scores(layers, image_shape=(1, 1, 1)).double()
+    model = MultiView(single, [stretched(4.0), stretched(2.0)], aggregate).double()
+    image = torch.full((1, 1, 1, 1), 0.24, dtype=torch.float64)
+    radius = float(multi_view(model, image, norm=norm).radius)
+    assert 0.8 * 0.26 <= radius <= 0.26
+    assert float(multi_view(model, image, norm=norm, steps=0).radius) < 0.75 * radius
+
+
+def random_views(generator: torch.Generator) -> list[LinearView]:
+    """Three views of two pixels that stretch and move them, some far to the other side."""
+    sizes = 0.25 + 2.0 * torch.rand(3, generator=generator)
+    moves = torch.randn(3, 1, 1, 2, generator=generator)
+    return [
+        LinearView(columns=size * torch.eye(2), offset=move)
+        for size, move in zip(sizes, moves, strict=True)
+    ]
+
+
+def turned_least(raw: Tensor, turn: float, axis: Tensor) -> float:
+    """The least of a.f for f within some angle of h / |h|, by looking at every angle."""
+    angles = torch.linspace(-turn, turn, 4001, dtype=torch.float64)
+    start = torch.atan2(raw[1], raw[0]) + angles
+    return float((axis[0] * start.cos() + axis[1] * start.sin()).min())
+
+
+def test_mean_scores_on_the_sphere_hold_until_the_least_ones_within_the_angles_do_not() -> None:
+    # Two pixels turned by 0.7, so that h moves as far as the view does.
+    generator = torch.Generator().manual_seed(0)
+    turn = torch.tensor([[math.cos(0.7), -math.sin(0.7)], [math.sin(0.7), math.cos(0.7)]]).double()
+    weight = torch.tensor([[1.0, 0.2], [-0.5, 1.0]]).double()
+    lost_a_view = 0
+    for _ in range(40):
+        bias = torch.tensor([0.0, float(torch.randn(1, generator=generator))]).double()
+        views = random_views(generator)
+        single = plane(weight.tolist(), bias.tolist())
+        model = MultiView(single, views, "score").double().eval()
+        image = torch.rand(1, 1, 1, 2, generator=generator, dtype=torch.float64)
+        claim = multi_view(model, image)
+        top = int(model(image).argmax())
+        assert claim.predicted.tolist() == [top]
+        axis, offset = weight[top] - weight[1 - top], float(bias[top] - bias[1 - top])
+        raws = [turn @ view(image).flatten() for view in views]
+        # How far an h moves: what the view stretches, and nothing else.
+        sizes = [float(view.columns[0, 0]) for view in views]  # pyright: ignore[reportOptionalSubscript]
+
+        def holds(radius: float) -> bool:
+            least = []
+            for raw, size in zip(raws, sizes, strict=True):  # noqa: B023
+                share = size * radius / float(raw.norm())
+                angle = math.asin(share) if share < 1 else math.pi
+                least.append(turned_least(raw, angle, axis))  # noqa: B023
+            return sum(least) / 3 + offset > 0  # noqa: B023
+
+        low, high = 0.0, 2.0 * 2**0.5
+        for _ in range(40):
+            middle = (low + high) / 2
+            low, high = (middle, high) if holds(middle) else (low, middle)
+        assert float(claim.radius) <= low * (1 + 1e-4) + 1e-6
+        assert float(claim.radius) == pytest.approx(low, rel=1e-3, abs=1e-5)
+        lost_a_view += any(
+            size * low > 0.99 * float(raw.norm()) for raw, size in zip(raws, sizes, strict=True)
+        )
+    assert 5 < lost_a_view < 35
+
+
+@pytest.mark.parametrize("steps", [0, 8])
+def test_mean_embeddings_on_the_sphere_stay_within_the_distance_to_the_edge(steps: int) -> None:
+    # The mean h is that of the mean view, and class 0 is ahead within acos(-c / |a|) of a.
+    generator = torch.Generator().manual_seed(1)
+    turn = torch.tensor([[math.cos(0.7), -math.sin(0.7)], [math.sin(0.7), math.cos(0.7)]]).double()
+    weight = torch.tensor([[1.0, 0.2], [-0.5, 1.0]]).double()
+    shares = []
+    for _ in range(40):
+        bias = torch.tensor([0.0, float(torch.randn(1, generator=generator))]).double()
+        views = random_views(generator)
+        model = MultiView(plane(weight.tolist(), bias.tolist()), views, "embedding").double().eval()
+        image = torch.rand(1, 1, 1, 2, generator=generator, dtype=torch.float64)
+        top = int(model(image).argmax())
+        axis, offset = weight[top] - weight[1 - top], float(bias[top] - bias[1 - top])
+        mean = turn @ torch.stack([view(image).flatten() for view in views]).mean(dim=0)
+        slope = sum(float(view.columns[0, 0]) for view in views) / 3  # pyright: ignore[reportOptionalSubscript]
+        edge = math.acos(max(-offset / float(axis.norm()), -1.0))
+        angle = math.acos(float(mean @ axis / (mean.norm() * axis.norm())))
+        # Where no direction loses there is no edge, and h can only vanish.
+        between = edge - angle if edge < math.pi else math.pi
+        exact = float(mean.norm()) * math.sin(min(between, math.pi / 2)) / slope
+        claim = multi_view(model, image, steps=steps)
+        assert claim.predicted.tolist() == [top]
+        assert float(claim.radius) <= exact * (1 + 1e-9)
+        shares.append(float(claim.radius) / exact)
+    assert sorted(shares)[20] > 0.99
 
 
 def test_certificates_of_one_view_are_refused_and_smoothing_is_not() -> None:

@@ -288,6 +288,25 @@ def test_smoothed_retrieval_covers_the_known_answer(k: int) -> None:
     torch.testing.assert_close(linf.radius, claim.radius[:3])
 
 
+class Broken(nn.Module):
+    """f = (1, 0), but NaN on a fifth of the noise around 0."""
+
+    def forward(self, images: Tensor) -> Tensor:
+        bad = images.flatten(1)[:, 0] > 0.5 * 0.8416
+        first = torch.where(bad, torch.nan, 1.0)
+        return torch.stack([first, torch.zeros_like(first)], dim=1)
+
+
+def test_samples_that_are_not_finite_count_as_the_farthest() -> None:
+    model = Classifier(Encoder(Broken(), image_shape=(1, 1, 1)), PrototypeHead(torch.eye(2)))
+    noise = Noise(sigma=0.5, n=50_000, alpha=0.001, batch_size=5000)
+    claim = smoothed_retrieval(
+        model, torch.zeros(1, 1, 1, 1), AXIS, items=torch.tensor([0]), k=2, noise=noise
+    )
+    exact = 0.5 * float(normal.ppf(0.8) - normal.ppf((1 + MIDPOINTS[1]) / 2))
+    assert 0.9 * exact <= float(claim.radius) <= exact
+
+
 class Slanted(nn.Module):
     """f = (+1, 0) or (-1, 0) by the sign of the sum of all numbers over sqrt D, less 1/2."""
 

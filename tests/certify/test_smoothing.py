@@ -1,5 +1,6 @@
 """Smoothing: problems with known answers, rates of wrong claims, invariances, abstention."""
 
+import importlib
 from fractions import Fraction
 
 import numpy as np
@@ -12,7 +13,7 @@ from torch import nn
 from certify import smoothing
 from certify.bounds.confidence import betting_lower_bound
 from certify.choose_clip import choose_clip
-from certify.smoothed_margins import Form
+from certify.smoothed_margins import Form, Pairing, Smoothed
 from certify.smoothing_samples import noise_streams, noisy_outputs
 from robustcl import Classifier, Encoder, InputError, UnsupportedError
 from robustcl.heads import LinearHead, PrototypeHead
@@ -50,6 +51,28 @@ def test_a_constant_embedding_has_the_closed_form() -> None:
     assert exact * 0.9 <= float(claim.radius[0]) <= exact
 
 
+@pytest.mark.parametrize("n", [200, 5000])
+@pytest.mark.parametrize("alpha", [0.001, 0.04])
+def test_a_vote_that_is_always_won_has_the_closed_form(n: int, alpha: float) -> None:
+    # n successes of n: the exact bound is alpha^(1/n).
+    model, image = half_space(50.0)
+    claim = smoothing(model, image, form="vote", sigma=0.5, n=n, alpha=alpha, batch_size=2000)
+    exact = 0.5 * float(normal.isf(-np.expm1(np.log(alpha) / n)))
+    assert float(claim.radius) == pytest.approx(exact, rel=1e-6)
+    assert float(claim.radius) <= exact
+
+
+@pytest.mark.parametrize("alpha", [0.001, 0.04])
+def test_bernstein_on_a_constant_embedding_has_the_closed_form(alpha: float) -> None:
+    # No variance is left: only 7 log(2 / alpha) / (3 (n - 1)) is taken off the mean.
+    model = constant_embedding([1.0, 0.0], PrototypeHead(torch.eye(2)))
+    options = {"sigma": 0.5, "n": 1000, "alpha": alpha, "form": "mean", "bound": "bernstein"}
+    claim = smoothing(model, torch.zeros(1, 1, 4, 4), **options)  # pyright: ignore[reportArgumentType]
+    lower = (1 + 0.5**0.5) / 2 - 7 * np.log(2 / alpha) / (3 * 999)
+    assert float(claim.radius) == pytest.approx(0.5 * float(normal.ppf(lower)), rel=1e-4)
+    assert float(claim.radius) <= 0.5 * float(normal.ppf(lower))
+
+
 def test_seeds_decide_not_the_batch() -> None:
     model, images = small_classifier(), some_images(4)
     whole = smoothing(model, images, seeds=[5, 6, 7, 8])
@@ -68,10 +91,12 @@ def half_space(distance: float) -> tuple[Classifier, torch.Tensor]:
     """Two affine classes, and an image at a known distance from their boundary."""
     layer = nn.Linear(32, 2)
     layer.weight.data = torch.zeros(2, 32)
-    layer.weight.data[0, 5], layer.bias.data = torch.tensor(1.0), torch.zeros(2)
+    inside = min(distance, 1.0)  # the boundary is as far below 0 as the pixel cannot be above
+    layer.weight.data[0, 5] = 1.0
+    layer.bias.data = torch.tensor([distance - inside, 0.0])
     network = nn.Sequential(nn.Flatten(), layer)
     image = torch.zeros(1, 2, 4, 4)
-    image.flatten()[5] = distance
+    image.flatten()[5] = inside
     return Classifier.from_scores(network, image_shape=(2, 4, 4)).eval(), image
 
 
@@ -132,12 +157,12 @@ def test_wrong_claims_are_as_rare_as_alpha(form) -> None:
 @pytest.mark.parametrize("form", ["mean", "vote", "clip"])
 def test_scaling_image_and_noise_scales_the_radius(form) -> None:
     model, images = small_classifier(head="linear"), some_images(4)
-    encoder = Encoder(model.encoder.backbone, image_shape=(1, 8, 8), mean=(1.2,), std=(1.6,))
-    large = Classifier(encoder, model.head).eval()
+    encoder = Encoder(model.encoder.backbone, image_shape=(1, 8, 8), mean=(0.075,), std=(0.1,))
+    small = Classifier(encoder, model.head).eval()
     before = smoothing(model, images, form=form, sigma=0.25, n=500)
-    after = smoothing(large, 4.0 * images, form=form, sigma=1.0, n=500)
+    after = smoothing(small, images / 4.0, form=form, sigma=0.0625, n=500)
     assert bool((before.radius > 0).any())
-    torch.testing.assert_close(after.radius, 4.0 * before.radius, rtol=1e-4, atol=1e-6)
+    torch.testing.assert_close(4.0 * after.radius, before.radius, rtol=1e-4, atol=1e-6)
 
 
 def constant_embedding(point: list[float], head: nn.Module) -> Classifier:
@@ -245,10 +270,15 @@ def test_the_winner_of_pairs_need_not_have_the_highest_mean() -> None:
     assert 0.95 * 0.25 * 1.2816 < float(claim.radius[0]) < 0.25 * 1.2816
 
 
-def test_the_short_cut_over_rivals_is_the_smallest_of_all_bounds() -> None:
-    model, images = small_classifier(classes=6), some_images(40)
+@pytest.mark.parametrize("spread", [0.0, 0.1])
+def test_the_short_cut_over_rivals_is_the_smallest_of_all_bounds(spread: float) -> None:
+    model, images = small_classifier(classes=6), some_images(200)
     assert isinstance(model.head, PrototypeHead)
     weight = model.head.weight.double()
+    bias = spread * torch.linspace(-1.0, 1.0, 6).double()
+    if spread:  # with offsets the thresholds of the rivals differ
+        model = Classifier(model.encoder, LinearHead(weight.float(), bias.float())).eval()
+        bias = bias.float().double()
     claim = smoothing(model, images, n=60, n_select=40, sigma=0.5, alpha=0.05)
     rows = noisy_outputs(
         lambda x: model.embeddings(x).double() @ weight.T,
@@ -257,16 +287,92 @@ def test_the_short_cut_over_rivals_is_the_smallest_of_all_bounds() -> None:
     differs = 0
     with torch.no_grad():
         for row, outputs in enumerate(rows):
-            top = int(outputs[:40].mean(0).argmax())
+            top = int((outputs[:40].mean(0) + bias).argmax())
             others = [j for j in range(6) if j != top]
             lengths = (weight[top] - weight[others]).norm(dim=1)
             values = (outputs[40:, [top]] - outputs[40:, others]) / lengths
             units = ((1 + values) / 2).numpy()
-            lower = betting_lower_bound(units, alpha=0.05)
-            slow = max(0.5 * float(normal.ppf(lower.min())), 0.0)
+            edges = ((bias[others] - bias[top]) / lengths).clamp(-1, 1).numpy()
+            lower, offset = betting_lower_bound(units, alpha=0.05), normal.ppf((1 + edges) / 2)
+            radii, guess = normal.ppf(lower) - offset, normal.ppf(units.mean(0)) - offset
+            slow = max(0.5 * float(radii.min()), 0.0)
             assert float(claim.radius[row]) == pytest.approx(slow, rel=1e-4, abs=1e-6)
-            differs += int(slow > 0 and lower.argmin() != units.mean(0).argmin())
+            differs += int(slow > 0 and radii.argmin() != guess.argmin())
     assert differs >= 1  # or this test shows nothing
+
+
+def test_the_short_cut_holds_whatever_the_thresholds_and_the_spreads() -> None:
+    # Coins and constants: a constant looks nearest and a coin, which is bounded less closely, is.
+    smallest = importlib.import_module("certify.smoothing")._smallest_radius
+    terms = Smoothed("mean", 1.0, 4, 0.0, np.empty(0), np.empty(0), sphere=True)
+    draws, differs = np.random.default_rng(0), 0
+    for _ in range(200):
+        offset = np.array([0.0, *draws.uniform(-1.0, 1.0, 3)])
+        means = normal.cdf(offset + draws.uniform(0.3, 1.2, 4))
+        coins = draws.random((60, 4)) < means
+        units = np.where(draws.random(4) < 0.5, coins, means)
+        pair = Pairing(0, np.zeros(4), np.full(4, 0.5), offset, np.arange(4) > 0)
+        outputs = np.where(np.arange(4) > 0, 0.5 - units, 0.0)
+        radii = normal.ppf(betting_lower_bound(units, alpha=0.05)) - offset
+        radius, rival = smallest(outputs, pair, terms, 0.05, "betting")
+        assert radius == pytest.approx(radii[1:].min(), abs=1e-4)
+        assert radii[rival] == pytest.approx(radius, abs=1e-4)
+        looks = normal.ppf(units.mean(axis=0).clip(1e-9, 1 - 1e-9)) - offset
+        differs += int(looks[1:].argmin() != radii[1:].argmin())
+    assert differs > 20
+
+
+def test_a_rival_that_can_hardly_overtake_counts() -> None:
+    # a = (1, 0) and c = .95: behind only where f is within acos(.95) of the other pole.
+    head = LinearHead(torch.tensor([[1.0, 0.0], [0.0, 0.0]]), torch.tensor([0.95, 0.0]))
+    model = constant_embedding([-0.9, 0.19**0.5], head)
+    claim = smoothing(model, torch.zeros(1, 1, 4, 4), sigma=0.5, n=100_000, form="mean")
+    exact = 0.5 * float(normal.ppf(0.05) - normal.ppf(0.025))
+    assert claim.rival.tolist() == [1]
+    assert 0.9 * exact <= float(claim.radius) <= exact
+
+
+@pytest.mark.parametrize("bias", [0.0, 0.1])
+def test_twins_off_the_sphere_abstain(bias: float) -> None:
+    # Class 1 scores as class 0 does, or always more.
+    head = LinearHead(torch.tensor([[1.0, 0.0], [1.0, 0.0], [0.0, 1.0]]), torch.zeros(3))
+    head.bias.data[1] = bias
+    twins = constant_embedding([1.0, 0.0], head)
+    model = Classifier(twins.encoder, head, normalizes=False).eval()
+    claim = smoothing(model, torch.zeros(1, 1, 4, 4), form="clip")
+    assert 0 not in claim.predicted.tolist()
+    assert bias or (claim.predicted.tolist(), claim.radius.tolist()) == ([-1], [0.0])
+
+
+class Broken(nn.Module):
+    """f = (1, 0), but NaN on a fifth of the noise around 0."""
+
+    def forward(self, points: torch.Tensor) -> torch.Tensor:
+        bad = points[:, 0, 0, 0] > 0.25 * 0.8416
+        first = torch.where(bad, torch.nan, 1.0)
+        return torch.stack([first, torch.zeros_like(first)], dim=1)
+
+
+@pytest.mark.parametrize("form", ["mean", "clip"])
+def test_samples_that_are_not_finite_count_as_the_worst(form: Form) -> None:
+    encoder = Encoder(Broken(), image_shape=(1, 1, 2))
+    model = Classifier(encoder, PrototypeHead(torch.eye(2))).eval()
+    options = {"sigma": 0.25, "n": 50_000, "form": form, "clip": 1.0, "batch_size": 2000}
+    claim = smoothing(model, torch.zeros(1, 1, 1, 2), **options)
+    exact = 0.25 * float(normal.ppf(0.8 * (1 + 0.5**0.5) / 2))
+    assert claim.predicted.tolist() == [0]
+    assert 0.9 * exact <= float(claim.radius) <= exact
+
+
+def test_infinite_scores_vote_for_no_class() -> None:
+    class Infinite(nn.Module):
+        def forward(self, points: torch.Tensor) -> torch.Tensor:
+            flat = points.flatten(1)[:, :2]
+            return torch.stack([flat[:, 0] + torch.inf, flat[:, 1]], dim=1)
+
+    model = Classifier.from_scores(Infinite(), image_shape=(1, 1, 2))
+    claim = smoothing(model, torch.zeros(1, 1, 1, 2), form="vote")
+    assert (claim.predicted.tolist(), claim.radius.tolist()) == ([-1], [0.0])
 
 
 def test_a_class_that_cannot_be_overtaken() -> None:
