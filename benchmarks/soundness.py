@@ -131,8 +131,8 @@ def _train(model: Classifier, generator: torch.Generator) -> None:
 
 
 def beaten(
-    model: Callable[[Tensor], Tensor], images: Tensor, claim_radius: Tensor, predicted: Tensor, norm: Norm,
-    *, restarts: int, generator: torch.Generator,
+    model: Callable[[Tensor], Tensor], images: Tensor, claim_radius: Tensor, predicted: Tensor,
+    norm: Norm, *, restarts: int, generator: torch.Generator,
 ) -> Tensor:  # fmt: skip
     """Search the certified balls for another class, in float64.
 

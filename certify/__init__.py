@@ -14,7 +14,7 @@ from certify.geodesic import geodesic
 from certify.gradients import output_gradients, pairwise_gradient_norms, pairwise_slopes
 from certify.jacobian_norm import jacobian_norm
 from certify.local import local
-from certify.methods import METHODS, Method, certificate, parse_method, prepare
+from certify.methods import METHODS, Method, certificate, compare, parse_method, prepare
 from certify.multi_view import multi_view, traced_views
 from certify.problem import traced
 from certify.product import product
@@ -36,6 +36,7 @@ __all__ = [
     "certified_radius",
     "choose_clip",
     "clever",
+    "compare",
     "crown",
     "decide_radius",
     "displacement",

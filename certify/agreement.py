@@ -8,7 +8,6 @@ from torch import Tensor
 from certify.bounds.plain_modules import CURE, check_plain
 from certify.bounds.rounding import row_lengths
 from certify.claim import Claim
-from certify.norms import Norm
 from robustcl.classifier import Classifier, Encoder
 from robustcl.errors import UnsupportedError, ViolationError
 from robustcl.exact_copy import exact_copy
@@ -63,85 +62,92 @@ def alone(exact: Model, images: Tensor) -> Tensor:
 
 
 def check_agreement(
-    exact: Model, lowered: Lowered, points: Tensor, singly: Tensor, *, what: str = "score of class"
-) -> Tensor:
+    exact: Model, lowered: Lowered, points: Tensor, *, what: str = "score of class"
+) -> None:
     """Refuse a model whose float64 scores at some points lie outside of their enclosures.
 
-    This is a test, not a proof: what a model does at other points, by Python state or by random
-    numbers from outside of torch is not seen.
+    The model is evaluated at each point alone and at all of them together. This is a test, not a
+    proof: what a model does at other points, by Python state or by random numbers from outside of
+    torch is not seen.
 
     Args:
         exact: The user's model in float64.
         lowered: The enclosures.
-        points: (N, C, H, W) float64; the first ones are those of `singly`.
-        singly: (M, K) scores of the first M points, each alone in its batch.
+        points: (N, C, H, W) float64.
         what: Names an output, for the message.
-
-    Returns:
-        (N, K) the model's scores in one batch.
-
-    Raises:
-        UnsupportedError: With the point, the class and the difference.
     """
-    middle, allowed = lowered(points)
-    together = exact(points.clone())
-    for how, scores in (("alone", singly), (f"in a batch of {len(points)}", together)):
-        count = len(scores)
-        if scores.shape[1:] != middle.shape[1:]:
-            raise UnsupportedError(
-                f"the model gives {tuple(scores.shape[1:])} numbers per image, its layers "
-                f"{tuple(middle.shape[1:])}. {CURE}"
-            )
-        excess = (scores - middle[:count]).abs() - allowed[:count]
-        excess = excess.masked_fill(~torch.isfinite(middle[:count]), -torch.inf)
-        if bool((excess > 0).any()) or bool(excess.isnan().any()):
-            at = int(excess.nan_to_num(nan=torch.inf).argmax())
-            point, k = divmod(at, scores.shape[1])
-            raise UnsupportedError(
-                f"the model is not the network that its layers say: evaluated {how}, its {what} "
-                f"{k} at point {point} is {float(scores[point, k]):.9g}, the network's "
-                f"{float(middle[point, k]):.9g} (allowed difference "
-                f"{float(allowed[point, k]):.2g}). {CURE}"
-            )
-    return together
+    enclosed = lowered(points)
+    _compare("alone", alone(exact, points), enclosed, what)
+    _compare(f"in a batch of {len(points)}", exact(points.clone()), enclosed, what)
+
+
+def _compare(how: str, scores: Tensor, enclosed: tuple[Tensor, Tensor], what: str) -> None:
+    middle, allowed = enclosed
+    if scores.shape != middle.shape:
+        raise UnsupportedError(
+            f"the model gives {tuple(scores.shape[1:])} numbers per image, its layers "
+            f"{tuple(middle.shape[1:])}. {CURE}"
+        )
+    excess = (scores - middle).abs() - allowed
+    excess = excess.masked_fill(~torch.isfinite(middle), -torch.inf)
+    if bool((excess > 0).any()) or bool(excess.isnan().any()):
+        point, k = divmod(int(excess.nan_to_num(nan=torch.inf).argmax()), scores.shape[1])
+        raise UnsupportedError(
+            f"the model is not the network that its layers say: evaluated {how}, its {what} {k} at "
+            f"point {point} is {float(scores[point, k]):.9g}, the network's "
+            f"{float(middle[point, k]):.9g} (allowed difference {float(allowed[point, k]):.2g}). "
+            f"{CURE}"
+        )
 
 
 def check_claim(
-    exact: Model, lowered: Lowered, images: Tensor, singly: Tensor, claim: Claim, *, norm: Norm
+    exact: Model,
+    lowered: Lowered,
+    images: Tensor,
+    singly: Tensor,
+    enclosed: tuple[Tensor, Tensor],
+    claim: Claim,
 ) -> None:
     """Compare the model with its enclosures at the images and at points of the certified balls.
 
     Args:
         exact: The user's model in float64.
-        lowered: The enclosures.
+        lowered: The enclosures at other points.
         images: (B, C, H, W) float64.
         singly: (B, K) from `alone`.
+        enclosed: Scores at the images and the differences that are allowed, (B, K) each.
         claim: What was claimed of them.
-        norm: Of the balls.
 
     Raises:
         ViolationError: When a point inside of a certified ball has another class.
     """
+    middle, allowed = enclosed
+    _compare("alone", singly, enclosed, "score of class")
     for rows in torch.arange(len(images), device=images.device).split(TOGETHER):
-        centers = images[rows]
-        radius = claim.radius[rows].to(images).clamp(max=float(centers[0].numel()))
-        points = [centers, *ball_points(centers, radius * INSIDE, norm)]
-        scores = check_agreement(exact, lowered, torch.cat(points), singly[rows])
-        predicted = claim.predicted[rows].repeat(len(points))
-        certified = (radius > 0).repeat(len(points)) & (predicted >= 0)
-        own = scores.gather(1, predicted.clamp_min(0)[:, None])
-        _, allowed = lowered(torch.cat(points))
-        lead = (scores - own - 2.0 * allowed).amax(dim=1)
-        beaten = torch.nonzero(certified & (lead > 0))[:, 0]
+        balls = rows[(claim.radius[rows] > 0) & (claim.predicted[rows] >= 0)]
+        radius = claim.radius[balls].to(images).clamp(max=float(images[0].numel()))
+        around = ball_points(images[balls], radius * INSIDE, claim.norm)
+        points, count = torch.cat([images[rows], *around]), len(rows)
+        size = max(2, count)  # no more memory than the images themselves
+        scores = torch.cat([exact(part.clone()) for part in points.split(size)])
+        how = f"in a batch of {min(size, len(points))}"
+        _compare(how, scores[:count], (middle[rows], allowed[rows]), "score of class")
+        if not len(balls):
+            continue
+        found = lowered(points[count:])
+        _compare(f"{how}, within certified balls", scores[count:], found, "score of class")
+        predicted = claim.predicted[balls].repeat(len(around))[:, None]
+        lead = scores[count:] - scores[count:].gather(1, predicted) - 2.0 * found[1]
+        beaten = torch.nonzero(lead.amax(dim=1) > 0)[:, 0]
         if len(beaten):
-            row = int(beaten[0]) % len(centers)
+            row = int(balls[int(beaten[0]) % len(balls)])
             raise ViolationError(
-                f"a point within the certified {norm} radius {float(radius[row]):.6g} of image "
-                f"{int(rows[row])} has another class: the certificate is wrong, please report it"
+                f"a point within the certified {claim.norm} radius {float(claim.radius[row]):.6g} "
+                f"of image {row} has another class: the certificate is wrong, please report it"
             )
 
 
-def ball_points(centers: Tensor, radius: Tensor, norm: Norm) -> Sequence[Tensor]:
+def ball_points(centers: Tensor, radius: Tensor, norm: str) -> Sequence[Tensor]:
     """Draw points on the surface of balls.
 
     Args:
@@ -156,7 +162,7 @@ def ball_points(centers: Tensor, radius: Tensor, norm: Norm) -> Sequence[Tensor]
     found = []
     for _ in range(POINTS):
         # The same direction for every image, so that none depends on the others.
-        way = torch.randn(centers[0].shape, generator=generator, dtype=torch.float64).to(centers)
+        way = torch.randn(centers.shape[1:], generator=generator, dtype=torch.float64).to(centers)
         way = way / way.norm() if norm == "l2" else way.sign()
         found.append(centers + radius.view(-1, 1, 1, 1) * way)
     return found

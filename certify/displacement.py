@@ -7,7 +7,7 @@ import torch
 from scipy.special import ndtri
 from torch import Tensor
 
-from certify.agreement import ROUNDING, alone, check_agreement, own_model
+from certify.agreement import ROUNDING, check_agreement, own_model
 from certify.bounds.network_norm import NetworkNorm, network_norm
 from certify.bounds.rounding import row_lengths
 from certify.claim import Guarantee
@@ -246,7 +246,6 @@ def raw_in_double(
             exact.raw_embeddings,
             lambda _: (raw, allowed.expand_as(raw)),
             points,
-            alone(exact.raw_embeddings, points),
             what="number of h",
         )
     return raw, slack

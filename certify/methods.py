@@ -15,10 +15,10 @@ from certify.first_order import first_order
 from certify.geodesic import check_sphere, geodesic
 from certify.jacobian_norm import jacobian_norm
 from certify.local import check_stairs, local
-from certify.multi_view import SUBJECT, multi_view, traced_views
+from certify.multi_view import SUBJECT, TracedViews, compare_views, multi_view, traced_views
 from certify.norms import NORMS, Norm, check_norm
 from certify.pairs import affine_head
-from certify.problem import traced
+from certify.problem import Traced, compare_model, traced
 from certify.product import product
 from certify.smoothing import check_smoothing, smoothing
 from robustcl.classifier import Classifier
@@ -267,6 +267,23 @@ def certificate(
     computed = _computed(method, norm)
     claim = method.function(classifier, images, norm=computed, **options)
     return claim if norm == computed else replace(claim, norm=norm)
+
+
+def compare(prepared: Any, classifier: Classifier, points: Tensor) -> None:
+    """Refuse a model whose float64 scores at some points are not those that were certified.
+
+    Args:
+        prepared: From `prepare`; nothing is compared for methods that trace no network.
+        classifier: The model.
+        points: (N, C, H, W), such as those that an attack returned; they may lie outside [0, 1].
+
+    Raises:
+        UnsupportedError: With the point, the class and the difference.
+    """
+    if isinstance(prepared, TracedViews):
+        compare_views(prepared, classifier, points)
+    elif isinstance(prepared, Traced):
+        compare_model(prepared, classifier, points)
 
 
 def _computed(method: Method, norm: str) -> Norm:

@@ -4,6 +4,7 @@ import math
 from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import cast
 
 import torch
@@ -188,16 +189,32 @@ def multi_view(
     return found
 
 
+def compare_views(model: TracedViews, classifier: Classifier, points: Tensor) -> None:
+    """Refuse a multi-view model whose views' float64 scores lie outside of the enclosures.
+
+    Args:
+        model: From `traced_views`.
+        classifier: The user's model.
+        points: (N, C, H, W), in or out of [0, 1].
+    """
+    with torch.inference_mode(False), torch.no_grad():
+        exact = cast(MultiView, own_model(classifier))
+        for part in points.detach().double().to(model.traced.network.device).split(TOGETHER):
+            _check_views(exact, model, part)
+
+
+def _check_views(exact: MultiView, model: TracedViews, points: Tensor) -> None:
+    for view in exact.views:
+        check_agreement(exact.single, partial(enclosed_scores, model.traced), view(points))
+
+
 def _check(exact: MultiView, model: TracedViews, points: Tensor, claim: Claim) -> None:
     # Every view by itself, at the images and at points of the balls, and the class there.
     farthest = float(points[0].numel())
     for rows in torch.arange(len(points), device=points.device).split(TOGETHER):
         radius = claim.radius[rows].clamp(max=farthest) * INSIDE
         around = [points[rows], *ball_points(points[rows], radius, model.traced.norm)]
-        for view in exact.views:
-            seen = view(torch.cat(around))
-            singly = alone(exact.single, seen[: len(rows)])
-            check_agreement(exact.single, lambda x: enclosed_scores(model.traced, x), seen, singly)
+        _check_views(exact, model, torch.cat(around))
         scores = exact(torch.cat(around))
         classes = claim.predicted[rows].repeat(len(around))
         lead = scores.amax(dim=1) - scores.gather(1, classes.clamp_min(0)[:, None])[:, 0]

@@ -3,6 +3,7 @@
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
+from contextvars import ContextVar
 from typing import TypeVar
 
 import torch
@@ -11,25 +12,46 @@ Item = TypeVar("Item")
 Result = TypeVar("Result")
 
 
+# How many items may be treated at a time while operations have one thread.
+_SPARE: ContextVar[int] = ContextVar("spare", default=1)
+
+
 @contextmanager
-def one_thread() -> Iterator[int]:
+def one_thread() -> Iterator[None]:
     """Let torch use one thread per operation, and restore its number on exit.
 
     Yields:
-        The number of threads before.
+        Nothing.
     """
     before = torch.get_num_threads()
+    token = _SPARE.set(max(_SPARE.get(), before))
     try:
         torch.set_num_threads(1)
-        yield before
+        yield
     finally:
         torch.set_num_threads(before)
+        _SPARE.reset(token)
+
+
+def spare_threads() -> int:
+    """Say how many items may be treated at a time.
+
+    Returns:
+        The number of threads outside of `one_thread`; 1 within items.
+    """
+    return max(_SPARE.get(), torch.get_num_threads())
+
+
+def _no_autocast(device: str) -> torch.autocast:
+    return torch.autocast(device, enabled=False)
 
 
 def each(
     function: Callable[[Item], Result], items: Sequence[Item], *, workers: int
 ) -> list[Result]:
     """Apply a function to every item, with one thread per operation, several items at a time.
+
+    Autocasting is off, as it would round further than is accounted for.
 
     A sum in other portions rounds otherwise, and so do other shapes. Items that are treated one by
     one, with one thread each, give the same bits alone, in any company and with any number of
@@ -45,7 +67,12 @@ def each(
     """
 
     def call(item: Item) -> Result:
-        with torch.inference_mode(False), torch.no_grad():
+        with (
+            torch.inference_mode(False),
+            torch.no_grad(),
+            _no_autocast("cpu"),
+            _no_autocast("cuda"),
+        ):
             return function(item)
 
     with one_thread():

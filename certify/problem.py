@@ -4,11 +4,19 @@ import math
 from collections.abc import Callable, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass, replace
+from functools import partial
 
 import torch
 from torch import Tensor
 
-from certify.agreement import alone, check_claim, lowered_scores, own_model
+from certify.agreement import (
+    TOGETHER,
+    alone,
+    check_agreement,
+    check_claim,
+    lowered_scores,
+    own_model,
+)
 from certify.bounds.dense_norm import round_up
 from certify.bounds.network_norm import NetworkNorm, traced_norm
 from certify.bounds.regions import Region, center_regions, in_type
@@ -16,7 +24,7 @@ from certify.bounds.rounding import UNITS, length, row_lengths
 from certify.bounds.trace import Network, trace
 from certify.claim import ABSTAINED, NO_RIVAL, Claim, joined
 from certify.norms import Norm, check_norm
-from certify.one_thread import each, one_thread
+from certify.one_thread import each, one_thread, spare_threads
 from certify.pairs import Pairs, affine_head, pairs
 from robustcl.check_images import check_images
 from robustcl.classifier import Classifier
@@ -25,6 +33,7 @@ from robustcl.views.multi_view import MultiView
 from robustcl.views.random_views import RandomViews
 
 CHEAP = 50_000  # numbers per image inside the network, below which float64 is used everywhere
+NUMBERS = 1_000_000  # inside networks, that are enclosed at once where one by one is not needed
 LARGE = 5_000  # numbers inside a network, from which it pays to treat several images at a time
 
 
@@ -152,6 +161,8 @@ def ready(
         return traced(classifier, norm=norm, method=method)
     if prepared.norm != norm:
         raise InputError(f"the model was prepared for {prepared.norm}, not {norm}; prepare again")
+    if prepared.fast.dtype != torch.float64 and _fast_type(prepared.network) == torch.float64:
+        prepared = replace(prepared, fast=prepared.network)  # products are rounded further by now
     return replace(prepared, classifier=classifier)
 
 
@@ -208,11 +219,14 @@ def image_by_image(model: Traced, images: Tensor, claim: Callable[[Problem], Cla
         known = torch.isfinite(singly).all(dim=1)
         predicted = singly.nan_to_num(nan=-torch.inf).argmax(dim=1)
 
-        def certify(row: int) -> Claim:
+        def certify(row: int) -> tuple[Claim, Tensor, Tensor]:
             one = slice(row, row + 1)
-            return claim(problem(model, points[one], predicted[one]))
+            point = centered(model, points[one])
+            return claim(stated(model, point, predicted[one])), *_scores(model, point)
 
-        found = joined(each(certify, range(len(points)), workers=workers(model.network)))
+        parts = each(certify, range(len(points)), workers=workers(model.network))
+        claims, middle, allowed = zip(*parts, strict=True)
+        found = joined(claims)
         found = replace(
             found,
             predicted=torch.where(known, found.predicted, ABSTAINED),
@@ -220,9 +234,29 @@ def image_by_image(model: Traced, images: Tensor, claim: Callable[[Problem], Cla
             rival=torch.where(known, found.rival, NO_RIVAL),
         )
         with one_thread() if workers(model.network) == 1 else nullcontext():
-            check_claim(exact, lambda x: enclosed_scores(model, x), points, singly, found,
-                        norm=model.norm)  # fmt: skip
+            check_claim(
+                exact,
+                partial(enclosed_scores, model),
+                points,
+                singly,
+                (torch.cat(middle), torch.cat(allowed)),
+                found,
+            )
     return found
+
+
+def compare_model(model: Traced, classifier: Classifier, points: Tensor) -> None:
+    """Refuse a model whose float64 scores, alone or in a batch, lie outside of the enclosures.
+
+    Args:
+        model: From `traced`.
+        classifier: The user's model.
+        points: (N, C, H, W), in or out of [0, 1].
+    """
+    with torch.inference_mode(False), torch.no_grad():
+        exact = own_model(classifier)
+        for part in points.detach().double().to(model.network.device).split(TOGETHER):
+            check_agreement(exact, partial(enclosed_scores, model), part)
 
 
 def workers(network: Network) -> int:
@@ -235,7 +269,7 @@ def workers(network: Network) -> int:
         torch's number of threads for large networks on a CPU, else 1.
     """
     is_large = network.size >= LARGE and network.device.type == "cpu"
-    return torch.get_num_threads() if is_large else 1
+    return spare_threads() if is_large else 1
 
 
 def prepared_images(network: Network, images: Tensor) -> Tensor:
@@ -264,14 +298,18 @@ def enclosed_scores(model: Traced, points: Tensor) -> tuple[Tensor, Tensor]:
     Returns:
         (N, K) scores and the (N, K) differences that are allowed (see `lowered_scores`).
     """
-    # One by one, as all values of a network are held at a time.
-    parts = [centered(model, point) for point in points.split(_at_a_time(model.network))]
-    raw, drift = torch.cat([p.raw for p in parts]), torch.cat([p.drift for p in parts])
+    # A few at a time, as all values of a network are held.
+    parts = points.split(max(1, NUMBERS // model.network.size))
+    found = each(
+        lambda part: _scores(model, centered(model, part)), parts, workers=workers(model.network)
+    )
+    middle, allowed = zip(*found, strict=True)
+    return torch.cat(middle), torch.cat(allowed)
+
+
+def _scores(model: Traced, point: "Center") -> tuple[Tensor, Tensor]:
+    raw, drift = point.raw, point.drift
     return lowered_scores(raw, drift, model.weight, model.bias, on_sphere=model.on_sphere)
-
-
-def _at_a_time(network: Network) -> int:
-    return max(1, 1_000_000 // network.size)
 
 
 def problem(model: Traced, images: Tensor, predicted: Tensor | None = None) -> Problem:

@@ -8,7 +8,10 @@ from torch import Tensor, nn
 
 from certify.bounds.dense_norm import dense_norm, round_up
 from certify.norms import Norm
+from certify.one_thread import each, spare_threads
 from robustcl.errors import UnsupportedError
+
+MANY = 256  # entries of a symbol, from which it pays to treat several rows at a time
 
 
 def convolution_norm(
@@ -118,13 +121,17 @@ def _symbol_norm(
         frequencies = torch.arange(count, dtype=torch.float64)
         phase = torch.outer(frequencies, taps).remainder(size) * (2.0 * math.pi / size)
         waves.append(torch.polar(torch.ones_like(phase), phase).to(kernel.device))
-    largest, coarse = 0.0, sizes[0] // strides[0]
+    coarse = sizes[0] // strides[0]
     outputs, inputs = kernel.shape[:2]
-    for row in range(coarse):  # one row of frequencies at a time keeps the memory small
+
+    def norm_of(row: int) -> float:  # one row of frequencies at a time keeps the memory small
         aliases = waves[0][row::coarse]
         partial = torch.einsum("oihw,ah->aoiw", kernel.to(aliases.dtype), aliases)
         symbols = torch.einsum("aoiw,gw->goai", partial, waves[1])
         folded = symbols.unflatten(0, (strides[1], -1)).permute(1, 2, 0, 3, 4)
         folded = folded.reshape(-1, outputs, strides[0] * strides[1] * inputs)
-        largest = max(largest, dense_norm(folded))
+        return dense_norm(folded)
+
+    is_large = outputs * inputs >= MANY and kernel.device.type == "cpu"
+    largest = max(each(norm_of, range(coarse), workers=spare_threads() if is_large else 1))
     return largest / math.sqrt(strides[0] * strides[1])

@@ -11,6 +11,7 @@ from torch import nn
 from torch.nn.modules import module as module_globals
 
 from robustcl.errors import UnsupportedError
+from robustcl.rows_seen import RowCounter
 
 CURE = "smoothing:form=vote certifies any network, and first_order estimates"
 GLOBAL_HOOKS = ("_global_forward_hooks", "_global_forward_pre_hooks")
@@ -48,7 +49,8 @@ def _check_part(name: str, part: nn.Module) -> None:
         raise UnsupportedError(f"{name!r} is a TorchScript module; give the nn.Module. {CURE}")
     if getattr(part, "_compiled_call_impl", None) is not None or "_orig_mod" in part._modules:
         raise UnsupportedError(f"{name!r} is compiled; give the module itself. {CURE}")
-    if any(getattr(part, hooks) for hooks in HOOKS):
+    hooks = [hook for name in HOOKS for hook in getattr(part, name).values()]
+    if any(type(hook) is not RowCounter for hook in hooks):
         raise UnsupportedError(
             f"{name!r} has forward hooks, which tracing cannot see; remove them. {CURE}"
         )

@@ -194,7 +194,7 @@ def _check_overwritten(graph_module: fx.GraphModule, recorder: _Recorder) -> Non
         if any(order[user] > order[writer] for user in node.users):
             raise UnsupportedError(
                 f"{node_name(writer)!r} overwrites the value of {node_name(node)!r}, which is used "
-                f"again; give that layer inplace=False. {CURE}"
+                f"again; use the form that is not in place, such as inplace=False. {CURE}"
             )
 
 

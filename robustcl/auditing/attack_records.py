@@ -8,7 +8,7 @@ from torch import Tensor
 
 import attacks
 from attacks.curve import EVALUATIONS
-from robustcl.auditing.audit_job import AuditJob, records_of, seeds_of
+from robustcl.auditing.audit_job import AuditJob, compare_points, records_of, seeds_of
 from robustcl.auditing.keep_curves import keep_curves
 from robustcl.auditing.keep_triples import Triples, keep_triples
 from robustcl.auditing.keep_violations import keep_violations
@@ -39,6 +39,7 @@ def attack_records(job: AuditJob, batch: Batch, left: Tensor, text: str) -> list
         columns |= costs
     else:
         found = _smallest(job, batch, left, seeds, text)
+    compare_points(job, found.adversarials)
     _keep(job, batch, found, text, right=left == batch.labels)
     columns |= {
         "radius": found.radius,

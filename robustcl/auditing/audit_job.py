@@ -9,6 +9,7 @@ import pandas as pd
 import torch
 from torch import Tensor
 
+import certify
 from robustcl.auditing.audit import Audit
 from robustcl.classifier import Classifier
 from robustcl.data.batch import Batch
@@ -63,6 +64,17 @@ def records_of(
     values = {"index": batch.index, "label": batch.labels, **columns}
     rows = zip(*(column.tolist() for column in values.values()), strict=True)
     return [{**common, **dict(zip(values, row, strict=True))} for row in rows]
+
+
+def compare_points(job: AuditJob, points: Tensor) -> None:
+    """Compare the model with the certified network at points that an attack returned.
+
+    Args:
+        job: The job; without deterministic certificates nothing is compared.
+        points: (B, C, H, W).
+    """
+    traced = (prepared for prepared in job.prepared.values() if prepared is not None)
+    certify.compare(next(traced, None), job.classifier, points)
 
 
 def seeds_of(job: AuditJob, batch: Batch, method: str) -> list[int]:

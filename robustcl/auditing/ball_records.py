@@ -8,7 +8,7 @@ from torch import Tensor
 
 import attacks
 from attacks.gradient import column
-from robustcl.auditing.audit_job import AuditJob, records_of, seeds_of
+from robustcl.auditing.audit_job import AuditJob, compare_points, records_of, seeds_of
 from robustcl.auditing.keep_violations import keep_violations
 from robustcl.data.batch import Batch
 from robustcl.objectives import misclassify
@@ -56,6 +56,7 @@ def ball_records(job: AuditJob, batch: Batch, left: Tensor, text: str) -> list[d
     )  # fmt: skip
     terms = {"norm": job.audit.norm, "eps": [], "subject": job.audit.subject}
     records = [{**row, **terms} for row in records]
+    compare_points(job, points)
     keep_violations(job, batch, records, points)
     return records
 

@@ -6,6 +6,7 @@
 # pyright: reportOptionalSubscript=false
 
 import sys
+from functools import partial
 from typing import Any
 
 import pytest
@@ -29,6 +30,7 @@ from certify.bounds.network_norm import network_norm
 from robustcl import Classifier, InputError, MultiView, UnsupportedError, ViolationError
 from robustcl.exact_copy import exact_copy
 from robustcl.objectives import score_margin
+from robustcl.rows_seen import rows_seen
 from robustcl.views.linear_view import LinearView
 from tests.network import small_classifier, some_images
 from tests.odd_networks import HONEST, PLANTED, SHAPE, Called, dense, odd_network, scores
@@ -120,6 +122,15 @@ def test_global_hooks_are_refused() -> None:
     assert float(product(model, images).radius.max()) > 0
 
 
+def test_what_counts_passes_is_no_hidden_behaviour() -> None:
+    model, images = small_classifier(), some_images(2)
+    plain = product(model, images).radius
+    with rows_seen(model.encoder) as seen:
+        assert torch.equal(product(model, images).radius, plain)
+        assert not exact_copy(model).encoder._forward_hooks
+    assert seen == []  # the model itself was not called, only its copy
+
+
 def test_what_changes_after_preparation_is_seen() -> None:
     torch.manual_seed(0)
     model, images = scores(dense(nn.ReLU())), torch.rand(2, *SHAPE)
@@ -163,16 +174,25 @@ def test_agreement_says_what_differs() -> None:
     points = torch.rand(2, *SHAPE).double()
     middle, allowed = torch.zeros(2, 3).double(), torch.full((2, 3), 1e-9).double()
     off = torch.zeros(2, 3).double()
+
+    def alone_or_together(x: Tensor, of_one: Tensor, of_all: Tensor) -> Tensor:
+        rows = [int((points[:, 0, 0, 0] == value).nonzero()) for value in x[:, 0, 0, 0]]
+        return (of_one if len(x) == 1 else of_all)[rows]
+
+    def check(of_one: Tensor, of_all: Tensor) -> None:
+        model = partial(alone_or_together, of_one=of_one, of_all=of_all)
+        check_agreement(model, lambda x: (middle, allowed), points)
+
     off[1, 2] = 1.1e-9
-    with pytest.raises(UnsupportedError, match="score of class 2 at point 1"):
-        check_agreement(lambda x: off, lambda x: (middle, allowed), points, middle)
+    with pytest.raises(UnsupportedError, match="alone, its score of class 2 at point 1"):
+        check(off, middle)
+    with pytest.raises(UnsupportedError, match="batch of 2, its score of class 2 at point 1"):
+        check(middle, off)
     off[1, 2] = 0.9e-9
-    assert torch.equal(
-        check_agreement(lambda x: off, lambda x: (middle, allowed), points, middle), off
-    )
+    check(off, off)
     off[0, 0] = torch.nan
     with pytest.raises(UnsupportedError, match="score of class 0 at point 0 is nan"):
-        check_agreement(lambda x: middle, lambda x: (middle, allowed), points, off)
+        check(off, middle)
 
 
 def test_a_certificate_that_its_own_points_beat_is_reported(
