@@ -167,6 +167,15 @@ def test_the_sequence_is_where_the_capital_crosses() -> None:
         assert (np.max(ever, axis=0) > log).all()
 
 
+def test_a_search_that_is_cut_short_ends_at_a_mean_that_is_ruled_out() -> None:
+    samples = np.random.default_rng(1).beta(5.0, 1.0, size=(200, 4))
+    shares = stake_shares(200, alpha=0.01)
+    for steps in (3, 5):
+        bounds = betting_confidence_sequence(samples, alpha=0.01, times=[200], steps=steps)
+        capital = log_capital(log_growth(samples, bounds[0], shares))
+        assert (bounds > 0.5).all() and (capital > np.log(100.0)).all()
+
+
 def test_the_search_finds_the_crossing_of_a_slow_bisection() -> None:
     for seed, n in enumerate((5, 40, 1500)):
         samples = np.random.default_rng(seed).beta(20.0, 1.0, size=(n, 30))
