@@ -171,7 +171,7 @@ def test_views_that_stretch_by_different_factors_have_the_closed_form(
     lead, slope = (3.0 + 3.5 + 0.25) / 3, 5.5 / 3  # of the mean score
     last = sorted([3.0 / 4.0, 3.5, 0.25 / 0.5])[1]  # how far two of three hold
     for aggregate, exact in (("score", lead / slope), ("embedding", lead / slope), ("vote", last)):
-        model = MultiView(single, views, aggregate).double()
+        model = MultiView(single, views, aggregate).double()  # pyright: ignore[reportArgumentType]
         radius = float(multi_view(model, image, norm=norm, steps=steps).radius)
         assert radius <= exact
         assert radius == pytest.approx(exact, rel=1e-6)
