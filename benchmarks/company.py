@@ -110,7 +110,8 @@ def processes(images: int) -> dict[str, Any]:
         one thread each, also of all records, attacks included.
     """
     with tempfile.TemporaryDirectory() as place:
-        checkpoint, data = random_checkpoint(Path(place), count=images)
+        # A fifth of the data is for the test.
+        checkpoint, data = random_checkpoint(Path(place), count=5 * images)
         words = [
             "run", str(checkpoint), "--data", data, "--batch-size", "6", "--methods",
             "product,local,crown,sound", "--attack", "pgd:steps=10", "--eps", "0.2,1",
