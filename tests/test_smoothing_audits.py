@@ -29,8 +29,8 @@ def half_spaces() -> tuple[Classifier, torch.Tensor]:
         layer.weight.copy_(torch.stack([slope, 0 * slope]))
         layer.bias.copy_(torch.tensor([0.0, 0.2]))
     head = LinearHead(torch.tensor([[0.5, 0.0], [-0.5, 0.0]]), torch.zeros(2))
-    encoder = Encoder(nn.Sequential(nn.Flatten(), layer), image_shape=(1, 4, 4))
-    images = (DISTANCES[:, None] * slope).view(3, 1, 4, 4)
+    encoder = Encoder(nn.Sequential(nn.Flatten(), layer), image_shape=(1, 4, 4), mean=(0.5,))
+    images = (0.5 + DISTANCES[:, None] * slope).view(3, 1, 4, 4)
     return Classifier(encoder, head).eval(), images
 
 

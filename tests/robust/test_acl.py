@@ -205,7 +205,7 @@ def test_a_turn_is_the_angle_only() -> None:
     ("kind", "options", "message"),
     [
         (Acl, {"eps": 0.0}, "eps 0.0"),
-        (Acl, {"eps": 8.0}, "8.0/255"),
+        (Acl, {"eps": 8.0}, "did you mean 8/255"),
         (Acl, {"norm": "l1"}, "norm=l2 or norm=linf"),
         (Acl, {"attack": "square"}, "unknown attack 'square'"),
         (Acl, {"steps": 0}, "0 steps"),
