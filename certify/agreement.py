@@ -9,7 +9,7 @@ from certify.bounds.plain_modules import CURE, check_plain
 from certify.bounds.rounding import row_lengths
 from certify.claim import Claim
 from robustcl.classifier import Classifier, Encoder
-from robustcl.errors import UnsupportedError, ViolationError
+from robustcl.errors import InputError, UnsupportedError, ViolationError
 from robustcl.exact_copy import exact_copy
 
 ROUNDING = 1e-11  # of scores in float64, relative to the sizes that enter them
@@ -32,8 +32,14 @@ def own_model(classifier: Classifier) -> Classifier:
         The copy, in eval mode.
 
     Raises:
+        InputError: When it is no classifier.
         UnsupportedError: When a subclass replaces the way from images to scores.
     """
+    if not isinstance(classifier, Classifier):
+        raise InputError(
+            f"{type(classifier).__name__} is no Classifier; use Classifier.from_scores(network, "
+            "image_shape=...)"
+        )
     for owner, wanted in ((classifier, Classifier), (classifier.encoder, Encoder)):
         for name in ("__call__", "forward", "scores", "embeddings", "raw_embeddings"):
             own = getattr(type(owner), name, None)
@@ -61,6 +67,12 @@ def alone(exact: Model, images: Tensor) -> Tensor:
     return torch.cat([exact(image.clone()) for image in images.split(1)])
 
 
+def _with_gradients(exact: Model, points: Tensor) -> Tensor:
+    # As attacks evaluate a model, which may behave otherwise without gradients.
+    with torch.enable_grad():
+        return exact(points.clone()).detach()
+
+
 def check_agreement(
     exact: Model, lowered: Lowered, points: Tensor, *, what: str = "score of class"
 ) -> None:
@@ -78,7 +90,7 @@ def check_agreement(
     """
     enclosed = lowered(points)
     _compare("alone", alone(exact, points), enclosed, what)
-    _compare(f"in a batch of {len(points)}", exact(points.clone()), enclosed, what)
+    _compare(f"in a batch of {len(points)}", _with_gradients(exact, points), enclosed, what)
 
 
 def _compare(how: str, scores: Tensor, enclosed: tuple[Tensor, Tensor], what: str) -> None:
@@ -89,7 +101,8 @@ def _compare(how: str, scores: Tensor, enclosed: tuple[Tensor, Tensor], what: st
             f"{tuple(middle.shape[1:])}. {CURE}"
         )
     excess = (scores - middle).abs() - allowed
-    excess = excess.masked_fill(~torch.isfinite(middle), -torch.inf)
+    # Where nothing is known, as at h = 0, nothing is claimed either.
+    excess = excess.masked_fill(~torch.isfinite(middle) | torch.isinf(allowed), -torch.inf)
     if bool((excess > 0).any()) or bool(excess.isnan().any()):
         point, k = divmod(int(excess.nan_to_num(nan=torch.inf).argmax()), scores.shape[1])
         raise UnsupportedError(
@@ -129,7 +142,7 @@ def check_claim(
         around = ball_points(images[balls], radius * INSIDE, claim.norm)
         points, count = torch.cat([images[rows], *around]), len(rows)
         size = max(2, count)  # no more memory than the images themselves
-        scores = torch.cat([exact(part.clone()) for part in points.split(size)])
+        scores = torch.cat([_with_gradients(exact, part) for part in points.split(size)])
         how = f"in a batch of {min(size, len(points))}"
         _compare(how, scores[:count], (middle[rows], allowed[rows]), "score of class")
         if not len(balls):

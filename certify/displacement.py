@@ -16,6 +16,7 @@ from certify.one_thread import each, one_thread
 from certify.problem import enclosed, prepared_images, refuse_views, workers
 from robustcl.classifier import Classifier
 from robustcl.errors import InputError, UnsupportedError
+from robustcl.network_hash import network_hash
 
 DOWN, UP = 1.0 - 1e-12, 1.0 + 1e-12
 DIAMETER = 2.0
@@ -208,6 +209,8 @@ def usable_norm(classifier: Classifier, norm: Norm, prepared: NetworkNorm | None
             f"the prepared norm is for {prepared.norm}, not {norm}; use "
             f"network_norm(classifier.encoder, norm={norm!r})"
         )
+    if prepared.weights != network_hash(classifier.encoder):
+        raise InputError("the prepared norm is of an encoder with other numbers; compute it again")
     return prepared
 
 

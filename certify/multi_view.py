@@ -45,6 +45,7 @@ from certify.product import product_claim, product_pairs
 from certify.search import Evaluation
 from robustcl.classifier import Classifier
 from robustcl.errors import InputError, UnsupportedError, ViolationError
+from robustcl.network_hash import network_hash
 from robustcl.views.linear_view import LinearView
 from robustcl.views.multi_view import AGGREGATES, MultiView
 
@@ -152,7 +153,8 @@ def multi_view(
         A deterministic claim about the multi-view model.
 
     Raises:
-        InputError: When steps are 1 or negative, or `prepared` was computed for the other norm.
+        InputError: When steps are 1 or negative, or `prepared` was computed for the other norm
+            or other numbers.
 
     Reference:
         The mean of Lipschitz margins is ours; Tsuzuku et al., NeurIPS 2018, for one view.
@@ -162,6 +164,8 @@ def multi_view(
     model = prepared or traced_views(classifier, norm=norm)
     if model.traced.norm != norm:
         raise InputError(f"the model was prepared for {model.traced.norm}, not {norm}")
+    if model.traced.weights != network_hash(cast(MultiView, classifier).single):
+        raise InputError("prepared is of a model with other numbers; prepare this one again")
     network = model.traced.network
     points = prepared_images(network, images)
     with torch.inference_mode(False), torch.no_grad():

@@ -19,6 +19,7 @@ from certify.agreement import (
 )
 from certify.bounds.dense_norm import round_up
 from certify.bounds.network_norm import NetworkNorm, traced_norm
+from certify.bounds.plain_modules import check_still, check_values, state_of
 from certify.bounds.regions import Region, center_regions, in_type
 from certify.bounds.rounding import UNITS, length, row_lengths
 from certify.bounds.trace import Network, trace
@@ -29,10 +30,12 @@ from certify.pairs import Pairs, affine_head, pairs
 from robustcl.check_images import check_images
 from robustcl.classifier import Classifier
 from robustcl.errors import InputError, UnsupportedError
+from robustcl.network_hash import network_hash
 from robustcl.views.multi_view import MultiView
 from robustcl.views.random_views import RandomViews
 
 CHEAP = 50_000  # numbers per image inside the network, below which float64 is used everywhere
+HEAD_POINTS = 64  # embeddings of each size at which a head is compared with its affine form
 NUMBERS = 1_000_000  # inside networks, that are enclosed at once where one by one is not needed
 LARGE = 5_000  # numbers inside a network, from which it pays to treat several images at a time
 
@@ -50,6 +53,7 @@ class Traced:
         weight: (K, d) rows of the head, float64.
         bias: (K,) offsets.
         on_sphere: Whether the head sees h / |h|.
+        weights: Hash of the model's numbers (see `network_hash`).
     """
 
     norm: Norm
@@ -60,6 +64,7 @@ class Traced:
     weight: Tensor
     bias: Tensor
     on_sphere: bool
+    weights: str
 
 
 @dataclass(frozen=True, eq=False)
@@ -130,14 +135,36 @@ def traced(classifier: Classifier, *, norm: Norm, method: str) -> Traced:
     Returns:
         The traced model.
     """
+    exact = own_model(classifier)
     refuse_views(classifier, method=method)
     weight, bias = affine_head(classifier, method=method)
-    own_model(classifier)
+    _check_head(exact, weight, bias)
     with one_thread():
         network = trace(classifier.encoder, drops_normalization=classifier.normalizes)
         bound = traced_norm(network, norm=check_norm(norm))
     fast = network.remade(_fast_type(network))
-    return Traced(norm, classifier, network, fast, bound, weight, bias, classifier.normalizes)
+    weights = network_hash(classifier)
+    return Traced(
+        norm, classifier, network, fast, bound, weight, bias, classifier.normalizes, weights
+    )
+
+
+def _check_head(exact: Classifier, weight: Tensor, bias: Tensor) -> None:
+    # Whether the head computes W f + b, on embeddings of several sizes.
+    generator = torch.Generator().manual_seed(0)
+    draws = torch.randn(HEAD_POINTS, weight.shape[1], generator=generator, dtype=torch.float64)
+    points = torch.cat([draws * scale for scale in (0.1, 1.0, 10.0, 1e3)]).to(weight.device)
+    with torch.inference_mode(False), torch.no_grad():
+        state = state_of(exact.head)
+        found, wanted = exact.head(points.clone()), points @ weight.T + bias
+        check_still(exact.head, state)
+        check_values(exact.head, points)
+    sizes = row_lengths(weight)[None] * row_lengths(points)[:, None] + bias.abs()
+    if found.shape != wanted.shape or not bool(((found - wanted).abs() <= 1e-9 * sizes).all()):
+        raise UnsupportedError(
+            f"the head {type(exact.head).__name__} does not compute what its affine() says; "
+            "smoothing:form=vote certifies any classifier"
+        )
 
 
 def ready(
@@ -152,15 +179,20 @@ def ready(
         prepared: From `traced`; None to trace now.
 
     Returns:
-        The traced model. That it is about this classifier is seen when its scores are compared.
+        The traced model.
 
     Raises:
-        InputError: When it was prepared for another norm.
+        InputError: When it was prepared for another norm, or the model's numbers have changed.
     """
     if prepared is None:
         return traced(classifier, norm=norm, method=method)
+    if not isinstance(prepared, Traced):
+        raise InputError(f"prepared is a {type(prepared).__name__}; give what `traced` returns")
     if prepared.norm != norm:
         raise InputError(f"the model was prepared for {prepared.norm}, not {norm}; prepare again")
+    own_model(classifier)
+    if prepared.weights != network_hash(classifier):
+        raise InputError("prepared is of a model with other numbers; prepare this one again")
     if prepared.fast.dtype != torch.float64 and _fast_type(prepared.network) == torch.float64:
         prepared = replace(prepared, fast=prepared.network)  # products are rounded further by now
     return replace(prepared, classifier=classifier)

@@ -8,6 +8,7 @@ from torch import Tensor
 from robustcl.errors import UnsupportedError
 
 ROUND_UP = 1.0 + 1e-10
+SMALLEST = 1e-280  # below it the largest entry bounds a norm well enough
 LEAST = 1e-290  # more than numbers too small for their digits may lose
 
 
@@ -33,6 +34,8 @@ def dense_norm(matrices: Tensor) -> float:
         raise UnsupportedError("a weight is too large for a norm in float64; nothing is certified")
     if scale == 0.0:
         return 0.0
+    if scale < SMALLEST:  # no digits to divide by
+        return round_up(scale * math.sqrt(matrices.shape[-1] * matrices.shape[-2]))
     matrices = matrices / scale
     tall = matrices.shape[-2] > matrices.shape[-1]
     gram = matrices.mH @ matrices if tall else matrices @ matrices.mH

@@ -182,7 +182,7 @@ def _through_affine(
     largest = operation.absolute(torch.maximum(region.low.abs(), region.high.abs()))
     more = torch.zeros(len(slope), dtype=torch.float64, device=slope.device)
     if operation.offset is not None:
-        largest = largest + operation.offset.abs()
+        largest = largest + operation.offset_size
         more = dot(slope, operation.offset.expand_as(slope))
     largest = largest.expand(len(slope) // count, *slope.shape[1:])
     lost = dot_loss(slope, operation.terms) * weighted(slope, largest)

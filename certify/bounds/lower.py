@@ -57,14 +57,15 @@ def lower_layer(layer: nn.Module, input_shape: Shape, output_shape: Shape) -> Op
         raise UnsupportedError(
             f"{kind.__name__} on values of shape {input_shape} per image, not (C, H, W)"
         )
+    _check_shapes(layer)
     if isinstance(layer, nn.Linear) and kind is nn.Linear:
         return dense(layer.weight, layer.bias)
     if isinstance(layer, nn.Conv2d) and kind is nn.Conv2d:
         return convolution(layer, layer.weight, layer.bias, input_shape)
     if isinstance(layer, nn.BatchNorm1d | nn.BatchNorm2d) and kind in NORMALIZATIONS:
-        factor, offset = batch_norm(layer)
+        factor, offset, size = batch_norm(layer)
         sides = (1, -1, *[1] * (len(input_shape) - 1))
-        return scaling(factor.view(sides), offset.view(sides))
+        return scaling(factor.view(sides), offset.view(sides), size.view(sides))
     if isinstance(layer, nn.MaxPool2d) and kind is nn.MaxPool2d:
         pooling_norm(layer, input_shape, norm="l2")
         return max_pool(layer, input_shape)
@@ -79,14 +80,31 @@ def lower_layer(layer: nn.Module, input_shape: Shape, output_shape: Shape) -> Op
     return Activation(kind.__name__, layer_norm(layer, input_shape, norm="l2"), _as_function(layer))
 
 
-def batch_norm(layer: nn.BatchNorm1d | nn.BatchNorm2d) -> tuple[Tensor, Tensor]:
-    """Return factor and offset per channel that a BatchNorm applies in eval mode.
+def _check_shapes(layer: nn.Module) -> None:
+    # Weights that were replaced by others of another shape.
+    if not isinstance(layer, nn.Conv2d | nn.Linear):
+        return
+    weight, bias = layer.weight, layer.bias
+    if isinstance(layer, nn.Conv2d) and tuple(weight.shape[2:]) != tuple(layer.kernel_size):
+        raise UnsupportedError(
+            f"Conv2d of kernel_size {layer.kernel_size} with a weight of shape "
+            f"{tuple(weight.shape)}; make a layer of that size"
+        )
+    if weight.ndim != (4 if isinstance(layer, nn.Conv2d) else 2) or (
+        bias is not None and tuple(bias.shape) != (len(weight),)
+    ):
+        shapes = tuple(weight.shape), None if bias is None else tuple(bias.shape)
+        raise UnsupportedError(f"{type(layer).__name__} with weight and bias of shapes {shapes}")
+
+
+def batch_norm(layer: nn.BatchNorm1d | nn.BatchNorm2d) -> tuple[Tensor, Tensor, Tensor]:
+    """Return factor and offset per channel that a BatchNorm applies in eval mode, and sizes.
 
     Args:
         layer: The layer.
 
     Returns:
-        (C,) float64 each.
+        (C,) float64 each; the sizes are those of the terms that the offset is the sum of.
 
     Raises:
         UnsupportedError: When it keeps no running statistics.
@@ -95,7 +113,10 @@ def batch_norm(layer: nn.BatchNorm1d | nn.BatchNorm2d) -> tuple[Tensor, Tensor]:
     if layer.running_mean is None:
         raise UnsupportedError("BatchNorm without running statistics depends on the batch")
     offset = -layer.running_mean.detach().double() * factor
-    return factor, offset if layer.bias is None else offset + layer.bias.detach().double()
+    if layer.bias is None:
+        return factor, offset, offset.abs()
+    bias = layer.bias.detach().double()
+    return factor, offset + bias, offset.abs() + bias.abs()
 
 
 def folded(
@@ -116,16 +137,21 @@ def folded(
     Returns:
         One affine operation.
     """
+    _check_shapes(layer)
     weight, bias = layer.weight.detach(), layer.bias
+    size = None if bias is None else bias.abs()
     if follower is not None:
-        factor, offset = batch_norm(follower)
+        factor, offset, size = batch_norm(follower)
         weight = weight * factor.view(-1, *[1] * (weight.ndim - 1))
+        if bias is not None:
+            size = size + (factor * bias).abs()
         bias = offset if bias is None else offset + factor * bias
     if pairs:
         weight, bias = paired(weight), None if bias is None else paired(bias)
+        size = None if size is None else size.view(-1, 2).mean(dim=1).repeat_interleave(2)
     if isinstance(layer, nn.Conv2d):
-        return convolution(layer, weight, bias, input_shape)
-    return dense(weight, bias)
+        return convolution(layer, weight, bias, input_shape, size)
+    return dense(weight, bias, size)
 
 
 def max_min(shape: Shape, before: tuple[Affine, Affine] | None) -> list[Operation]:

@@ -1,7 +1,7 @@
 """Bound the Lipschitz constant of an encoder by the product of its layers' norms."""
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
@@ -13,6 +13,7 @@ from certify.bounds.rounding import SQUARES, length, row_lengths
 from certify.bounds.trace import Network, trace
 from certify.norms import Norm, check_norm
 from robustcl.classifier import Encoder
+from robustcl.network_hash import network_hash
 
 
 @dataclass(frozen=True, eq=False)
@@ -26,6 +27,7 @@ class NetworkNorm:
         total: Bound of h from p to L2.
         spatial: For Linf, the L2 bound and sqrt(D), whose product is a second bound.
         network: The steps; None for a bound that is scaled.
+        weights: Hash of the encoder's numbers (see `network_hash`); '' where it is not known.
         leap: All this is about h up to so much in L2, at any image: where a layer jumps, as
             Softplus does at its threshold, its smooth form is bounded.
     """
@@ -36,6 +38,7 @@ class NetworkNorm:
     total: float
     spatial: "tuple[NetworkNorm, float] | None" = None
     network: Network | None = None
+    weights: str = ""
     leap: float = 0.0
 
     def along(self, directions: Tensor) -> Tensor:
@@ -78,7 +81,7 @@ def network_norm(encoder: Encoder, *, norm: Norm = "l2") -> NetworkNorm:
         The bound.
     """
     check_norm(norm)
-    return traced_norm(trace(encoder), norm=norm)
+    return replace(traced_norm(trace(encoder), norm=norm), weights=network_hash(encoder))
 
 
 def traced_norm(network: Network, *, norm: Norm) -> NetworkNorm:
@@ -101,7 +104,7 @@ def traced_norm(network: Network, *, norm: Norm) -> NetworkNorm:
     prefix = prefix_norms(network, norm="linf")
     total = min(total * root, prefix[position] * _wide_norm(network, position, prefix))
     return NetworkNorm(
-        "linf", prefix[position], last, round_up(total), (other, root), network, leap
+        "linf", prefix[position], last, round_up(total), (other, root), network, "", leap
     )
 
 

@@ -1,13 +1,15 @@
 """Refuse modules that do more, or something else, than their layers say."""
 
 import random
+import warnings
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import torch
-from torch import nn
+from torch import Tensor, nn
+from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.nn.modules import module as module_globals
 
 from robustcl.errors import UnsupportedError
@@ -16,6 +18,9 @@ from robustcl.rows_seen import RowCounter
 CURE = "smoothing:form=vote certifies any network, and first_order estimates"
 GLOBAL_HOOKS = ("_global_forward_hooks", "_global_forward_pre_hooks")
 HOOKS = ("_forward_hooks", "_forward_pre_hooks")
+OWN_CALLS = ("__call__", "_call_impl", "_wrapped_call_impl")
+OWN_COPIES = ("__deepcopy__", "__reduce__", "__reduce_ex__", "__setstate__")
+OURS = ("torch", "robustcl", "builtins", "typing")
 SCALARS = (bool, int, float, str)
 
 
@@ -50,6 +55,21 @@ def _check_part(name: str, part: nn.Module) -> None:
     if getattr(part, "_compiled_call_impl", None) is not None or "_orig_mod" in part._modules:
         raise UnsupportedError(f"{name!r} is compiled; give the module itself. {CURE}")
     hooks = [hook for name in HOOKS for hook in getattr(part, name).values()]
+    strange = [
+        name for name in OWN_CALLS if getattr(type(part), name) is not getattr(nn.Module, name)
+    ]
+    strange += [name for name in OWN_COPIES if _is_defined(type(part), name)]
+    if strange:
+        raise UnsupportedError(
+            f"{name!r} has a {strange[0]}() of its own, which tracing cannot see; move what it "
+            f"does into forward(). {CURE}"
+        )
+    for key, value in (*part._parameters.items(), *part._buffers.items()):
+        if value is not None and type(value) not in (torch.Tensor, nn.Parameter):
+            raise UnsupportedError(
+                f"{name}.{key} is a {type(value).__name__}, whose arithmetic may be its own; give "
+                f"a plain tensor. {CURE}"
+            )
     if any(type(hook) is not RowCounter for hook in hooks):
         raise UnsupportedError(
             f"{name!r} has forward hooks, which tracing cannot see; remove them. {CURE}"
@@ -60,6 +80,13 @@ def _check_part(name: str, part: nn.Module) -> None:
             f"{name!r} has its method {replaced[0]!r} replaced on the instance, which tracing "
             f"cannot see; write a module with that method. {CURE}"
         )
+
+
+def _is_defined(kind: type, name: str) -> bool:
+    # By a class that is not torch's.
+    return any(
+        name in vars(base) for base in kind.__mro__ if base.__module__.split(".")[0] not in OURS
+    )
 
 
 def _is_method(kind: type, key: str) -> bool:
@@ -137,6 +164,30 @@ def check_still(network: nn.Module, before: State) -> None:
                 f"the network changes its {what} {changed[0]!r} when it is called, so that the "
                 f"next call may differ; remove that. {CURE}"
             )
+
+
+def check_values(network: nn.Module, inputs: Tensor) -> None:
+    """Refuse a network whose code looks at the numbers it computes, and so may branch on them.
+
+    It is called on a tensor that has a shape and a type but no numbers.
+
+    Args:
+        network: The network.
+        inputs: What it takes.
+
+    Raises:
+        UnsupportedError: With torch's own words.
+    """
+    try:
+        with FakeTensorMode(allow_non_fake_inputs=True) as mode, warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            network(mode.from_tensor(inputs))
+    except Exception as error:  # the network's own code runs
+        words = str(error).strip().split("\n")[0] or type(error).__name__
+        raise UnsupportedError(
+            f"the network's code looks at the numbers it computes ({words}), so that it may do "
+            f"something else for other images; write it without that. {CURE}"
+        ) from error
 
 
 def _draws() -> tuple[bytes, ...]:

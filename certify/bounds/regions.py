@@ -227,7 +227,7 @@ def _affine(operation: Affine, source: Region, position: int, ball: Ball) -> Reg
     value = operation.apply(middle)
     if operation.offset is not None:
         value = value + operation.offset
-        spread = spread + 2 * loss * operation.offset.abs()
+        spread = spread + 2 * loss * operation.offset_size
     spread = up(spread) + TINY[value.dtype]
     low, high = down(value - spread), up(value + spread)
     reach = source.reach * (operation.norms["l2"] * NORM)

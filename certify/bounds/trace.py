@@ -1,6 +1,7 @@
 """Trace an encoder into the steps that bounds are computed on."""
 
 import math
+import threading
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any
@@ -13,7 +14,7 @@ from certify.bounds.lower import Operation, Shape
 from certify.bounds.lower_node import BATCH, Context, folds, lower_node, node_name, sources
 from certify.bounds.operations.affine import Affine, scaling
 from certify.bounds.operations.joining import Concatenation, Constant, Image, Sum
-from certify.bounds.plain_modules import CURE, check_plain, check_still, state_of
+from certify.bounds.plain_modules import CURE, check_plain, check_still, check_values, state_of
 from robustcl.classifier import Encoder
 from robustcl.encoders.max_min import MaxMin
 from robustcl.errors import UnsupportedError
@@ -96,6 +97,11 @@ def trace(encoder: Encoder, *, drops_normalization: bool = False) -> Network:
     Raises:
         UnsupportedError: When the network's output is not one vector per image.
     """
+    with _TRACING:
+        return _traced(encoder, drops_normalization)
+
+
+def _traced(encoder: Encoder, drops_normalization: bool) -> Network:
     check_plain(encoder)
     _check_finite(encoder)
     double = exact_copy(encoder)
@@ -118,6 +124,10 @@ def trace(encoder: Encoder, *, drops_normalization: bool = False) -> Network:
         raise UnsupportedError(f"the network's output is not one (B, d) tensor; {CURE}")
     _check_repeatable(again)
     return Network(tuple(steps[: made[end] + 1]), encoder.mean.device)
+
+
+# torch.fx replaces nn.Module.__call__ for all threads while it traces.
+_TRACING = threading.RLock()
 
 
 class _Tracer(fx.Tracer):
@@ -165,9 +175,12 @@ def _run(encoder: Encoder) -> tuple[fx.GraphModule, _Recorder, list[Any]]:
         # Other sizes, for what depends on the number of images.
         again.append(torch.cat([backbone(image[None].clone()) for image in images]))
         again.append(backbone(torch.cat([images, images[:1]]))[:BATCH])
+        with torch.enable_grad():
+            again.append(backbone(images.clone()).detach())
     except Exception as error:  # tracing runs the network's own code
         raise UnsupportedError(f"torch.fx cannot trace the network ({error}); {CURE}") from error
     check_still(backbone, before)
+    check_values(backbone, images)
     return graph_module, recorder, again
 
 

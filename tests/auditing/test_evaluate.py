@@ -40,11 +40,12 @@ class Spoiler(torch.nn.Module):
         self, inner: torch.nn.Module, error: BaseException, *, call: int, rows: int
     ) -> None:
         super().__init__()
-        self.inner, self.error, self.call, self.rows, self.calls = inner, error, call, rows, 0
+        self.inner, self.error, self.call, self.rows = inner, error, call, rows
+        self.calls: list[int] = []  # rows of each; a number would be a state that is refused
 
     def forward(self, points: torch.Tensor) -> torch.Tensor:
-        self.calls += 1
-        if self.calls >= self.call and len(points) >= self.rows:
+        self.calls.append(len(points))
+        if len(self.calls) >= self.call and len(points) >= self.rows:
             raise self.error
         return self.inner(points)
 
@@ -90,7 +91,7 @@ def test_an_interruption_leaves_whole_records(tmp_path: Path) -> None:
     counted = spoiled(model, KeyboardInterrupt(), call=10**9, rows=1)
     evaluate(counted, dataset, AUDIT, tmp_path / "whole", progress=False)
     assert isinstance(counted.head, Spoiler)
-    middle = counted.head.calls // 2
+    middle = len(counted.head.calls) // 2
     broken = spoiled(model, KeyboardInterrupt(), call=middle, rows=1)
     with pytest.raises(KeyboardInterrupt):
         evaluate(broken, dataset, AUDIT, tmp_path / "run", progress=False)

@@ -66,14 +66,15 @@ class Stops(torch.nn.Module):
 
     def __init__(self, inner: torch.nn.Module, call: int) -> None:
         super().__init__()
-        self.inner, self.call, self.calls, self.num_classes = inner, call, 0, inner.num_classes
+        self.inner, self.call, self.num_classes = inner, call, inner.num_classes
+        self.calls: list[int] = []  # a number would be a state that is refused
 
     def affine(self) -> object:
         return self.inner.affine()  # pyright: ignore[reportCallIssue]
 
     def forward(self, points: torch.Tensor) -> torch.Tensor:
-        self.calls += 1
-        if self.calls == self.call:
+        self.calls.append(len(points))
+        if len(self.calls) == self.call:
             raise KeyboardInterrupt
         return self.inner(points)
 

@@ -6,6 +6,7 @@
 # pyright: reportOptionalSubscript=false
 
 import sys
+from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from typing import Any
 
@@ -27,8 +28,9 @@ from certify import (
 )
 from certify.agreement import check_agreement
 from certify.bounds.network_norm import network_norm
-from robustcl import Classifier, InputError, MultiView, UnsupportedError, ViolationError
+from robustcl import Classifier, Encoder, InputError, MultiView, UnsupportedError, ViolationError
 from robustcl.exact_copy import exact_copy
+from robustcl.heads import PrototypeHead
 from robustcl.objectives import score_margin
 from robustcl.rows_seen import rows_seen
 from robustcl.views.linear_view import LinearView
@@ -137,15 +139,17 @@ def test_what_changes_after_preparation_is_seen() -> None:
     prepared = traced(model, norm="l2", method="test")
     other = scores(dense(nn.ReLU()))
     for method in METHODS.values():
-        with pytest.raises(UnsupportedError, match="is not the network that its layers say"):
+        with pytest.raises(InputError, match="a model with other numbers"):
             method(other, images, prepared=prepared)
     handle = model.encoder.backbone[1].register_forward_hook(lambda module, x, y: y)
     with pytest.raises(UnsupportedError, match=r"'encoder.backbone.1' has forward hooks"):
         product(model, images, prepared=prepared)
     handle.remove()
     model.encoder.backbone[1].weight.data.mul_(1.001)
-    with pytest.raises(UnsupportedError, match="is not the network"):
+    with pytest.raises(InputError, match="other numbers"):
         product(model, images, prepared=prepared)
+    with pytest.raises(InputError, match="prepared is a int"):
+        product(model, images, prepared=1)
 
 
 def test_a_model_that_differs_on_a_few_images_is_seen_where_it_does() -> None:
@@ -211,9 +215,9 @@ def test_embeddings_without_labels_are_compared_too() -> None:
         displacement(model, images, eps=0.1)
     model = small_classifier()
     prepared = network_norm(small_classifier(seed=1).encoder)
-    with pytest.raises(UnsupportedError, match="its number of h"):
+    with pytest.raises(InputError, match="other numbers"):
         displacement(model, images, eps=0.1, prepared=prepared)
-    with pytest.raises(UnsupportedError, match="its number of h"):
+    with pytest.raises(InputError, match="other numbers"):
         retrieval(model, images, torch.rand(4, 5), prepared=prepared)
 
 
@@ -310,3 +314,151 @@ def test_a_network_may_keep_what_it_computes() -> None:
     model = scores(Called(forward, first=nn.Linear(36, 8), last=nn.Linear(8, 3)))
     model(torch.rand(2, *SHAPE))  # leaves a tensor with a history behind
     assert float(certified_radius(model, torch.rand(2, *SHAPE)).radius.max()) > 0
+
+
+# What an adversary wrote to beat the certificates.
+
+SLOPES = torch.stack([torch.ones(36), -torch.ones(36)]) / 36
+
+
+def two_classes(network: nn.Sequential) -> Classifier:
+    with torch.no_grad():
+        network[1].weight.copy_(SLOPES)
+        network[1].bias.zero_()
+    return scores(network)
+
+
+def bent(x: Tensor) -> Tensor:
+    return torch.where(x < 1.0, x, -3.0 * x)
+
+
+class OwnCall(nn.Sequential):
+    def __call__(self, x: Tensor) -> Tensor:
+        return super().__call__(bent(x))
+
+
+class OwnCopy(nn.Sequential):
+    def __deepcopy__(self, memo: dict) -> "OwnCopy":
+        return self
+
+
+class Guarded(nn.Module):
+    def __init__(self, kind: str) -> None:
+        super().__init__()
+        self.last, self.kind = nn.Linear(36, 2), kind
+
+    def forward(self, x: Tensor) -> Tensor:
+        if isinstance(x, Tensor):  # which a proxy is not
+            value = x.max()
+            looks = {
+                "bool": lambda: bool(value > 1.0),
+                "item": lambda: value.item() > 1.0,
+                "numpy": lambda: value.detach().numpy() > 1.0,
+            }
+            if looks[self.kind]():
+                x = x / 255
+        return self.last(x.flatten(1))
+
+
+class Shy(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.last = nn.Linear(36, 2)
+
+    def forward(self, x: Tensor) -> Tensor:
+        y = self.last(x.flatten(1))
+        return -y if torch.is_grad_enabled() else y
+
+
+class OwnWeight(nn.Parameter):
+    @classmethod
+    def __torch_function__(cls, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        with torch._C.DisableTorchFunctionSubclass():
+            if func is nn.functional.linear:
+                args = (bent(args[0]), *args[1:])
+            return func(*args, **(kwargs or {}))
+
+
+class OwnHead(nn.Module):
+    num_classes = 2
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.last = nn.Linear(36, 2)
+
+    def affine(self) -> tuple[Tensor, Tensor]:
+        return self.last.weight, self.last.bias
+
+    def forward(self, embeddings: Tensor) -> Tensor:
+        return self.last(bent(embeddings))
+
+
+def adversarial(name: str) -> Classifier:
+    if name == "call":
+        return two_classes(OwnCall(nn.Flatten(), nn.Linear(36, 2)))
+    if name == "copy":
+        return two_classes(OwnCopy(nn.Flatten(), nn.Linear(36, 2)))
+    if name == "weight":
+        model = two_classes(nn.Sequential(nn.Flatten(), nn.Linear(36, 2)))
+        model.encoder.backbone[1].weight = OwnWeight(SLOPES)
+        return model
+    if name == "head":
+        return Classifier(Encoder(nn.Flatten(), image_shape=SHAPE), OwnHead(), normalizes=False)
+    return scores(Shy() if name == "shy" else Guarded(name))
+
+
+@pytest.mark.parametrize(
+    "name, words",
+    [
+        ("call", "__call__.. of its own"),
+        ("copy", "__deepcopy__.. of its own"),
+        ("weight", "is a OwnWeight"),
+        ("head", "OwnHead does not compute what its affine"),
+        ("shy", "other values"),
+        ("bool", "looks at the numbers"),
+        ("item", "looks at the numbers"),
+        ("numpy", "looks at the numbers"),
+    ],
+)
+def test_what_an_adversary_hides_is_refused(name: str, words: str) -> None:
+    model, images = adversarial(name), torch.rand(2, *SHAPE)
+    for method in METHODS.values():
+        with pytest.raises(UnsupportedError, match=words):
+            method(model, images)
+
+
+def test_an_image_without_an_embedding_stops_nothing() -> None:
+    torch.manual_seed(0)
+    layers = [nn.Flatten(), nn.Linear(36, 8, bias=False), nn.ReLU(), nn.Linear(8, 4, bias=False)]
+    encoder = Encoder(nn.Sequential(*layers), image_shape=SHAPE)
+    model = Classifier(encoder, PrototypeHead(torch.randn(3, 4)))
+    images = torch.cat([torch.rand(1, *SHAPE), torch.zeros(1, *SHAPE), torch.rand(1, *SHAPE)])
+    for method in (*METHODS.values(), geodesic):
+        claim = method(model, images)
+        assert claim.predicted[1] == -1 and claim.radius[1] == 0.0 and claim.rival[1] == -1
+        assert bool((claim.predicted[[0, 2]] >= 0).all()) and float(claim.radius[0]) > 0
+
+
+def test_weights_of_another_shape_are_refused_in_words() -> None:
+    network = nn.Sequential(nn.Conv2d(1, 2, 3, padding=1), nn.Flatten(), nn.Linear(72, 2))
+    network[0].weight = nn.Parameter(torch.randn(2, 1, 1, 1))
+    network[2] = nn.Linear(128, 2)
+    with pytest.raises(UnsupportedError, match="kernel_size"):
+        product(scores(network), torch.rand(1, *SHAPE))
+    network = nn.Sequential(nn.Flatten(), nn.Linear(36, 2))
+    network[1].bias = nn.Parameter(torch.randn(1, 2))
+    with pytest.raises(UnsupportedError, match="weight and bias of shapes"):
+        product(scores(network), torch.rand(1, *SHAPE))
+
+
+def test_what_is_no_classifier_is_refused() -> None:
+    with pytest.raises(InputError, match="Linear is no Classifier"):
+        product(nn.Linear(2, 2), torch.rand(1, *SHAPE))
+
+
+def test_threads_may_certify_at_the_same_time() -> None:
+    model, images = small_classifier(), some_images(2)
+    plain = product(model, images).radius
+    with ThreadPoolExecutor(3) as pool:
+        found = list(pool.map(lambda _: product(model, images).radius, range(6)))
+    assert all(torch.equal(radius, plain) for radius in found)

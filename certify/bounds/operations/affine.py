@@ -43,6 +43,7 @@ class Affine:
         pull: (B, *out) to W^T g, (B, *in).
         pull_absolute: (B, *out) to |W|^T g.
         offset: b, which broadcasts to (B, *out), or None.
+        terms_of_offset: Sizes of the terms that b is the sum of, where they may cancel; else None.
         norms: Guaranteed operator norms from p to p, by the name of p; where an operation undoes
             an earlier one, what the norms from there to here multiply up to counts.
         rows: An upper bound of the L2 norm of each row, which broadcasts to (B, *out).
@@ -66,6 +67,14 @@ class Affine:
     dtype: torch.dtype
     remake: "Callable[[torch.dtype], Affine]"
     sliding: Sliding | None = None
+    terms_of_offset: Tensor | None = None
+
+    @property
+    def offset_size(self) -> Tensor | float:
+        """What the rounding of b is relative to."""
+        if self.terms_of_offset is not None:
+            return self.terms_of_offset
+        return 0.0 if self.offset is None else self.offset.abs()
 
     @property
     def rounding(self) -> float:
@@ -74,12 +83,13 @@ class Affine:
         return count / (1.0 - count)
 
 
-def dense(weight: Tensor, bias: Tensor | None) -> Affine:
+def dense(weight: Tensor, bias: Tensor | None, bias_size: Tensor | None = None) -> Affine:
     """Describe a linear layer.
 
     Args:
         weight: (m, n) float64.
         bias: (m,) float64, or None.
+        bias_size: (m,) sizes of the terms that the bias is the sum of; None for its own.
 
     Returns:
         The operation on (B, n).
@@ -111,17 +121,19 @@ def dense(weight: Tensor, bias: Tensor | None) -> Affine:
             terms=1 if wide and dtype == torch.float32 else max(weight.shape),
             dtype=dtype,
             remake=make,
+            terms_of_offset=None if bias_size is None else bias_size[None].to(dtype),
         )
 
     return make(torch.float64)
 
 
-def scaling(factor: Tensor, offset: Tensor | None) -> Affine:
+def scaling(factor: Tensor, offset: Tensor | None, offset_size: Tensor | None = None) -> Affine:
     """Describe a multiplication entry by entry: BatchNorm in eval mode, input normalization.
 
     Args:
         factor: Broadcasts to (B, *shape), float64.
         offset: Likewise, or None.
+        offset_size: Likewise, sizes of the terms that it is the sum of; None for its own.
 
     Returns:
         The operation.
@@ -146,6 +158,7 @@ def scaling(factor: Tensor, offset: Tensor | None) -> Affine:
             terms=1,
             dtype=dtype,
             remake=make,
+            terms_of_offset=None if offset_size is None else offset_size.to(dtype),
         )
         return replace(whole, sliding=pointwise(whole)) if is_alike else whole
 

@@ -18,7 +18,11 @@ MATRIX = 2**18  # entries of a matrix that serves for a convolution of patches
 
 
 def convolution(
-    layer: nn.Conv2d, weight: Tensor, bias: Tensor | None, input_shape: tuple[int, ...]
+    layer: nn.Conv2d,
+    weight: Tensor,
+    bias: Tensor | None,
+    input_shape: tuple[int, ...],
+    bias_size: Tensor | None = None,
 ) -> Affine:
     """Describe a convolution on images of a given size.
 
@@ -27,6 +31,7 @@ def convolution(
         weight: (out, in/groups, h, w) float64, for instance with a BatchNorm folded in.
         bias: (out,) float64, or None.
         input_shape: (C, H, W) of the input.
+        bias_size: (out,) sizes of the terms that the bias is the sum of; None for its own.
 
     Returns:
         The operation on (B, C, H, W).
@@ -57,6 +62,7 @@ def convolution(
             terms=terms,
             dtype=dtype,
             remake=make,
+            terms_of_offset=None if bias_size is None else bias_size[None, :, None, None].to(dtype),
         )
         return replace(whole, sliding=_sliding(layer, own, whole))
 

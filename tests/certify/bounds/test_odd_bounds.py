@@ -6,6 +6,7 @@
 # pyright: reportOptionalSubscript=false
 
 import math
+from fractions import Fraction
 from typing import Any
 
 import pytest
@@ -365,3 +366,23 @@ def test_every_odd_activation_is_drawn() -> None:
         for s in range(8)
     }
     assert {"LeakyReLU", "ELU", "Softplus", "PReLU", "Mish", "Hardswish", "Hardtanh"} <= names
+
+
+@pytest.mark.parametrize("linear", [False, True])
+def test_an_offset_of_terms_that_cancel_is_enclosed(linear: bool) -> None:
+    # (x - m) f + b with m f near b: in float64 the sum of the two loses up to 1e10 units.
+    mean, bias = 1.1e10, 1.1e10 / 3.0
+    norm = nn.BatchNorm1d(1, eps=0.0).double()
+    norm.running_mean.fill_(mean)
+    norm.running_var.fill_(9.0)
+    norm.bias.data.fill_(bias)
+    first = nn.Linear(1, 1).double()
+    with torch.no_grad():
+        first.weight.fill_(1.0)
+        first.bias.fill_(0.0)
+    parts = [nn.Flatten(), first, norm] if linear else [nn.Flatten(), norm]
+    network = trace(Encoder(nn.Sequential(*parts), image_shape=(1, 1, 1)).double())
+    end = center_regions(network, torch.full((1, 1, 1, 1), 0.3).double())[-1]
+    exact = (Fraction(0.3) - Fraction(mean)) / 3 + Fraction(bias)
+    assert Fraction(float(end.low)) <= exact <= Fraction(float(end.high))
+    assert float(end.high - end.low) > 1e-7
