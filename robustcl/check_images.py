@@ -27,6 +27,21 @@ def check_images(
         InputError: When there is no image, one is not finite or has pixels outside of the box, or
             type or shape are others.
     """
+    check_form(images, image_shape)
+    _check_pixels(images, box)
+    return plain_tensor(images)
+
+
+def check_form(images: Tensor, image_shape: tuple[int, int, int] | None = None) -> None:
+    """Refuse images of another type or shape than a model takes, whatever their pixels are.
+
+    Args:
+        images: (B, C, H, W), floating point.
+        image_shape: (C, H, W) that the model takes, where it is known.
+
+    Raises:
+        InputError: When type or shape are others, or there is no image.
+    """
     if not isinstance(images, Tensor):
         raise InputError(f"images are a {type(images).__name__}; give a tensor (B, C, H, W)")
     if images.is_complex() or not images.is_floating_point():
@@ -34,15 +49,13 @@ def check_images(
         raise InputError(f"images are {images.dtype}; {cure}")
     if images.ndim != 4:
         raise InputError(f"images of shape {tuple(images.shape)} are not (B, C, H, W)")
-    if not len(images):
+    if images.shape[0] == 0:
         raise InputError("there are no images; give at least one")
     if image_shape is not None and tuple(images.shape[1:]) != image_shape:
         raise InputError(
             f"images of shape {tuple(images.shape[1:])} (C, H, W) but the encoder takes "
             f"{image_shape}; resize, or convert with --input-size"
         )
-    _check_pixels(images, box)
-    return plain_tensor(images)
 
 
 def _check_pixels(images: Tensor, box: tuple[float, float] | None) -> None:

@@ -127,6 +127,7 @@ def save_checkpoint(path: Path, model: Encoder | Classifier, description: Descri
     temporary.replace(path)
 
 
+@torch.inference_mode(False)
 def load_checkpoint(path: str | Path, *, arch: str | None = None) -> Loaded:
     """Read a checkpoint. Nothing is unpickled, and no code named in the file is run.
 

@@ -7,7 +7,14 @@ from typing import Protocol, cast
 import torch
 from torch import Tensor, nn
 
+from robustcl.check_images import check_form
+from robustcl.check_network import check_network, weight_device, weight_type
+from robustcl.check_outputs import check_outputs
 from robustcl.errors import InputError
+from robustcl.out_of_memory import is_out_of_memory
+from robustcl.unchanged import unchanged
+
+REASON = 160  # signs of a network's own error in a message
 
 
 class Head(Protocol):
@@ -30,6 +37,9 @@ class Head(Protocol):
 class Encoder(nn.Module):
     """Map images in [0, 1] to raw embeddings; the input normalization is inside.
 
+    Means and deviations are kept in the type of the network's weights, and images are converted to
+    it: a half-precision network sees half-precision images.
+
     Args:
         backbone: Normalized images (B, C, H, W) to (B, d).
         image_shape: (C, H, W) of the images it takes.
@@ -37,7 +47,8 @@ class Encoder(nn.Module):
         std: Channel standard deviations, likewise.
 
     Raises:
-        InputError: When the shape, the means or the deviations are not usable.
+        InputError: When the shape, the means or the deviations are not usable, or the network is
+            not (see `check_network`).
     """
 
     mean: Tensor
@@ -52,18 +63,16 @@ class Encoder(nn.Module):
         std: Sequence[float] = (1.0,),
     ) -> None:
         super().__init__()
-        if len(image_shape) != 3 or min(image_shape) < 1:
-            raise InputError(f"image_shape {tuple(image_shape)} is not (C, H, W)")
-        channels, height, width = (int(side) for side in image_shape)
-        self.image_shape = (channels, height, width)
+        check_network(backbone)
+        self.image_shape = _image_shape(image_shape)
         self.backbone = backbone
-        for name, values in (("mean", mean), ("std", std)):
-            if len(values) not in (1, channels) or not all(map(math.isfinite, values)):
-                raise InputError(f"{name} {tuple(values)} is not 1 or {channels} finite numbers")
-            row = torch.tensor(list(values), dtype=torch.float32).expand(channels)
-            self.register_buffer(name, row.clone().view(1, -1, 1, 1))
-        if min(std) <= 0:
-            raise InputError(f"std {tuple(std)} is not positive")
+        with torch.inference_mode(False):
+            place, kind = weight_device(backbone), weight_type(backbone) or torch.float32
+            for name, values in (("mean", mean), ("std", std)):
+                row = _per_channel(name, values, self.image_shape[0])
+                self.register_buffer(name, row.to(place, kind).view(1, -1, 1, 1))
+        if not bool((self.std > 0).all()):
+            raise InputError(f"std {std} is not positive as {kind}; use positive deviations")
 
     def forward(self, images: Tensor) -> Tensor:
         """Return raw embeddings h(x).
@@ -73,8 +82,25 @@ class Encoder(nn.Module):
 
         Returns:
             (B, d), not normalized.
+
+        Raises:
+            InputError: When the network returns something else, or its weights were converted to
+                another type than the encoder's, or moved or converted in `torch.inference_mode`
+                while a gradient is wanted.
         """
-        return self.backbone((images - self.mean) / self.std)
+        kind, own = self.mean.dtype, weight_type(self.backbone)
+        if own not in (None, kind):
+            raise InputError(
+                f"the network's weights are {own} but its encoder is {kind}; convert the encoder "
+                "or classifier as a whole, as in classifier.to(torch.float16)"
+            )
+        points = images if images.dtype == kind else images.to(kind)
+        if self.mean.is_inference() and points.requires_grad:
+            raise InputError(
+                "the network was moved or converted in torch.inference_mode, so no gradient can "
+                "pass; do that outside of it"
+            )
+        return check_outputs(self.backbone((points - self.mean) / self.std), images.shape[0])
 
 
 class IdentityHead(nn.Module):
@@ -121,7 +147,8 @@ class Classifier(nn.Module):
         normalizes: Whether the head sees h / |h|, the point on the unit sphere, or h itself.
 
     Raises:
-        InputError: When there are names for another number of classes.
+        InputError: When there are names for another number of classes, or the head is not usable
+            (see `check_network`).
     """
 
     def __init__(
@@ -133,6 +160,7 @@ class Classifier(nn.Module):
         normalizes: bool = True,
     ) -> None:
         super().__init__()
+        check_network(head, what="head")
         self.encoder = encoder
         self.head = head
         self.normalizes = normalizes
@@ -155,7 +183,8 @@ class Classifier(nn.Module):
         """Wrap any network that outputs class scores.
 
         The scores are taken as they are: no normalization to the sphere, and an identity head.
-        The network is called once, on a gray image in eval mode, to count its classes.
+        The network is called once, on two gray images in eval mode, to count its classes, and left
+        as it was. Networks in float16, bfloat16 and float64 are taken as they are.
 
         Args:
             module: Normalized images (B, C, H, W) to scores (B, K).
@@ -168,22 +197,12 @@ class Classifier(nn.Module):
             The classifier, which holds the network itself, not a copy.
 
         Raises:
-            InputError: When the network's output is not (B, K) with K >= 2.
+            InputError: When the network is not usable (see `check_network`), fails on gray images,
+                or its output is not one floating-point tensor (B, K) with K >= 2.
         """
         encoder = Encoder(module, image_shape=image_shape, mean=mean, std=std)
-        parameter = next(module.parameters(), torch.zeros(()))
-        gray = torch.full((2, *encoder.image_shape), 0.5)
-        modes = [(part, part.training) for part in module.modules()]
-        try:
-            with torch.no_grad():
-                scores = encoder.to(parameter.device).eval()(gray.to(parameter))
-        finally:
-            for part, training in modes:
-                part.training = training
-            encoder.training = module.training
-        if scores.ndim != 2 or scores.shape[1] < 2:
-            raise InputError(f"the network gives {tuple(scores.shape)} for 2 images, not (2, K)")
-        head = IdentityHead(scores.shape[1])
+        encoder.training = module.training
+        head = IdentityHead(_count_classes(encoder))
         wrapped = cls(encoder, head, class_names=class_names, normalizes=False)
         wrapped.training = module.training
         return wrapped
@@ -218,13 +237,9 @@ class Classifier(nn.Module):
             (B, d).
 
         Raises:
-            InputError: When the images are of another shape than the encoder takes.
+            InputError: When the images are of another type or shape than the encoder takes.
         """
-        if tuple(images.shape[1:]) != self.image_shape:
-            raise InputError(
-                f"images of shape {tuple(images.shape[1:])} (C, H, W) but the encoder takes "
-                f"{self.image_shape}; resize, or convert with --input-size"
-            )
+        check_form(images, self.image_shape)
         return self.encoder(images)
 
     def embeddings(self, images: Tensor) -> Tensor:
@@ -253,7 +268,7 @@ class Classifier(nn.Module):
         Returns:
             (B, K); the predicted class has the highest.
         """
-        return self.head(self.embeddings(images))
+        return check_outputs(self.head(self.embeddings(images)), images.shape[0])
 
     def scores(self, images: Tensor) -> Tensor:
         """Return class scores; the same as calling the classifier.
@@ -265,3 +280,57 @@ class Classifier(nn.Module):
             (B, K).
         """
         return self(images)
+
+
+def _image_shape(sides: Sequence[int]) -> tuple[int, int, int]:
+    try:
+        channels, height, width = (int(side) for side in sides)
+        if min(channels, height, width) < 1 or (channels, height, width) != tuple(sides):
+            raise ValueError
+    except (TypeError, ValueError) as error:
+        raise InputError(
+            f"image_shape {sides!r} is not (C, H, W), three whole numbers; write (3, 32, 32)"
+        ) from error
+    return channels, height, width
+
+
+def _per_channel(name: str, values: Sequence[float], channels: int) -> Tensor:
+    try:
+        numbers = [float(value) for value in values]
+    except (TypeError, ValueError):
+        numbers = []
+    if len(numbers) not in (1, channels) or not all(map(math.isfinite, numbers)):
+        raise InputError(
+            f"{name} {values!r} is not 1 or {channels} finite numbers; write one per channel"
+        )
+    return torch.tensor(numbers, dtype=torch.float64).expand(channels).clone()
+
+
+def _count_classes(encoder: Encoder) -> int:
+    gray = torch.full((2, *encoder.image_shape), 0.5)
+    with unchanged(encoder.backbone), torch.inference_mode(False), torch.no_grad():
+        try:
+            encoder.backbone.eval()
+            scores = encoder(gray.to(encoder.mean))
+        except InputError:
+            raise
+        except Exception as error:  # of the network's own code
+            if is_out_of_memory(error):
+                raise
+            raise InputError(
+                f"the network fails on gray images {tuple(gray.shape)} of {encoder.mean.dtype}: "
+                f"{_reason(error)}; mend image_shape or the network, or try network.float()"
+            ) from error
+    if scores.shape[1] < 2:
+        raise InputError(
+            f"the network gives {tuple(scores.shape)} for 2 images, one score for all classes; wrap"
+            " it to return (B, K), for two classes torch.cat([-score, score], 1)"
+        )
+    return scores.shape[1]
+
+
+def _reason(error: Exception) -> str:
+    # TorchScript says what went wrong last, all others first.
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()] or [""]
+    line = lines[-1] if "TorchScript" in lines[0] else f"{type(error).__name__}: {lines[0]}"
+    return line if len(line) <= REASON else f"{line[:REASON]}..."

@@ -1,6 +1,8 @@
 """Copy a model in float64: the network in nearly real arithmetic, which certificates are about."""
 
 import copy
+from collections.abc import Iterable
+from itertools import chain
 from typing import Any, TypeVar
 
 import torch
@@ -10,14 +12,16 @@ from robustcl.errors import UnsupportedError
 from robustcl.rows_seen import RowCounter
 
 Module = TypeVar("Module", bound=nn.Module)
-CONTAINERS = (list, tuple, set, dict)
+DEPTH = 4  # of lists within objects within attributes in which tensors are looked for
+CURE = "remove what cannot be copied (locks, files, generators) from the network"
 
 
 def exact_copy(module: Module) -> Module:
     """Copy a module with all its floating-point numbers in float64, in eval mode.
 
     A network that keeps an activation on itself (`self.last = h`) is copied too: what is kept is
-    copied as a number without its history. What counts forward passes (`rows_seen`) is left out.
+    copied as a number without its history, and tensors that are no buffers are in float64 too. What
+    counts forward passes (`rows_seen`) is left out.
 
     Args:
         module: The module; left as it was.
@@ -26,19 +30,22 @@ def exact_copy(module: Module) -> Module:
         The copy; its parameters want no gradient.
 
     Raises:
-        UnsupportedError: When the module cannot be copied.
+        UnsupportedError: When the module cannot be copied, or not in float64.
     """
-    memo: dict[int, Any] = {}
-    for part in module.modules():
-        _without_history(vars(part), memo)
     try:
         with torch.inference_mode(False), torch.no_grad():
-            copied = copy.deepcopy(module, memo).double().eval().requires_grad_(False)
+            memo: dict[int, Any] = {}
+            for part in module.modules():
+                _without_history(_attributes(part), memo)
+            copied = copy.deepcopy(module, memo).double().eval()
+            for weight in copied.parameters():
+                weight.requires_grad_(False)
     except Exception as error:  # copying runs the network's own code
+        reason = str(error).partition("\n")[0]
         raise UnsupportedError(
-            f"{type(module).__name__} cannot be copied in float64 ({error}); remove what cannot be "
-            "copied (locks, files, generators) from the network"
+            f"{type(module).__name__} cannot be copied in float64 ({reason}); {CURE}"
         ) from error
+    _check_double(copied)
     _drop_counters(copied)
     return copied
 
@@ -50,11 +57,38 @@ def _drop_counters(module: nn.Module) -> None:
                 del part._forward_hooks[key]
 
 
-def _without_history(value: Any, memo: dict[int, Any], depth: int = 4) -> None:
-    # Say what stands for each tensor that was computed from others, which deepcopy refuses.
+def _attributes(part: nn.Module) -> dict[str, Any]:
+    # Parameters and buffers of TorchScript are copied with it, and cannot be read from here.
+    if isinstance(part, torch.jit.ScriptModule):
+        return {}
+    return {name: value for name, value in vars(part).items() if name != "_modules"}
+
+
+def _without_history(value: Any, memo: dict[int, Any], depth: int = DEPTH) -> None:
+    # Say what stands for each tensor: deepcopy refuses those that were computed from others, and
+    # double() leaves out those that are neither parameters nor buffers.
+    if isinstance(value, nn.Parameter):
+        return
     if isinstance(value, Tensor):
-        if not value.is_leaf or value.is_inference():
-            memo[id(value)] = value.detach().clone()
-    elif isinstance(value, CONTAINERS) and depth:
-        for entry in value.values() if isinstance(value, dict) else value:
+        plain = value.detach().clone()
+        memo[id(value)] = plain.double() if plain.is_floating_point() else plain
+    elif depth:
+        for entry in _entries(value):
             _without_history(entry, memo, depth - 1)
+
+
+def _entries(value: Any) -> Iterable[Any]:
+    if isinstance(value, nn.Module | type):
+        return ()
+    found = value.values() if isinstance(value, dict) else ()
+    found = value if isinstance(value, list | tuple | set) else found
+    return chain(found, vars(value).values() if hasattr(value, "__dict__") else ())
+
+
+def _check_double(copied: nn.Module) -> None:
+    for name, weight in chain(copied.named_parameters(), copied.named_buffers()):
+        if weight.is_complex() or (weight.is_floating_point() and weight.dtype != torch.float64):
+            raise UnsupportedError(
+                f"{name!r} stays {weight.dtype} in a float64 copy; keep the network from "
+                "overriding .double(), and complex weights as two real ones"
+            )

@@ -11,6 +11,7 @@ from robustcl.data.dataset import Dataset
 from robustcl.errors import InputError, RunError
 from robustcl.frozen import frozen
 from robustcl.heads import knn, linear, lipschitz_linear, prototype
+from robustcl.network_hash import raw_bytes
 
 FITS = {
     "prototype": prototype,
@@ -21,6 +22,7 @@ FITS = {
 HEADS = tuple(FITS)
 
 
+@torch.inference_mode(False)
 def fit_head(
     encoder: Encoder,
     dataset: Dataset,
@@ -121,5 +123,5 @@ def encoder_hash(encoder: Encoder) -> str:
     digest = hashlib.sha256()
     for name, value in encoder.state_dict().items():
         digest.update(name.encode())
-        digest.update(value.detach().cpu().contiguous().numpy().tobytes())
+        digest.update(raw_bytes(value))
     return digest.hexdigest()

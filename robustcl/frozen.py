@@ -20,7 +20,8 @@ def frozen(module: nn.Module | None) -> Iterator[None]:
         yield
         return
     modes = [(part, part.training) for part in module.modules()]
-    wanted = [(weight, weight.requires_grad) for weight in module.parameters()]
+    weights = (weight for weight in module.parameters() if not weight.is_inference())
+    wanted = [(weight, weight.requires_grad) for weight in weights]
     try:
         module.eval()
         for weight, _ in wanted:

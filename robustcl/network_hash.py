@@ -2,7 +2,8 @@
 
 import hashlib
 
-from torch import nn
+import torch
+from torch import Tensor, nn
 
 
 def network_hash(module: nn.Module) -> str:
@@ -18,7 +19,26 @@ def network_hash(module: nn.Module) -> str:
     """
     digest = hashlib.sha256()
     for name, value in sorted(module.state_dict().items()):
-        numbers = value.detach().cpu().contiguous().numpy()
-        digest.update(f"{name} {numbers.dtype.str} {numbers.shape}\n".encode())
-        digest.update(numbers.tobytes())
+        kind, numbers = _kind(value), raw_bytes(value)
+        digest.update(f"{name} {kind} {tuple(value.shape)}\n".encode())
+        digest.update(numbers)
     return digest.hexdigest()
+
+
+def raw_bytes(value: Tensor) -> bytes:
+    """Return the bytes of a tensor of any type, those that NumPy lacks included.
+
+    Args:
+        value: On any device.
+
+    Returns:
+        Its numbers in row-major order.
+    """
+    return value.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy().tobytes()
+
+
+def _kind(value: Tensor) -> str:
+    try:
+        return torch.empty((), dtype=value.dtype).numpy().dtype.str
+    except TypeError:  # as bfloat16
+        return str(value.dtype)

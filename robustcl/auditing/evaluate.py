@@ -16,6 +16,7 @@ from robustcl.auditing.check_model import check_model
 from robustcl.auditing.manifest import NOWHERE, Origin, run_manifest
 from robustcl.auditing.measure_batch import measure_batch
 from robustcl.auditing.recorded import recorded
+from robustcl.check_network import check_network
 from robustcl.classifier import Classifier
 from robustcl.data.dataset import Dataset
 from robustcl.errors import InputError
@@ -59,7 +60,7 @@ def evaluate(
         Whether the run is complete and is this process's to report: of several, the last one's.
 
     Raises:
-        InputError: When images or labels do not fit the classifier.
+        InputError: When images or labels do not fit the classifier, or it is not usable.
     """
     _check(classifier, dataset)
     started = time.monotonic()
@@ -97,6 +98,7 @@ def evaluate(
 
 
 def _check(classifier: Classifier, dataset: Dataset) -> None:
+    check_network(classifier, what="classifier")
     if dataset.image_shape != classifier.image_shape:
         raise InputError(
             f"{dataset.name!r} has images of shape {dataset.image_shape} (C, H, W) but the encoder "

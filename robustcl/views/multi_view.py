@@ -8,6 +8,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 from torch.utils.checkpoint import checkpoint
 
+from robustcl.check_images import check_form
 from robustcl.classifier import Classifier
 from robustcl.errors import InputError
 
@@ -108,7 +109,11 @@ class MultiView(Classifier):
 
         Returns:
             (K, B, ...).
+
+        Raises:
+            InputError: When the images are of another type or shape than the encoder takes.
         """
+        check_form(images, self.image_shape)
         holds = torch.is_grad_enabled() and images.requires_grad and self.recompute
 
         def one(view: nn.Module) -> Tensor:

@@ -136,13 +136,13 @@ def test_an_objective_about_no_other_classifier_has_no_radius_and_says_so() -> N
 
 
 class _Narrow(torch.nn.Module):
-    # Weights that stay float32, and a product that refuses other types.
+    # A product in float32 that refuses other types.
     def __init__(self) -> None:
         super().__init__()
         self.weight = [torch.randn(64, 3, generator=torch.Generator().manual_seed(0))]
 
     def forward(self, images: torch.Tensor) -> torch.Tensor:
-        return images.flatten(1) @ self.weight[0]
+        return images.flatten(1) @ self.weight[0].float()
 
 
 def test_a_network_that_does_not_run_in_float64_has_no_radius_and_the_note_says_why() -> None:

@@ -15,6 +15,7 @@ from robustcl.data import Dataset
 from robustcl.heads import KNNHead
 from robustcl.runs.arrays import load_arrays
 from robustcl.runs.records import load_run
+from robustcl.runs.summary import summarize
 from tests.network import small_classifier, some_images
 
 AUDIT = Audit(methods=("product",), attacks=("pgd:steps=5",), eps=(0.1, 1.0), batch_size=8)
@@ -71,6 +72,23 @@ def test_a_full_memory_halves_the_batch_and_loses_nothing(tmp_path: Path, capsys
         line[:4] for line in numbers(tmp_path / "whole")
     ]
     assert "--batch-size 4" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("kind", [torch.float16, torch.bfloat16, torch.float64])
+def test_models_of_every_type_are_audited_also_within_inference_mode(tmp_path, kind) -> None:
+    model, dataset = data(6)
+    methods = ("product", "smoothing:n=100", "first_order")
+    audit = Audit(methods=methods, attacks=("pgd:steps=5", "fmn"), eps=(0.5,), batch_size=6)
+    model.to(kind)
+    with torch.inference_mode():
+        evaluate(model, dataset, audit, tmp_path, progress=False)
+    run = load_run(tmp_path)
+    assert len(run.clean) == 6 and len(run.certificates) == 18 and len(run.attacks) == 18
+    assert bool(np.isfinite(run.attacks["radius"].to_numpy()).any())
+    proved = run.certificates[run.certificates["method"] == "product"].set_index("index")
+    assert bool((proved["radius"].to_numpy() > 0).any())
+    assert len(load_arrays(tmp_path, "embeddings")["embeddings"]) == 6
+    assert summarize(run).violations == []
 
 
 def test_every_batch_is_on_the_disk_before_the_next(tmp_path: Path, monkeypatch) -> None:
