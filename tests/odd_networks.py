@@ -526,6 +526,7 @@ HONEST: Mapping[str, Builder] = {
     "activations": _activations,
     "paddings": _paddings,
     "pooling": _pools,
+    "types": _dtypes,
     "scales": _scales,
     "in place": _in_place,
     "kept activations": _keeps,
