@@ -6,6 +6,8 @@ from torch import Tensor
 from robustcl.errors import InputError
 from robustcl.plain_tensor import plain_tensor
 
+KINDS = (torch.float16, torch.bfloat16, torch.float32, torch.float64)
+
 
 def check_images(
     images: Tensor,
@@ -44,6 +46,12 @@ def check_form(images: Tensor, image_shape: tuple[int, int, int] | None = None) 
     """
     if not isinstance(images, Tensor):
         raise InputError(f"images are a {type(images).__name__}; give a tensor (B, C, H, W)")
+    if images.layout != torch.strided or images.is_nested or images.is_meta:
+        kind = "nested" if images.is_nested else str(images.layout).removeprefix("torch.")
+        kind = "on the meta device, without numbers" if images.is_meta else kind
+        raise InputError(f"images are {kind}; give an ordinary dense tensor (B, C, H, W)")
+    if images.is_floating_point() and images.dtype not in KINDS:
+        raise InputError(f"images are {images.dtype}; convert to float32 in [0, 1]")
     if images.is_complex() or not images.is_floating_point():
         cure = "divide by 255" if images.dtype == torch.uint8 else "convert to float32 in [0, 1]"
         raise InputError(f"images are {images.dtype}; {cure}")

@@ -84,3 +84,17 @@ def test_the_form_alone_asks_for_no_range() -> None:
     check_form(spoiled(torch.nan))
     with pytest.raises(InputError, match="divide by 255"):
         check_form(full(3, torch.uint8), SHAPE)
+
+
+@pytest.mark.parametrize(
+    "images, words",
+    [
+        (torch.rand(2, *SHAPE).to_sparse(), "sparse"),
+        (torch.rand(2, *SHAPE, device="meta"), "on the meta device"),
+        (torch.nested.nested_tensor([torch.rand(*SHAPE), torch.rand(*SHAPE)]), "nested"),
+        (torch.rand(2, *SHAPE).to(torch.float8_e5m2), "float8"),
+    ],
+)
+def test_images_that_are_no_ordinary_tensors_are_refused(images: Tensor, words: str) -> None:
+    with pytest.raises(InputError, match=words):
+        check_images(images, SHAPE)

@@ -46,7 +46,10 @@ def estimate_sentences(summary: Summary) -> list[str]:
         One sentence per estimate.
     """
     return [
-        f"{name}: {_against_attacks(entry['exceeds'], entry['n'], entry['largest_ratio'])}"
+        f"{name}: "
+        + _against_attacks(
+            norm_name(summary.norm), entry["exceeds"], entry["n"], entry["largest_ratio"]
+        )
         for name, entry in summary.estimates.items()
     ]
 
@@ -65,18 +68,18 @@ def ratio_text(ratio: float | None) -> str:
     return f"{ratio:.3g}" if math.isfinite(ratio) else "∞"
 
 
-def _against_attacks(exceeds: int, n: int, largest: float | None) -> str:
+def _against_attacks(norm: str, exceeds: int, n: int, largest: float | None) -> str:
     if not n:
-        return "no attacked radius to set the estimate against; an estimate proves nothing"
+        return f"no attacked {norm} radius to set the estimate against; an estimate proves nothing"
     images = f"{exceeds:,} of {n:,} image{'' if n == 1 else 's'}"
     if not exceeds:
         return (
-            f"larger than the attacked radius on {images}, at most {ratio_text(largest)} times it; "
-            "an estimate proves nothing nevertheless"
+            f"larger than the attacked {norm} radius on {images}, at most {ratio_text(largest)} "
+            "times it; an estimate proves nothing nevertheless"
         )
     return (
-        f"larger than the attacked radius on {images}, up to {ratio_text(largest)} times: an "
-        "estimate proves nothing"
+        f"larger than the attacked {norm} radius on {images}, up to {ratio_text(largest)} times: "
+        "an estimate proves nothing"
     )
 
 

@@ -85,7 +85,7 @@ def test_without_an_attack_nothing_is_compared(tmp_path: Path) -> None:
     records = [clean(0, 0, 0), certificate(0, 0, 0, 0.2), estimate(0, 0, 0, 0.9)]
     found = summary_of(tmp_path, records)
     assert found.estimates == {"first_order": {"n": 0, "exceeds": 0, "largest_ratio": None}}
-    assert "no attacked radius" in estimate_sentences(found)[0]
+    assert "no attacked L2 radius" in estimate_sentences(found)[0]
     assert finish(tmp_path, json=False) == 0
     page = (tmp_path / "report.html").read_text(encoding="utf-8")
     assert 'alt="Estimated radius' in page and "estimate<br>is larger on" not in page
@@ -101,11 +101,11 @@ def test_certify_run_says_it_on_stderr_in_json_and_on_the_page(tmp_path: Path, c
     said = capsys.readouterr()
     lines = said.err.splitlines()
     assert (
-        "first_order: larger than the attacked radius on 1 of 2 images, up to 2 times: an "
+        "first_order: larger than the attacked L2 radius on 1 of 2 images, up to 2 times: an "
         "estimate proves nothing"
     ) in lines
     assert any(
-        line.startswith("clever: larger than the attacked radius on 0 of 2") for line in lines
+        line.startswith("clever: larger than the attacked L2 radius on 0 of 2") for line in lines
     )
     assert json.loads(said.out)["estimates"]["first_order"]["exceeds"] == 1
     page = (tmp_path / "report.html").read_text(encoding="utf-8")
