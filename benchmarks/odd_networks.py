@@ -29,7 +29,9 @@ from benchmarks.soundness import METHODS, beaten
 from robustcl import RobustclError, ViolationError
 from robustcl.exact_copy import exact_copy
 from robustcl.threat import Norm
-from tests.odd_networks import HONEST, PLANTED, SHAPE, odd_network
+from tests.network_parts import SHAPE
+from tests.odd_networks import HONEST, odd_network
+from tests.planted_networks import PLANTED
 
 NORMS: tuple[Norm, ...] = ("l2", "linf")
 

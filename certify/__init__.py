@@ -16,7 +16,7 @@ from certify.jacobian_norm import jacobian_norm
 from certify.local import local
 from certify.methods import METHODS, Method, certificate, compare, parse_method, prepare
 from certify.multi_view import multi_view, traced_views
-from certify.problem import traced
+from certify.preparation import traced
 from certify.product import product
 from certify.retrieval import Retrieval, retrieval, smoothed_retrieval
 from certify.smoothing import smoothing

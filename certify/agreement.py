@@ -30,6 +30,18 @@ def own_model(classifier: Classifier) -> Classifier:
 
     Returns:
         The copy, in eval mode.
+    """
+    refuse_hidden(classifier)
+    exact = exact_copy(classifier)
+    check_plain(exact, wants_eval=True)
+    return exact
+
+
+def refuse_hidden(classifier: Classifier) -> None:
+    """Refuse a model that is more than its encoder and its head, see `check_plain`.
+
+    Args:
+        classifier: The model.
 
     Raises:
         InputError: When it is no classifier.
@@ -49,9 +61,6 @@ def own_model(classifier: Classifier) -> Classifier:
                     f"move it into the encoder's backbone. {CURE}"
                 )
     check_plain(classifier)
-    exact = exact_copy(classifier)
-    check_plain(exact, wants_eval=True)
-    return exact
 
 
 def alone(exact: Model, images: Tensor) -> Tensor:

@@ -9,9 +9,11 @@ from torch import Tensor
 from certify.bounds.refined_regions import LARGEST
 from certify.claim import NO_RIVAL, Claim, nearest_rival
 from certify.crown import Effort, crown_pairs
+from certify.image_by_image import certify_each
 from certify.local import SMALL, first_radii, local_pairs
 from certify.norms import Norm
-from certify.problem import Problem, Traced, image_by_image, ready
+from certify.preparation import Traced, ready
+from certify.problem import Problem
 from certify.product import product_pairs
 from robustcl.classifier import Classifier
 from robustcl.errors import InputError, UnsupportedError
@@ -66,7 +68,7 @@ def certified_radius(
     slope_steps = 5 * is_tiny if slope_steps is None else slope_steps
     splits = 2 * (is_tiny and slope_steps > 0) if splits is None else splits
     effort = Effort(STEPS, slope_steps, splits, units)
-    return image_by_image(model, images, lambda task: best_claim(task, effort))
+    return certify_each(model, images, lambda task: best_claim(task, effort))
 
 
 def best_claim(task: Problem, effort: Effort) -> Claim:

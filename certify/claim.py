@@ -67,6 +67,24 @@ def joined(claims: Sequence[Claim]) -> Claim:
     )
 
 
+def abstained(claim: Claim, rows: Tensor) -> Claim:
+    """Claim nothing about some images.
+
+    Args:
+        claim: About B images.
+        rows: (B,) truth values.
+
+    Returns:
+        The claim without them.
+    """
+    return replace(
+        claim,
+        predicted=claim.predicted.masked_fill(rows, ABSTAINED),
+        radius=claim.radius.masked_fill(rows, 0.0),
+        rival=claim.rival.masked_fill(rows, NO_RIVAL),
+    )
+
+
 def nearest_rival(pair_radii: Tensor, predicted: Tensor) -> tuple[Tensor, Tensor]:
     """Take the smallest radius over *all* rivals; the nearest is often not the runner-up.
 

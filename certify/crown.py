@@ -10,12 +10,15 @@ from certify.bounds.dense_norm import round_up
 from certify.bounds.lines import Surroundings
 from certify.bounds.refined_regions import LARGEST, check_units, refinable, refined_regions
 from certify.bounds.regions import Region
+from certify.bounds.rounding import row_lengths
 from certify.bounds.split_lines import split_lower_bounds
 from certify.bounds.trace import Network
 from certify.claim import Claim, nearest_rival
+from certify.image_by_image import certify_each
 from certify.local import first_radii
 from certify.norms import Norm
-from certify.problem import Problem, Traced, image_by_image, ready
+from certify.preparation import Traced, ready
+from certify.problem import Problem
 from certify.product import product_pairs
 from certify.search import Evaluation, search
 from robustcl.classifier import Classifier
@@ -75,7 +78,7 @@ def crown(
         radius, rival = nearest_rival(radii, task.predicted)
         return Claim("crown", model.norm, "deterministic", "model", task.predicted, radius, rival)
 
-    return image_by_image(model, images, claim)
+    return certify_each(model, images, claim)
 
 
 @dataclass(frozen=True)
@@ -220,8 +223,12 @@ def margins_at(
             steps=effort.slope_steps,
             splits=effort.splits,
         )
-        bent = task.bent(regions[-1].reach, image, lower[:, -1] if is_bent else None)
-        constants = (task.constants[image] - bent).gather(1, rival)
+        # The lines bound the smooth form of the network, which the true one may leave by a leap.
+        leap = task.traced.bound.leap * round_up(1.0)
+        along = lower[:, -1] - leap if is_bent else None
+        bent = task.bent(regions[-1].reach, image, along)
+        lost = row_lengths(task.directions[image]) * leap
+        constants = (task.constants[image] - bent - lost).gather(1, rival)
         found[part] = lower[:, : rival.shape[1]] + constants
     return found
 

@@ -11,9 +11,11 @@ from certify.agreement import ROUNDING, check_agreement, own_model
 from certify.bounds.network_norm import NetworkNorm, network_norm
 from certify.bounds.rounding import row_lengths
 from certify.claim import Guarantee
+from certify.image_by_image import workers
 from certify.norms import Norm, check_norm
 from certify.one_thread import each, one_thread
-from certify.problem import enclosed, prepared_images, refuse_views, workers
+from certify.preparation import prepared_images, refuse_views
+from certify.problem import enclosed
 from robustcl.classifier import Classifier
 from robustcl.errors import InputError, UnsupportedError
 from robustcl.network_hash import network_hash

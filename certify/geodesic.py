@@ -6,8 +6,10 @@ from torch import Tensor
 from certify.bounds.dense_norm import round_up
 from certify.bounds.rounding import row_lengths
 from certify.claim import Claim, nearest_rival
+from certify.image_by_image import certify_each
 from certify.norms import Norm
-from certify.problem import Problem, Traced, image_by_image, ready
+from certify.preparation import Traced, ready
+from certify.problem import Problem
 from robustcl.classifier import Classifier
 from robustcl.errors import UnsupportedError
 
@@ -54,7 +56,7 @@ def geodesic(
         radius, rival = nearest_rival(geodesic_pairs(task), task.predicted)
         return Claim("geodesic", norm, "deterministic", "model", task.predicted, radius, rival)
 
-    return image_by_image(model, images, claim)
+    return certify_each(model, images, claim)
 
 
 def check_sphere(classifier: Classifier) -> None:

@@ -11,8 +11,10 @@ from certify.bounds.refined_regions import LARGEST, check_units, refined_regions
 from certify.bounds.regions import Region, ball_regions
 from certify.bounds.slopes import slope_bounds
 from certify.claim import Claim, nearest_rival
+from certify.image_by_image import certify_each
 from certify.norms import Norm
-from certify.problem import Problem, Traced, image_by_image, ready
+from certify.preparation import Traced, ready
+from certify.problem import Problem
 from certify.product import product_pairs
 from certify.search import open_rivals
 from robustcl.classifier import Classifier
@@ -72,7 +74,7 @@ def local(
         radius, rival = nearest_rival(radii, task.predicted)
         return Claim("local", model.norm, "deterministic", "model", task.predicted, radius, rival)
 
-    return image_by_image(model, images, claim)
+    return certify_each(model, images, claim)
 
 
 def check_stairs(stairs: int) -> None:

@@ -13,12 +13,13 @@ from certify.clever import clever
 from certify.crown import Effort, crown
 from certify.first_order import first_order
 from certify.geodesic import check_sphere, geodesic
+from certify.image_by_image import compare_model
 from certify.jacobian_norm import jacobian_norm
 from certify.local import check_stairs, local
 from certify.multi_view import SUBJECT, TracedViews, compare_views, multi_view, traced_views
 from certify.norms import NORMS, Norm, check_norm
 from certify.pairs import affine_head
-from certify.problem import Traced, compare_model, traced
+from certify.preparation import Traced, traced
 from certify.product import product
 from certify.smoothing import check_smoothing, smoothing
 from robustcl.classifier import Classifier

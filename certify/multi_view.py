@@ -17,30 +17,22 @@ from certify.agreement import (
     ball_points,
     check_agreement,
     own_model,
+    refuse_hidden,
 )
 from certify.bounds.dense_norm import round_up
 from certify.bounds.network_norm import NetworkNorm
 from certify.bounds.rounding import row_lengths
 from certify.bounds.view_norm import view_norm
 from certify.certified_radius import STEPS, best_claim
-from certify.claim import ABSTAINED, NO_RIVAL, Claim, joined, nearest_rival
+from certify.claim import ABSTAINED, NO_RIVAL, Claim, abstained, joined, nearest_rival
 from certify.crown import Effort, margins_at, staged_search
+from certify.image_by_image import enclosed_scores, workers
 from certify.local import first_slopes
 from certify.norms import Norm
 from certify.one_thread import each, one_thread
 from certify.pairs import pairs
-from certify.problem import (
-    Center,
-    Problem,
-    Traced,
-    centered,
-    enclosed_scores,
-    prepared_images,
-    problem,
-    stated,
-    traced,
-    workers,
-)
+from certify.preparation import Traced, prepared_images, traced
+from certify.problem import Center, Problem, centered, problem, stated
 from certify.product import product_claim, product_pairs
 from certify.search import Evaluation
 from robustcl.classifier import Classifier
@@ -161,6 +153,10 @@ def multi_view(
     """
     if steps < 0 or steps == 1:
         raise InputError(f"steps {steps} is not 0 or at least 2; try 8")
+    if prepared is not None and not isinstance(prepared, TracedViews):
+        raise InputError(
+            f"prepared is a {type(prepared).__name__}; give what `traced_views` returns"
+        )
     model = prepared or traced_views(classifier, norm=norm)
     if model.traced.norm != norm:
         raise InputError(f"the model was prepared for {model.traced.norm}, not {norm}")
@@ -170,7 +166,7 @@ def multi_view(
     points = prepared_images(network, images)
     with torch.inference_mode(False), torch.no_grad():
         exact = cast(MultiView, own_model(classifier))
-        own_model(exact.single)
+        refuse_hidden(exact.single)
         with one_thread():
             scores = alone(exact, points)
         known = torch.isfinite(scores).all(dim=1)
@@ -181,14 +177,8 @@ def multi_view(
             part = slice(row, row + 1)
             return certify(exact, model, points[part], predicted[part], steps)
 
-        found = joined(each(one, range(len(points)), workers=workers(network)))
-        radius = torch.where(known, found.radius, 0.0)
-        found = replace(
-            found,
-            predicted=torch.where(known, found.predicted, ABSTAINED),
-            radius=radius,
-            rival=torch.where(known, found.rival, NO_RIVAL),
-        )
+        parts = each(one, range(len(points)), workers=workers(network))
+        found = abstained(joined(parts), ~known)
         _check(exact, model, points, found)
     return found
 

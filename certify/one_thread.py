@@ -78,6 +78,8 @@ def each(
     with one_thread():
         if workers < 2 or len(items) < 2:
             return [call(item) for item in items]
-        begin = torch.set_num_threads
-        with ThreadPoolExecutor(workers, initializer=begin, initargs=(1,)) as pool:
+        pool = ThreadPoolExecutor(workers, initializer=torch.set_num_threads, initargs=(1,))
+        try:
             return list(pool.map(call, items))
+        finally:  # who interrupts need not wait for the items that have not begun
+            pool.shutdown(wait=True, cancel_futures=True)

@@ -6,8 +6,10 @@ from torch import Tensor
 from certify.bounds.dense_norm import round_up
 from certify.claim import Claim, nearest_rival
 from certify.geodesic import geodesic_pairs
+from certify.image_by_image import certify_each
 from certify.norms import Norm
-from certify.problem import Problem, Traced, image_by_image, ready
+from certify.preparation import Traced, ready
+from certify.problem import Problem
 from robustcl.classifier import Classifier
 
 DOWN = 1.0 / round_up(1.0)
@@ -50,7 +52,7 @@ def product(
     """
     model = ready(classifier, norm=norm, method="product", prepared=prepared)
 
-    return image_by_image(model, images, product_claim)
+    return certify_each(model, images, product_claim)
 
 
 def product_claim(task: Problem) -> Claim:

@@ -15,7 +15,7 @@ from certify.center_smoothing import Noise, noisy_outputs
 from certify.claim import Guarantee
 from certify.displacement import raw_in_double, usable_norm
 from certify.norms import Norm, check_norm
-from certify.problem import refuse_views
+from certify.preparation import refuse_views
 from robustcl.check_images import check_images
 from robustcl.classifier import Classifier
 from robustcl.errors import InputError, UnsupportedError

@@ -1,8 +1,10 @@
 """Refuse modules that do more, or something else, than their layers say."""
 
+import copy
 import random
 import warnings
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
@@ -11,6 +13,7 @@ import torch
 from torch import Tensor, nn
 from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.nn.modules import module as module_globals
+from torch.utils._python_dispatch import TorchDispatchMode
 
 from robustcl.errors import UnsupportedError
 from robustcl.rows_seen import RowCounter
@@ -21,6 +24,7 @@ HOOKS = ("_forward_hooks", "_forward_pre_hooks")
 OWN_CALLS = ("__call__", "_call_impl", "_wrapped_call_impl")
 OWN_COPIES = ("__deepcopy__", "__reduce__", "__reduce_ex__", "__setstate__")
 OURS = ("torch", "robustcl", "builtins", "typing")
+DRAWS = f"the network draws random numbers in eval mode, perhaps not at every call. {CURE}"
 SCALARS = (bool, int, float, str)
 
 
@@ -104,13 +108,15 @@ class State:
 
     Args:
         scalars: Plain attributes of its parts, by their names in the network.
-        versions: How often each parameter and buffer was written to.
+        versions: How often each parameter was written to.
+        buffers: Copies of the buffers, whose versions BatchNorm does not count.
         training: Whether each part is in train mode.
-        draws: The states of the random generators of torch, NumPy and Python.
+        draws: The states of the random generators of NumPy and Python; for torch's see `no_draws`.
     """
 
     scalars: Mapping[str, Any]
     versions: Mapping[str, int]
+    buffers: Mapping[str, Tensor]
     training: Mapping[str, bool]
     draws: tuple[bytes, ...]
 
@@ -131,9 +137,10 @@ def state_of(network: nn.Module) -> State:
         for key, value in vars(part).items()
         if type(value) in SCALARS
     }
-    tensors = {**dict(network.named_parameters()), **dict(network.named_buffers())}
-    versions = {name: tensor._version for name, tensor in tensors.items()}
-    return State(scalars, versions, {name: p.training for name, p in parts.items()}, _draws())
+    versions = {name: weight._version for name, weight in network.named_parameters()}
+    buffers = {name: buffer.detach().clone() for name, buffer in network.named_buffers()}
+    training = {name: part.training for name, part in parts.items()}
+    return State(scalars, versions, buffers, training, _draws())
 
 
 def check_still(network: nn.Module, before: State) -> None:
@@ -150,15 +157,14 @@ def check_still(network: nn.Module, before: State) -> None:
     """
     after = state_of(network)
     if after.draws != before.draws:
-        raise UnsupportedError(
-            f"the network draws random numbers in eval mode, perhaps not at every call. {CURE}"
-        )
+        raise UnsupportedError(DRAWS)
     for what, old, new in (
         ("attribute", before.scalars, after.scalars),
-        ("buffer or parameter", before.versions, after.versions),
+        ("parameter", before.versions, after.versions),
+        ("buffer", before.buffers, after.buffers),
         ("mode of", before.training, after.training),
     ):
-        changed = [key for key in (*new, *old) if old.get(key) != new.get(key)]
+        changed = [key for key in (*new, *old) if not _is_same(old.get(key), new.get(key))]
         if changed:
             raise UnsupportedError(
                 f"the network changes its {what} {changed[0]!r} when it is called, so that the "
@@ -166,10 +172,49 @@ def check_still(network: nn.Module, before: State) -> None:
             )
 
 
+class _Draws(TorchDispatchMode):
+    # Notes random operations of this thread, whichever generator they use.
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.any = False
+
+    def __torch_dispatch__(
+        self, func: Any, types: Any, args: Any = (), kwargs: Mapping[str, Any] | None = None
+    ) -> Any:
+        del types
+        self.any = self.any or torch.Tag.nondeterministic_seeded in func.tags
+        return func(*args, **(kwargs or {}))
+
+
+@contextmanager
+def no_draws() -> Iterator[None]:
+    """Refuse a network that draws random numbers from torch within the context.
+
+    Yields:
+        Nothing.
+
+    Raises:
+        UnsupportedError: On exit.
+    """
+    with _Draws() as watch:
+        yield
+    if watch.any:
+        raise UnsupportedError(DRAWS)
+
+
+def _is_same(old: Any, new: Any) -> bool:
+    if isinstance(old, Tensor) and isinstance(new, Tensor):
+        return old.shape == new.shape and torch.equal(old.nan_to_num(), new.nan_to_num())
+    return type(old) is type(new) and old == new
+
+
 def check_values(network: nn.Module, inputs: Tensor) -> None:
     """Refuse a network whose code looks at the numbers it computes, and so may branch on them.
 
-    It is called on a tensor that has a shape and a type but no numbers.
+    A copy of it is called on tensors that have a shape and a type but no numbers: those of the
+    device 'meta', or, where it holds tensors that stay elsewhere, torch's fake ones. The latter
+    leave traces in the process: after them torch takes no gradients in forked children.
 
     Args:
         network: The network.
@@ -179,9 +224,9 @@ def check_values(network: nn.Module, inputs: Tensor) -> None:
         UnsupportedError: With torch's own words.
     """
     try:
-        with FakeTensorMode(allow_non_fake_inputs=True) as mode, warnings.catch_warnings():
+        with warnings.catch_warnings():
             warnings.simplefilter("ignore")
-            network(mode.from_tensor(inputs))
+            _call_without_numbers(network, inputs)
     except Exception as error:  # the network's own code runs
         words = str(error).strip().split("\n")[0] or type(error).__name__
         raise UnsupportedError(
@@ -190,13 +235,31 @@ def check_values(network: nn.Module, inputs: Tensor) -> None:
         ) from error
 
 
+def _call_without_numbers(network: nn.Module, inputs: Tensor) -> None:
+    hollow = copy.deepcopy(network, _hollow(network)).to("meta")
+    try:
+        with torch.device("meta"):
+            hollow(inputs.to("meta"))
+        return
+    except (RuntimeError, TypeError) as error:
+        elsewhere = "device" in str(error) and "convert meta" not in str(error)
+        if not elsewhere:
+            raise
+    with FakeTensorMode(allow_non_fake_inputs=True) as mode:
+        network(mode.from_tensor(inputs))
+
+
+def _hollow(network: nn.Module) -> dict[int, Any]:
+    # For deepcopy: tensors that are attributes, without their numbers.
+    return {
+        id(value): value.detach().to("meta")
+        for part in network.modules()
+        for value in vars(part).values()
+        if isinstance(value, Tensor)
+    }
+
+
 def _draws() -> tuple[bytes, ...]:
     name, keys, *rest = np.random.get_state()  # noqa: NPY002
-    found = [
-        torch.get_rng_state().numpy().tobytes(),
-        np.asarray(keys).tobytes() + repr((name, rest)).encode(),
-        repr(hash(random.getstate())).encode(),
-    ]
-    if torch.cuda.is_initialized():
-        found += [state.numpy().tobytes() for state in torch.cuda.get_rng_state_all()]
-    return tuple(found)
+    numpy_state = np.asarray(keys).tobytes() + repr((name, rest)).encode()
+    return numpy_state, repr(hash(random.getstate())).encode()

@@ -2,7 +2,7 @@
 
 import math
 import threading
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -14,7 +14,14 @@ from certify.bounds.lower import Operation, Shape
 from certify.bounds.lower_node import BATCH, Context, folds, lower_node, node_name, sources
 from certify.bounds.operations.affine import Affine, scaling
 from certify.bounds.operations.joining import Concatenation, Constant, Image, Sum
-from certify.bounds.plain_modules import CURE, check_plain, check_still, check_values, state_of
+from certify.bounds.plain_modules import (
+    CURE,
+    check_plain,
+    check_still,
+    check_values,
+    no_draws,
+    state_of,
+)
 from robustcl.classifier import Encoder
 from robustcl.encoders.max_min import MaxMin
 from robustcl.errors import UnsupportedError
@@ -126,11 +133,28 @@ def _traced(encoder: Encoder, drops_normalization: bool) -> Network:
     return Network(tuple(steps[: made[end] + 1]), encoder.mean.device)
 
 
-# torch.fx replaces nn.Module.__call__ for all threads while it traces.
 _TRACING = threading.RLock()
 
 
 class _Tracer(fx.Tracer):
+    # While it traces, torch.fx leads the calls of all modules in the process through here; what
+    # other threads call is none of its business.
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.thread = threading.get_ident()
+
+    def call_module(
+        self,
+        m: nn.Module,
+        forward: Callable[..., Any],
+        args: tuple[Any, ...],
+        kwargs: dict[str, Any],
+    ) -> Any:
+        if threading.get_ident() != self.thread:
+            return forward(*args, **kwargs)
+        return super().call_module(m, forward, args, kwargs)
+
     def is_leaf_module(self, m: nn.Module, module_qualified_name: str) -> bool:
         return type(m) is MaxMin or super().is_leaf_module(m, module_qualified_name)
 
@@ -171,12 +195,15 @@ def _run(encoder: Encoder) -> tuple[fx.GraphModule, _Recorder, list[Any]]:
         generator = torch.Generator().manual_seed(0)
         images = torch.rand(BATCH, *encoder.image_shape, generator=generator).to(encoder.mean)
         traced = recorder.run(images.clone())
-        again = [traced, *(backbone(images.clone()) for _ in range(2))]
-        # Other sizes, for what depends on the number of images.
-        again.append(torch.cat([backbone(image[None].clone()) for image in images]))
-        again.append(backbone(torch.cat([images, images[:1]]))[:BATCH])
-        with torch.enable_grad():
-            again.append(backbone(images.clone()).detach())
+        with no_draws():
+            again = [traced, *(backbone(images.clone()) for _ in range(2))]
+            # Other sizes, for what depends on the number of images.
+            again.append(torch.cat([backbone(image[None].clone()) for image in images]))
+            again.append(backbone(torch.cat([images, images[:1]]))[:BATCH])
+            with torch.enable_grad():
+                again.append(backbone(images.clone()).detach())
+    except UnsupportedError:
+        raise
     except Exception as error:  # tracing runs the network's own code
         raise UnsupportedError(f"torch.fx cannot trace the network ({error}); {CURE}") from error
     check_still(backbone, before)

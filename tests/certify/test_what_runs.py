@@ -6,7 +6,6 @@
 # pyright: reportOptionalSubscript=false
 
 import sys
-from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from typing import Any
 
@@ -35,7 +34,9 @@ from robustcl.objectives import score_margin
 from robustcl.rows_seen import rows_seen
 from robustcl.views.linear_view import LinearView
 from tests.network import small_classifier, some_images
-from tests.odd_networks import HONEST, PLANTED, SHAPE, Called, dense, odd_network, scores
+from tests.network_parts import SHAPE, Called, dense, scores
+from tests.odd_networks import HONEST, odd_network
+from tests.planted_networks import PLANTED
 
 METHODS: dict[str, Any] = {
     "product": product, "local": local, "crown": crown, "sound": certified_radius
@@ -316,117 +317,6 @@ def test_a_network_may_keep_what_it_computes() -> None:
     assert float(certified_radius(model, torch.rand(2, *SHAPE)).radius.max()) > 0
 
 
-# What an adversary wrote to beat the certificates.
-
-SLOPES = torch.stack([torch.ones(36), -torch.ones(36)]) / 36
-
-
-def two_classes(network: nn.Sequential) -> Classifier:
-    with torch.no_grad():
-        network[1].weight.copy_(SLOPES)
-        network[1].bias.zero_()
-    return scores(network)
-
-
-def bent(x: Tensor) -> Tensor:
-    return torch.where(x < 1.0, x, -3.0 * x)
-
-
-class OwnCall(nn.Sequential):
-    def __call__(self, x: Tensor) -> Tensor:
-        return super().__call__(bent(x))
-
-
-class OwnCopy(nn.Sequential):
-    def __deepcopy__(self, memo: dict) -> "OwnCopy":
-        return self
-
-
-class Guarded(nn.Module):
-    def __init__(self, kind: str) -> None:
-        super().__init__()
-        self.last, self.kind = nn.Linear(36, 2), kind
-
-    def forward(self, x: Tensor) -> Tensor:
-        if isinstance(x, Tensor):  # which a proxy is not
-            value = x.max()
-            looks = {
-                "bool": lambda: bool(value > 1.0),
-                "item": lambda: value.item() > 1.0,
-                "numpy": lambda: value.detach().numpy() > 1.0,
-            }
-            if looks[self.kind]():
-                x = x / 255
-        return self.last(x.flatten(1))
-
-
-class Shy(nn.Module):
-    def __init__(self) -> None:
-        super().__init__()
-        self.last = nn.Linear(36, 2)
-
-    def forward(self, x: Tensor) -> Tensor:
-        y = self.last(x.flatten(1))
-        return -y if torch.is_grad_enabled() else y
-
-
-class OwnWeight(nn.Parameter):
-    @classmethod
-    def __torch_function__(cls, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        with torch._C.DisableTorchFunctionSubclass():
-            if func is nn.functional.linear:
-                args = (bent(args[0]), *args[1:])
-            return func(*args, **(kwargs or {}))
-
-
-class OwnHead(nn.Module):
-    num_classes = 2
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.last = nn.Linear(36, 2)
-
-    def affine(self) -> tuple[Tensor, Tensor]:
-        return self.last.weight, self.last.bias
-
-    def forward(self, embeddings: Tensor) -> Tensor:
-        return self.last(bent(embeddings))
-
-
-def adversarial(name: str) -> Classifier:
-    if name == "call":
-        return two_classes(OwnCall(nn.Flatten(), nn.Linear(36, 2)))
-    if name == "copy":
-        return two_classes(OwnCopy(nn.Flatten(), nn.Linear(36, 2)))
-    if name == "weight":
-        model = two_classes(nn.Sequential(nn.Flatten(), nn.Linear(36, 2)))
-        model.encoder.backbone[1].weight = OwnWeight(SLOPES)
-        return model
-    if name == "head":
-        return Classifier(Encoder(nn.Flatten(), image_shape=SHAPE), OwnHead(), normalizes=False)
-    return scores(Shy() if name == "shy" else Guarded(name))
-
-
-@pytest.mark.parametrize(
-    "name, words",
-    [
-        ("call", "__call__.. of its own"),
-        ("copy", "__deepcopy__.. of its own"),
-        ("weight", "is a OwnWeight"),
-        ("head", "OwnHead does not compute what its affine"),
-        ("shy", "other values"),
-        ("bool", "looks at the numbers"),
-        ("item", "looks at the numbers"),
-        ("numpy", "looks at the numbers"),
-    ],
-)
-def test_what_an_adversary_hides_is_refused(name: str, words: str) -> None:
-    model, images = adversarial(name), torch.rand(2, *SHAPE)
-    for method in METHODS.values():
-        with pytest.raises(UnsupportedError, match=words):
-            method(model, images)
-
-
 def test_an_image_without_an_embedding_stops_nothing() -> None:
     torch.manual_seed(0)
     layers = [nn.Flatten(), nn.Linear(36, 8, bias=False), nn.ReLU(), nn.Linear(8, 4, bias=False)]
@@ -454,11 +344,3 @@ def test_weights_of_another_shape_are_refused_in_words() -> None:
 def test_what_is_no_classifier_is_refused() -> None:
     with pytest.raises(InputError, match="Linear is no Classifier"):
         product(nn.Linear(2, 2), torch.rand(1, *SHAPE))
-
-
-def test_threads_may_certify_at_the_same_time() -> None:
-    model, images = small_classifier(), some_images(2)
-    plain = product(model, images).radius
-    with ThreadPoolExecutor(3) as pool:
-        found = list(pool.map(lambda _: product(model, images).radius, range(6)))
-    assert all(torch.equal(radius, plain) for radius in found)

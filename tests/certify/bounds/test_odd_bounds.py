@@ -6,6 +6,7 @@
 # pyright: reportOptionalSubscript=false
 
 import math
+from dataclasses import replace
 from fractions import Fraction
 from typing import Any
 
@@ -31,8 +32,11 @@ from certify.bounds.network_norm import network_norm
 from certify.bounds.operations.activation import activation
 from certify.bounds.operations.convolution import convolution
 from certify.bounds.rounding import row_lengths
+from certify.crown import Effort, margins_at
+from certify.preparation import traced
+from certify.problem import problem
 from robustcl import Classifier, Encoder, InputError, UnsupportedError
-from robustcl.heads import PrototypeHead
+from robustcl.heads import LinearHead, PrototypeHead
 from tests.odd_networks import ACTIVATIONS
 
 PARAMETERS = [
@@ -93,24 +97,26 @@ def test_the_jump_of_softplus_is_no_larger_than_its_leap(beta: float, threshold:
     assert 0.9 * known.leap <= float(jump) <= known.leap + 1e-14
 
 
+class SoftplusJump(nn.Module):
+    """z -> 1e9 (softplus(z) - z) - 1 and its negative, which jump by 2 where z passes 20."""
+
+    def __init__(self, start: float) -> None:
+        super().__init__()
+        self.first, self.soft, self.last = nn.Linear(1, 1), nn.Softplus(), nn.Linear(1, 2)
+        self.double()
+        with torch.no_grad():
+            self.first.weight.fill_(1.0)
+            self.first.bias.fill_(start)
+            self.last.weight.copy_(torch.tensor([[1.0], [-1.0]]))
+            self.last.bias.copy_(torch.tensor([-1.0, 1.0]))
+
+    def forward(self, x: Tensor) -> Tensor:
+        z = self.first(x.flatten(1))
+        return self.last((self.soft(z) - z) * 1e9)
+
+
 def test_the_leap_lowers_every_margin() -> None:
-    # z -> softplus(z) -> 1e9 (softplus(z) - z): only the leap decides.
-    class Jump(nn.Module):
-        def __init__(self) -> None:
-            super().__init__()
-            self.first, self.soft, self.last = nn.Linear(1, 1), nn.Softplus(), nn.Linear(1, 2)
-
-        def forward(self, x: Tensor) -> Tensor:
-            z = self.first(x.flatten(1))
-            return self.last((self.soft(z) - z) * 1e9)
-
-    network = Jump().double()
-    with torch.no_grad():
-        network.first.weight.fill_(1.0)
-        network.first.bias.fill_(20.0 - 0.501)
-        network.last.weight.copy_(torch.tensor([[1.0], [-1.0]]))
-        network.last.bias.copy_(torch.tensor([-1.0, 1.0]))
-    model = Classifier.from_scores(network, image_shape=(1, 1, 1))
+    model = Classifier.from_scores(SoftplusJump(start=20.0 - 0.501), image_shape=(1, 1, 1))
     points = torch.tensor([0.5, 0.5011]).view(2, 1, 1, 1).double()
     assert model(points).argmax(1).tolist() == [0, 1]  # the jump lies between
     for method in (product, local, crown, certified_radius):
@@ -124,6 +130,26 @@ def test_the_leap_lowers_every_margin() -> None:
 def test_softplus_without_bounds_is_refused(beta: float, threshold: float) -> None:
     with pytest.raises(UnsupportedError, match="Softplus with"):
         activation(nn.Softplus(beta=beta, threshold=threshold))
+
+
+@pytest.mark.parametrize("bias", [(0.0, 0.0, 0.0), (0.3, -0.2, 0.1)])
+def test_the_leap_lowers_what_lines_prove(bias: tuple[float, ...]) -> None:
+    # h may lie by the leap from what is bounded, and a.h by as much times |a|.
+    torch.manual_seed(0)
+    layers = nn.Sequential(nn.Flatten(), nn.Linear(4, 6), nn.ReLU(), nn.Linear(6, 3))
+    head = LinearHead(torch.randn(3, 3), torch.tensor(bias))
+    model = Classifier(Encoder(layers, image_shape=(1, 2, 2)), head)
+    plain = traced(model, norm="l2", method="test")
+    leaping = replace(plain, bound=replace(plain.bound, leap=0.01))
+    image, rows = torch.rand(1, 1, 2, 2), torch.tensor([0])
+    found = []
+    for prepared in (plain, leaping):
+        task = problem(prepared, image)
+        rivals = torch.tensor([[k for k in range(3) if k != int(task.predicted)]])
+        radius = torch.tensor([0.05]).double()
+        found.append(margins_at(task, rows, radius, rivals, Effort()))
+        sizes = task.directions[0, rivals[0]].norm(dim=1)
+    assert bool((found[0] - found[1] >= 0.01 * sizes).all())
 
 
 def test_softplus_has_no_lipschitz_constant_by_itself() -> None:
