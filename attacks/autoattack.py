@@ -19,7 +19,7 @@ from robustcl.threat import Norm, Threat
 Version = Literal["standard", "plus", "rand"]
 PACKAGE_NORMS: dict[Norm, Literal["L2", "Linf", "L1"]] = {"l2": "L2", "linf": "Linf", "l1": "L1"}
 VERSIONS: tuple[Version, ...] = ("standard", "plus", "rand")
-RESEEDS = "the package reseeds per batch, so points depend on the batch (exempt from rule 4)"
+RESEEDS = "the package reseeds per batch, so points depend on the batch"
 WARNINGS = {
     "randomized": "the model seems randomized, see version=rand",
     "probability": "the scores look like probabilities, give logits",

@@ -159,7 +159,7 @@ def test_the_record_says_what_the_package_warns_of_and_that_it_reseeds() -> None
     objective = aim(Probabilities(), images)
     note = attacks.run("autoattack", objective, images, Threat("linf", 0.3)).note
     assert "probabilities" in note
-    assert "exempt from rule 4" in note
+    assert "points depend on the batch" in note
 
 
 def test_an_unknown_version_is_refused() -> None:

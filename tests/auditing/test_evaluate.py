@@ -158,4 +158,4 @@ def test_the_note_of_an_attack_is_on_record(tmp_path: Path) -> None:
     assert attacks.ATTACKS["autoattack"]
     assert len(notes) == 1
     assert "no targeted APGD with 2 classes" in str(notes)
-    assert "exempt from rule 4" in str(notes)
+    assert "points depend on the batch" in str(notes)
