@@ -182,8 +182,8 @@ def main() -> None:
     if options.table:
         print(table(options.out))
         return
-    train = load_data(options.data, split="train", limit=IMAGES)
-    test = load_data(options.data, split="test", limit=TEST_IMAGES)
+    train = load_data(options.data, split="train", limit=IMAGES, draw="first")
+    test = load_data(options.data, split="test", limit=TEST_IMAGES, draw="first")
     skip = done_already(options.out)
     for seed in options.seeds:
         for arm in options.arms:

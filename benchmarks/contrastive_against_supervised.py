@@ -213,7 +213,7 @@ def main() -> None:
     options = parser.parse_args()
     if options.epochs:
         globals()["RECIPE"] = replace(RECIPE, epochs=options.epochs)
-    both = load_data(options.data, split="train", limit=IMAGES + HELD_OUT)
+    both = load_data(options.data, split="train", limit=IMAGES + HELD_OUT, draw="first")
     train = both.select(slice(0, IMAGES))
     wanted = options.only or []
     losses = [name for name in LOSSES if name in wanted] or list(LOSSES)
@@ -228,7 +228,9 @@ def main() -> None:
                     found = candidate_score(loss, robust, train, held)
                     record({**found, **origin}, options.choice)
         return
-    test = load_data(options.data, split="test", limit=TEST_IMAGES).batch(range(TEST_IMAGES))
+    test = load_data(options.data, split="test", limit=TEST_IMAGES, draw="first").batch(
+        range(TEST_IMAGES)
+    )
     skip = {(line["loss"], line["kind"], line["seed"]) for line in lines_of(options.out)}
     # Seed by seed, so that an interrupted study has every arm.
     for seed, kind, loss in product(options.seeds, kinds, losses):

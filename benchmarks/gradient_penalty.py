@@ -249,10 +249,12 @@ def run(options: argparse.Namespace) -> None:
     """
     place = options.out / f"{options.profile}.jsonl"
     profile = PROFILES[options.profile]
-    whole = load_data(options.data, split="train", limit=profile.images + profile.held_out)
+    whole = load_data(
+        options.data, split="train", limit=profile.images + profile.held_out, draw="first"
+    )
     dataset = whole.select(slice(0, profile.images))
     held = whole.batch(range(profile.images, len(whole)))
-    test = load_data(options.data, split="test", limit=profile.tested)
+    test = load_data(options.data, split="test", limit=profile.tested, draw="first")
     test = test.batch(range(len(test)))
     origin = provenance(hidden=(*(d for d in [options.data] if ":" in d), str(options.out)))
     kept: dict[tuple[str, float, int], tuple[Classifier, float]] = {}

@@ -43,7 +43,7 @@ from robustcl.data import load_data
 begun = time.process_time()
 keep_freed_memory()
 model = load_checkpoint(sys.argv[1]).classifier.eval()
-dataset = load_data(sys.argv[2], limit=int(sys.argv[3]))
+dataset = load_data(sys.argv[2], limit=int(sys.argv[3]), draw="first")
 ready = [(name, certify.prepare(certify.parse_method(name), model, norm='l2'))
          for name in sys.argv[4].split(',')]
 for batch in dataset.batches(int(sys.argv[5])):

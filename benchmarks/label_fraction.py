@@ -252,8 +252,8 @@ def main() -> None:
         name = f"{name}, {options.epochs} epochs"
         profile = replace(profile, recipe=replace(profile.recipe, epochs=options.epochs))
     data = (
-        load_data(options.data, split="train", limit=profile.images),
-        load_data(options.data, split="test", limit=profile.test_images),
+        load_data(options.data, split="train", limit=profile.images, draw="first"),
+        load_data(options.data, split="test", limit=profile.test_images, draw="first"),
     )
     skip = done_already(options.out)
     # Seed by seed, so that an interrupted study has every arm.

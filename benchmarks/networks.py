@@ -65,7 +65,7 @@ def load_or_train(name: str, *, data: str, cache: str | Path) -> Classifier:
 def split_of(name: str, data: str, split: str, limit: int) -> Dataset:
     # The first images that a network is trained or tested on.
     source = "digits" if NETWORKS[name].data == "digits" else data
-    return load_data(source, split=split, limit=limit)
+    return load_data(source, split=split, limit=limit, draw="first")
 
 
 def train(name: str, dataset: Dataset) -> Classifier:

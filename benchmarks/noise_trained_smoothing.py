@@ -178,7 +178,7 @@ def choose(sigma: float, data: str, cache: Path) -> tuple[Classifier, dict]:
     Returns:
         The classifier, and what was chosen and why.
     """
-    whole = load_data(data, split="train", limit=IMAGES + HELD_OUT)
+    whole = load_data(data, split="train", limit=IMAGES + HELD_OUT, draw="first")
     dataset, held = whole.select(slice(0, IMAGES)), whole.select(slice(IMAGES, None))
     batch = held.batch(range(JUDGED))
     seeds = [10_000_000 + number for number in range(JUDGED)]
@@ -208,7 +208,7 @@ def certify_all(options: argparse.Namespace) -> None:
     begun = time.process_time()
     classifier, facts = choose(sigma, options.data, options.cache)
     training = time.process_time() - begun
-    test = load_data(options.data, split="test", limit=TESTED)
+    test = load_data(options.data, split="test", limit=TESTED, draw="first")
     chosen = facts["chosen"]
     model = "{loss} consistency={consistency:g} clip={clip:g}".format(**chosen)
     key = {"sigma": sigma, "model": model}

@@ -127,7 +127,7 @@ def load_or_train(name: str, *, data: str, cache: str | Path) -> Classifier:
     if place.exists() and _recipe_of(place) == stated:
         network.load_state_dict(load_file(place))
         return classifier
-    _train(network, load_data(data, split="train", limit=recipe.images), recipe)
+    _train(network, load_data(data, split="train", limit=recipe.images, draw="first"), recipe)
     place.parent.mkdir(parents=True, exist_ok=True)
     tensors = {key: value.contiguous() for key, value in network.state_dict().items()}
     save_file(tensors, place, metadata={"recipe": stated})

@@ -157,8 +157,8 @@ def audit_all(options: argparse.Namespace) -> None:
         options: Of the command line.
     """
     begun, place = time.process_time(), options.out / "claims.jsonl"
-    train = load_data(options.data, split="train", limit=options.training_images)
-    test = load_data(options.data, split="test", limit=options.images)
+    train = load_data(options.data, split="train", limit=options.training_images, draw="first")
+    test = load_data(options.data, split="test", limit=options.images, draw="first")
     model, clips, audits = options.data.partition(":")[0], {}, 0
     if options.checkpoint:
         model = f"{model}, {options.checkpoint.name}"

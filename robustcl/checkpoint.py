@@ -173,6 +173,26 @@ def load_checkpoint(path: str | Path, *, arch: str | None = None) -> Loaded:
     return Loaded(encoder, classifier, description, digest)
 
 
+def own_accuracy(description: Description) -> float | None:
+    """Say how often the head was right where it was fitted.
+
+    Args:
+        description: Of the checkpoint.
+
+    Returns:
+        The accuracy on held-out images as `robustcl probe` noted it, else that on the training
+        images as `robustcl train` noted it; None where neither did.
+    """
+    probe = description.recipe.get("probe")
+    held = probe.get("held_out") if isinstance(probe, Mapping) else None
+    trained = description.recipe.get("head")
+    for noted, key in ((held, "accuracy"), (trained, "train_accuracy")):
+        value = noted.get(key) if isinstance(noted, Mapping) else None
+        if isinstance(value, int | float) and 0.0 <= value <= 1.0:
+            return float(value)
+    return None
+
+
 def read_description(path: str | Path) -> tuple[Description, dict[str, Tensor]]:
     """Read the description and the tensors without building a network.
 

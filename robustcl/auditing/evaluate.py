@@ -2,6 +2,7 @@
 
 import sys
 import time
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
@@ -13,16 +14,19 @@ import certify
 from robustcl.auditing.audit import Audit
 from robustcl.auditing.audit_job import AuditJob
 from robustcl.auditing.check_model import check_model
+from robustcl.auditing.expected_time import expected_seconds
 from robustcl.auditing.manifest import NOWHERE, Origin, run_manifest
 from robustcl.auditing.measure_batch import measure_batch
 from robustcl.auditing.recorded import recorded
 from robustcl.check_network import check_network
 from robustcl.classifier import Classifier
 from robustcl.data.dataset import Dataset
+from robustcl.data.match_classes import check_classes
 from robustcl.errors import InputError
 from robustcl.exact_copy import exact_copy
 from robustcl.frozen import frozen
 from robustcl.out_of_memory import halving
+from robustcl.report.numbers import time_text
 from robustcl.runs.ranks import own_chunks, rank, rank_count
 from robustcl.runs.write_run import finish_run, start_run
 
@@ -37,6 +41,7 @@ def evaluate(
     device: str | torch.device = "cpu",
     resume: bool = False,
     progress: bool = True,
+    tell: Callable[[str], object] | None = None,
 ) -> bool:
     """Measure every image by every method and write a run folder.
 
@@ -55,6 +60,8 @@ def evaluate(
         device: Where to compute.
         resume: Whether to go on with a run in the folder.
         progress: Whether to show a bar on stderr.
+        tell: Is told beforehand about how long the run takes; None for nobody, which spares the
+            measurement.
 
     Returns:
         Whether the run is complete and is this process's to report: of several, the last one's.
@@ -78,6 +85,8 @@ def evaluate(
                 check_model(classifier, dataset, audit, folder, device=device)
             exact = exact_copy(classifier)
             job = AuditJob(classifier, exact, audit, folder, manifest, device, prepared)
+            if tell is not None and not resume and not rank():
+                _tell_time(replace(job, batch_size=audit.batch_size), dataset, tell)
             used = halving(
                 lambda size: _measure(replace(job, batch_size=size), dataset, progress=progress),
                 min(audit.batch_size, len(dataset)),  # a small data set is not filled up
@@ -97,6 +106,13 @@ def evaluate(
     )
 
 
+def _tell_time(job: AuditJob, dataset: Dataset, tell: Callable[[str], object]) -> None:
+    seconds, unknown = expected_seconds(job, dataset)
+    shared = f" on each of {rank_count()} processes" if rank_count() > 1 else ""
+    besides = f", and {', '.join(unknown)}, whose time is not known" if unknown else ""
+    tell(f"expected time: up to about {time_text(seconds / rank_count())}{shared}{besides}")
+
+
 def _check(classifier: Classifier, dataset: Dataset) -> None:
     check_network(classifier, what="classifier")
     if dataset.image_shape != classifier.image_shape:
@@ -104,11 +120,7 @@ def _check(classifier: Classifier, dataset: Dataset) -> None:
             f"{dataset.name!r} has images of shape {dataset.image_shape} (C, H, W) but the encoder "
             f"takes {classifier.image_shape}; add ',size=N' to the data, or use other data"
         )
-    if int(dataset.labels.max()) >= classifier.num_classes:
-        raise InputError(
-            f"{dataset.name!r} has the label {int(dataset.labels.max())} but the classifier has "
-            f"{classifier.num_classes} classes; probe the checkpoint on this data"
-        )
+    check_classes(dataset, classifier.class_names)
 
 
 def _measure(job: AuditJob, dataset: Dataset, *, progress: bool) -> int:

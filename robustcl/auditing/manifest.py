@@ -1,11 +1,13 @@
 """State a run for its manifest."""
 
+import hashlib
 import platform
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from importlib.metadata import PackageNotFoundError, version
 from typing import Any
 
+import numpy as np
 import torch
 
 import attacks
@@ -70,6 +72,8 @@ def run_manifest(
         ],
         "class_names": list(classifier.class_names),
         "num_examples": len(dataset),
+        "labeled": dataset.labeled,
+        **({} if dataset.rows is None else {"rows": dataset.rows.tolist()}),
         "image_shape": list(dataset.image_shape),
         "seconds": 0.0,
         "complete": False,
@@ -89,10 +93,27 @@ def _config(dataset: Dataset, audit: Audit, origin: Origin) -> dict[str, Any]:
         "num_examples": len(dataset),
         "data_hash": dataset.hash(),
         "checkpoint_hash": origin.checkpoint_hash,
+        **rows_entry(dataset),
         **({"screened": True} if audit.screened else {}),
         **({"views": audit.views} if audit.views else {}),
         **({"test_certificates": True} if audit.tests_balls else {}),
     }
+
+
+def rows_entry(dataset: Dataset) -> dict[str, str]:
+    """State which rows of the whole split were drawn.
+
+    Args:
+        dataset: The data.
+
+    Returns:
+        A hash of the rows under 'rows'; nothing for all rows, or the first ones, as version 0.2
+        took them.
+    """
+    rows = dataset.rows
+    if rows is None or np.array_equal(rows, np.arange(len(rows))):
+        return {}
+    return {"rows": hashlib.sha256(rows.astype("<i8").tobytes()).hexdigest()[:16]}
 
 
 def _claim_entry(text: str) -> dict[str, Any]:

@@ -54,7 +54,9 @@ def audit_cell(suite: Suite, cell: Cell, place: Place) -> dict[str, Any]:
     )
     evaluate(
         model,
-        read_split(suite, place, cell.data, split="test", seed=cell.seed),
+        read_split(
+            suite, place, cell.data, split="test", seed=cell.seed, classes=model.class_names
+        ),
         audit,
         folder,
         origin=Origin(loaded.hash, place.command),

@@ -22,6 +22,7 @@ from robustcl.classifier import Classifier
 from robustcl.data.cifar10c import cifar10c, cifar10c_names
 from robustcl.data.corrupted import corrupted
 from robustcl.data.dataset import Dataset
+from robustcl.data.match_classes import match_classes
 from robustcl.data.splits import stratified_split
 from robustcl.frozen import frozen
 from robustcl.heads import KNNHead
@@ -48,15 +49,16 @@ def calibration_cell(suite: Suite, cell: Cell, place: Place) -> dict[str, Any]:
     model, _ = load_model(cell.model.checkpoint, arch, place.folder / cell.needs)
     clean = read_split(suite, place, cell.data, split="test", seed=cell.seed)
     fitted, held = stratified_split(clean.labels, test_share=0.5, seed=cell.seed)
+    names = model.class_names
     model.to(place.device)
     temperature = None
     if not isinstance(model.head, KNNHead):
-        part = clean.select(fitted)
+        part = match_classes(clean, names).select(fitted)
         scores = _scores(model, part, suite.batch_size, place.device)
         temperature = fit_temperature(scores, torch.from_numpy(part.labels))
     rows = []
     for name, severity in ((CLEAN, 0), *_wanted(suite)):
-        part = _version(clean, name, severity, suite, cell.seed).select(held)
+        part = match_classes(_version(clean, name, severity, suite, cell.seed), names).select(held)
         scores = _scores(model, part, suite.batch_size, place.device)
         row = measured(scores, torch.from_numpy(part.labels), temperature)
         rows.append({"corruption": name, "severity": severity, **row})

@@ -12,6 +12,7 @@ from robustcl.bench.peers import PEERS
 from robustcl.bench.peers.comparison import Scene
 from robustcl.bench.place import Place, read_split
 from robustcl.bench.suite import Suite
+from robustcl.data import Dataset, Split
 
 
 def peer_cell(suite: Suite, cell: Cell, place: Place) -> dict[str, Any]:
@@ -27,10 +28,15 @@ def peer_cell(suite: Suite, cell: Cell, place: Place) -> dict[str, Any]:
     """
     arch = cell.model.training.get("arch")
     model, _ = load_model(cell.model.checkpoint, arch, place.folder / cell.needs)
+    names = model.class_names
+
+    def read(split: Split) -> Dataset:
+        return read_split(suite, place, cell.data, split=split, seed=cell.seed, classes=names)
+
     scene = Scene(
         model=model.to(place.device).eval(),
-        test=read_split(suite, place, cell.data, split="test", seed=cell.seed),
-        train=read_split(suite, place, cell.data, split="train", seed=cell.seed),
+        test=read("test"),
+        train=read("train"),
         device=place.device,
         repeats=suite.repeats,
         batch_size=suite.batch_size,

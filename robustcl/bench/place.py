@@ -1,10 +1,12 @@
 """Say where and how a suite is run, as far as its results do not depend on it."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from robustcl.bench.suite import Suite
-from robustcl.data import Dataset, Split, load_data
+from robustcl.data import Dataset, Draw, Split, load_data
+from robustcl.errors import InputError
 
 
 @dataclass(frozen=True)
@@ -18,6 +20,8 @@ class Place:
         download: Whether what is missing may be downloaded.
         command: The command line, for manifests.
         progress: Whether bars are shown on stderr.
+        draw: How a limit draws test images, see `load_data`; 'first' for suites that an older
+            version began.
     """
 
     folder: Path
@@ -26,9 +30,18 @@ class Place:
     download: bool = False
     command: str = ""
     progress: bool = False
+    draw: Draw = "stratified"
 
 
-def read_split(suite: Suite, place: Place, data: str, *, split: Split, seed: int) -> Dataset:
+def read_split(
+    suite: Suite,
+    place: Place,
+    data: str,
+    *,
+    split: Split,
+    seed: int,
+    classes: Sequence[str] | None = None,
+) -> Dataset:
     """Load the data of a cell.
 
     Args:
@@ -36,12 +49,26 @@ def read_split(suite: Suite, place: Place, data: str, *, split: Split, seed: int
         place: Where data lies.
         data: The specification.
         split: 'train' or 'test'.
-        seed: Of a split that is drawn.
+        seed: Of what is drawn.
+        classes: The class names of the classifier that the data is for; labels become positions
+            among them. None keeps the data's own.
 
     Returns:
         The split.
+
+    Raises:
+        InputError: When it has no labels, or not those of the classifier.
     """
-    limit = suite.limit if split == "test" else None
-    return load_data(
-        data, split=split, root=place.data_root, download=place.download, limit=limit, seed=seed
+    found = load_data(
+        data,
+        split=split,
+        root=place.data_root,
+        download=place.download,
+        limit=suite.limit if split == "test" else None,
+        seed=seed,
+        draw=place.draw,
+        classes=classes,
     )
+    if not found.labeled:
+        raise InputError(f"{found.name!r} has no labels, but suites measure accuracies")
+    return found

@@ -1,7 +1,10 @@
 """Run a suite cell by cell; what has ended is not repeated."""
 
+import contextlib
+import sys
 import time
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from datetime import UTC, datetime
 from typing import Any
 
@@ -17,6 +20,7 @@ from robustcl.bench.place import Place
 from robustcl.bench.study_cell import study_cell
 from robustcl.bench.suite import Suite
 from robustcl.commands.options import say
+from robustcl.data import Draw
 from robustcl.errors import RunError
 from robustcl.report.suite_folder import MODEL_FAILED
 from robustcl.runs.records import SCHEMA, config_hash, read_manifest, write_json
@@ -50,7 +54,7 @@ def run_suite(suite: Suite, place: Place, *, resume: bool = False) -> tuple[Cell
     """
     wanted = cells(suite)
     begun = time.monotonic()
-    _start(suite, wanted, place, resume=resume)
+    place = replace(place, draw=_start(suite, wanted, place, resume=resume))
     states: dict[str, CellState] = {}
     for number, cell in enumerate(wanted, start=1):
         before = load_state(place.folder, cell.folder)
@@ -78,7 +82,8 @@ def _ended(suite: Suite, cell: Cell, place: Place, states: Mapping[str, CellStat
         return CellState(**common, status="failed", reason=f"{MODEL_FAILED}: {cell.needs}")
     begun = time.monotonic()
     try:
-        found = RUNNERS[cell.kind](suite, cell, place)
+        with contextlib.redirect_stdout(sys.stderr):  # stdout is for the suite's own answer
+            found = RUNNERS[cell.kind](suite, cell, place)
     except AbsentError as error:
         return CellState(**common, status="skipped", reason=str(error))
     except Exception as error:  # noqa: BLE001 the others must run, and the reason is on record
@@ -88,7 +93,8 @@ def _ended(suite: Suite, cell: Cell, place: Place, states: Mapping[str, CellStat
     return CellState(**common, status="done", seconds=time.monotonic() - begun, **found)
 
 
-def _start(suite: Suite, wanted: tuple[Cell, ...], place: Place, *, resume: bool) -> None:
+def _start(suite: Suite, wanted: tuple[Cell, ...], place: Place, *, resume: bool) -> Draw:
+    # Returns how images are drawn: a suite that an older version began goes on with its own rule.
     file = place.folder / "manifest.json"
     config = suite.to_dict()
     if file.exists():
@@ -103,7 +109,7 @@ def _start(suite: Suite, wanted: tuple[Cell, ...], place: Place, *, resume: bool
                 f"{str(place.folder)!r} holds another suite ({_difference(found, config)}); give a "
                 "new --out, or repeat its options"
             )
-        return
+        return "stratified" if found.get("draw") == "stratified" else "first"
     write_json(
         file,
         {
@@ -117,10 +123,12 @@ def _start(suite: Suite, wanted: tuple[Cell, ...], place: Place, *, resume: bool
             "created": datetime.now(UTC).isoformat(timespec="seconds"),
             "versions": package_versions(),
             "device": device_name(place.device),
+            "draw": "stratified",
             "seconds": 0.0,
             "complete": False,
         },
     )
+    return "stratified"
 
 
 def _finish(place: Place, seconds: float) -> None:

@@ -15,7 +15,7 @@ from robustcl.commands.finish import finish
 from robustcl.commands.options import AuditOptions, say
 from robustcl.errors import UnsupportedError
 from robustcl.report.numbers import interval_text, norm_name, percent, radius_text
-from robustcl.runs.per_image import per_image, withstands
+from robustcl.runs.per_image import is_labeled, per_image, withstands
 from robustcl.runs.records import Run, load_run
 from robustcl.runs.summary import interval95
 from robustcl.specification import split_specifications
@@ -61,25 +61,25 @@ def attack(options: AttackOptions) -> int:
     attack_audit(options, ())  # a mistake in the options is said before anything is loaded
     classifier, loaded = load_with_head(options)
     audit = attack_audit(options, _usable(options, classifier))
-    code = audit_checkpoint(options, audit, classifier, loaded.hash)
+    code = audit_checkpoint(options, audit, classifier, loaded)
     if code is not None:
         return code
     run = load_run(options.out)
-    found = {"protocol": options.protocol, "eps": audit.eps[0], **accuracies(run, audit.eps[0])}
+    found = {"protocol": options.protocol, "eps": audit.eps[0], **robustness(run, audit.eps[0])}
     place = f"{norm_name(audit.norm)} {radius_text(audit.eps[0], audit.norm)}"
-    for name, where in (("clean", ""), ("robust", f" at {place} ({options.protocol})")):
-        rate, interval = found[f"{name}_accuracy"], found[f"{name}_interval95"]
-        say(f"{name} accuracy{where}: {percent(rate)} {interval_text(interval)}")
+    name = "robust accuracy" if is_labeled(run) else "share of predictions kept"
+    rate, interval = (found[key] for key in (_rate(run), "robust_interval95"))
+    lines = [f"{name} at {place} ({options.protocol}): {percent(rate)} {interval_text(interval)}"]
     if audit.screened:
         found |= savings(run)
-        say(
+        lines.append(
             f"gradients: {found['gradients']:,}; the reference alone at least "
             f"{found['reference_gradients']:,}, {found['saving']:.2f} times as many "
             f"(ceiling {found['ceiling']:.2f})"
             if found["saving"] and found["ceiling"]
             else "every image was decided before the reference AutoAttack"
         )
-    return finish(options.out, json=options.json, also=found)
+    return finish(options.out, json=options.json, also=found, lines=lines)
 
 
 def attack_audit(options: AttackOptions, methods: tuple[str, ...]) -> Audit:
@@ -123,7 +123,7 @@ def protocol_attacks(options: AttackOptions) -> tuple[str, ...]:
     return (usual,) if options.views is None else ("every_view:steps=40,restarts=4", usual)
 
 
-def accuracies(run: Run, eps: float) -> dict[str, Any]:
+def robustness(run: Run, eps: float) -> dict[str, Any]:
     """Count who is right, and who stays right under attack.
 
     Args:
@@ -131,16 +131,22 @@ def accuracies(run: Run, eps: float) -> dict[str, Any]:
         eps: The budget.
 
     Returns:
-        clean_accuracy and robust_accuracy with their exact 95 % intervals.
+        clean_accuracy and robust_accuracy with their exact 95 % intervals; without labels
+        robust_share, of images that keep their predicted class, with its interval.
     """
     images = per_image(run)
     right = images["correct"].to_numpy(dtype=bool)
     kept = right & withstands(images["fooled"], eps).to_numpy(dtype=bool)
-    found: dict[str, Any] = {}
-    for name, hits in (("clean", right), ("robust", kept)):
-        found[f"{name}_accuracy"] = float(hits.mean())
-        found[f"{name}_interval95"] = interval95(int(hits.sum()), len(images))
+    found: dict[str, Any] = {_rate(run): float(kept.mean())}
+    found["robust_interval95"] = interval95(int(kept.sum()), len(images))
+    if is_labeled(run):
+        found["clean_accuracy"] = float(right.mean())
+        found["clean_interval95"] = interval95(int(right.sum()), len(images))
     return found
+
+
+def _rate(run: Run) -> str:
+    return "robust_accuracy" if is_labeled(run) else "robust_share"
 
 
 def savings(run: Run) -> dict[str, Any]:

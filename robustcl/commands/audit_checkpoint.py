@@ -3,20 +3,24 @@
 import math
 import shlex
 import sys
+from collections.abc import Sequence
 from dataclasses import asdict, replace
+from functools import partial
 from pathlib import Path
 
 from robustcl.auditing.audit import Audit
 from robustcl.auditing.evaluate import evaluate
+from robustcl.auditing.first_look import chance_warning, first_look
 from robustcl.auditing.manifest import Origin
 from robustcl.auditing.plan import plan
-from robustcl.checkpoint import Loaded, load_checkpoint
+from robustcl.checkpoint import Loaded, load_checkpoint, own_accuracy
 from robustcl.classifier import Classifier
 from robustcl.commands.claimed_constant import checked_constant
-from robustcl.commands.options import AuditOptions, emit, read_data, say
+from robustcl.commands.options import AuditOptions, answer, emit, old_rule, read_data, say
 from robustcl.commands.viewed import Views, viewed
 from robustcl.data import Dataset
 from robustcl.errors import InputError
+from robustcl.report.numbers import interval_text, percent
 from robustcl.runs.ranks import own_device, rank, rank_count
 
 
@@ -60,7 +64,12 @@ def views_text(options: AuditOptions) -> str:
 
 
 def audit_checkpoint(
-    options: AuditOptions, audit: Audit, classifier: Classifier, checkpoint_hash: str
+    options: AuditOptions,
+    audit: Audit,
+    classifier: Classifier,
+    loaded: Loaded,
+    *,
+    require: Sequence[str] = (),
 ) -> int | None:
     """Measure a classifier and write the records.
 
@@ -70,14 +79,29 @@ def audit_checkpoint(
         options: The options.
         audit: What is measured.
         classifier: The model.
-        checkpoint_hash: SHA-256 of its checkpoint.
+        loaded: Its checkpoint.
+        require: Gates that the run will be held against.
 
     Returns:
         None where the run is complete and this process's to report, else an exit code: 130 when
         it was interrupted, 0 when other processes are still at work or only a plan was wanted.
+
+    Raises:
+        InputError: When the data has no labels but a gate is about an accuracy.
     """
     device = own_device(options.device)
-    dataset = read_data(replace(options, device=device), split=options.split)
+    dataset = read_data(
+        replace(options, device=device),
+        split=options.split,
+        classes=classifier.class_names,
+        draw=old_rule(options.out, resume=options.resume),
+    )
+    if require and not dataset.labeled:
+        raise InputError(
+            f"{dataset.name!r} has no labels, so {require[0]!r} cannot be judged; leave --require "
+            "out, or give labeled data"
+        )
+    _look(options, dataset, classifier, loaded, device)
     if options.plan is not None:
         return _tell(options, dataset, audit, classifier, device)
     command = shlex.join([Path(sys.argv[0]).name, *sys.argv[1:]])
@@ -87,10 +111,11 @@ def audit_checkpoint(
             dataset,
             audit,
             options.out,
-            origin=Origin(checkpoint_hash, command),
+            origin=Origin(loaded.hash, command),
             device=device,
             resume=options.resume,
             progress=not options.quiet and rank() == 0,
+            tell=say,
         )
     except KeyboardInterrupt:
         again = command if options.resume else f"{command} --resume"
@@ -102,18 +127,34 @@ def audit_checkpoint(
     return 0
 
 
+def _look(
+    options: AuditOptions, dataset: Dataset, classifier: Classifier, loaded: Loaded, device: str
+) -> None:
+    # Said first, since nothing that follows makes sense where it is at chance.
+    if rank() or not dataset.labeled or dataset.image_shape != classifier.image_shape:
+        return
+    look = first_look(classifier, dataset, batch_size=options.batch_size, device=device)
+    where = "" if look.images == len(dataset) else f" on {look.images:,} of them"
+    say(f"clean accuracy{where}: {percent(look.accuracy)} {interval_text(look.interval95)}")
+    own = own_accuracy(loaded.description)
+    warning = chance_warning(look, own=own, classes=classifier.num_classes)
+    if warning is not None:
+        say(f"warning: {warning}")
+
+
 def _tell(
     options: AuditOptions, dataset: Dataset, audit: Audit, classifier: Classifier, device: str
 ) -> int:
     if options.plan is None or options.plan < 1:
         raise InputError(f"--plan {options.plan} is no number of processes; use 1 or more")
     found = plan(classifier, dataset, audit, device=device, processes=options.plan)
-    say(f"{'measure':44} {'seconds per image':>24} {'hours in all':>13}")
+    tell = partial(answer, json=options.json)
+    tell(f"{'measure':44} {'seconds per image':>24} {'hours in all':>13}")
     for cost in found.costs:
         error = "" if math.isinf(cost.error) else f" ± {cost.error:.2g}"
         whole = cost.seconds * found.images / found.processes / 3600
-        say(f"{cost.method:44} {f'{cost.seconds:.3g}{error}':>24} {whole:>13.3g}")
-    say(
+        tell(f"{cost.method:44} {f'{cost.seconds:.3g}{error}':>24} {whole:>13.3g}")
+    tell(
         f"{found.images:,} images on {found.processes} processes like this one: about "
         f"{found.seconds / 3600:.3g} hours ({found.seconds:.0f} s), from {found.measured} images"
     )

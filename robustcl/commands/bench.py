@@ -3,12 +3,13 @@
 import shlex
 import sys
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 
 import tyro
 
 from robustcl.bench import Place, Suite, load_suite, run_suite, suite_names
-from robustcl.commands.options import check_device, emit, say
+from robustcl.commands.options import answer, check_device, emit, say
 from robustcl.errors import InputError
 from robustcl.report.suite_page import write_suite_page
 from robustcl.runs.ranks import rank_count
@@ -29,7 +30,8 @@ class BenchOptions:
         data_root: Folder of torchvision's data sets.
         download: Download what is missing.
         corrupted: Folder of CIFAR-10-C; the corruptions there take the place of the suite's.
-        limit: Use the first N test images, instead of the suite's limit.
+        limit: Use N test images, drawn by seed with the same share of every class, instead of the
+            suite's limit.
         device: cpu, cuda, cuda:1, ...
         seed: This seed alone, instead of the suite's seeds.
         json: Write one JSON object on stdout.
@@ -86,8 +88,9 @@ def bench(options: BenchOptions) -> int:
     page, beaten = write_suite_page(place.folder)
     count = {status: sum(s.status == status for s in states) for status in ("done", "failed",
                                                                             "skipped")}  # fmt: skip
-    say(", ".join(f"{number} {status}" for status, number in count.items() if number))
-    say(f"page: {page}")
+    tell = partial(answer, json=options.json)
+    tell(", ".join(f"{number} {status}" for status, number in count.items() if number))
+    tell(f"page: {page}")
     if options.json:
         failed = {state.cell: state.reason for state in states if state.status == "failed"}
         emit({"suite": suite.name, **count, "reasons": failed, "page": str(page)})

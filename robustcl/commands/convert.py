@@ -2,6 +2,7 @@
 
 import json as json_text
 from dataclasses import asdict, dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +13,7 @@ from robustcl import convert as conversion
 from robustcl.architectures import build_backbone, embedding_size
 from robustcl.checkpoint import Description, save_checkpoint
 from robustcl.classifier import Encoder
-from robustcl.commands.options import emit, refuse_existing, say
+from robustcl.commands.options import answer, emit, refuse_existing
 from robustcl.errors import InputError
 from robustcl.specification import parse_number
 
@@ -79,10 +80,11 @@ def convert(options: ConvertOptions) -> int:
         version=__version__,
     )
     save_checkpoint(options.out, encoder, description)
-    say(f"placed {placement.placed} tensors; embedding size {size}; checkpoint: {options.out}")
+    tell = partial(answer, json=options.json)
+    tell(f"placed {placement.placed} tensors; embedding size {size}; checkpoint: {options.out}")
     for what in ("dropped", "unplaced", "missing"):
         for key in getattr(placement, what):
-            say(f"{what}: {key}")
+            tell(f"{what}: {key}")
     if options.json:
         emit({**asdict(placement), "embedding_size": size, "checkpoint": str(options.out)})
     return 0

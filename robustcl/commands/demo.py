@@ -14,7 +14,7 @@ from robustcl.auditing.manifest import Origin
 from robustcl.checkpoint import Description, load_checkpoint, save_checkpoint
 from robustcl.classifier import Encoder
 from robustcl.commands.finish import finish
-from robustcl.commands.options import check_device, say
+from robustcl.commands.options import answer, check_device, say
 from robustcl.data import load_data
 from robustcl.encoders import small_convnet
 from robustcl.errors import InputError
@@ -82,7 +82,9 @@ def demo(options: DemoOptions) -> int:
         say(f"interrupted; remove {folder} and start again, it takes about a minute")
         return 130
     code = finish(folder, json=options.json)
-    say(f"{time.monotonic() - started:.0f} s in all; checkpoint: {checkpoint}")
+    answer(
+        f"{time.monotonic() - started:.0f} s in all; checkpoint: {checkpoint}", json=options.json
+    )
     return code
 
 

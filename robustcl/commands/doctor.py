@@ -3,6 +3,7 @@
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from functools import partial
 from importlib.util import find_spec
 from typing import Any
 
@@ -15,7 +16,7 @@ from attacks.planted import linear_classifier, planted
 from certify.norms import NORMS, Norm
 from robustcl.auditing.manifest import device_name, package_versions
 from robustcl.classifier import Classifier
-from robustcl.commands.options import check_device, emit, say
+from robustcl.commands.options import answer, check_device, emit, say
 from robustcl.commands.spinning_threads import spinning_threads
 from robustcl.objectives import misclassify
 from robustcl.seeds import example_noise
@@ -71,17 +72,18 @@ def doctor(options: DoctorOptions) -> int:
     check_device(options.device)
     started = time.monotonic()
     versions = package_versions()
-    say(" ".join(f"{name} {found}" for name, found in versions.items()))
-    say(f"device: {device_name(options.device)}")
+    tell = partial(answer, json=options.json)
+    tell(" ".join(f"{name} {found}" for name, found in versions.items()))
+    tell(f"device: {device_name(options.device)}")
     warning = spinning_threads()
     if warning:
         say(warning)
     checks = []
     for check in run_checks(options):
-        say(f"{check.outcome:7} {check.name}: {check.detail}")
+        tell(f"{check.outcome:7} {check.name}: {check.detail}")
         checks.append(check)
     failed = sum(check.outcome == "failed" for check in checks)
-    say(f"{len(checks)} tests, {failed} failed, {time.monotonic() - started:.0f} s")
+    tell(f"{len(checks)} tests, {failed} failed, {time.monotonic() - started:.0f} s")
     if options.json:
         content = {"versions": versions, "device": device_name(options.device), "failed": failed}
         emit({**content, "checks": [vars(check) for check in checks]})

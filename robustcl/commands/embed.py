@@ -8,7 +8,7 @@ import torch
 import tyro
 
 from robustcl.checkpoint import load_checkpoint
-from robustcl.commands.options import DataOptions, read_data, refuse_existing, say
+from robustcl.commands.options import DataOptions, answer, read_data, refuse_existing
 from robustcl.data import Split
 from robustcl.errors import InputError
 from robustcl.fit_head import embed as compute
@@ -16,7 +16,10 @@ from robustcl.fit_head import embed as compute
 
 @dataclass(frozen=True, kw_only=True)
 class EmbedOptions(DataOptions):
-    """Write index, embeddings (unit length), raw norms and labels to an .npz file.
+    """Write index, embeddings (unit length), raw norms, labels and class names to an .npz file.
+
+    Labels are the data's own: `class_names` says which is which, and -1 stands where there is none.
+    The index is the image's position in the split, also where --limit takes a part of it.
 
     Args:
         checkpoint: The encoder.
@@ -56,10 +59,11 @@ def embed(options: EmbedOptions) -> int:
     options.out.parent.mkdir(parents=True, exist_ok=True)
     np.savez_compressed(
         options.out,
-        index=np.arange(len(dataset)),
+        index=np.arange(len(dataset)) if dataset.rows is None else dataset.rows,
         embeddings=units,
         norms=norms.numpy(),
         labels=dataset.labels,
+        class_names=np.array(dataset.class_names, dtype=str),
     )
-    say(f"{len(dataset)} embeddings of size {units.shape[1]}: {options.out}")
+    answer(f"{len(dataset)} embeddings of size {units.shape[1]}: {options.out}")
     return 0

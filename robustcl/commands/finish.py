@@ -2,12 +2,18 @@
 
 import re
 from collections.abc import Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
-from robustcl.commands.options import emit, say
+from robustcl.commands.options import answer, emit
 from robustcl.errors import InputError, ViolationError
-from robustcl.report.headline import estimate_sentences, headline
+from robustcl.report.headline import (
+    clean_sentence,
+    estimate_sentences,
+    headline,
+    method_sentences,
+)
 from robustcl.report.page import write_page
 from robustcl.runs.records import load_run
 from robustcl.runs.summary import Summary, summarize
@@ -45,6 +51,7 @@ def finish(
     json: bool,
     require: Sequence[str] = (),
     also: Mapping[str, Any] | None = None,
+    lines: Sequence[str] = (),
 ) -> int:
     """Write the report, say the headline, and check violations and gates.
 
@@ -53,6 +60,7 @@ def finish(
         json: Whether to write the summary on stdout.
         require: Gates.
         also: Further entries of the JSON object.
+        lines: Further sentences, said after the clean accuracy.
 
     Returns:
         The exit code: 0, or 3 when a gate is missed.
@@ -61,16 +69,17 @@ def finish(
         ViolationError: When an attack beat a deterministic certificate; the report is written
             nevertheless.
     """
+    tell = partial(answer, json=json)
     run = load_run(folder)
     summary, flags = summarize(run), run.manifest.get("flags") or []
     page = write_page(run, summary)
-    say(headline(summary))
-    for sentence in estimate_sentences(summary):
-        say(sentence)
+    sentences = (clean_sentence(summary), *lines, headline(summary))
+    for sentence in (*sentences, *method_sentences(summary), *estimate_sentences(summary)):
+        tell(sentence)
     if flags:
-        say(f"flags raised by the model: {', '.join(flag['name'] for flag in flags)}")
-    say(f"violations: {len(summary.violations)} of {summary.pairs} pairs")
-    say(f"report: {page}")
+        tell(f"flags raised by the model: {', '.join(flag['name'] for flag in flags)}")
+    tell(f"violations: {len(summary.violations)} of {summary.pairs} pairs")
+    tell(f"report: {page}")
     if json:
         emit({**summary.to_dict(), "flags": flags, **(also or {}), "report": str(page)})
     if summary.violations:
@@ -82,9 +91,10 @@ def finish(
             f"{first['attacked']:.6g}; "
             "one of the two is wrong"
         )
-    missed = [gate for gate in require if not _holds(summary, gate)]
-    for gate in missed:
-        say(f"missed: {gate}")
+    judged = [(gate, _value(summary, gate), parse_gate(gate)[2]) for gate in require]
+    missed = [(gate, value) for gate, value, least in judged if value is None or value < least]
+    for gate, value in missed:
+        tell(f"missed: {gate}, it is {'not measured' if value is None else f'{value:.4f}'}")
     return 3 if missed else 0
 
 
@@ -101,8 +111,8 @@ def accuracy_at(curve: Sequence[Sequence[float]], radius: float) -> float:
     return next((float(value) for at, value in curve if at >= radius * (1 - 1e-9)), 0.0)
 
 
-def _holds(summary: Summary, gate: str) -> bool:
-    name, radius, least = parse_gate(gate)
-    if name == "clean_accuracy":
-        return summary.clean_accuracy >= least
-    return accuracy_at(getattr(summary, name), radius) >= least
+def _value(summary: Summary, gate: str) -> float | None:
+    name, radius, _ = parse_gate(gate)
+    if name == "clean_accuracy" or not summary.labeled:
+        return summary.clean_accuracy
+    return accuracy_at(getattr(summary, name), radius)

@@ -8,7 +8,7 @@ import tyro
 from robustcl.architectures import is_factory
 from robustcl.checkpoint import load_checkpoint, read_description
 from robustcl.commands.claimed_constant import checked_constant, constants_text
-from robustcl.commands.options import emit, say
+from robustcl.commands.options import answer, emit
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -45,8 +45,8 @@ def inspect(options: InspectOptions) -> int:
         emit(facts if computed is None else {**facts, "computed_constant": computed})
         return 0
     for key, value in asdict(description).items():
-        say(f"{key}: {value}")
-    say(f"numbers: {count:,} in {len(tensors)} tensors")
+        answer(f"{key}: {value}")
+    answer(f"numbers: {count:,} in {len(tensors)} tensors")
     if claimed is not None and computed is not None:
-        say(constants_text(claimed, computed))
+        answer(constants_text(claimed, computed))
     return 0

@@ -1,5 +1,6 @@
 """Load several checkpoints as the one classifier of their mean score."""
 
+from collections.abc import Sequence
 from pathlib import Path
 
 import torch
@@ -7,6 +8,7 @@ from torch import Tensor, nn
 
 from robustcl.checkpoint import load_checkpoint
 from robustcl.classifier import Classifier
+from robustcl.data.match_classes import same_classes, some_names
 from robustcl.errors import InputError
 
 
@@ -21,13 +23,17 @@ class _Mean(nn.Module):
         return torch.stack([member(images) for member in self.members]).mean(dim=0)
 
 
-def mean_of(members: list[Path], *, arch: str | None, device: str) -> Classifier | None:
+def mean_of(
+    members: list[Path], *, arch: str | None, device: str, classes: Sequence[str]
+) -> Classifier | None:
     """Load the compute-matched baseline.
 
     Args:
         members: Checkpoints with a head.
         arch: For checkpoints made from package.module:factory.
         device: Where to compute.
+        classes: The class names of the model that the mean is compared with; the members have the
+            same, in the same order.
 
     Returns:
         The classifier of their mean score; None without members.
@@ -43,8 +49,14 @@ def mean_of(members: list[Path], *, arch: str | None, device: str) -> Classifier
         raise InputError(
             f"--ensemble {','.join(map(str, members))}: all need heads, images and classes alike"
         )
-    names = models[0].class_names
+    other = next((m for m in models if not same_classes(m.class_names, classes)), None)
+    if other is not None:
+        raise InputError(
+            f"--ensemble {','.join(map(str, members))}: one has the classes "
+            f"{some_names(other.class_names)}, the checkpoint {some_names(classes)}; probe all on "
+            "the same data"
+        )
     mean = _Mean([model.to(device) for model in models]).eval()
     return Classifier.from_scores(
-        mean, image_shape=models[0].image_shape, class_names=names
+        mean, image_shape=models[0].image_shape, class_names=classes
     ).to(device)  # fmt: skip

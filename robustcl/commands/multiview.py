@@ -3,6 +3,7 @@
 import shlex
 import sys
 import time
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
@@ -11,7 +12,7 @@ from typing import Any, cast
 import numpy as np
 import tyro
 
-from robustcl.auditing.manifest import device_name, package_versions
+from robustcl.auditing.manifest import device_name, package_versions, rows_entry
 from robustcl.auditing.study_outputs import Study
 from robustcl.auditing.study_plan import StudyPlan
 from robustcl.auditing.study_results import run_study
@@ -19,9 +20,18 @@ from robustcl.budgets import read_budget
 from robustcl.checkpoint import load_checkpoint
 from robustcl.classifier import Classifier
 from robustcl.commands.mean_of import mean_of
-from robustcl.commands.options import DataOptions, emit, read_data, say
+from robustcl.commands.options import (
+    LabeledDataOptions,
+    answer,
+    emit,
+    old_rule,
+    read_data,
+    say,
+)
 from robustcl.commands.viewed import trained_views
-from robustcl.data import Dataset, Split
+from robustcl.data import Dataset, Draw, Split
+from robustcl.data.draw_rows import draw_order
+from robustcl.data.match_classes import absent_classes, check_classes, some_names
 from robustcl.errors import InputError
 from robustcl.report.study_page import STUDY, headline_model, sentences, write_study_report
 from robustcl.runs.records import SCHEMA, config_hash, write_json
@@ -34,11 +44,12 @@ DEFAULT_EPS = {"l2": "0.25", "linf": "8/255", "l1": "12"}
 
 
 @dataclass(frozen=True, kw_only=True)
-class MultiviewOptions(DataOptions):
+class MultiviewOptions(LabeledDataOptions):
     """Does it help to look many times? Compare multi-view inference with the single view.
 
     Temperatures are fitted on images of the same split that are not tested, after the views were
-    put together. The images come in a random order of their own, so --limit takes a fair sample.
+    put together. Test images and held-out ones are drawn by --seed, with the same share of every
+    class.
 
     Args:
         checkpoint: The .safetensors file, with a head (see `robustcl probe`).
@@ -102,7 +113,8 @@ def multiview(options: MultiviewOptions) -> int:
     loaded = load_checkpoint(options.checkpoint, arch=options.arch)
     if loaded.classifier is None:
         raise InputError(f"{str(options.checkpoint)!r} has no head; fit one by: robustcl probe")
-    test, held_out = chosen_images(options)
+    draw = old_rule(options.out, resume=options.resume)
+    test, held_out = chosen_images(options, loaded.classifier.class_names, draw=draw)
     single = loaded.classifier.to(options.device)
     check_fits(test, single)
     members = [Path(part) for part in (options.ensemble or "").split(",") if part]
@@ -122,7 +134,9 @@ def multiview(options: MultiviewOptions) -> int:
         folder=options.out,
         device=options.device,
         tell=(lambda _: None) if options.quiet else say,
-        ensemble=mean_of(members, arch=options.arch, device=options.device),
+        ensemble=mean_of(
+            members, arch=options.arch, device=options.device, classes=single.class_names
+        ),
         training=training,
     )  # fmt: skip
     start_run(options.out, _manifest(options, plan, study, loaded.hash), resume=options.resume)
@@ -139,8 +153,8 @@ def multiview(options: MultiviewOptions) -> int:
     page = write_study_report(options.out)
     manifest = _config(options, plan, study, loaded.hash)
     for sentence in sentences(found, manifest):
-        say(sentence)
-    say(f"report: {page}")
+        answer(sentence, json=options.json)
+    answer(f"report: {page}", json=options.json)
     if options.json:
         name = headline_model(found)
         emit({"report": str(page), "model": name, "sentences": sentences(found, manifest),
@@ -181,38 +195,60 @@ def make_plan(options: MultiviewOptions) -> StudyPlan:
     )
 
 
-def chosen_images(options: MultiviewOptions) -> tuple[Dataset, Dataset]:
-    """Choose test images and others to hold out, in a random order that no seed changes.
+def chosen_images(
+    options: MultiviewOptions, classes: Sequence[str], *, draw: Draw = "stratified"
+) -> tuple[Dataset, Dataset]:
+    """Choose test images and others to hold out.
 
     Args:
         options: The options.
+        classes: The class names of the classifier.
+        draw: 'stratified' draws by seed, so that a larger limit keeps the images of a smaller one;
+            'first' puts the images into one random order whatever the seed, as version 0.2 did.
 
     Returns:
         Test images and held-out images.
 
     Raises:
-        InputError: When there are too few.
+        InputError: When there are too few, or they have no labels.
     """
     if options.held_out < 1:
         raise InputError(f"--held-out {options.held_out} leaves none; temperatures need images")
-    whole = _shuffled(read_data(replace(options, limit=None), split=options.split))
-    if options.held_out_data is not None:
-        other = replace(options, data=options.held_out_data, limit=None)
-        held = _shuffled(read_data(other, split=options.split)).select(slice(options.held_out))
-        return whole.select(slice(options.limit)), held
-    limit = options.limit or len(whole) - options.held_out
     if options.limit is not None and options.limit < 1:
         raise InputError(f"--limit {options.limit} leaves no image; use 1 or more")
+    everything = replace(options, limit=None)
+    whole = _in_order(read_data(everything, split=options.split, classes=classes), options, draw)
+    if options.held_out_data is not None:
+        other = replace(everything, data=options.held_out_data)
+        held = _in_order(read_data(other, split=options.split, classes=classes), options, draw)
+        return _told(whole.select(slice(options.limit)), held.select(slice(options.held_out)))
+    limit = options.limit or len(whole) - options.held_out
     if limit < 1 or limit + options.held_out > len(whole):
         raise InputError(
             f"{whole.name!r} has {len(whole)} images, not {max(limit, 1)} to test and "
             f"{options.held_out} to hold out; lower --limit or --held-out"
         )
-    return whole.select(slice(limit)), whole.select(slice(limit, limit + options.held_out))
+    test = whole.select(slice(limit))
+    return _told(test, whole.select(slice(limit, limit + options.held_out)))
 
 
-def _shuffled(dataset: Dataset) -> Dataset:
-    return dataset.select(np.random.default_rng(0).permutation(len(dataset)))
+def _in_order(dataset: Dataset, options: MultiviewOptions, draw: Draw) -> Dataset:
+    if not dataset.labeled:
+        raise InputError(
+            f"{dataset.name!r} has no labels, so accuracy and calibration cannot be studied; give "
+            "labeled data"
+        )
+    if draw == "first":
+        return dataset.select(np.random.default_rng(0).permutation(len(dataset)))
+    return dataset.select(draw_order(dataset.labels, seed=options.seed))
+
+
+def _told(test: Dataset, held_out: Dataset) -> tuple[Dataset, Dataset]:
+    say(f"{len(test):,} images are tested, {len(held_out):,} others are held out")
+    absent = absent_classes(test.labels, test.class_names, test.num_classes)
+    if absent:
+        say(f"no tested image of {len(absent)} classes: {some_names(absent)}")
+    return test, held_out
 
 
 def check_fits(dataset: Dataset, classifier: Classifier) -> None:
@@ -226,6 +262,7 @@ def check_fits(dataset: Dataset, classifier: Classifier) -> None:
         InputError: When shapes differ or a label is beyond its classes.
     """
     known = classifier.num_classes
+    check_classes(dataset, classifier.class_names)
     if dataset.image_shape != classifier.image_shape or int(dataset.labels.max()) >= known:
         raise InputError(
             f"{dataset.name!r} has images {dataset.image_shape} and labels to "
@@ -245,6 +282,7 @@ def _config(
         "data": study.test.name,
         "data_hash": study.test.hash(),
         "held_out_hash": study.held_out.hash(),
+        **rows_entry(study.test),
         "num_examples": len(study.test),
         "num_attacked": min(plan.attacked, len(study.test)),
         "num_held_out": len(study.held_out),

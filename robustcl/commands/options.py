@@ -2,7 +2,7 @@
 
 import json
 import sys
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -10,8 +10,11 @@ from typing import Any
 import torch
 import tyro
 
-from robustcl.data import Dataset, Split, load_data
+from robustcl.data import Dataset, Draw, Matching, Split, load_data
+from robustcl.data.match_classes import absent_classes, some_names
 from robustcl.errors import InputError
+from robustcl.runs.ranks import rank
+from robustcl.runs.records import read_manifest
 from robustcl.threat import Norm
 from robustcl.views.multi_view import Aggregate
 
@@ -25,10 +28,11 @@ class DataOptions:
             parquet:PATH or npz:PATH, with ',size=N' to resize and crop.
         data_root: Folder of torchvision's data sets.
         download: Download what is missing.
-        limit: Use the first N images only.
+        limit: Use N images only, drawn by --seed with the same share of every class; a larger N
+            keeps those of a smaller one.
         device: cpu, cuda, cuda:1, ...
         batch_size: Images per model call; halved when memory runs out.
-        seed: Seed of splits and noise.
+        seed: Seed of splits, of the draw of --limit, and of noise.
     """
 
     data: str
@@ -41,7 +45,20 @@ class DataOptions:
 
 
 @dataclass(frozen=True, kw_only=True)
-class AuditOptions(DataOptions):
+class LabeledDataOptions(DataOptions):
+    """Say how the classes of data are matched with those of a checkpoint.
+
+    Args:
+        classes: names (a class is the one of the same name; data with another class is refused),
+            known (likewise, but images of other classes are left out), or positions (label k is
+            the class at position k, whatever its name).
+    """
+
+    classes: Matching = "names"
+
+
+@dataclass(frozen=True, kw_only=True)
+class AuditOptions(LabeledDataOptions):
     """Say which checkpoint is measured, and where the records go.
 
     Args:
@@ -74,32 +91,86 @@ class AuditOptions(DataOptions):
     quiet: bool = False
 
 
-def read_data(options: DataOptions, *, split: Split) -> Dataset:
-    """Load the data that the options name.
+def read_data(
+    options: DataOptions,
+    *,
+    split: Split,
+    classes: Sequence[str] | None = None,
+    draw: Draw = "stratified",
+) -> Dataset:
+    """Load the data that the options name, and say what was found.
 
     Args:
         options: The options.
         split: 'train' or 'test'.
+        classes: The class names of the classifier that the data is for; None where there is none.
+        draw: How `--limit` draws, see `load_data`.
 
     Returns:
         The split.
 
     Raises:
-        InputError: When the limit, the batch size or the device is unusable.
+        InputError: When the limit, the batch size or the device is unusable, or the classes of the
+            data are not those of the classifier.
     """
     if options.limit is not None and options.limit < 1:
         raise InputError(f"--limit {options.limit} leaves no image; use 1 or more")
     if options.batch_size < 1:
         raise InputError(f"--batch-size {options.batch_size} is below 1")
     check_device(options.device)
-    return load_data(
+    dataset = load_data(
         options.data,
         split=split,
         root=options.data_root,
         download=options.download,
         limit=options.limit,
         seed=options.seed,
+        draw=draw,
+        classes=classes,
+        matching=options.classes if isinstance(options, LabeledDataOptions) else "names",
     )
+    tell_data(dataset, classes=classes)
+    return dataset
+
+
+def tell_data(dataset: Dataset, *, classes: Sequence[str] | None = None) -> None:
+    """Say how many images and which classes there are, and what was left out.
+
+    Args:
+        dataset: The data.
+        classes: The class names of the classifier that it is for.
+    """
+    if rank():
+        return
+    names = tuple(classes or dataset.class_names)
+    if not dataset.labeled:
+        say(f"data: {dataset.name}, {len(dataset):,} images without labels, so without accuracies")
+    else:
+        count = len(names) or dataset.num_classes
+        absent = absent_classes(dataset.labels, names, count)
+        shown = f" ({some_names(names)})" if names else ", by number"
+        say(
+            f"data: {dataset.name}, {len(dataset):,} images of {count - len(absent)} classes{shown}"
+        )
+        if absent:
+            say(f"no image of {len(absent)} of {count} classes: {some_names(absent)}")
+    for note in dataset.notes:
+        say(f"note: {note}")
+
+
+def old_rule(folder: Path, *, resume: bool) -> Draw:
+    """Tell how the images of a run are drawn that may have been begun by an older version.
+
+    Args:
+        folder: The run folder.
+        resume: Whether the run is gone on with.
+
+    Returns:
+        'first' for a run that is gone on with and does not say which rows it drew.
+    """
+    if not resume or not (folder / "manifest.json").is_file():
+        return "stratified"
+    return "stratified" if "rows" in read_manifest(folder).get("config", {}) else "first"
 
 
 def check_device(name: str) -> None:
@@ -119,12 +190,22 @@ def check_device(name: str) -> None:
 
 
 def say(text: str) -> None:
-    """Write a line for people, on stderr.
+    """Write progress or a warning for people, on stderr.
 
     Args:
         text: The line.
     """
     sys.stderr.write(f"{text}\n")
+
+
+def answer(text: str, *, json: bool = False) -> None:
+    """Write a line of a command's answer on stdout, or on stderr beside a JSON object.
+
+    Args:
+        text: The line.
+        json: Whether stdout is for one JSON object.
+    """
+    (sys.stderr if json else sys.stdout).write(f"{text}\n")
 
 
 def emit(content: Mapping[str, Any]) -> None:

@@ -1,6 +1,7 @@
 """Fit a head on a checkpoint's encoder."""
 
 from dataclasses import asdict, dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any, Literal
 
@@ -15,7 +16,7 @@ from robustcl.calibration import calibration_error, fit_temperature, top_label
 from robustcl.checkpoint import load_checkpoint, save_checkpoint
 from robustcl.classifier import Classifier, Encoder
 from robustcl.commands.attack import DEFAULT_EPS
-from robustcl.commands.options import DataOptions, emit, read_data, refuse_existing, say
+from robustcl.commands.options import DataOptions, answer, emit, read_data, refuse_existing
 from robustcl.data import Dataset, label_subset, stratified_split
 from robustcl.errors import InputError
 from robustcl.fit_head import encoder_hash, fit_head
@@ -123,11 +124,12 @@ def probe(options: ProbeOptions) -> int:
     facts = {"head": name, "labels": len(dataset), "held_out": held and asdict(held)}
     recipe = {**loaded.description.recipe, "probe": {**facts, **_terms(options)}}
     save_checkpoint(options.out, classifier, replace(loaded.description, recipe=recipe))
-    say(f"{name} head on {len(dataset)} labeled images: {accuracy:.1%} of them right")
+    tell = partial(answer, json=options.json)
+    tell(f"{name} head on {len(dataset)} labeled images: {accuracy:.1%} of them right")
     if not options.protocol:
-        _tell(held)
-    say(f"encoder {'unchanged' if before == after else 'tuned'}, hash {after[:16]}")
-    say(f"checkpoint: {options.out}")
+        tell(_of_held_out(held))
+    tell(f"encoder {'unchanged' if before == after else 'tuned'}, hash {after[:16]}")
+    tell(f"checkpoint: {options.out}")
     if options.json:
         proof = {"encoder_hash": after, "encoder_frozen": before == after}
         emit({"checkpoint": str(options.out), "train_accuracy": accuracy, **facts, **proof})
@@ -240,11 +242,10 @@ def _accuracy(scores: Tensor, dataset: Dataset) -> float:
     return float(right.double().mean())
 
 
-def _tell(held: HeldOut | None) -> None:
+def _of_held_out(held: HeldOut | None) -> str:
     if held is None:
-        say("too few labels to hold any out: no temperature")
-        return
+        return "too few labels to hold any out: no accuracy of other images, no temperature"
     text = f"a head without {held.images} of them is right on {held.accuracy:.1%} of those"
     if held.temperature is not None:
         text += f"; as probabilities softmax(scores / {held.temperature:.3g})"
-    say(f"{text}, calibration error {held.calibration_error:.3f}")
+    return f"{text}, calibration error {held.calibration_error:.3f}"

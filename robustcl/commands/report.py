@@ -6,7 +6,7 @@ from pathlib import Path
 import tyro
 
 from robustcl.commands.finish import finish
-from robustcl.commands.options import emit, say
+from robustcl.commands.options import answer, emit
 from robustcl.errors import InputError, ViolationError
 from robustcl.report import write_comparison, write_suite_page
 from robustcl.report.study_page import STUDY, write_study_report
@@ -68,7 +68,7 @@ def _compared(page: Path, beaten: list[str], options: ReportOptions) -> int:
 
 
 def _told(place: Path, name: str, options: ReportOptions) -> int:
-    say(f"{name}: {place}")
+    answer(f"{name}: {place}", json=options.json)
     if options.json:
         emit({name: str(place)})
     return 0

@@ -1,13 +1,14 @@
 """Replay a violation that an audit has saved."""
 
 from dataclasses import asdict, dataclass
+from functools import partial
 from pathlib import Path
 
 import tyro
 
 from robustcl.auditing.reproducer import load_reproducer, replay
 from robustcl.checkpoint import load_checkpoint
-from robustcl.commands.options import emit, say
+from robustcl.commands.options import answer, emit
 from robustcl.commands.viewed import Views, viewed
 from robustcl.errors import InputError
 from robustcl.report.numbers import norm_name
@@ -58,16 +59,17 @@ def reproduce(options: ReproduceOptions) -> int:
         views = Views(options.views, options.count, options.aggregate, claim.seed)
         classifier = viewed(classifier, views, loaded.description, claim.data)
     outcome = replay(found, classifier)
-    say(
+    tell = partial(answer, json=options.json)
+    tell(
         f"image {claim.index} of {claim.data}: {claim.certificate} claimed (deterministic, about "
         f"the model itself) that class {claim.predicted} stays within the {norm_name(claim.norm)} "
         f"radius {claim.certified:.9g}"
     )
-    say(
+    tell(
         f"in float64, the perturbation by {claim.attack} of norm {outcome.norm:.9g} gives class "
         f"{outcome.rival}, whose lead over class {claim.predicted} is {outcome.margin:.3g}"
     )
-    say("the violation is confirmed" if outcome.confirmed else "the violation is not confirmed")
+    tell("the violation is confirmed" if outcome.confirmed else "the violation is not confirmed")
     if options.json:
         emit({**asdict(outcome), "violation": asdict(claim)})
     return 1 if outcome.confirmed else 0

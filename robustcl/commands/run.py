@@ -48,7 +48,7 @@ def run(options: RunOptions) -> int:
         parse_gate(gate)
     audit = make_audit(options)
     classifier, loaded = load_with_head(options)
-    code = audit_checkpoint(options, audit, classifier, loaded.hash)
+    code = audit_checkpoint(options, audit, classifier, loaded, require=options.require)
     if code is not None:
         return code
     return finish(options.out, json=options.json, require=options.require)

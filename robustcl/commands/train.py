@@ -1,6 +1,7 @@
 """Train an encoder and fit a prototype head."""
 
 from dataclasses import replace
+from functools import partial
 from typing import Any
 
 import torch
@@ -8,10 +9,11 @@ import torch
 from attacks import inner_ascent
 from robustcl import __version__
 from robustcl.architectures import build_backbone, embedding_size
+from robustcl.auditing.first_look import first_look
 from robustcl.checkpoint import Description, load_checkpoint, save_checkpoint
 from robustcl.classifier import Classifier, Encoder
 from robustcl.commands.claimed_constant import checked_constant, constants_text
-from robustcl.commands.options import emit, read_data, refuse_existing, say
+from robustcl.commands.options import answer, emit, read_data, refuse_existing, say
 from robustcl.commands.spinning_threads import spinning_threads
 from robustcl.commands.tell_targets import tell_targets
 from robustcl.commands.train_options import TrainOptions, recipe_of
@@ -23,6 +25,7 @@ from robustcl.robust import ADVERSARIAL, Acl, Deacl, NoisyViews
 from robustcl.robust.lipschitz import CLAIMED, Lipschitz
 from robustcl.training import Files, TrainLog, TrainRecipe, train_encoder
 from robustcl.training.processes import joined, rank_and_count
+from robustcl.training.resume_state import stated_data
 from robustcl.training.tensorboard_log import check_tensorboard
 
 SIZED = (  # take image_size
@@ -49,7 +52,7 @@ def train(options: TrainOptions) -> int:
         say(warning)
     with joined(options.device) as device:
         options = replace(options, device=device)
-        dataset = read_data(options, split="train")
+        dataset = _read(options, files)
         geometry = tell_targets(recipe, dataset)
         teacher = _teacher(options, recipe, files, dataset)
         if isinstance(recipe.method, Deacl) and files.state is not None:  # killed with the teacher
@@ -57,15 +60,30 @@ def train(options: TrainOptions) -> int:
         encoder, log, arguments = _trained(options, recipe, files, dataset, teacher)
         if rank_and_count()[0]:
             return 0
-    model, known = _with_head(encoder, dataset, options, recipe)
+    model, head = _with_head(encoder, dataset, options, recipe)
     description = _description(options, recipe, encoder, arguments, dataset)
-    constants = _constants(encoder, description)
+    if head:
+        description = replace(description, recipe={**description.recipe, "head": head})
+    constants = _constants(encoder, description, options)
     save_checkpoint(options.out, model, description)
     assert files.state is not None and files.log is not None
     files.state.unlink(missing_ok=True)
     write_training_figure(files.log)
-    _tell(options, log, len(dataset), {"labels": known, **geometry, **constants})
+    _tell(options, log, len(dataset), {"labels": 0, **head, **geometry, **constants})
     return 0
+
+
+def _read(options: TrainOptions, files: Files) -> Dataset:
+    # A state that an older version left goes on with the rows that it took, the first ones.
+    dataset = read_data(options, split="train")
+    state = files.state
+    if options.limit is None or state is None or not (options.resume and state.exists()):
+        return dataset
+    stated = stated_data(state)
+    if stated and stated != dataset.hash():
+        first = read_data(options, split="train", draw="first")
+        return first if first.hash() == stated else dataset
+    return dataset
 
 
 def _description(
@@ -173,37 +191,49 @@ def _trained(
 
 def _with_head(
     encoder: Encoder, dataset: Dataset, options: TrainOptions, recipe: TrainRecipe
-) -> tuple[Encoder | Classifier, int]:
+) -> tuple[Encoder | Classifier, dict[str, Any]]:
     # The head sees the labels that the losses may see, and no other; and the noise that they see.
     if not dataset.labeled or options.labels == 0.0:
-        return encoder.to("cpu"), 0
+        return encoder.to("cpu"), {}
     rows = label_subset(
         dataset.labels, options.labels, num_classes=dataset.num_classes, seed=options.label_seed
     )
+    part = dataset.select(rows)
     classifier = fit_head(
         encoder,
-        dataset.select(rows),
+        part,
         batch_size=options.batch_size,
         device=options.device,
         noise=recipe.method.sigma if isinstance(recipe.method, NoisyViews) else 0.0,
         seed=options.seed,
     )
-    return classifier, len(rows)
+    look = first_look(
+        classifier, part, batch_size=options.batch_size, device=options.device, most=len(part)
+    )
+    return classifier, {"labels": len(rows), "train_accuracy": look.accuracy}
 
 
-def _constants(encoder: Encoder, description: Description) -> dict[str, float]:
+def _constants(
+    encoder: Encoder, description: Description, options: TrainOptions
+) -> dict[str, float]:
     # The claim is held against the bound before anything is saved.
     claimed, computed = description.lipschitz_constant, checked_constant(encoder, description)
     if claimed is None or computed is None:
         return {}
-    say(constants_text(claimed, computed))
+    answer(constants_text(claimed, computed), json=options.json)
     return {"claimed_constant": claimed, "computed_constant": computed}
 
 
 def _tell(options: TrainOptions, log: TrainLog, images: int, facts: dict[str, Any]) -> None:
-    say(f"trained in {log.seconds:.0f} s on {images} images; checkpoint: {options.out}")
+    tell = partial(answer, json=options.json)
+    tell(f"trained in {log.seconds:.0f} s on {images} images; checkpoint: {options.out}")
     known = facts["labels"]
-    say(f"prototype head from {known} labels" if known else "no labels, so no head: see probe")
+    right = f": {facts['train_accuracy']:.1%} of their images are right" if known else ""
+    tell(
+        f"prototype head from {known} labels{right}"
+        if known
+        else "no labels, so no head: see probe"
+    )
     if options.json:
         last = log.rows[-1]
         measured = {k: last[k] for k in ("knn_accuracy", "contradiction_share") if k in last}

@@ -5,7 +5,8 @@ from robustcl.data.dataset import Dataset
 from robustcl.data.digits import digits
 from robustcl.data.imagefolder import imagefolder
 from robustcl.data.label_subset import label_subset
-from robustcl.data.load_data import SOURCES, load_data
+from robustcl.data.load_data import SOURCES, Draw, load_data
+from robustcl.data.match_classes import Matching, match_classes
 from robustcl.data.npz import npz
 from robustcl.data.parquet import parquet
 from robustcl.data.splits import Split, stratified_split
@@ -15,11 +16,14 @@ __all__ = [
     "SOURCES",
     "Batch",
     "Dataset",
+    "Draw",
+    "Matching",
     "Split",
     "digits",
     "imagefolder",
     "label_subset",
     "load_data",
+    "match_classes",
     "npz",
     "parquet",
     "stratified_split",

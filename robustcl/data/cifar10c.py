@@ -39,7 +39,7 @@ def cifar10c(folder: Path, name: str, severity: int, clean: Dataset) -> Dataset:
         folder: With NAME.npy, (50000, 32, 32, 3) uint8 by severity, and labels.npy.
         name: The corruption.
         severity: 1 to 5.
-        clean: The first images of the CIFAR-10 test split, in its order.
+        clean: Images of the CIFAR-10 test split, all, the first ones, or those at its `rows`.
 
     Returns:
         As many corrupted images, in the same order.
@@ -59,8 +59,8 @@ def cifar10c(folder: Path, name: str, severity: int, clean: Dataset) -> Dataset:
     stored = np.load(folder / f"{name}.npy", mmap_mode="r", allow_pickle=False)
     labels = np.load(folder / "labels.npy", allow_pickle=False)
     begin = (severity - 1) * PER_SEVERITY
-    rows = slice(begin, begin + len(clean))
-    if stored.dtype != np.uint8 or stored.ndim != 4 or len(stored) < begin + len(clean):
+    rows = begin + (np.arange(len(clean)) if clean.rows is None else clean.rows)
+    if stored.dtype != np.uint8 or stored.ndim != 4 or len(stored) <= int(rows.max()):
         raise InputError(
             f"{name}.npy has shape {stored.shape} of {stored.dtype}; expected uint8 images, "
             f"{PER_SEVERITY} per severity"

@@ -23,9 +23,11 @@ class Dataset:
         name: What was loaded, for messages and manifests.
         images: (N, H, W, C) array, uint8 in 0..255 or floating in [0, 1], or `StreamedImages`; C is
             1 or 3.
-        labels: (N,) integers >= 0.
+        labels: (N,) integers >= 0; -1 throughout where there are none.
         class_names: One name per class; may be empty.
-        labeled: False where the labels are only zeros standing in for absent ones.
+        labeled: Whether there are labels; without, all are set to -1.
+        rows: (N,) the images' positions in the whole split; None where they are all of it.
+        notes: What a person should be told about the data.
 
     Raises:
         InputError: When the images are empty, of a wrong shape or type, not finite or outside
@@ -37,10 +39,16 @@ class Dataset:
     labels: np.ndarray
     class_names: tuple[str, ...] = ()
     labeled: bool = True
+    rows: np.ndarray | None = None
+    notes: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         _check_images(self.name, self.images)
-        _check_labels(self.name, self.labels, len(self.images), len(self.class_names))
+        if not self.labeled:
+            object.__setattr__(self, "labels", np.full(len(self.images), -1, dtype=np.int64))
+            object.__setattr__(self, "class_names", ())
+        else:
+            _check_labels(self.name, self.labels, len(self.images), len(self.class_names))
         object.__setattr__(self, "labels", np.ascontiguousarray(self.labels, dtype=np.int64))
         if not isinstance(self.images, StreamedImages) and self.images.dtype != np.uint8:
             object.__setattr__(self, "images", self.images.astype(np.float32))
@@ -58,8 +66,8 @@ class Dataset:
 
     @property
     def num_classes(self) -> int:
-        """Number of class names where there are any, else the largest label + 1."""
-        return len(self.class_names) or int(self.labels.max()) + 1
+        """Number of class names where there are any, else the largest label + 1, at least 1."""
+        return len(self.class_names) or max(int(self.labels.max()) + 1, 1)
 
     def tensor(self, rows: slice | Sequence[int] | np.ndarray | None = None) -> Tensor:
         """Return images as a contiguous (B, C, H, W) tensor in their stored type.
@@ -126,9 +134,10 @@ class Dataset:
         Returns:
             The smaller data set.
         """
-        if isinstance(self.images, StreamedImages):
-            return replace(self, images=self.images.select(rows), labels=self.labels[rows])
-        return replace(self, images=self.images[rows], labels=self.labels[rows])
+        images = self.images
+        chosen = images.select(rows) if isinstance(images, StreamedImages) else images[rows]
+        before = np.arange(len(self)) if self.rows is None else self.rows
+        return replace(self, images=chosen, labels=self.labels[rows], rows=before[rows])
 
     def hash(self) -> str:
         """Return a SHA-256 of shapes, pixels, labels and class names.

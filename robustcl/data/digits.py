@@ -3,6 +3,7 @@
 import numpy as np
 
 from robustcl.data.dataset import Dataset
+from robustcl.data.listing import Listing
 from robustcl.data.splits import Split, split_rows
 
 TEST_SHARE = 0.25
@@ -23,15 +24,28 @@ def digits(*, split: Split = "test", seed: int = 0) -> Dataset:
     Reference:
         Alpaydin and Kaynak, Optical Recognition of Handwritten Digits, UCI repository, 1998.
     """
+    return list_digits(split=split, seed=seed).dataset()
+
+
+def list_digits(*, split: Split, seed: int) -> Listing:
+    """List what `digits` loads.
+
+    Args:
+        split: 'train' or 'test'.
+        seed: Seed of the stratified split.
+
+    Returns:
+        The listing, with all images in memory.
+    """
     from sklearn.datasets import load_digits  # slow to import, so only when it is needed
 
     pixels, labels = load_digits(return_X_y=True)
     images = np.rint(np.asarray(pixels) * (255.0 / 16.0)).astype(np.uint8).reshape(-1, 8, 8, 1)
     targets = np.asarray(labels).astype(np.int64)
     rows = split_rows(targets, split, seed=seed, test_share=TEST_SHARE)
-    return Dataset(
+    return Listing(
         name=f"digits/{split}",
-        images=images[rows],
         labels=targets[rows],
         class_names=tuple(str(digit) for digit in range(10)),
+        load=lambda few: images[rows[few]],
     )

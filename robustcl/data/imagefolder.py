@@ -5,12 +5,12 @@ from pathlib import Path
 
 import numpy as np
 
+from robustcl.data.class_folders import class_folders, split_folder
 from robustcl.data.dataset import Dataset
+from robustcl.data.listing import Listing, part_of
 from robustcl.data.splits import Split, check_split, split_rows
 from robustcl.data.streamed_images import hold_images
 from robustcl.errors import InputError
-
-EXTENSIONS = frozenset({".png", ".jpg", ".jpeg", ".bmp", ".gif", ".webp", ".tif", ".tiff", ".ppm"})
 
 
 def imagefolder(
@@ -23,9 +23,10 @@ def imagefolder(
 ) -> Dataset:
     """Load PATH/{train,test}/CLASS/FILE, or PATH/CLASS/FILE with a split drawn by seed.
 
-    A folder with images and no class folders is unlabeled: every label is 0 and `labeled` is
-    False. Classes are the sorted folder names. Images come one class after the other in turn, so
-    that the first few of them hold every class.
+    A folder with images and no class folders is unlabeled: every label is -1 and `labeled` is
+    False. Classes are the sorted folder names; hidden files and what file systems leave behind are
+    left out (see `class_folders`). Images come one class after the other in turn, so that the first
+    few of them hold every class.
 
     Args:
         path: The folder.
@@ -38,51 +39,61 @@ def imagefolder(
         The split as uint8; decoded when asked for where it is large (see `hold_images`).
 
     Raises:
-        InputError: When the folder or the images are missing, or cannot be decoded.
+        InputError: When the folder or the images are missing, or cannot be read or decoded.
+    """
+    return list_imagefolder(path, split=split, size=size, seed=seed, whole=whole).dataset()
+
+
+def list_imagefolder(
+    path: str | Path, *, split: Split, size: int | None, seed: int, whole: bool
+) -> Listing:
+    """List what `imagefolder` loads.
+
+    Args:
+        path: The folder.
+        split: 'train' or 'test'.
+        size: Side in pixels; None for none.
+        seed: Seed of a split that is drawn.
+        whole: Serve all images for both splits.
+
+    Returns:
+        The listing.
+
+    Raises:
+        InputError: When the folder is missing, holds no images or no classes, or cannot be read.
     """
     root = Path(path)
     if not root.is_dir():
         raise InputError(f"there is no folder {str(path)!r}; give imagefolder:PATH a folder")
-    own = root / check_split(split)
-    has_own = own.is_dir()
-    if not has_own and any((root / side).is_dir() for side in ("train", "test")):
-        raise InputError(f"{str(path)!r} has a train or test folder but no {split!r}; add it")
-    files, labels, names = _list(own if has_own else root)
-    if not has_own and not whole:
-        rows = split_rows(labels, split, seed=seed)
-        files, labels = [files[row] for row in rows], labels[rows]
-    images = hold_images(
-        lambda rows: [files[row] for row in rows.tolist()],
-        np.arange(len(files)),
-        names=lambda row: files[row].name,
-        size=size,
+    own = split_folder(root, check_split(split))
+    found = class_folders(root if own is None else own)
+    files, labels = _in_turn([images for _, images in found.classes])
+    if not found.classes:
+        files, labels = list(found.images), np.full(len(found.images), -1, dtype=np.int64)
+    listing = Listing(
+        name=f"imagefolder/{root.name}/{split}",
+        labels=labels,
+        class_names=tuple(name for name, _ in found.classes),
+        load=lambda rows: hold_images(
+            lambda some: [files[row] for row in some.tolist()],
+            rows,
+            names=lambda row: files[row].name,
+            size=size,
+        ),
+        labeled=bool(found.classes),
+        notes=found.notes,
     )
-    return Dataset(f"imagefolder/{root.name}/{split}", images, labels, names, labeled=bool(names))
+    if own is not None or whole:
+        return listing
+    return part_of(listing, split_rows(np.maximum(labels, 0), split, seed=seed))
 
 
-def _list(folder: Path) -> tuple[list[Path], np.ndarray, tuple[str, ...]]:
+def _in_turn(groups: list[tuple[Path, ...]]) -> tuple[list[Path], np.ndarray]:
     # The classes take turns, so that the first few files hold every class.
-    classes = sorted(child for child in folder.iterdir() if child.is_dir())
-    found = [(child, _images(child)) for child in classes]
-    groups = [files for _, files in found if files]
-    classes = [child for child, files in found if files]
-    if not groups:
-        files = _images(folder)
-        if not files:
-            raise InputError(
-                f"{str(folder)!r} holds no images; expected CLASS/FILE with one of "
-                f"{', '.join(sorted(EXTENSIONS))}"
-            )
-        return files, np.zeros(len(files), dtype=np.int64), ()
     turns = [
         (file, label)
         for turn in zip_longest(*groups)
         for label, file in enumerate(turn)
         if file is not None
     ]
-    labels = np.array([label for _, label in turns], dtype=np.int64)
-    return [file for file, _ in turns], labels, tuple(child.name for child in classes)
-
-
-def _images(folder: Path) -> list[Path]:
-    return sorted(file for file in folder.rglob("*") if file.suffix.lower() in EXTENSIONS)
+    return [file for file, _ in turns], np.array([label for _, label in turns], dtype=np.int64)

@@ -1,15 +1,25 @@
 """Load a data set by its specification, as on the command line."""
 
+from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
+from typing import Literal
+
+import numpy as np
 
 from robustcl.data.dataset import Dataset
-from robustcl.data.digits import digits
-from robustcl.data.imagefolder import imagefolder
-from robustcl.data.npz import npz
-from robustcl.data.parquet import parquet
-from robustcl.data.splits import check_split
-from robustcl.data.torchvision_data import TORCHVISION, torchvision_data
+from robustcl.data.digits import list_digits
+from robustcl.data.draw_rows import draw_order
+from robustcl.data.imagefolder import list_imagefolder
+from robustcl.data.listing import Listing
+from robustcl.data.match_classes import Matching, match_labels, matched_names
+from robustcl.data.npz import list_npz
+from robustcl.data.parquet import list_parquet
+from robustcl.data.splits import Split, check_split
+from robustcl.data.torchvision_data import TORCHVISION, list_torchvision
 from robustcl.errors import InputError
+
+Draw = Literal["stratified", "first"]
 
 PATH_SOURCES: dict[str, tuple[str, ...]] = {
     "imagefolder": ("size", "split"),
@@ -33,6 +43,9 @@ def load_data(
     download: bool = False,
     limit: int | None = None,
     seed: int = 0,
+    draw: Draw = "stratified",
+    classes: Sequence[str] | None = None,
+    matching: Matching = "names",
 ) -> Dataset:
     """Load the data set that a specification names.
 
@@ -46,37 +59,59 @@ def load_data(
         split: 'train' or 'test'.
         root: Folder of torchvision's files.
         download: Whether torchvision may download what is missing.
-        limit: Keep only the first so many images; None for all.
-        seed: Seed of the split, where the source has none.
+        limit: Keep only so many images; None for all. A larger limit keeps the images of a smaller
+            one, at the same positions.
+        seed: Seed of the draw of `limit`, and of the split where the source has none.
+        draw: 'stratified' draws the images that `limit` keeps, with the same share of every class;
+            'first' takes the first ones, as version 0.2 did.
+        classes: The class names of the classifier that the data is for; labels become positions
+            among them (see `match_labels`). None keeps the data's own.
+        matching: How classes are matched, see `match_labels`.
 
     Returns:
-        The data set.
+        The data set; it knows the rows that were drawn, and notes tell what was left out.
 
     Raises:
         InputError: When the source or an option is unknown, the path is missing, or the data is
-            not images in [0, 1] with labels from 0.
+            not images in [0, 1] with labels from 0, or its classes are not the classifier's.
     """
     side = check_split(split)
     if limit is not None and limit < 1:
         raise InputError(f"limit {limit} is below 1; leave it out to use every image")
+    listing = _listed(spec, side, root=root, download=download, seed=seed)
+    rows, names, notes = np.arange(len(listing.labels)), listing.class_names, listing.notes
+    labels = listing.labels
+    if classes is not None and listing.labeled:
+        labels, by_name, told = match_labels(
+            labels, names, classes, matching=matching, what=listing.name
+        )
+        rows, notes = np.flatnonzero(labels >= 0), (*notes, *told)
+        names = matched_names(names, classes, by_name=by_name, matching=matching)
+    if limit is not None and limit < len(rows):
+        order = np.arange(limit) if draw == "first" else draw_order(labels[rows], seed=seed)
+        rows = rows[order[:limit]]
+    listing = replace(listing, labels=labels, class_names=names, notes=notes)
+    return listing.dataset(None if len(rows) == len(labels) else rows)
+
+
+def _listed(
+    spec: str, side: Split, *, root: str | Path | None, download: bool, seed: int
+) -> Listing:
     name, colon, rest = spec.partition(":")
     if name in PATH_SOURCES:
         if not rest:
             raise InputError(f"{spec!r} has no path; write {name}:PATH")
         path, size, whole = _options(name, rest, spec)
         if name == "imagefolder":
-            data = imagefolder(path, split=side, size=size, seed=seed, whole=whole)
-        elif name == "parquet":
-            data = parquet(path, split=side, size=size, seed=seed, whole=whole, limit=limit)
-        else:
-            data = npz(path, split=side, seed=seed, whole=whole)
-    elif colon or name not in ("digits", *TORCHVISION):
+            return list_imagefolder(path, split=side, size=size, seed=seed, whole=whole)
+        if name == "parquet":
+            return list_parquet(path, split=side, size=size, seed=seed, whole=whole)
+        return list_npz(path, split=side, seed=seed, whole=whole)
+    if colon or name not in ("digits", *TORCHVISION):
         raise InputError(f"unknown data source {spec!r}; known are {', '.join(SOURCES)}")
-    elif name == "digits":
-        data = digits(split=side, seed=seed)
-    else:
-        data = torchvision_data(name, split=side, root=root, download=download)
-    return data if limit is None else data.select(slice(limit))
+    if name == "digits":
+        return list_digits(split=side, seed=seed)
+    return list_torchvision(name, split=side, root=root, download=download)
 
 
 def _options(source: str, text: str, spec: str) -> tuple[Path, int | None, bool]:

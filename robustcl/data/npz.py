@@ -6,6 +6,8 @@ from pathlib import Path
 import numpy as np
 
 from robustcl.data.dataset import Dataset
+from robustcl.data.listing import Listing, part_of
+from robustcl.data.read_labels import as_text, read_labels
 from robustcl.data.splits import SPLITS, Split, check_split, split_rows
 from robustcl.errors import InputError
 
@@ -15,7 +17,7 @@ def npz(path: str | Path, *, split: Split = "test", seed: int = 0, whole: bool =
 
     A file called train.npz or test.npz serves that split only; any other single file is split
     80/20 by seed, stratified. Pickled objects are refused. An array `class_names` of strings is
-    optional.
+    optional; labels may be names themselves. Labels of -1 throughout mean that there are none.
 
     Args:
         path: A folder or a file; images are (N, H, W, C), (N, C, H, W) or (N, H, W), uint8 or
@@ -30,6 +32,24 @@ def npz(path: str | Path, *, split: Split = "test", seed: int = 0, whole: bool =
     Raises:
         InputError: When the file or an array is missing, or is not what it should be.
     """
+    return list_npz(path, split=split, seed=seed, whole=whole).dataset()
+
+
+def list_npz(path: str | Path, *, split: Split, seed: int, whole: bool) -> Listing:
+    """List what `npz` loads.
+
+    Args:
+        path: A folder or a file.
+        split: 'train' or 'test'.
+        seed: Seed of a split that is drawn.
+        whole: Serve all images of a single file for both splits.
+
+    Returns:
+        The listing, with all images in memory.
+
+    Raises:
+        InputError: When the file or an array is missing, or is not what it should be.
+    """
     given = Path(path)
     file = given / f"{check_split(split)}.npz" if given.is_dir() else given
     if not file.is_file():
@@ -37,11 +57,23 @@ def npz(path: str | Path, *, split: Split = "test", seed: int = 0, whole: bool =
     named = file.stem if file.stem in SPLITS else None
     if named not in (None, split):
         raise InputError(f"{file.name!r} has no {split!r} split; give the folder that has both")
-    images, labels, names = _read(file)
-    if named is None and not whole and labels.ndim == 1 and len(labels) == len(images):
-        rows = split_rows(labels, split, seed=seed)
-        images, labels = images[rows], labels[rows]
-    return Dataset(f"npz/{given.stem}/{split}", _channels_last(images), labels, names)
+    images, stored, names = _read(file)
+    if images.ndim == 0 or stored.shape != images.shape[:1]:
+        raise InputError(
+            f"{str(file)!r} has images of shape {images.shape} and labels of shape {stored.shape}; "
+            "expected (N, ...) and (N,)"
+        )
+    labels, names, labeled = read_labels(stored, names, what=str(file))
+    listing = Listing(
+        name=f"npz/{given.stem}/{split}",
+        labels=labels,
+        class_names=names,
+        load=lambda rows: _channels_last(images[rows]),
+        labeled=labeled,
+    )
+    if named is not None or whole:
+        return listing
+    return part_of(listing, split_rows(np.maximum(labels, 0), split, seed=seed))
 
 
 def _read(file: Path) -> tuple[np.ndarray, np.ndarray, tuple[str, ...]]:
@@ -53,8 +85,13 @@ def _read(file: Path) -> tuple[np.ndarray, np.ndarray, tuple[str, ...]]:
                     f"{str(file)!r} has the arrays {', '.join(arrays.files) or 'none'} and lacks "
                     f"{' and '.join(missing)}; save it by np.savez(path, images=..., labels=...)"
                 )
-            names = arrays["class_names"].tolist() if "class_names" in arrays.files else ()
-            return arrays["images"], arrays["labels"], tuple(names)
+            names = arrays["class_names"] if "class_names" in arrays.files else np.array([], str)
+            if names.ndim != 1 or names.dtype.kind not in "US":
+                raise InputError(
+                    f"{str(file)!r} has class_names of shape {names.shape} and type {names.dtype}; "
+                    "save one string per class"
+                )
+            return arrays["images"], arrays["labels"], tuple(as_text(name) for name in names)
     except InputError:
         raise
     except (ValueError, OSError, zipfile.BadZipFile, AttributeError) as error:

@@ -8,6 +8,8 @@ from typing import Any
 import numpy as np
 
 from robustcl.data.dataset import Dataset
+from robustcl.data.listing import Listing, part_of
+from robustcl.data.read_labels import read_labels
 from robustcl.data.splits import SPLITS, Split, check_split, split_rows
 from robustcl.data.streamed_images import Fetch, hold_images
 from robustcl.errors import InputError
@@ -23,14 +25,14 @@ def parquet(
     size: int | None = None,
     seed: int = 0,
     whole: bool = False,
-    limit: int | None = None,
 ) -> Dataset:
     """Load PATH/{train,test}*.parquet (also in PATH/data), or one file.
 
     Images are in the column `img` or `image`, as {bytes, path} or as bytes; labels are in `label`,
-    `fine_label` or `labels`; class names come from the `huggingface` schema metadata. A file called
-    train.parquet or test.parquet serves that split only; any other single file is split 80/20 by
-    seed, stratified.
+    `fine_label` or `labels`, as integers or as names; class names come from the `huggingface`
+    schema metadata. Labels of -1 throughout mean that there are none. A file called train.parquet
+    or test.parquet serves that split only; any other single file is split 80/20 by seed,
+    stratified.
 
     Args:
         path: A folder or a file.
@@ -38,7 +40,6 @@ def parquet(
         size: Side in pixels: resize the shorter side to it, then crop the center (see `decode`).
         seed: Seed of the split of a single file.
         whole: Serve all rows of a single file for both splits instead of drawing one.
-        limit: Take only the first so many rows of the split.
 
     Returns:
         The split as uint8; decoded when asked for where it is large (see `hold_images`).
@@ -46,23 +47,50 @@ def parquet(
     Raises:
         InputError: When the file, a column or an image is missing, or an image cannot be decoded.
     """
+    return list_parquet(path, split=split, size=size, seed=seed, whole=whole).dataset()
+
+
+def list_parquet(
+    path: str | Path, *, split: Split, size: int | None, seed: int, whole: bool
+) -> Listing:
+    """List what `parquet` loads.
+
+    Args:
+        path: A folder or a file.
+        split: 'train' or 'test'.
+        size: Side in pixels; None for none.
+        seed: Seed of a split that is drawn.
+        whole: Serve all rows of a single file for both splits.
+
+    Returns:
+        The listing.
+
+    Raises:
+        InputError: When the file or a column is missing, or class names differ between files.
+    """
     files, draws = _files(Path(path), check_split(split))
     tables = _open(files)
     image_column = _column(tables[0].schema_arrow, IMAGE_COLUMNS, files[0])
     label_column = _column(tables[0].schema_arrow, LABEL_COLUMNS, files[0])
-    labels = _labels(tables, label_column, files[0])
-    rows = np.arange(len(labels))
-    if draws and not whole:
-        rows = split_rows(labels, split, seed=seed)
-    rows = rows[:limit]
-    images = hold_images(
-        _fetcher(tables, image_column, files),
-        rows,
-        names=lambda row: f"row {row} of {files[0].name}",
-        size=size,
+    names = _class_names(tables, label_column, files)
+    labels, names, labeled = read_labels(
+        _labels(tables, label_column, files[0]), names, what=str(files[0])
     )
-    names = _class_names(tables[0].schema_arrow.metadata, label_column)
-    return Dataset(f"parquet/{Path(path).stem}/{split}", images, labels[rows], names)
+    listing = Listing(
+        name=f"parquet/{Path(path).stem}/{split}",
+        labels=labels,
+        class_names=names,
+        load=lambda rows: hold_images(
+            _fetcher(tables, image_column, files),
+            rows,
+            names=lambda row: f"row {row} of {files[0].name}",
+            size=size,
+        ),
+        labeled=labeled,
+    )
+    if not draws or whole:
+        return listing
+    return part_of(listing, split_rows(np.maximum(labels, 0), split, seed=seed))
 
 
 def _files(path: Path, split: Split) -> tuple[list[Path], bool]:
@@ -117,14 +145,16 @@ def _fetcher(tables: list[Any], column: str, files: list[Path]) -> Fetch:
         return table.read_row_group(number, columns=[column]).column(0)
 
     def fetch(rows: np.ndarray) -> list[bytes | Path]:
-        found: list[bytes | Path] = []
+        # Each group is read once, whatever the order of the rows.
+        found: dict[int, bytes | Path] = {}
         owners = np.searchsorted(ends, rows, side="right")
-        for part in np.split(np.arange(len(rows)), np.flatnonzero(np.diff(owners)) + 1):
-            group = int(owners[part[0]])
+        for group in np.unique(owners).tolist():
+            part = np.flatnonzero(owners == group)
             inside = rows[part] - (ends[group] - sizes[group])
             taken = cells(group).take(inside).to_pylist()
-            found += [_source(cell, groups[group][2]) for cell in taken]
-        return found
+            sources = (_source(cell, groups[group][2]) for cell in taken)
+            found.update(zip(part.tolist(), sources, strict=True))
+        return [found[number] for number in range(len(rows))]
 
     return fetch
 
@@ -151,7 +181,18 @@ def _source(cell: Any, file: Path) -> bytes | Path:
     return file.parent / relative
 
 
-def _class_names(metadata: dict[bytes, bytes] | None, column: str) -> tuple[str, ...]:
+def _class_names(tables: list[Any], column: str, files: list[Path]) -> tuple[str, ...]:
+    found = [_names_of(table.schema_arrow.metadata, column) for table in tables]
+    other = next((k for k, names in enumerate(found) if names != found[0]), None)
+    if other is not None:
+        raise InputError(
+            f"{files[0].name!r} and {files[other].name!r} have other class names; write both with "
+            "the same"
+        )
+    return found[0]
+
+
+def _names_of(metadata: dict[bytes, bytes] | None, column: str) -> tuple[str, ...]:
     try:
         features = json.loads((metadata or {})[b"huggingface"])["info"]["features"]
         return tuple(features[column]["names"])

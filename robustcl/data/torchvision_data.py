@@ -6,6 +6,7 @@ from typing import Any
 import numpy as np
 
 from robustcl.data.dataset import Dataset
+from robustcl.data.listing import Listing
 from robustcl.data.splits import Split, check_split
 from robustcl.errors import InputError
 
@@ -42,6 +43,26 @@ def torchvision_data(
     Raises:
         InputError: When the name is unknown, or the files are missing or damaged.
     """
+    return list_torchvision(name, split=split, root=root, download=download).dataset()
+
+
+def list_torchvision(
+    name: str, *, split: Split, root: str | Path | None, download: bool
+) -> Listing:
+    """List what `torchvision_data` loads.
+
+    Args:
+        name: A key of `TORCHVISION`.
+        split: 'train' or 'test'.
+        root: Folder of the files; `~/.cache/robustcl` where None.
+        download: Whether to download what is missing.
+
+    Returns:
+        The listing, with all images in memory.
+
+    Raises:
+        InputError: When the name is unknown, or the files are missing or damaged.
+    """
     if name not in TORCHVISION:
         raise InputError(f"unknown data set {name!r}; torchvision offers {', '.join(TORCHVISION)}")
     from torchvision import datasets  # slow to import, so only when it is needed
@@ -59,11 +80,12 @@ def torchvision_data(
             "allow the download, or point root at the folder that holds it"
         ) from error
     labels = source.labels if name in ("svhn", "stl10") else source.targets
-    return Dataset(
+    images = np.asarray(source.data)
+    return Listing(
         name=f"{name}/{split}",
-        images=_channels_last(np.asarray(source.data)),
         labels=np.asarray(labels).astype(np.int64),
         class_names=tuple(getattr(source, "classes", DIGIT_NAMES)),
+        load=lambda rows: _channels_last(images[rows]),
     )
 
 

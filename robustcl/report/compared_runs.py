@@ -9,6 +9,8 @@ from pathlib import Path
 
 import pandas as pd
 
+from robustcl.errors import RunError
+from robustcl.runs.per_image import is_labeled
 from robustcl.runs.records import Run, load_run
 from robustcl.runs.summary import Summary, summarize
 
@@ -44,8 +46,13 @@ def compared_run(folder: Path, label: str) -> ComparedRun:
 
     Returns:
         The run.
+
+    Raises:
+        RunError: When its data has no labels.
     """
     run = load_run(folder)
+    if not is_labeled(run):
+        raise RunError(f"{str(folder)!r} is of data without labels; compare runs with labels")
     seed = int(run.manifest.get("config", {}).get("seed", 0))
     return ComparedRun(label, run, summarize(run), seed)
 
@@ -79,10 +86,11 @@ def runs_table(runs: Sequence[ComparedRun]) -> pd.DataFrame:
     rows = []
     for one in runs:
         found = one.summary
+        low, high = found.interval95 or (None, None)
         rows.append({
             "run": one.label, "data": one.data, "seed": one.seed, "norm": found.norm,
             "n": found.n, "clean_accuracy": found.clean_accuracy,
-            "low95": found.interval95[0], "high95": found.interval95[1],
+            "low95": low, "high95": high,
             "radius": found.headline_radius, "certified_accuracy": found.headline_certified,
             "attacked_accuracy": found.headline_attacked,
             "median_certified_radius": found.median_certified_radius,

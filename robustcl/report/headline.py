@@ -16,24 +16,66 @@ def headline(summary: Summary) -> str:
         The sentences.
     """
     norm = norm_name(summary.norm)
+    keep = "are classified correctly" if summary.labeled else "keep their predicted class"
     place = f"At {norm} radius {radius_text(summary.headline_radius, summary.norm)}"
     parts = []
     if summary.headline_certified is None:
         parts.append(
-            f"{place}, nothing is certified: the run has no deterministic certificate for the "
-            "model."
+            f"{place}, nothing is certified for the model itself: the run has no deterministic "
+            "certificate."
         )
     else:
         parts.append(
             f"{place}, {percent(summary.headline_certified)} "
-            f"{interval_text(summary.headline_interval95)} of {summary.n:,} images are "
-            f"classified correctly with a deterministic guarantee for {_subject(summary)}"
+            f"{interval_text(summary.headline_interval95)} of {summary.n:,} images {keep} with a "
+            f"deterministic guarantee for {_subject(summary)}"
             f"{_attacked_clause(summary)}."
         )
     if not summary.by_attack:
         parts.append("No attack was run, so there is no upper bound beside it.")
     parts.append(_medians(summary, norm))
     return " ".join(part for part in parts if part)
+
+
+def clean_sentence(summary: Summary) -> str:
+    """Say how many images are right without a perturbation.
+
+    Args:
+        summary: Of a run.
+
+    Returns:
+        One sentence; that there is no accuracy where the data has no labels.
+    """
+    if summary.clean_accuracy is None:
+        return (
+            f"no labels, so no accuracy: rates are shares of the {summary.n:,} images that keep "
+            "their predicted class"
+        )
+    return (
+        f"clean accuracy: {percent(summary.clean_accuracy)} {interval_text(summary.interval95)} of "
+        f"{summary.n:,} images"
+    )
+
+
+def method_sentences(summary: Summary) -> list[str]:
+    """Say what each certificate gives that the headline is not about.
+
+    Args:
+        summary: Of a run.
+
+    Returns:
+        One sentence per probabilistic certificate.
+    """
+    keep = "correct" if summary.labeled else "unchanged"
+    place = f"{norm_name(summary.norm)} {radius_text(summary.headline_radius, summary.norm)}"
+    return [
+        f"{name} ({entry['guarantee']}, about the {entry['subject']}): "
+        f"{percent(entry['at_headline'])} of {summary.n:,} images stay {keep} within {place}, "
+        f"median radius {radius_text(entry['median'], summary.norm)}, {entry['abstained']:,} "
+        "abstained"
+        for name, entry in summary.by_method.items()
+        if entry["guarantee"] == "probabilistic"
+    ]
 
 
 def estimate_sentences(summary: Summary) -> list[str]:
@@ -94,7 +136,8 @@ def _subject(summary: Summary) -> str:
 def _attacked_clause(summary: Summary) -> str:
     if summary.headline_attacked is None:
         return ""
-    return f"; attacks left {percent(summary.headline_attacked)} correct"
+    left = "correct" if summary.labeled else "unchanged"
+    return f"; attacks left {percent(summary.headline_attacked)} {left}"
 
 
 def _medians(summary: Summary, norm: str) -> str:
@@ -111,4 +154,5 @@ def _medians(summary: Summary, norm: str) -> str:
     if not found:
         return ""
     text = " ".join(found)
-    return f"{text[0].upper()}{text[1:]} (wrong images count 0)."
+    counted = " (wrong images count 0)" if summary.labeled else ""
+    return f"{text[0].upper()}{text[1:]}{counted}."

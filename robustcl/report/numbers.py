@@ -77,3 +77,19 @@ def seconds_text(seconds: float) -> str:
     if seconds < 120:
         return f"{seconds:.3g} s"
     return f"{seconds / 60:.1f} min" if seconds < 7200 else f"{seconds / 3600:.1f} h"
+
+
+def time_text(seconds: float) -> str:
+    """Spell a rough time.
+
+    Args:
+        seconds: The time.
+
+    Returns:
+        Two digits at most, in seconds, minutes, hours or days.
+    """
+    for size, unit in ((86400.0, "days"), (3600.0, "hours"), (60.0, "minutes")):
+        if seconds >= 2 * size:
+            count = seconds / size
+            return f"{count:.2g} {unit}" if count < 100 else f"{count:,.0f} {unit}"
+    return f"{max(seconds, 1.0):.0f} s"

@@ -115,6 +115,8 @@ def page_data(run: Run, summary: Summary) -> dict[str, Any]:
         "norm": norm_name(norm),
         "radius": radius_text(summary.headline_radius, norm),
         "n": f"{summary.n:,}",
+        "labeled": summary.labeled,
+        "accuracy": "accuracy" if summary.labeled else "share of kept predictions",
         "guarantees": sorted({entry["guarantee"] for entry in summary.by_method.values()}),
         "reproduce": _reproduce(run, summary),
         "config": json.dumps(run.manifest.get("config", {}), indent=1, sort_keys=True, default=str),
@@ -147,12 +149,13 @@ def _tiles(summary: Summary) -> list[dict[str, str]]:
     norm = summary.norm
     near = f"{norm_name(norm)} {radius_text(summary.headline_radius, norm)}"
     median = radius_text(summary.median_attacked_radius, norm, largest_eps=summary.largest_eps)
+    clean = {
+        "name": "clean accuracy",
+        "value": percent(summary.clean_accuracy),
+        "note": interval_text(summary.interval95) or "no labels",
+    }
     return [
-        {
-            "name": "clean accuracy",
-            "value": percent(summary.clean_accuracy),
-            "note": interval_text(summary.interval95),
-        },
+        clean,
         {
             "name": f"certified at {near}",
             "value": percent(summary.headline_certified),

@@ -39,9 +39,9 @@ def robustbench_entry(run: Run, summary: Summary) -> dict[str, Any]:
         "eps": f"{whole}/255" if is_step else f"{radius:.6g}",
         "clean_acc": _percent(summary.clean_accuracy),
         "reported": None,
-        "autoattack_acc": _percent(lowest),
-        "attacked_acc": _percent(summary.headline_attacked),
-        "certified_acc": _percent(summary.headline_certified),
+        "autoattack_acc": _percent(lowest if summary.labeled else None),
+        "attacked_acc": _percent(summary.headline_attacked if summary.labeled else None),
+        "certified_acc": _percent(summary.headline_certified if summary.labeled else None),
         "certified_by": sorted(
             name
             for name, entry in summary.by_method.items()

@@ -16,7 +16,7 @@ def sandwich(
     attacked: Curve,
     others: Mapping[str, Curve],
     radius_label: str,
-    clean_accuracy: float,
+    clean_accuracy: float | None,
 ) -> None:
     """Draw the sandwich: the model's true robust accuracy lies in the shaded band.
 
@@ -26,12 +26,19 @@ def sandwich(
         attacked: [eps, accuracy] pairs on the same radii, as far as the attacks went; may be empty.
         others: Curves of probabilistic certificates and other subjects, by label.
         radius_label: Label of the radius with norm and units.
-        clean_accuracy: Accuracy without a perturbation.
+        clean_accuracy: Accuracy without a perturbation; None where the data has no labels, so that
+            curves are shares of images that keep their predicted class.
     """
-    ax.axhline(clean_accuracy, color="0.6", linewidth=0.9, linestyle=":", label="clean accuracy")
+    rate = "accuracy"
+    if clean_accuracy is None:
+        rate = "share"
+    else:
+        ax.axhline(
+            clean_accuracy, color="0.6", linewidth=0.9, linestyle=":", label="clean accuracy"
+        )
     if len(attacked):
         eps, upper = np.asarray(attacked, dtype=float).T
-        ax.plot(eps, upper, color="C3", linestyle="--", label="accuracy under attack")
+        ax.plot(eps, upper, color="C3", linestyle="--", label=f"{rate} under attack")
         ax.plot(eps[-1], upper[-1], color="C3", marker="|", markersize=9)
         if len(certified):
             radius, lower = np.asarray(certified, dtype=float).T
@@ -41,7 +48,7 @@ def sandwich(
             )
     if len(certified):
         radius, lower = np.asarray(certified, dtype=float).T
-        ax.plot(radius, lower, color="C0", label="certified accuracy (deterministic)")
+        ax.plot(radius, lower, color="C0", label=f"certified {rate} (deterministic)")
     for number, (label, curve) in enumerate(others.items()):
         radius, accuracy = np.asarray(curve, dtype=float).T
         color = ("C2", "C4", "C5", "C9", "C7")[number % 5]
@@ -51,5 +58,5 @@ def sandwich(
     ax.margins(x=0.02)
     ax.yaxis.set_major_formatter(PercentFormatter(1.0))
     ax.set_xlabel(radius_label)
-    ax.set_ylabel("images (%)")
+    ax.set_ylabel("images (%)" if rate == "accuracy" else "images that keep their class (%)")
     ax.legend(loc="upper right")

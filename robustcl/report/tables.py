@@ -26,6 +26,12 @@ LATEX = {
 }
 
 
+# What the columns are called where the data has no labels: nothing there is an accuracy.
+SHARES = {
+    "accuracy": "predicted_share",
+    "certified_accuracy": "certified_share",
+    "attacked_accuracy": "attacked_share",
+}
 MOST_ROWS = 1_000  # of a table that people read; the .csv has all
 
 
@@ -59,14 +65,18 @@ def tables(run: Run, summary: Summary) -> dict[str, pd.DataFrame]:
     curves |= {name: entry["curve"] for name, entry in summary.by_method.items()}
     series = {name: dict(map(tuple, curve)) for name, curve in curves.items() if curve}
     curve_table = pd.DataFrame(series).sort_index().rename_axis("radius").reset_index()
-    return {
+    images = per_image(run).reset_index()
+    found = {
         "methods": pd.DataFrame(methods),
         "attacks": pd.DataFrame(attacks),
         "estimates": pd.DataFrame(against),
         "curves": curve_table,
         "budget": budget_table(run),
-        "images": per_image(run).reset_index(),
+        "images": images if summary.labeled else images.drop(columns=["label", "correct"]),
     }
+    if summary.labeled:
+        return found
+    return {name: table.rename(columns=SHARES) for name, table in found.items()}
 
 
 def write_tables(folder: Path, found: dict[str, pd.DataFrame]) -> None:

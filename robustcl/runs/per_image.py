@@ -20,7 +20,8 @@ def per_image(run: Run) -> pd.DataFrame:
         run: As `load_run` reads it.
 
     Returns:
-        One row per image, by index: label, predicted, correct, certified (0 where nothing is
+        One row per image, by index: label (the predicted class where the data has no labels),
+        predicted, correct, certified (0 where nothing is
         proved), certified_by ('' for none), attacked (radius in float64, infinite where nothing was
         found), attacked_by and fooled (the smaller of it and the norm at which the model itself was
         fooled). Radii are about leaving the predicted class, be it right or wrong.
@@ -38,7 +39,9 @@ def per_image(run: Run) -> pd.DataFrame:
                 f"{strangers[0]!r}; write every norm into a folder of its own"
             )
     images = run.clean.set_index("index")[["label", "predicted"]].astype(int).sort_index()
-    images["correct"] = images["label"] == images["predicted"]
+    if not is_labeled(run):
+        images["label"] = images["predicted"]  # without labels, the class that is to be kept
+    images["correct"] = (images["label"] == images["predicted"]) & (images["predicted"] >= 0)
     sound = _same_class(sound_certificates(run), images)
     attacks = _same_class(model_attacks(run), images)
     best = sound.sort_values("radius", kind="stable").drop_duplicates("index", keep="last")
@@ -132,7 +135,8 @@ def counted_radii(rows: pd.DataFrame, images: pd.DataFrame) -> pd.Series:
         One radius per row of `images`.
     """
     right = images["correct"].reindex(rows["index"], fill_value=False).to_numpy(dtype=bool)
-    right = right & (rows["predicted"] == rows["label"]).to_numpy(dtype=bool)
+    label = images["label"].reindex(rows["index"], fill_value=-1).to_numpy()
+    right = right & (rows["predicted"].to_numpy() == label)
     found = pd.Series(radii(rows).where(right, 0.0).to_numpy(), index=rows["index"])
     return found.reindex(images.index).fillna(0.0)
 
@@ -151,6 +155,18 @@ def withstands(norms: pd.Series, budget: float) -> pd.Series:
         A truth value per image.
     """
     return norms > budget * (1.0 + RIM)
+
+
+def is_labeled(run: Run) -> bool:
+    """Tell whether the data of a run has labels.
+
+    Args:
+        run: As `load_run` reads it.
+
+    Returns:
+        True also for runs of versions that did not record it.
+    """
+    return bool(run.manifest.get("labeled", True))
 
 
 def run_norm(run: Run) -> str:

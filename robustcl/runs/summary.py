@@ -24,6 +24,7 @@ from robustcl.runs.per_image import (
     ball_attacks,
     counted_radii,
     fooled,
+    is_labeled,
     model_attacks,
     per_image,
     radii,
@@ -36,6 +37,7 @@ from robustcl.runs.violations import violations
 
 GRID_POINTS = 101
 FALLBACK_RADIUS = {"l2": 0.1, "linf": 2 / 255, "l1": 1.0}  # of the headline, for a run without eps
+SIDES = ("certified", "attacked")
 Curve = list[list[float]]
 
 
@@ -46,8 +48,10 @@ class Summary:
     Args:
         norm: 'l2', 'linf' or 'l1', the norm of every radius here.
         n: Images, the denominator of every rate.
-        clean_accuracy: Share of correct images.
-        interval95: Its exact (Clopper-Pearson) 95 % interval.
+        labeled: Whether the data has labels. Where it has none, rates of correct images are rates
+            of images that keep their predicted class.
+        clean_accuracy: Share of correct images; None without labels.
+        interval95: Its exact (Clopper-Pearson) 95 % interval; None without labels.
         headline_radius: The smallest eps of the run, which no result has a say in.
         headline_certified: Certified accuracy there; None without a deterministic certificate.
         headline_interval95: Its exact 95 % interval.
@@ -77,8 +81,9 @@ class Summary:
 
     norm: str
     n: int
-    clean_accuracy: float
-    interval95: tuple[float, float]
+    labeled: bool
+    clean_accuracy: float | None
+    interval95: tuple[float, float] | None
     headline_radius: float
     headline_certified: float | None
     headline_interval95: tuple[float, float] | None
@@ -101,9 +106,17 @@ class Summary:
         """Give plain values for JSON.
 
         Returns:
-            The fields; numbers that are not finite are None.
+            The fields; numbers that are not finite are None. Without labels the curves are called
+        certified_share and attacked_share, and the accuracies are None.
         """
-        return {key: _finite(value) for key, value in asdict(self).items()}
+        plain = {key: _finite(value) for key, value in asdict(self).items()}
+        if self.labeled:
+            return plain
+        # A share of predictions that are kept is no accuracy, and is not called one.
+        shares = {f"{side}_share": plain.pop(f"{side}_accuracy") for side in SIDES}
+        for entry in plain["by_method"].values():
+            entry["predicted_share"] = entry.pop("accuracy")
+        return {**plain, **dict.fromkeys(f"{side}_accuracy" for side in SIDES), **shares}
 
 
 def summarize(run: Run) -> Summary:
@@ -123,8 +136,9 @@ def summarize(run: Run) -> Summary:
     return Summary(
         norm=run_norm(run),
         n=len(images),
-        clean_accuracy=float(right.mean()),
-        interval95=interval95(int(right.sum()), len(images)),
+        labeled=is_labeled(run),
+        clean_accuracy=float(right.mean()) if is_labeled(run) else None,
+        interval95=interval95(int(right.sum()), len(images)) if is_labeled(run) else None,
         headline_radius=radius,
         violations=beaten,
         pairs=pairs,

@@ -57,6 +57,25 @@ def load_state(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
         ) from error
 
 
+def stated_data(path: Path) -> str:
+    """Read which data a state is of.
+
+    Args:
+        path: The file.
+
+    Returns:
+        The hash of the data; '' where the state does not say.
+
+    Raises:
+        RunError: When the file is missing, damaged or something else.
+    """
+    _, numbers = load_state(path)
+    try:
+        return str(json.loads(numbers["key"])["data_hash"])
+    except (KeyError, TypeError, ValueError):
+        return ""
+
+
 def optimizer_tensors(optimizer: torch.optim.Optimizer) -> dict[str, Tensor]:
     """Return the optimizer's memory of each weight.
 

@@ -38,6 +38,7 @@ def stored(folder: Path, *, flag: str, count: int) -> tuple[Path, Path]:
 def arguments(place: Path, *, flag: str, count: int = 40) -> list[str]:
     checkpoint, data = stored(place, flag=flag, count=count)
     first = [str(checkpoint), "--arch", FACTORY, "--data", f"npz:{data}", "--quiet"]
+    first += ["--classes", "positions"]  # neither side names its classes, and some may be absent
     return [*first, "--eps", "0.3", "--batch-size", "8", "--out", str(place / "run")]
 
 

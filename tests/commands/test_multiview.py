@@ -155,6 +155,8 @@ def test_held_out_images_that_are_tested_or_lack_a_class(place: Path, tmp_path, 
     np.savez(place / "two.npz", images=images, labels=np.arange(30) % 2)
     few = command(place, tmp_path / "b", "--held-out-data", f"npz:{place / 'two.npz'},split=all")
     assert robustcl(few) == 2
+    assert "which label is which class is not known" in capsys.readouterr().err
+    assert robustcl([*few, "--classes", "positions"]) == 2
     assert "class 2 (2) has no image" in capsys.readouterr().err.replace(
         "class 2 (c)", "class 2 (2)"
     )

@@ -130,13 +130,17 @@ def test_bad_requests_are_refused(stranger: Path, tmp_path: Path, capsys) -> Non
     out = ["--out", str(tmp_path / "run"), "--quiet"]
     cases = {
         "product": ["run", probe, "--data", data, "--methods", "produkt"],
-        "takes": ["run", probe, "--data", "digits"],
+        "name the classes": ["run", probe, "--data", "digits"],
+        "takes": ["run", probe, "--data", "npz:SMALL", "--classes", "positions"],
         "fit one by": ["run", str(stranger / "encoder.safetensors"), "--data", data],
         "ascending": ["run", probe, "--data", data, "--eps", "0.5,0.1"],
         "--limit 0": ["run", probe, "--data", data, "--limit", "0"],
     }
+    small = tmp_path / "small.npz"
+    np.savez(small, images=np.zeros((10, 4, 4, 3), np.uint8), labels=np.arange(10) % 3)
     for message, arguments in cases.items():
-        assert certify([*arguments, *out]) == 2
+        words = [word.replace("SMALL", str(small)) for word in arguments]
+        assert certify([*words, *out]) == 2
         assert message in capsys.readouterr().err
     assert not (tmp_path / "run").exists()
 

@@ -47,8 +47,15 @@ def test_digits_split_once_and_for_all() -> None:
     assert load_data("digits").hash() == test.hash() != load_data("digits", seed=1).hash()
 
 
-def test_limit_keeps_the_first() -> None:
+def test_limit_says_which_rows_it_drew() -> None:
     whole, few = load_data("digits"), load_data("digits", limit=7)
+    assert whole.rows is None and few.rows is not None and len(few) == 7
+    assert np.array_equal(few.images, whole.images[few.rows])
+    assert np.array_equal(few.labels, whole.labels[few.rows])
+
+
+def test_the_old_rule_takes_the_first() -> None:
+    whole, few = load_data("digits"), load_data("digits", limit=7, draw="first")
     assert len(few) == 7 and np.array_equal(few.images, whole.images[:7])
 
 

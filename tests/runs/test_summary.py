@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from robustcl.commands.attack import accuracies
+from robustcl.commands.attack import robustness
 from robustcl.errors import RunError
 from robustcl.report.headline import headline
 from robustcl.runs.per_image import per_image
@@ -217,7 +217,7 @@ def test_what_is_found_on_the_rim_of_a_budget_is_within_it(tmp_path) -> None:
     assert summary.headline_attacked == 0.5
     assert at(summary.attacked_accuracy, eps) == 0.5
     assert summary.by_attack["pgd"]["at_headline"] == 0.5
-    assert accuracies(load_run(tmp_path), eps)["robust_accuracy"] == 0.5
+    assert robustness(load_run(tmp_path), eps)["robust_accuracy"] == 0.5
 
 
 def test_the_headline_names_whom_it_is_about(tmp_path) -> None:
@@ -251,7 +251,7 @@ def test_robustness_goes_by_the_model_itself_and_radii_by_float64(tmp_path) -> N
     assert found.median_attacked_radius == 0.6
     own = found.by_attack["pgd"]
     assert (own["found"], own["median"], own["at_headline"]) == (4, 0.6, 0.6)
-    assert accuracies(run, 0.5)["robust_accuracy"] == 0.6
+    assert robustness(run, 0.5)["robust_accuracy"] == 0.6
     # 0.3 is below the certificate, but only the float32 model was fooled there.
     assert found.violations == [] and found.pairs == 3
 

@@ -1,0 +1,120 @@
+"""Predict roughly how long an audit takes, before it starts."""
+
+import inspect
+import time
+from collections.abc import Callable
+from typing import Any
+
+import torch
+
+import attacks
+import certify
+from attacks.torchattacks import named_torchattack
+from robustcl.auditing.audit_job import AuditJob, seeds_of
+from robustcl.data.dataset import Dataset
+from robustcl.frozen import frozen
+from robustcl.runs.records import CERTIFIED_BALL
+
+Passes = tuple[float, float]  # forward passes and gradients per image
+# Of the reference AutoAttack, for an image that withstands it.
+AUTOATTACK: Passes = (7864.0, 1910.0)
+
+
+def expected_seconds(job: AuditJob, dataset: Dataset) -> tuple[float, tuple[str, ...]]:
+    """Predict the time of an audit on this process.
+
+    Attacks and certificates that sample are predicted by their numbers of passes, each timed here;
+    an attack ends sooner on an image that it fools, so this is a rough upper end. Certificates that
+    propagate bounds are timed on one image.
+
+    Args:
+        job: What is measured.
+        dataset: The images.
+
+    Returns:
+        Seconds, and the measures of which nothing is known.
+    """
+    batch = dataset.batch(range(min(job.batch_size, len(dataset)))).to(job.device)
+    forward, gradient = _times(job, batch.images)
+    total, unknown = 0.0, []
+    for kind, text in job.audit.measures:
+        passes = _passes(job, kind, text)
+        if passes is not None:
+            total += passes[0] * forward + passes[1] * gradient
+        elif kind == "certificate":
+            total += _timed(lambda text=text: _certify_one(job, dataset, text))
+        else:
+            unknown.append(text)
+    return total * len(dataset), tuple(unknown)
+
+
+def _passes(job: AuditJob, kind: str, text: str) -> Passes | None:
+    views = job.classifier.evaluations
+    if kind == "clean":
+        return views, 0.0
+    if kind == "certificate":
+        method = certify.parse_method(text)
+        options = _options(certify.METHODS[method.name].function, method.options)
+        if method.name == "smoothing":
+            return views * float(options["n"] + options["n_select"]), 0.0
+        if method.name == "clever":
+            return 0.0, float(options["batches"] * options["samples"])
+        return None
+    if text == CERTIFIED_BALL:
+        options = _options(attacks.ATTACKS["surface"].function, {})
+        return 0.0, views * _steps(options)
+    if named_torchattack(text) is not None:
+        return None
+    attack = attacks.parse_attack(text)
+    if attack.name == "autoattack":
+        return AUTOATTACK[0] * len(job.audit.eps), AUTOATTACK[1] * len(job.audit.eps)
+    options = _options(attacks.ATTACKS[attack.name].function, attack.options)
+    budgets = 1 if attacks.ATTACKS[attack.name].minimum_norm else len(job.audit.eps)
+    if attack.name == "noise":
+        return budgets * views * float(options["draws"]), 0.0
+    return 0.0, budgets * views * _steps(options)
+
+
+def _steps(options: dict[str, Any]) -> float:
+    starts = options.get("starts_toward", 0) + options.get("starts_random", 0)
+    return float(options.get("steps", 1) * max(options.get("restarts", 1), starts, 1))
+
+
+def _options(function: Callable[..., Any], given: dict[str, Any]) -> dict[str, Any]:
+    known = inspect.signature(function).parameters.values()
+    return {p.name: p.default for p in known if p.default is not p.empty} | given
+
+
+def _times(job: AuditJob, images: torch.Tensor) -> tuple[float, float]:
+    # Seconds per image of a forward pass and of a gradient, in a batch as full as the run's.
+    def forward() -> None:
+        with torch.no_grad():
+            job.classifier(images)
+
+    def gradient() -> None:
+        points = images.detach().clone().requires_grad_()
+        torch.autograd.grad(job.classifier(points).sum(), points)
+
+    with frozen(job.classifier), torch.enable_grad():
+        forward()  # a first call is slow
+        return _timed(forward) / len(images), _timed(gradient) / len(images)
+
+
+def _certify_one(job: AuditJob, dataset: Dataset, text: str) -> None:
+    batch = dataset.batch([len(dataset) // 2]).to(job.device)
+    certify.certificate(
+        certify.parse_method(text),
+        job.classifier,
+        batch.images,
+        norm=job.audit.norm,
+        seeds=seeds_of(job, batch, text),
+        prepared=job.prepared[text],
+    )
+
+
+def _timed(work: Callable[[], object]) -> float:
+    begun = time.monotonic()
+    work()
+    if torch.cuda.is_available():
+        torch.cuda.synchronize()
+    return time.monotonic() - begun

@@ -1,0 +1,149 @@
+"""Find the classes and images of a folder, and leave out what programs left behind."""
+
+import os
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from robustcl.errors import InputError
+
+EXTENSIONS = frozenset({".png", ".jpg", ".jpeg", ".bmp", ".gif", ".webp", ".tif", ".tiff", ".ppm"})
+# What file systems, synchronizers and notebooks leave behind; hidden names begin with a dot.
+STRAY = frozenset({
+    *("__macosx", "@eadir", "lost+found", "$recycle.bin", "system volume information"),
+    *("__pycache__", "thumbs.db", "desktop.ini", "#recycle"),
+})
+SPLIT_LIKE = frozenset({
+    *("train", "training", "test", "testing", "val", "valid", "validation", "eval", "evaluation"),
+    *("dev", "holdout", "held_out", "trainset", "testset", "valset"),
+})
+SHOWN = 3
+
+
+@dataclass(frozen=True)
+class ClassFolders:
+    """Hold what a folder gave.
+
+    Args:
+        classes: Name and images of every class folder that has images, sorted by name; none where
+            images lie in the folder itself.
+        images: Images that lie in the folder itself; left out where there are classes.
+        notes: What was left out.
+    """
+
+    classes: tuple[tuple[str, tuple[Path, ...]], ...]
+    images: tuple[Path, ...]
+    notes: tuple[str, ...]
+
+
+def class_folders(folder: Path) -> ClassFolders:
+    """List CLASS/FILE, or FILE where there are no class folders.
+
+    Hidden names, and those that file systems and notebooks leave behind, are left out. Folders of a
+    class are searched to any depth.
+
+    Args:
+        folder: The folder.
+
+    Returns:
+        Classes, images and notes.
+
+    Raises:
+        InputError: When a folder cannot be read, there are no images, or the folders are splits
+            rather than classes.
+    """
+    entries = [entry for entry in _entries(folder) if not _is_stray(entry.name)]
+    found = [(entry, tuple(_images(entry))) for entry in entries if entry.is_dir()]
+    classes = tuple((entry.name, images) for entry, images in found if images)
+    loose = tuple(entry for entry in entries if entry.is_file() and _is_image(entry))
+    _refuse_splits(folder, [name for name, _ in classes])
+    notes = []
+    empty = [entry.name for entry, images in found if not images]
+    if empty:
+        notes.append(f"left out {_some(empty)} of {folder.name!r}, which hold no image")
+    if classes and loose:
+        names = [file.name for file in loose]
+        count = "1 image" if len(loose) == 1 else f"{len(loose)} images"
+        notes.append(f"left out {count} beside the class folders: {_some(names)}")
+    if not classes and not loose:
+        hidden = len(_entries(folder)) - len(entries)
+        besides = f"; {hidden} hidden or stray entries do not count" if hidden else ""
+        raise InputError(
+            f"{str(folder)!r} holds no images; expected CLASS/FILE with one of "
+            f"{', '.join(sorted(EXTENSIONS))}{besides}"
+        )
+    return ClassFolders(classes, () if classes else loose, tuple(notes))
+
+
+def split_folder(root: Path, split: str) -> Path | None:
+    """Find the folder of a split.
+
+    Args:
+        root: The folder that was named.
+        split: 'train' or 'test'.
+
+    Returns:
+        root/train or root/test; None where the root has neither, so that a split must be drawn.
+
+    Raises:
+        InputError: When the root has the other split only.
+    """
+    names = {entry.name for entry in _entries(root) if entry.is_dir()}
+    if split in names:
+        others = sorted(n for n in names if n.casefold() not in SPLIT_LIKE and not _is_stray(n))
+        if others and not {"train", "test"} <= names:
+            raise InputError(
+                f"{str(root)!r} holds {split!r} beside {_some(others)}, so it may be a split or a "
+                "class; put classes into train and test folders, each of the same classes"
+            )
+        return root / split
+    if names & {"train", "test"}:
+        there = " and ".join(repr(n) for n in sorted(names) if n.casefold() in SPLIT_LIKE)
+        raise InputError(
+            f"{str(root)!r} has {there} but no {split!r} folder; add it, or name one folder with "
+            ",split=all, as in imagefolder:PATH/val,split=all"
+        )
+    return None
+
+
+def _entries(folder: Path) -> list[Path]:
+    try:
+        return sorted(folder.iterdir())
+    except OSError as error:
+        raise InputError(
+            f"the folder {str(folder)!r} cannot be read ({error.strerror}); allow or remove it"
+        ) from error
+
+
+def _images(folder: Path) -> Iterator[Path]:
+    def refuse(error: OSError) -> None:
+        raise InputError(
+            f"the folder {error.filename!r} cannot be read ({error.strerror}); allow or remove it"
+        ) from error
+
+    found = []
+    for place, folders, files in os.walk(folder, onerror=refuse):
+        folders[:] = [name for name in folders if not _is_stray(name)]
+        found += [Path(place) / name for name in files if not _is_stray(name)]
+    return (file for file in sorted(found) if _is_image(file))
+
+
+def _is_image(file: Path) -> bool:
+    return file.suffix.lower() in EXTENSIONS
+
+
+def _is_stray(name: str) -> bool:
+    return name.startswith(".") or name.casefold() in STRAY
+
+
+def _refuse_splits(folder: Path, names: list[str]) -> None:
+    if names and all(name.casefold() in SPLIT_LIKE for name in names):
+        raise InputError(
+            f"{str(folder)!r} holds {_some(names)}, which look like splits, not classes; call them "
+            "'train' and 'test', or name one of them, as in imagefolder:PATH/val,split=all"
+        )
+
+
+def _some(names: list[str]) -> str:
+    shown = ", ".join(repr(name) for name in names[:SHOWN])
+    return shown + (f" and {len(names) - SHOWN} more" if len(names) > SHOWN else "")

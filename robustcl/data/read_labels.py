@@ -1,0 +1,69 @@
+"""Read a column of labels: integers, or the names of classes."""
+
+import numpy as np
+
+from robustcl.errors import InputError
+
+
+def read_labels(
+    stored: np.ndarray, names: tuple[str, ...], *, what: str
+) -> tuple[np.ndarray, tuple[str, ...], bool]:
+    """Turn what a file holds into integers from 0 with the names of their classes.
+
+    Args:
+        stored: (N,) integers, or names.
+        names: The names of classes that the file states elsewhere; may be empty.
+        what: The file, for messages.
+
+    Returns:
+        (N,) int64 labels, class names, and whether there are labels: -1 throughout means none.
+        Labels that are names are numbered by the stated names, or else in alphabetical order.
+
+    Raises:
+        InputError: When labels are of another type, or a name is not among those that are stated.
+    """
+    if stored.dtype.kind in "USO":
+        texts = [as_text(entry) for entry in stored]
+        own = names or tuple(sorted(set(texts)))
+        strangers = sorted(set(texts) - set(own))
+        if strangers:
+            raise InputError(
+                f"{what!r} has the label {strangers[0]!r}, which is not among its class names "
+                f"({', '.join(own[:5])}, ...)"
+            )
+        number = {name: k for k, name in enumerate(own)}
+        return np.array([number[text] for text in texts], dtype=np.int64), own, True
+    if stored.dtype.kind not in "iu":
+        raise InputError(f"{what!r} has labels of type {stored.dtype}; use integers from 0")
+    labels = stored.astype(np.int64)
+    if len(labels) and bool((labels == -1).all()):
+        return labels, (), False
+    if len(labels) and (labels.min() < 0 or (names and labels.max() >= len(names))):
+        wrong = int(labels.min()) if labels.min() < 0 else int(labels.max())
+        raise InputError(
+            f"{what!r} has the label {wrong}{f' but {len(names)} class names' if names else ''}; "
+            "labels are integers from 0, so drop the images without a label (often marked -1)"
+        )
+    return labels, names, True
+
+
+def as_text(entry: object) -> str:
+    """Read a name that a file holds as text or as bytes.
+
+    Args:
+        entry: The name.
+
+    Returns:
+        The text.
+
+    Raises:
+        InputError: When it is neither, or its bytes are not UTF-8.
+    """
+    if isinstance(entry, bytes):
+        try:
+            return entry.decode()
+        except UnicodeDecodeError as error:
+            raise InputError(f"the class name {entry!r} is not UTF-8; store it as text") from error
+    if not isinstance(entry, str):
+        raise InputError(f"the class name {entry!r} is no text; store names as strings")
+    return str(entry)
