@@ -221,7 +221,9 @@ def chosen_images(
     if options.held_out_data is not None:
         other = replace(everything, data=options.held_out_data)
         held = _in_order(read_data(other, split=options.split, classes=classes), options, draw)
-        return _told(whole.select(slice(options.limit)), held.select(slice(options.held_out)))
+        return _told(
+            whole, whole.select(slice(options.limit)), held.select(slice(options.held_out))
+        )
     limit = options.limit or len(whole) - options.held_out
     if limit < 1 or limit + options.held_out > len(whole):
         raise InputError(
@@ -229,7 +231,7 @@ def chosen_images(
             f"{options.held_out} to hold out; lower --limit or --held-out"
         )
     test = whole.select(slice(limit))
-    return _told(test, whole.select(slice(limit, limit + options.held_out)))
+    return _told(whole, test, whole.select(slice(limit, limit + options.held_out)))
 
 
 def _in_order(dataset: Dataset, options: MultiviewOptions, draw: Draw) -> Dataset:
@@ -243,11 +245,13 @@ def _in_order(dataset: Dataset, options: MultiviewOptions, draw: Draw) -> Datase
     return dataset.select(draw_order(dataset.labels, seed=options.seed))
 
 
-def _told(test: Dataset, held_out: Dataset) -> tuple[Dataset, Dataset]:
+def _told(whole: Dataset, test: Dataset, held_out: Dataset) -> tuple[Dataset, Dataset]:
     say(f"{len(test):,} images are tested, {len(held_out):,} others are held out")
-    absent = absent_classes(test.labels, test.class_names, test.num_classes)
+    count = whole.num_classes
+    known = absent_classes(whole.labels, whole.class_names, count)
+    absent = [c for c in absent_classes(test.labels, whole.class_names, count) if c not in known]
     if absent:
-        say(f"no tested image of {len(absent)} classes: {some_names(absent)}")
+        say(f"no image that is tested is of {some_names(absent)}")
     return test, held_out
 
 
@@ -301,6 +305,7 @@ def _manifest(
         "config": config,
         "config_hash": config_hash(config),
         "command": shlex.join([Path(sys.argv[0]).name, *sys.argv[1:]]),
+        **({} if study.test.rows is None else {"rows": study.test.rows.tolist()}),
         "created": datetime.now(UTC).isoformat(timespec="seconds"),
         "versions": package_versions(),
         "device": device_name(str(options.device)),

@@ -143,12 +143,13 @@ def tell_data(dataset: Dataset, *, classes: Sequence[str] | None = None) -> None
     if rank():
         return
     names = tuple(classes or dataset.class_names)
+    present = [name for k, name in enumerate(names) if k in set(dataset.labels.tolist())]
     if not dataset.labeled:
         say(f"data: {dataset.name}, {len(dataset):,} images without labels, so without accuracies")
     else:
         count = len(names) or dataset.num_classes
         absent = absent_classes(dataset.labels, names, count)
-        shown = f" ({some_names(names)})" if names else ", by number"
+        shown = f" ({some_names(present)})" if names else ", by number"
         say(
             f"data: {dataset.name}, {len(dataset):,} images of {count - len(absent)} classes{shown}"
         )
