@@ -5,8 +5,8 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
-from robustcl.checkpoint import load_checkpoint
 from robustcl.classifier import Classifier
+from robustcl.commands.load_and_tell import load_and_tell
 from robustcl.errors import InputError
 
 
@@ -35,7 +35,7 @@ def mean_of(members: list[Path], *, arch: str | None, device: str) -> Classifier
     Raises:
         InputError: When one has no head, or they do not fit together.
     """
-    loaded = [load_checkpoint(place, arch=arch).classifier for place in members]
+    loaded = [load_and_tell(place, arch=arch).classifier for place in members]
     if not loaded:
         return None
     models = [model for model in loaded if model is not None]

@@ -12,9 +12,10 @@ from attacks import inner_ascent
 from robustcl.batching import padded
 from robustcl.budgets import read_budget
 from robustcl.calibration import calibration_error, fit_temperature, top_label
-from robustcl.checkpoint import load_checkpoint, save_checkpoint
+from robustcl.checkpoint import save_checkpoint
 from robustcl.classifier import Classifier, Encoder
 from robustcl.commands.attack import DEFAULT_EPS
+from robustcl.commands.load_and_tell import load_and_tell
 from robustcl.commands.options import DataOptions, emit, read_data, refuse_existing, say
 from robustcl.data import Dataset, label_subset, stratified_split
 from robustcl.errors import InputError
@@ -113,7 +114,7 @@ def probe(options: ProbeOptions) -> int:
     _terms(options)  # a mistake in the options is said before anything is loaded
     name = options.protocol or options.head or "prototype"
     refuse_existing(options.out, overwrite=options.overwrite)
-    loaded = load_checkpoint(options.checkpoint, arch=options.arch)
+    loaded = load_and_tell(options.checkpoint, arch=options.arch)
     dataset = _labeled(read_data(options, split="train"), options)
     before = encoder_hash(loaded.encoder)
     held = None if options.protocol else _held_out(loaded.encoder, dataset, options)
