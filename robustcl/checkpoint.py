@@ -263,6 +263,6 @@ def _head(description: Description, tensors: dict[str, Tensor], place: Path) -> 
         )
     kinds = {value.dtype for value in tensors.values() if value.is_floating_point()}
     if len(kinds) == 1 and kinds <= set(KINDS):
-        head.to(*kinds)
+        head.to(kinds.pop())
     _fill(head, tensors, place, f"{name} head")  # as stored, prototypes not normalized once more
     return head
