@@ -235,8 +235,8 @@ def _check(mean: Numbers, std: Numbers, *, channels: int, names: tuple[str, str]
         text = ",".join(f"{number:g}" for number in row)
         if len(row) not in (1, channels):
             raise InputError(
-                f"{name} {text} has {len(row)} numbers for images of {channels} channels; give 1 or "
-                f"{channels}"
+                f"{name} {text} has {len(row)} numbers for images of {channels} channels; give "
+                f"1 or {channels}"
             )
         if not all(map(math.isfinite, row)):
             raise InputError(f"{name} {text} is not finite; give the numbers of training")
