@@ -28,8 +28,8 @@ PREFIXES = (
 # What is not the encoder, by the first word of a key, after prefixes: heads, ...
 HEADS = (
     *("fc.", "classifier.", "head.", "heads.", "head_dist.", "projector.", "projection_head."),
-    *("predictor.", "prediction_head.", "prototypes.", "momentum_projector."),
-    *("momentum_classifier.", "projection_head_momentum."),
+    *("linear.", "last_linear.", "predictor.", "prediction_head.", "prototypes."),
+    *("momentum_projector.", "momentum_classifier.", "projection_head_momentum."),
     # ... second networks that follow the first, and what they compare with.
     *("momentum_backbone.", "momentum_encoder.", "encoder_k.", "target_encoder."),
     *("backbone_momentum.", "queue", "queue_ptr"),
