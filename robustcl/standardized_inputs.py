@@ -12,8 +12,8 @@ from robustcl.fit_head import embed
 from robustcl.heads import prototype
 
 IMAGES = 1000  # at least four per class
-# Of encoders whose normalization is right, and of untrained ones, none gained 4 points; CIFAR
-# networks that were trained with another one gain 15 to 42.
+# Four trained encoders whose normalization was right gained nothing and 64 untrained networks 5.2
+# points at most; two CIFAR networks that were trained with another normalization gained 21 and 47.
 FAR_ABOVE = 0.1
 SIGNIFICANCE = 1e-3
 
