@@ -6,6 +6,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from robustcl.check_tensors import short
 from robustcl.errors import CheckpointError, InputError
 from robustcl.heads import KNNHead, LinearHead, PrototypeHead
 
@@ -46,6 +47,9 @@ def build_head(name: str, arguments: Mapping[str, Any], tensors: Mapping[str, Te
     Raises:
         InputError: When name, arguments or tensors are not usable.
     """
+    for key, value in tensors.items():
+        if not value.is_floating_point() and (name, key) != ("knn", "labels"):
+            raise InputError(f"{key} is {short(value.dtype)}, not floating-point numbers")
     try:
         if name == "prototype":
             return PrototypeHead(tensors["weight"])
@@ -53,7 +57,7 @@ def build_head(name: str, arguments: Mapping[str, Any], tensors: Mapping[str, Te
             return LinearHead(tensors["weight"], tensors["bias"])
         if name == "knn":
             if tensors["labels"].dtype != torch.int64:
-                raise InputError(f"labels are {tensors['labels'].dtype}, not int64")
+                raise InputError(f"labels are {short(tensors['labels'].dtype)}, not int64")
             return KNNHead(tensors["bank"], tensors["labels"], **arguments)
     except (KeyError, TypeError, RuntimeError) as error:
         raise InputError(f"{type(error).__name__}: {error}") from error
