@@ -21,6 +21,7 @@ WORDS: dict[str, Pair] = {
 }
 # Names under which programs keep a normalization among the weights.
 LAYERS = ("", "normalize.", "normalizer.", "normalization.")
+DIGITS = 8  # of a hash in the name of a file
 NAMES = (("mean", "std"), ("mu", "sigma"))
 CURE = (
     "state --mean and --std, as in --mean imagenet; --mean none where it takes images as they are"
@@ -187,8 +188,9 @@ def _of_torchvision(name: str, weights: Path, channels: int) -> Normalization | 
 
     digest = hashlib.sha256(weights.read_bytes()).hexdigest()
     for entry in models.get_model_weights(name):
-        # Files are called NAME-HASH.pth, with the first eight digits of their SHA-256.
-        if digest[:8] != entry.url.rpartition("-")[2].removesuffix(".pth"):
+        # Files are called NAME-HASH.pth, with the first eight digits or more of their SHA-256.
+        stated_digits = entry.url.rpartition("-")[2].removesuffix(".pth")
+        if len(stated_digits) < DIGITS or not digest.startswith(stated_digits):
             continue
         preset = entry.transforms()
         mean, std = tuple(getattr(preset, "mean", ())), tuple(getattr(preset, "std", ()))

@@ -92,8 +92,7 @@ def convert(options: ConvertOptions) -> int:
     for warning in (*warnings, *normalization.warnings):
         say(f"warning: {warning}")
     say(f"placed {placement.placed} tensors; embedding size {size}; checkpoint: {options.out}")
-    mean, std = (",".join(f"{x:g}" for x in row) for row in (description.mean, description.std))
-    say(f"normalization ({normalization.source}): mean {mean}, std {std}")
+    say(f"normalization ({normalization.source}): {_text(normalization.mean, normalization.std)}")
     for what in ("converted", "dropped", "unplaced", "missing"):
         for key in getattr(placement, what):
             say(f"{what}: {key}")
@@ -136,14 +135,17 @@ def _normalization(
     if given is not None:
         warnings = ()
         if stored and Normalization(*stored[0], "").differs(*given, channels=channels):
-            warnings = (
-                f"the weight file states {stored[0]}, which is left aside for --mean, --std",
-            )
+            warnings = (f"the weight file itself states {_text(*stored[0])}, which is left aside",)
         return Normalization(*given, "stated", warnings), known
     if stored:
         return Normalization(*stored[0], f"weight file, {' and '.join(known)}"), known
     found = of_architecture(options.arch, network, options.weights, channels=channels)
     return found or assumed(), known
+
+
+def _text(mean: tuple[float, ...], std: tuple[float, ...]) -> str:
+    rows = (",".join(f"{number:g}" for number in row) for row in (mean, std))
+    return "mean {}, std {}".format(*rows)
 
 
 def read_arguments(text: str) -> dict[str, Any]:
