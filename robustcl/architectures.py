@@ -33,7 +33,8 @@ def build_backbone(architecture: str, arguments: Mapping[str, Any]) -> nn.Module
     torchvision's and timm's classification layer is replaced by the identity.
 
     Args:
-        architecture: A name in `ARCHITECTURES`, `torchvision:NAME`, `timm:NAME`, or
+        architecture: A name in `ARCHITECTURES`, `torchvision:NAME`, `timm:NAME` (or
+            `timm:NAME.TAG`, whose configuration is that of those weights), or
             `package.module:factory`, which imports and runs that code: pass on only what the
             caller has typed, never what a file says.
         arguments: Keyword arguments.
@@ -116,6 +117,12 @@ def _timm(name: str, arguments: Mapping[str, Any]) -> nn.Module:
         import timm  # pyright: ignore[reportMissingImports]
     except ImportError as error:
         raise InputError('timm:NAME needs timm; pip install "robustcl[timm]"') from error
-    if name not in timm.list_models():
-        raise InputError(f"timm has no model {name!r}; see timm.list_models()")
+    plain, _, tag = name.partition(".")
+    if plain not in timm.list_models():
+        raise InputError(f"timm has no model {plain!r}; see timm.list_models()")
+    tags = timm.models.get_arch_pretrained_cfgs(plain)
+    if tag and name not in tags:
+        raise InputError(
+            f"timm's {plain!r} has no weights {tag!r}; use {', '.join(sorted(tags)) or 'no tag'}"
+        )
     return timm.create_model(name, pretrained=False, num_classes=0, **arguments)

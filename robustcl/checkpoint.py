@@ -1,28 +1,25 @@
 """Save and load an encoder with its head: one safetensors file, never a pickle."""
 
-import hashlib
-import json
-import os
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from robustcl.architectures import build_backbone, is_factory
+from robustcl.check_network import weight_type
+from robustcl.check_tensors import objection_to_numbers, short
 from robustcl.classifier import Classifier, Encoder
-from robustcl.errors import CheckpointError, RobustclError
-from robustcl.heads import KNNHead, LinearHead, PrototypeHead
+from robustcl.errors import CheckpointError, InputError
 from robustcl.robust.dual_batch_norm import BRANCHES
+from robustcl.stored_file import Stored, read_stored, write_stored
+from robustcl.stored_head import build_head, describe_head
 
-SCHEMA = 1
-KEY = "robustcl"
 DUAL = ("acl", "dynacl")  # trained with two BatchNorm branches
-PICKLES = (b"PK\x03\x04", b"\x80\x02", b"\x80\x03", b"\x80\x04", b"\x80\x05")
+ROUNDING = 2.0**-7  # a mean in bfloat16, as an encoder has that was converted and converted back
+KINDS = (torch.float16, torch.bfloat16, torch.float32, torch.float64)
 
 
 @dataclass(frozen=True)
@@ -43,6 +40,8 @@ class Description:
         version: Version of robustcl that wrote it.
         lipschitz_constant: What the maker claims of the raw embedding in L2, in pixel units; None
             for nothing. Certificates compute their own, and commands refuse a claim below it.
+        normalization: Where mean and std of a converted encoder come from, as in 'stated' or
+            'assumed'; '' where it was trained here, or converted by an earlier version.
     """
 
     architecture: str
@@ -57,6 +56,7 @@ class Description:
     recipe: dict[str, Any] = field(default_factory=dict)
     version: str = ""
     lipschitz_constant: float | None = None
+    normalization: str = ""
 
 
 @dataclass(frozen=True, eq=False)
@@ -68,38 +68,18 @@ class Loaded:
         classifier: The classifier; None where the checkpoint has no head.
         description: Its description.
         hash: SHA-256 of the file.
+        notes: What could not be checked, a sentence each, for commands to print.
     """
 
     encoder: Encoder
     classifier: Classifier | None
     description: Description
     hash: str
-
-
-def describe_head(head: nn.Module) -> tuple[str, dict[str, Any]]:
-    """Name a head and the numbers it needs besides its tensors.
-
-    Args:
-        head: A prototype, linear or kNN head.
-
-    Returns:
-        Its name and arguments.
-
-    Raises:
-        CheckpointError: When it is another.
-    """
-    if isinstance(head, PrototypeHead):
-        return "prototype", {}
-    if isinstance(head, LinearHead):
-        return "linear", {}
-    if isinstance(head, KNNHead):
-        numbers = {"k": head.k, "num_classes": head.num_classes, "temperature": head.temperature}
-        return "knn", numbers
-    raise CheckpointError(f"a head of type {type(head).__name__} cannot be saved; use a known head")
+    notes: tuple[str, ...] = ()
 
 
 def save_checkpoint(path: Path, model: Encoder | Classifier, description: Description) -> None:
-    """Write a checkpoint; the file is either the old one or the new one.
+    """Write a checkpoint with a checksum; the file is either the old one or the new one.
 
     Args:
         path: The file, ending in .safetensors.
@@ -119,12 +99,7 @@ def save_checkpoint(path: Path, model: Encoder | Classifier, description: Descri
         entries["head"], entries["head_arguments"] = describe_head(model.head)
         entries["class_names"] = model.class_names
         tensors |= {f"head.{name}": value for name, value in model.head.state_dict().items()}
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.{os.getpid()}")
-    metadata = {KEY: json.dumps({"schema": SCHEMA, **entries})}
-    copies = {name: value.detach().cpu().contiguous().clone() for name, value in tensors.items()}
-    save_file(copies, temporary, metadata=metadata)
-    temporary.replace(path)
+    write_stored(path, entries, tensors)
 
 
 @torch.inference_mode(False)
@@ -141,10 +116,11 @@ def load_checkpoint(path: str | Path, *, arch: str | None = None) -> Loaded:
 
     Raises:
         CheckpointError: When the file is missing, damaged, a pickle, foreign, of another
-            architecture, or holds values that are not finite.
+            architecture, or holds values that are not finite or of another type.
     """
     place = Path(path)
-    tensors, description = _read(place)
+    stored = read_stored(place)
+    tensors, description = stored.tensors, _description(stored, place)
     if is_factory(description.architecture) and arch != description.architecture:
         raise CheckpointError(
             f"{str(place)!r} was made by the code {description.architecture!r}, which is not run "
@@ -154,23 +130,17 @@ def load_checkpoint(path: str | Path, *, arch: str | None = None) -> Loaded:
         raise CheckpointError(
             f"{str(place)!r} holds {description.architecture!r}, not {arch!r}; leave out --arch"
         )
-    _check_finite(tensors, place)
+    for name, value in tensors.items():
+        objection = objection_to_numbers(value, name)
+        if objection:
+            raise CheckpointError(f"{name!r} in {str(place)!r} {objection}; train or convert again")
     _check_branch(tensors, description, place)
-    backbone = build_backbone(description.architecture, description.arguments)
-    encoder = Encoder(
-        backbone,
-        image_shape=description.image_shape,
-        mean=description.mean,
-        std=description.std,
-    )
-    _fill(encoder, _under(tensors, "encoder."), place, description.architecture)
-    encoder.eval()
+    encoder = _encoder(description, _under(tensors, "encoder."), place)
     classifier = None
     if description.head is not None:
         head = _head(description, _under(tensors, "head."), place)
         classifier = Classifier(encoder, head, class_names=description.class_names).eval()
-    digest = hashlib.sha256(place.read_bytes()).hexdigest()
-    return Loaded(encoder, classifier, description, digest)
+    return Loaded(encoder, classifier, description, stored.hash, _notes(stored, place))
 
 
 def own_accuracy(description: Description) -> float | None:
@@ -202,59 +172,74 @@ def read_description(path: str | Path) -> tuple[Description, dict[str, Tensor]]:
     Returns:
         The description and the tensors by name.
     """
-    tensors, description = _read(Path(path))
+    description, tensors, _ = describe_file(path)
     return description, tensors
 
 
-def _read(place: Path) -> tuple[dict[str, Tensor], Description]:
-    if not place.is_file():
-        raise CheckpointError(f"there is no checkpoint {str(place)!r}; check the path")
-    try:
-        with safe_open(place, framework="pt") as stored:
-            metadata = stored.metadata() or {}
-            tensors = {name: stored.get_tensor(name) for name in stored.keys()}  # noqa: SIM118
-    except (SafetensorError, OSError, ValueError) as error:
-        with place.open("rb") as stream:  # a sound file may begin with the same bytes by chance
-            is_pickle = stream.read(4).startswith(PICKLES)
-        if is_pickle:
-            raise CheckpointError(
-                f"{str(place)!r} is a pickle (torch.save), which can run code and is not loaded; "
-                "bring its weights in by: robustcl convert WEIGHTS --arch ARCH --out CKPT"
-            ) from error
-        raise CheckpointError(
-            f"{str(place)!r} is damaged or cut off ({error}); copy or train it again"
-        ) from error
-    if KEY not in metadata:
-        raise CheckpointError(
-            f"{str(place)!r} has no robustcl description; bring its weights in by: robustcl convert"
-        )
-    try:
-        entries = json.loads(metadata[KEY])
-        schema = entries.pop("schema")
-        if schema != SCHEMA:
-            raise CheckpointError(
-                f"{str(place)!r} has schema {schema!r}; this version reads {SCHEMA}"
-            )
-        return tensors, _description(entries)
-    except (KeyError, TypeError, ValueError) as error:
-        raise CheckpointError(f"{str(place)!r} has an unreadable description ({error})") from error
+def describe_file(path: str | Path) -> tuple[Description, dict[str, Tensor], tuple[str, ...]]:
+    """Read the description, the tensors and what could not be checked, and build no network.
+
+    Args:
+        path: The file.
+
+    Returns:
+        The description, the tensors by name, and notes as in `Loaded`.
+    """
+    place = Path(path)
+    stored = read_stored(place)
+    return _description(stored, place), stored.tensors, _notes(stored, place)
 
 
-def _description(entries: Mapping[str, Any]) -> Description:
+def _notes(stored: Stored, place: Path) -> tuple[str, ...]:
+    if stored.verified:
+        return ()
+    return (
+        f"{str(place)!r} was written by an earlier version and has no checksum: damage to its "
+        "numbers cannot be found",
+    )
+
+
+def _description(stored: Stored, place: Path) -> Description:
     known = {entry.name for entry in fields(Description)}
-    values = {key: value for key, value in entries.items() if key in known}
-    for key in ("image_shape", "mean", "std", "class_names"):
-        values[key] = tuple(values[key])
-    return Description(**values)
+    values = {key: value for key, value in stored.entries.items() if key in known}
+    try:
+        for key in ("image_shape", "mean", "std", "class_names"):
+            values[key] = tuple(values[key])
+        return Description(**values)
+    except (KeyError, TypeError) as error:
+        raise CheckpointError(f"{str(place)!r} has an unreadable description ({error})") from error
 
 
 def _under(tensors: Mapping[str, Tensor], prefix: str) -> dict[str, Tensor]:
     return {k.removeprefix(prefix): value for k, value in tensors.items() if k.startswith(prefix)}
 
 
+def _encoder(description: Description, tensors: dict[str, Tensor], place: Path) -> Encoder:
+    # In the type that it was saved in, so that no number is rounded.
+    backbone = build_backbone(description.architecture, description.arguments)
+    given = tensors.get("mean")
+    kind = given.dtype if given is not None else None
+    if kind in KINDS and weight_type(backbone) not in (None, kind):
+        backbone.to(kind)
+    encoder = Encoder(
+        backbone,
+        image_shape=description.image_shape,
+        mean=description.mean,
+        std=description.std,
+    )
+    stated = {"mean": encoder.mean.clone(), "std": encoder.std.clone()}
+    _fill(encoder, tensors, place, description.architecture)
+    for name, value in stated.items():
+        if not torch.allclose(value, getattr(encoder, name), rtol=ROUNDING, atol=0.0):
+            raise CheckpointError(
+                f"{str(place)!r} states {name} {value.flatten().tolist()} but holds "
+                f"{getattr(encoder, name).flatten().tolist()}; convert or train it again"
+            )
+    return encoder.eval()
+
+
 def _fill(module: nn.Module, tensors: dict[str, Tensor], place: Path, what: str) -> None:
-    wanted = {name: tuple(value.shape) for name, value in module.state_dict().items()}
-    found = {name: tuple(value.shape) for name, value in tensors.items()}
+    wanted, found = _forms(module.state_dict()), _forms(tensors)
     wrong = sorted(n for n in {*wanted, *found} if wanted.get(n) != found.get(n))
     if wrong:
         first = "; ".join(f"{n}: {found.get(n)} for {wanted.get(n)}" for n in wrong[:3])
@@ -265,12 +250,8 @@ def _fill(module: nn.Module, tensors: dict[str, Tensor], place: Path, what: str)
     module.load_state_dict(tensors)
 
 
-def _check_finite(tensors: Mapping[str, Tensor], place: Path) -> None:
-    for name, value in tensors.items():
-        if value.is_floating_point() and not bool(torch.isfinite(value).all()):
-            raise CheckpointError(
-                f"{str(place)!r} has NaN or infinite values in {name!r}; train or convert it again"
-            )
+def _forms(tensors: Mapping[str, Tensor]) -> dict[str, str]:
+    return {name: f"{short(t.dtype)} {tuple(t.shape)}" for name, t in tensors.items()}
 
 
 def _check_branch(tensors: dict[str, Tensor], description: Description, place: Path) -> None:
@@ -288,19 +269,21 @@ def _check_branch(tensors: dict[str, Tensor], description: Description, place: P
 
 
 def _head(description: Description, tensors: dict[str, Tensor], place: Path) -> nn.Module:
+    name = str(description.head)
     try:
-        if description.head == "prototype":
-            head = PrototypeHead(tensors["weight"])
-            head.weight.copy_(tensors["weight"])  # as stored, not normalized once more
-            return head
-        if description.head == "linear":
-            return LinearHead(tensors["weight"], tensors["bias"])
-        if description.head == "knn":
-            return KNNHead(tensors["bank"], tensors["labels"], **description.head_arguments)
-    except (KeyError, TypeError, RobustclError) as error:
+        head = build_head(name, description.head_arguments, tensors)
+    except InputError as error:
         raise CheckpointError(
             f"{str(place)!r} has an unusable head ({error}); probe it again"
         ) from error
-    raise CheckpointError(
-        f"{str(place)!r} has an unknown head {description.head!r}; update robustcl"
-    )
+    sizes = {value.shape[1] for value in tensors.values() if value.ndim == 2}
+    if description.embedding_size and sizes != {description.embedding_size}:
+        raise CheckpointError(
+            f"{str(place)!r} has a head for embeddings of size {sizes} on an encoder of size "
+            f"{description.embedding_size}; probe it again"
+        )
+    kinds = {value.dtype for value in tensors.values() if value.is_floating_point()}
+    if len(kinds) == 1 and kinds <= set(KINDS):
+        head.to(kinds.pop())
+    _fill(head, tensors, place, f"{name} head")  # as stored, prototypes not normalized once more
+    return head

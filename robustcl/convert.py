@@ -1,24 +1,39 @@
-"""Bring in the weights of a stranger's encoder."""
+"""Bring in the weights of a stranger's encoder.
 
-import pickle
+A network is accepted when every tensor of it is in the file, with the same shape and kind, and
+every tensor of the file is in it or belongs to a head. That does not prove that the weights are of
+this architecture: see `robustcl.look_alikes` for what a weight file cannot show.
+"""
+
+from collections import Counter
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from pathlib import Path
-from typing import Any
 
-import torch
-from safetensors import SafetensorError
-from safetensors.torch import load_file
 from torch import Tensor, nn
 
+from robustcl.check_tensors import (
+    COUNTER,
+    exactly,
+    objection_to_numbers,
+    objection_to_type,
+    short,
+)
 from robustcl.errors import CheckpointError
+from robustcl.weight_file import read_weights as read_weights
 
 PREFIXES = (
     *("module.", "backbone.", "encoder.", "encoder_q.", "online_encoder.", "model.", "net.", "f."),
     "_orig_mod.",
 )
-HEADS = ("fc.", "classifier.", "head.", "heads.", "projector.", "projection_head.", "predictor.")
-WRAPPERS = ("state_dict", "model", "model_state_dict", "net")
+# What is not the encoder, by the first word of a key, after prefixes: heads, ...
+HEADS = (
+    *("fc.", "classifier.", "head.", "heads.", "head_dist.", "projector.", "projection_head."),
+    *("linear.", "last_linear.", "predictor.", "prediction_head.", "prototypes."),
+    *("momentum_projector.", "momentum_classifier.", "projection_head_momentum."),
+    # ... second networks that follow the first, and what they compare with.
+    *("momentum_backbone.", "momentum_encoder.", "encoder_k.", "target_encoder."),
+    *("backbone_momentum.", "queue", "queue_ptr"),
+)
 
 
 @dataclass(frozen=True)
@@ -30,98 +45,108 @@ class Placement:
         missing: Tensors of the network that the file lacks or has in another shape.
         dropped: Keys of the file that belong to a head, which is not taken over.
         unplaced: Other keys of the file that fit nowhere.
+        converted: What was converted from another type without rounding, a sentence each.
     """
 
     placed: int
     missing: tuple[str, ...]
     dropped: tuple[str, ...]
     unplaced: tuple[str, ...]
+    converted: tuple[str, ...] = ()
 
 
-def read_weights(path: str | Path) -> dict[str, Tensor]:
-    """Read tensors from a .safetensors file, or a .pt or .pth with `weights_only=True`.
+def named_weights(network: nn.Module, weights: Mapping[str, Tensor]) -> dict[str, str]:
+    """Strip prefixes such as `module.` and `backbone.` from the keys of a weight file.
 
     Args:
-        path: The file.
+        network: The network that they are for.
+        weights: Tensors by key.
 
     Returns:
-        Tensors by key.
+        The names by key.
 
     Raises:
-        CheckpointError: When the file is missing or damaged, needs unpickling, or has no tensors.
+        CheckpointError: When two keys fit the same place, as with a teacher and a student.
     """
-    place = Path(path)
-    if not place.is_file():
-        raise CheckpointError(f"there is no weight file {str(place)!r}; check the path")
-    try:
-        if place.suffix == ".safetensors":
-            return load_file(place)
-        content: Any = torch.load(place, map_location="cpu", weights_only=True)
-    except pickle.UnpicklingError as error:
+    wanted = set(network.state_dict())
+    named = {key: _strip(key, wanted) for key in weights}
+    claims = Counter(name for name in named.values() if name in wanted)
+    twice = sorted(name for name, count in claims.items() if count > 1)
+    if twice:
+        keys = ", ".join(key for key, name in named.items() if name == twice[0])
         raise CheckpointError(
-            f"{str(place)!r} holds more than tensors and would run code when loaded; where you "
-            "trust it, save its state_dict() alone, or as .safetensors"
-        ) from error
-    except (SafetensorError, RuntimeError, EOFError, OSError, ValueError) as error:
-        raise CheckpointError(f"{str(place)!r} is damaged or no weight file ({error})") from error
-    while isinstance(content, Mapping) and any(
-        isinstance(content.get(key), Mapping) for key in WRAPPERS
-    ):
-        content = next(content[key] for key in WRAPPERS if isinstance(content.get(key), Mapping))
-    tensors = content.items() if isinstance(content, Mapping) else ()
-    found = {str(key): value for key, value in tensors if isinstance(value, Tensor)}
-    if not found:
-        raise CheckpointError(f"{str(place)!r} holds no tensors by name; save a state_dict()")
-    return found
+            f"{len(twice)} tensors have two candidates each ({keys}); keep one network in the file"
+        )
+    return named
 
 
 def place_weights(
-    network: nn.Module, weights: Mapping[str, Tensor], *, allow_partial: bool = False
+    network: nn.Module,
+    weights: Mapping[str, Tensor],
+    *,
+    allow_partial: bool = False,
+    known: Iterable[str] = (),
 ) -> Placement:
     """Load weights into a network, stripping prefixes such as `module.` and `backbone.`.
 
     Args:
-        network: Receives the weights.
+        network: Receives the weights; left as it was where they are refused.
         weights: Tensors by key.
         allow_partial: Whether to go on where a tensor is missing or a key fits nowhere.
+        known: Keys that fit nowhere and that the caller has made use of.
 
     Returns:
         The placement. Keys of a head (fc., projector., ...) are dropped and reported.
 
     Raises:
         CheckpointError: When something is missing or left over and `allow_partial` is off, or
-            nothing fits, or two keys fit the same place, as with a teacher and a student.
+            nothing fits, or two keys fit the same place, as with a teacher and a student, or a
+            tensor is of the wrong kind, would be rounded, or has values that are not finite.
     """
-    wanted = network.state_dict()
-    named = {key: _strip(key, wanted) for key in weights}
-    claims = [name for name in named.values() if name in wanted]
-    twice = sorted({name for name in claims if claims.count(name) > 1})
-    if twice:
-        keys = ", ".join(key for key, name in named.items() if name == twice[0])
-        raise CheckpointError(
-            f"{len(twice)} tensors have two candidates each ({keys}); keep one network in the file"
-        )
-    placed = {
-        name: weights[key]
-        for key, name in named.items()
-        if name in wanted and wanted[name].shape == weights[key].shape
-    }
-    optional = {name for name in wanted if name.endswith("num_batches_tracked")}
-    missing = tuple(name for name in wanted if name not in placed and name not in optional)
+    wanted = {k: v for k, v in network.state_dict().items() if isinstance(v, Tensor)}
+    named = named_weights(network, weights)
+    placed, reshaped = {}, []
+    converted: Counter[str] = Counter()
+    for key, name in named.items():
+        if name not in wanted:
+            continue
+        if wanted[name].shape != weights[key].shape:
+            shapes = f"{tuple(weights[key].shape)} for {tuple(wanted[name].shape)}"
+            reshaped.append(f"{key}: {shapes}")
+            continue
+        placed[name] = _converted(key, weights[key], wanted[name])
+        if placed[name].dtype != weights[key].dtype:
+            converted[f"{short(weights[key].dtype)} to {short(placed[name].dtype)}"] += 1
+    missing = tuple(n for n in wanted if n not in placed and n.rpartition(".")[2] != COUNTER)
     rest = [key for key, name in named.items() if name not in placed]
-    dropped = tuple(key for key in rest if _is_head(key))
-    unplaced = tuple(key for key in rest if not _is_head(key))
-    problem = _problem(missing, unplaced, len(wanted))
+    dropped = tuple(key for key in rest if _is_head(named[key]) and key not in known)
+    unplaced = tuple(key for key in rest if not _is_head(named[key]) and key not in known)
+    problem = _problem(missing, unplaced, tuple(reshaped), len(wanted))
     if not placed or (problem and not allow_partial):
         raise CheckpointError(
             f"{problem or 'no key fits'}; choose the right --arch, or add --allow-partial"
         )
     network.load_state_dict(placed, strict=False)
-    return Placement(len(placed), missing, dropped, unplaced)
+    said = tuple(f"{count} tensors from {what}, exactly" for what, count in converted.items())
+    return Placement(len(placed), missing, dropped, unplaced, said)
 
 
-def _strip(key: str, wanted: Iterable[str]) -> str:
-    known = set(wanted)
+def _converted(key: str, value: Tensor, wanted: Tensor) -> Tensor:
+    objection = objection_to_numbers(value, key) or objection_to_type(value, wanted)
+    if objection:
+        raise CheckpointError(f"{key!r} {objection}; this is no file of these weights")
+    if value.dtype == wanted.dtype:
+        return value
+    exact = exactly(value, wanted.dtype)
+    if exact is None:
+        raise CheckpointError(
+            f"{key!r} is {short(value.dtype)} and would be rounded to {short(wanted.dtype)}; where "
+            "that is wanted, convert the tensors and save the file again"
+        )
+    return exact
+
+
+def _strip(key: str, known: set[str]) -> str:
     name = key
     while name not in known:
         prefix = next((p for p in PREFIXES if name.startswith(p)), None)
@@ -131,12 +156,16 @@ def _strip(key: str, wanted: Iterable[str]) -> str:
     return name
 
 
-def _is_head(key: str) -> bool:
-    return any(f".{key}".find(f".{head}") >= 0 for head in HEADS)
+def _is_head(name: str) -> bool:
+    return any(name.startswith(word) if word.endswith(".") else name == word for word in HEADS)
 
 
-def _problem(missing: tuple[str, ...], unplaced: tuple[str, ...], total: int) -> str:
+def _problem(
+    missing: tuple[str, ...], unplaced: tuple[str, ...], reshaped: tuple[str, ...], total: int
+) -> str:
     parts = []
+    if reshaped:
+        parts.append(f"{len(reshaped)} tensors have another shape ({_some(reshaped)})")
     if missing:
         parts.append(f"{len(missing)} of {total} tensors are missing ({_some(missing)})")
     if unplaced:

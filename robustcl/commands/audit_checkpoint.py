@@ -13,9 +13,10 @@ from robustcl.auditing.evaluate import evaluate
 from robustcl.auditing.first_look import chance_warning, first_look
 from robustcl.auditing.manifest import Origin
 from robustcl.auditing.plan import plan
-from robustcl.checkpoint import Loaded, load_checkpoint, own_accuracy
+from robustcl.checkpoint import Loaded, own_accuracy
 from robustcl.classifier import Classifier
 from robustcl.commands.claimed_constant import checked_constant
+from robustcl.commands.load_and_tell import load_and_tell
 from robustcl.commands.options import AuditOptions, answer, emit, old_rule, read_data, say
 from robustcl.commands.viewed import Views, viewed
 from robustcl.data import Dataset
@@ -36,7 +37,7 @@ def load_with_head(options: AuditOptions) -> tuple[Classifier, Loaded]:
     Raises:
         InputError: When it has no head.
     """
-    loaded = load_checkpoint(options.checkpoint, arch=options.arch)
+    loaded = load_and_tell(options.checkpoint, arch=options.arch)
     if loaded.classifier is None:
         raise InputError(
             f"{str(options.checkpoint)!r} has no head; fit one by: robustcl probe "

@@ -1,21 +1,25 @@
 """Bring in a stranger's encoder."""
 
 import json as json_text
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 import tyro
+from torch import Tensor, nn
 
 from robustcl import __version__
 from robustcl import convert as conversion
 from robustcl.architectures import build_backbone, embedding_size
-from robustcl.checkpoint import Description, save_checkpoint
+from robustcl.checkpoint import Description, read_description, save_checkpoint
 from robustcl.classifier import Encoder
-from robustcl.commands.options import answer, emit, refuse_existing
-from robustcl.errors import InputError
-from robustcl.specification import parse_number
+from robustcl.commands.options import answer, emit, refuse_existing, say
+from robustcl.errors import CheckpointError, InputError
+from robustcl.look_alikes import ask_about_stem, timm_twins
+from robustcl.normalization import Normalization, Pair, assumed, in_weights, of_architecture, stated
+from robustcl.weight_file import is_checkpoint, read_weights
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -24,12 +28,14 @@ class ConvertOptions:
 
     Args:
         weights: The weight file; prefixes such as module., backbone., encoder. are stripped.
-        arch: torchvision:NAME, timm:NAME, cifar_resnet18, small_convnet, strided_convnet, or
-            package.module:factory, whose code is run.
+        arch: torchvision:NAME, timm:NAME, timm:NAME.TAG, cifar_resnet18, small_convnet,
+            strided_convnet, or package.module:factory, whose code is run.
         out: The checkpoint, ending in .safetensors.
         arguments: Keyword arguments of the architecture, as JSON.
         input_size: Side in pixels, or CxHxW.
-        mean: Channel means of the network's input normalization, as in .485,.456,.406.
+        mean: Channel means of the network's input normalization, as in .485,.456,.406, or a word
+            for both mean and std: imagenet, none. By default those in the weight file, or of timm's
+            configuration; where neither knows, none, with a warning.
         std: Channel standard deviations.
         allow_partial: Go on where tensors are missing or left over.
         overwrite: Replace an existing checkpoint.
@@ -41,8 +47,8 @@ class ConvertOptions:
     out: Path
     arguments: str = "{}"
     input_size: str = "224"
-    mean: str = "0"
-    std: str = "1"
+    mean: str | None = None
+    std: str | None = None
     allow_partial: bool = False
     overwrite: bool = False
     json: bool = False
@@ -59,35 +65,89 @@ def convert(options: ConvertOptions) -> int:
     """
     refuse_existing(options.out, overwrite=options.overwrite)
     shape = parse_size(options.input_size)
-    mean, std = (
-        tuple(parse_number(part) for part in text.split(","))
-        for text in (options.mean, options.std)
-    )
-    weights = conversion.read_weights(options.weights)
+    given = stated(options.mean, options.std, channels=shape[0])
+    weights = read_weights(options.weights)
     arguments = read_arguments(options.arguments)
     network = build_backbone(options.arch, arguments)
-    placement = conversion.place_weights(network, weights, allow_partial=options.allow_partial)
+    warnings = _look_alikes(options, arguments, weights)
+    normalization, known = _normalization(options, network, weights, given, shape[0])
+    placement = conversion.place_weights(
+        network, weights, allow_partial=options.allow_partial, known=known
+    )
     size = embedding_size(network, shape)
-    encoder = Encoder(network, image_shape=shape, mean=mean, std=std)
+    encoder = Encoder(network, image_shape=shape, mean=normalization.mean, std=normalization.std)
+    origin = {"converted_from": options.weights.name}
+    untrained = {"missing": list(placement.missing)} if placement.missing else {}
     description = Description(
         architecture=options.arch,
         arguments=arguments,
         image_shape=shape,
-        mean=tuple(mean),
-        std=tuple(std),
+        mean=normalization.mean,
+        std=normalization.std,
         embedding_size=size,
-        recipe={"converted_from": options.weights.name},
+        recipe={**origin, **untrained},
         version=__version__,
+        normalization=normalization.source,
     )
     save_checkpoint(options.out, encoder, description)
+    for warning in (*warnings, *normalization.warnings):
+        say(f"warning: {warning}")
     tell = partial(answer, json=options.json)
     tell(f"placed {placement.placed} tensors; embedding size {size}; checkpoint: {options.out}")
-    for what in ("dropped", "unplaced", "missing"):
+    tell(f"normalization ({normalization.source}): {_text(normalization.mean, normalization.std)}")
+    for what in ("converted", "dropped", "unplaced", "missing"):
         for key in getattr(placement, what):
             tell(f"{what}: {key}")
     if options.json:
-        emit({**asdict(placement), "embedding_size": size, "checkpoint": str(options.out)})
+        facts = {"normalization": asdict(normalization), "warnings": warnings}
+        where = {"embedding_size": size, "checkpoint": str(options.out)}
+        emit({**asdict(placement), **where, **facts})
     return 0
+
+
+def _look_alikes(
+    options: ConvertOptions, arguments: dict[str, Any], weights: Mapping[str, Tensor]
+) -> tuple[str, ...]:
+    if not is_checkpoint(options.weights):
+        asked = ask_about_stem(options.arch, arguments, weights)
+        return (*asked, *timm_twins(options.arch))
+    own, _ = read_description(options.weights)
+    if (own.architecture, own.arguments) != (options.arch, arguments):
+        raise CheckpointError(
+            f"{str(options.weights)!r} is a checkpoint of {own.architecture!r} with --arguments "
+            f"'{json_text.dumps(own.arguments)}', not {options.arch!r} with "
+            f"'{json_text.dumps(arguments)}'; give its own"
+        )
+    return ()
+
+
+def _normalization(
+    options: ConvertOptions,
+    network: nn.Module,
+    weights: Mapping[str, Tensor],
+    given: Pair | None,
+    channels: int,
+) -> tuple[Normalization, list[str]]:
+    # What is stated, else what the weight file holds, else what is known of the architecture.
+    keys = {name: key for key, name in conversion.named_weights(network, weights).items()}
+    inside = network.state_dict()
+    rest = {name: weights[key] for name, key in keys.items() if name not in inside}
+    stored = in_weights(rest, channels=channels)
+    known = [keys[name] for name in stored[1]] if stored else []
+    if given is not None:
+        warnings = ()
+        if stored and Normalization(*stored[0], "").differs(*given, channels=channels):
+            warnings = (f"the weight file itself states {_text(*stored[0])}, which is left aside",)
+        return Normalization(*given, "stated", warnings), known
+    if stored:
+        return Normalization(*stored[0], f"weight file, {' and '.join(known)}"), known
+    found = of_architecture(options.arch, network, options.weights, channels=channels)
+    return found or assumed(), known
+
+
+def _text(mean: tuple[float, ...], std: tuple[float, ...]) -> str:
+    rows = (",".join(f"{number:g}" for number in row) for row in (mean, std))
+    return "mean {}, std {}".format(*rows)
 
 
 def read_arguments(text: str) -> dict[str, Any]:

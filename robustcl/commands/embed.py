@@ -7,7 +7,7 @@ import numpy as np
 import torch
 import tyro
 
-from robustcl.checkpoint import load_checkpoint
+from robustcl.commands.load_and_tell import load_and_tell
 from robustcl.commands.options import DataOptions, answer, read_data, refuse_existing
 from robustcl.data import Split
 from robustcl.errors import InputError
@@ -51,7 +51,7 @@ def embed(options: EmbedOptions) -> int:
     if options.out.suffix != ".npz":
         raise InputError(f"{str(options.out)!r} does not end in .npz; name it so")
     refuse_existing(options.out, overwrite=options.overwrite)
-    loaded = load_checkpoint(options.checkpoint, arch=options.arch)
+    loaded = load_and_tell(options.checkpoint, arch=options.arch)
     dataset = read_data(options, split=options.split)
     raw = compute(loaded.encoder, dataset, batch_size=options.batch_size, device=options.device)
     norms = torch.linalg.vector_norm(raw.double(), dim=1)

@@ -6,7 +6,7 @@ from pathlib import Path
 import tyro
 
 from robustcl.architectures import is_factory
-from robustcl.checkpoint import load_checkpoint, read_description
+from robustcl.checkpoint import describe_file, load_checkpoint
 from robustcl.commands.claimed_constant import checked_constant, constants_text
 from robustcl.commands.options import answer, emit
 
@@ -35,18 +35,20 @@ def inspect(options: InspectOptions) -> int:
     Returns:
         The exit code.
     """
-    description, tensors = read_description(options.checkpoint)
+    description, tensors, notes = describe_file(options.checkpoint)
     count = sum(tensor.numel() for tensor in tensors.values())
     claimed, computed = description.lipschitz_constant, None
     if claimed is not None and not is_factory(description.architecture):
         computed = checked_constant(load_checkpoint(options.checkpoint).encoder, description)
     if options.json:
-        facts = {**asdict(description), "numbers": count}
+        facts = {**asdict(description), "numbers": count, "notes": notes}
         emit(facts if computed is None else {**facts, "computed_constant": computed})
         return 0
     for key, value in asdict(description).items():
         answer(f"{key}: {value}")
     answer(f"numbers: {count:,} in {len(tensors)} tensors")
+    for note in notes or ("checksum: right",):
+        answer(note)
     if claimed is not None and computed is not None:
         answer(constants_text(claimed, computed))
     return 0

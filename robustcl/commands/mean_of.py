@@ -6,8 +6,8 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
-from robustcl.checkpoint import load_checkpoint
 from robustcl.classifier import Classifier
+from robustcl.commands.load_and_tell import load_and_tell
 from robustcl.data.match_classes import same_classes, some_names
 from robustcl.errors import InputError
 
@@ -41,7 +41,7 @@ def mean_of(
     Raises:
         InputError: When one has no head, or they do not fit together.
     """
-    loaded = [load_checkpoint(place, arch=arch).classifier for place in members]
+    loaded = [load_and_tell(place, arch=arch).classifier for place in members]
     if not loaded:
         return None
     models = [model for model in loaded if model is not None]

@@ -17,8 +17,8 @@ from robustcl.auditing.study_outputs import Study
 from robustcl.auditing.study_plan import StudyPlan
 from robustcl.auditing.study_results import run_study
 from robustcl.budgets import read_budget
-from robustcl.checkpoint import load_checkpoint
 from robustcl.classifier import Classifier
+from robustcl.commands.load_and_tell import load_and_tell
 from robustcl.commands.mean_of import mean_of
 from robustcl.commands.options import (
     LabeledDataOptions,
@@ -110,7 +110,7 @@ def multiview(options: MultiviewOptions) -> int:
         InputError: When the checkpoint has no head.
     """
     plan, started = make_plan(options), time.monotonic()
-    loaded = load_checkpoint(options.checkpoint, arch=options.arch)
+    loaded = load_and_tell(options.checkpoint, arch=options.arch)
     if loaded.classifier is None:
         raise InputError(f"{str(options.checkpoint)!r} has no head; fit one by: robustcl probe")
     draw = old_rule(options.out, resume=options.resume)

@@ -13,15 +13,17 @@ from attacks import inner_ascent
 from robustcl.batching import padded
 from robustcl.budgets import read_budget
 from robustcl.calibration import calibration_error, fit_temperature, top_label
-from robustcl.checkpoint import load_checkpoint, save_checkpoint
+from robustcl.checkpoint import save_checkpoint
 from robustcl.classifier import Classifier, Encoder
 from robustcl.commands.attack import DEFAULT_EPS
-from robustcl.commands.options import DataOptions, answer, emit, read_data, refuse_existing
+from robustcl.commands.load_and_tell import load_and_tell
+from robustcl.commands.options import DataOptions, answer, emit, read_data, refuse_existing, say
 from robustcl.data import Dataset, label_subset, stratified_split
 from robustcl.errors import InputError
 from robustcl.fit_head import encoder_hash, fit_head
 from robustcl.out_of_memory import halving
 from robustcl.protocols import PROTOCOLS, ProtocolOptions, aff, alf, slf
+from robustcl.standardized_inputs import normalization_doubt
 from robustcl.threat import Norm, Threat
 from robustcl.training import fine_tune
 
@@ -114,8 +116,9 @@ def probe(options: ProbeOptions) -> int:
     _terms(options)  # a mistake in the options is said before anything is loaded
     name = options.protocol or options.head or "prototype"
     refuse_existing(options.out, overwrite=options.overwrite)
-    loaded = load_checkpoint(options.checkpoint, arch=options.arch)
+    loaded = load_and_tell(options.checkpoint, arch=options.arch)
     dataset = _labeled(read_data(options, split="train"), options)
+    _doubt_inputs(loaded.encoder, dataset, options)
     before = encoder_hash(loaded.encoder)
     held = None if options.protocol else _held_out(loaded.encoder, dataset, options)
     classifier = _fit(loaded.encoder, dataset, options)
@@ -134,6 +137,17 @@ def probe(options: ProbeOptions) -> int:
         proof = {"encoder_hash": after, "encoder_frozen": before == after}
         emit({"checkpoint": str(options.out), "train_accuracy": accuracy, **facts, **proof})
     return 0
+
+
+def _doubt_inputs(encoder: Encoder, dataset: Dataset, options: ProbeOptions) -> None:
+    def attempt(batch_size: int) -> str | None:
+        return normalization_doubt(
+            encoder, dataset, batch_size=batch_size, device=options.device, seed=options.seed
+        )
+
+    doubt = halving(attempt, options.batch_size)
+    if doubt:
+        say(f"warning: {doubt}")
 
 
 def _labeled(dataset: Dataset, options: ProbeOptions) -> Dataset:

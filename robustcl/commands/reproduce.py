@@ -7,7 +7,7 @@ from pathlib import Path
 import tyro
 
 from robustcl.auditing.reproducer import load_reproducer, replay
-from robustcl.checkpoint import load_checkpoint
+from robustcl.commands.load_and_tell import load_and_tell
 from robustcl.commands.options import answer, emit
 from robustcl.commands.viewed import Views, viewed
 from robustcl.errors import InputError
@@ -51,7 +51,7 @@ def reproduce(options: ReproduceOptions) -> int:
         InputError: When the checkpoint has no head.
     """
     found = load_reproducer(options.file)
-    loaded, claim = load_checkpoint(options.checkpoint, arch=options.arch), found.violation
+    loaded, claim = load_and_tell(options.checkpoint, arch=options.arch), found.violation
     classifier = loaded.classifier
     if classifier is None:
         raise InputError(f"{str(options.checkpoint)!r} has no head; give the checkpoint of the run")

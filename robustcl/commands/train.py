@@ -13,6 +13,7 @@ from robustcl.auditing.first_look import first_look
 from robustcl.checkpoint import Description, load_checkpoint, save_checkpoint
 from robustcl.classifier import Classifier, Encoder
 from robustcl.commands.claimed_constant import checked_constant, constants_text
+from robustcl.commands.load_and_tell import load_and_tell
 from robustcl.commands.options import answer, emit, read_data, refuse_existing, say
 from robustcl.commands.spinning_threads import spinning_threads
 from robustcl.commands.tell_targets import tell_targets
@@ -114,7 +115,7 @@ def _teacher(
     if not isinstance(method, Deacl):
         return None
     if method.teacher:
-        return load_checkpoint(method.teacher).encoder
+        return load_and_tell(method.teacher).encoder
     place = options.out.with_suffix(".teacher.safetensors")
     if options.resume and place.exists():
         return load_checkpoint(place).encoder

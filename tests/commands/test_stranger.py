@@ -17,6 +17,7 @@ from robustcl.cli import certify, robustcl
 from robustcl.convert import place_weights
 from robustcl.errors import CheckpointError, InputError
 from robustcl.runs.records import load_run
+from tests.commands.write_signed import write_signed
 from tests.network import small_classifier, some_images
 
 
@@ -103,12 +104,13 @@ def test_bad_checkpoints_get_their_own_message(stranger: Path, tmp_path: Path) -
     metadata = header["__metadata__"]
     name = "encoder.backbone.conv1.weight"
     spoiled = {**tensors, name: torch.full_like(tensors[name], torch.nan)}
-    save_file(spoiled, tmp_path / "nan.safetensors", metadata=metadata)
+    text = metadata["robustcl"]
+    write_signed(tmp_path / "nan.safetensors", text, spoiled)
     save_file(tensors, tmp_path / "foreign.safetensors")
     fewer = {key: value for key, value in tensors.items() if key != name}
-    save_file(fewer, tmp_path / "other.safetensors", metadata=metadata)
-    factory = metadata["robustcl"].replace("torchvision:resnet18", "evil.module:factory")
-    save_file(tensors, tmp_path / "factory.safetensors", metadata={"robustcl": factory})
+    write_signed(tmp_path / "other.safetensors", text, fewer)
+    factory = text.replace("torchvision:resnet18", "evil.module:factory")
+    write_signed(tmp_path / "factory.safetensors", factory, tensors)
     cases = {
         "cut": "damaged",
         "nan": "NaN",

@@ -1,0 +1,64 @@
+"""Name a head in a checkpoint, and build it again."""
+
+from collections.abc import Mapping
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from robustcl.check_tensors import short
+from robustcl.errors import CheckpointError, InputError
+from robustcl.heads import KNNHead, LinearHead, PrototypeHead
+
+
+def describe_head(head: nn.Module) -> tuple[str, dict[str, Any]]:
+    """Name a head and the numbers it needs besides its tensors.
+
+    Args:
+        head: A prototype, linear or kNN head.
+
+    Returns:
+        Its name and arguments.
+
+    Raises:
+        CheckpointError: When it is another.
+    """
+    if isinstance(head, PrototypeHead):
+        return "prototype", {}
+    if isinstance(head, LinearHead):
+        return "linear", {}
+    if isinstance(head, KNNHead):
+        numbers = {"k": head.k, "num_classes": head.num_classes, "temperature": head.temperature}
+        return "knn", numbers
+    raise CheckpointError(f"a head of type {type(head).__name__} cannot be saved; use a known head")
+
+
+def build_head(name: str, arguments: Mapping[str, Any], tensors: Mapping[str, Tensor]) -> nn.Module:
+    """Build a head of the right shape; the caller fills in the stored numbers.
+
+    Args:
+        name: As of `describe_head`.
+        arguments: Likewise.
+        tensors: Those of the head, by name.
+
+    Returns:
+        The head.
+
+    Raises:
+        InputError: When name, arguments or tensors are not usable.
+    """
+    for key, value in tensors.items():
+        if not value.is_floating_point() and (name, key) != ("knn", "labels"):
+            raise InputError(f"{key} is {short(value.dtype)}, not floating-point numbers")
+    try:
+        if name == "prototype":
+            return PrototypeHead(tensors["weight"])
+        if name == "linear":
+            return LinearHead(tensors["weight"], tensors["bias"])
+        if name == "knn":
+            if tensors["labels"].dtype != torch.int64:
+                raise InputError(f"labels are {short(tensors['labels'].dtype)}, not int64")
+            return KNNHead(tensors["bank"], tensors["labels"], **arguments)
+    except (KeyError, TypeError, RuntimeError) as error:
+        raise InputError(f"{type(error).__name__}: {error}") from error
+    raise InputError(f"unknown head {name!r}; update robustcl")

@@ -1,0 +1,15 @@
+"""Write what `save_checkpoint` would refuse, with a right checksum."""
+
+from collections.abc import Mapping
+from pathlib import Path
+
+from safetensors.torch import save_file
+from torch import Tensor
+
+from robustcl.checksum import checksum
+from robustcl.stored_file import CHECKSUM, KEY
+
+
+def write_signed(path: Path, text: str, tensors: Mapping[str, Tensor]) -> None:
+    """Write tensors with a description, as it stands in the file, and the checksum of both."""
+    save_file(dict(tensors), path, metadata={KEY: text, CHECKSUM: checksum(text, tensors)})
