@@ -78,6 +78,7 @@ def run_manifest(
 
 def _config(dataset: Dataset, audit: Audit, origin: Origin) -> dict[str, Any]:
     # What determines the records.
+    defaults = certify.changed_defaults(audit.methods)
     return {
         "norm": audit.norm,
         "methods": list(audit.methods),
@@ -92,6 +93,7 @@ def _config(dataset: Dataset, audit: Audit, origin: Origin) -> dict[str, Any]:
         **({"screened": True} if audit.screened else {}),
         **({"views": audit.views} if audit.views else {}),
         **({"test_certificates": True} if audit.tests_balls else {}),
+        **({"defaults": defaults} if defaults else {}),
     }
 
 
