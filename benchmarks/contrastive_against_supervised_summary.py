@@ -280,6 +280,7 @@ def main() -> None:
     options.lines.with_suffix(".md").write_text(markdown(table))
     print(markdown(table), *sentences, sep="\n")
     if options.figures:
+        options.figures.mkdir(parents=True, exist_ok=True)
         for what in ("attacked", "certified"):
             draw(arms, options.figures / f"{what}.png", what)
 

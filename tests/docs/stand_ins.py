@@ -3,7 +3,7 @@
 import io
 import json
 import shutil
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -13,7 +13,7 @@ import torch
 import torchvision
 from PIL import Image
 
-from tests.docs.pages import ROOT
+from tests.docs.pages import ROOT, Block
 
 CIFAR10 = ("airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck")
 TRAIN, TEST = 1000, 260
@@ -36,11 +36,11 @@ def _small(page: str, *pairs: tuple[str, str]) -> tuple[Substitution, ...]:
 SUBSTITUTIONS: tuple[Substitution, ...] = (
     *_small(
         "README.md",
-        ("--input-size 64", "--input-size 32"),
         ("--head prototype --out", "--head prototype --batch-size 16 --out"),
-        ("smoothing:n=1000 --attack pgd --out run", "smoothing:n=20 --attack pgd:steps=2 --out run"),
-        ("--limit 200 --out lipschitz-run", "--limit 10 --out lipschitz-run"),
-        ("--limit 200 --methods sound,", "--limit 2 --methods sound,"),
+        ("smoothing:n=1000 --attack pgd --out run", "smoothing:n=20 --attack pgd:steps=2 --limit 1 --eps 0.5 --out run"),
+        ("--limit 200 --out lipschitz-run", "--limit 2 --out lipschitz-run"),
+        ("--limit 200 --methods sound,", "--limit 1 --methods sound,"),
+        ("--eps 36/255,72/255,108/255", "--eps 3"),
     ),
     *_small(
         "docs/training.md",
@@ -50,7 +50,7 @@ SUBSTITUTIONS: tuple[Substitution, ...] = (
     *_small(
         "docs/lipschitz.md",
         ("--learning-rate .02 --out", "--learning-rate .02 --epochs 1 --out"),
-        ("--methods product --out lipschitz-run", "--methods product --limit 20 --out lipschitz-run"),
+        ("--methods product --out lipschitz-run", "--methods product --limit 2 --out lipschitz-run"),
     ),
     *_small(
         "docs/robust-training.md",
@@ -70,13 +70,13 @@ SUBSTITUTIONS: tuple[Substitution, ...] = (
     ),
     *_small(
         "docs/contrastive-against-supervised.md",
-        ("--choice choice.jsonl --choose", "--choice choice.jsonl --choose --epochs 4 --training-images 128 --held-out-images 10"),
-        ("--choice choice.jsonl --out models.jsonl", "--choice choice.jsonl --out models.jsonl --epochs 1 --training-images 128 --held-out-images 10 --test-images 6 --images 2 --seeds 0 1"),
+        ("--choice choice.jsonl --choose", "--choice choice.jsonl --choose --only cross_entropy penalty --epochs 4 --training-images 128 --held-out-images 10"),
+        ("--choice choice.jsonl --out models.jsonl", "--choice choice.jsonl --out models.jsonl --only cross_entropy simclr plain --epochs 1 --training-images 128 --held-out-images 10 --test-images 6 --images 2 --seeds 0 1"),
     ),
     *_small(
         "docs/multiview.md",
         ("--limit 1000 --out study", "--limit 20 --held-out 100 --attacked 2 --attack every_view:steps=2,restarts=1 --out study"),
-        ("--aggregate score --limit 100", "--aggregate score --limit 2 --protocol fast"),
+        ("--aggregate score --limit 100", "--aggregate score --limit 1 --protocol fast --eps 0.5"),
         ("--methods multi_view --limit 100", "--methods multi_view --limit 2"),
         ("--record multiview.jsonl --model", "--record multiview.jsonl --profile tiny --model"),
     ),
@@ -84,7 +84,9 @@ SUBSTITUTIONS: tuple[Substitution, ...] = (
         "docs/bench.md",
         ("robustcl bench quick\n", "robustcl bench quick-in-small.toml\n"),
         ("seeds = [0, 1, 2]", "seeds = [0]"),
-        ("limit = 200 ", "limit = 4   "),
+        ("limit = 200 ", "limit = 12  "),
+        ('norms = ["l2", "linf"]', 'norms = ["linf"]'),
+        ('linf = ["boundary_walk"]', 'linf = ["pgd:steps=2"]'),
         ("epochs = 60", "epochs = 1"),
         ("--loss supcon --out digits.safetensors", "--loss supcon --epochs 1 --out digits.safetensors"),
     ),
@@ -121,15 +123,16 @@ READ_ONLY = {
 }
 
 
-def substituted(page: str, text: str) -> str:
-    """Replace what the table says; each entry has to be there exactly once."""
+def substituted(page: str, blocks: list[Block]) -> list[Block]:
+    """Replace in a page's blocks what the table says; each entry has to be there exactly once."""
     for entry in SUBSTITUTIONS:
         if entry.page == page:
-            assert text.count(entry.old) == 1, (
-                f"{page}: {entry.old!r} is there {text.count(entry.old)} times"
-            )
-            text = text.replace(entry.old, entry.new)
-    return text
+            count = sum(block.text.count(entry.old) for block in blocks)
+            assert count == 1, f"{page}: {entry.old!r} is there {count} times"
+            blocks = [
+                replace(block, text=block.text.replace(entry.old, entry.new)) for block in blocks
+            ]
+    return blocks
 
 
 def furnish(folder: Path) -> None:
@@ -155,9 +158,14 @@ def furnish_readme(folder: Path) -> None:
 
 
 def furnish_bench(folder: Path) -> None:
-    """Add the suite `quick` with one epoch and four images."""
+    """Add the suite `quick` with one epoch, one norm and twelve images."""
     text = (ROOT / "robustcl" / "bench" / "suites" / "quick.toml").read_text(encoding="utf-8")
-    for old, new in (("limit = 100", "limit = 4"), ("epochs = 120", "epochs = 1")):
+    for old, new in (
+        ("limit = 100", "limit = 12"),
+        ("epochs = 120", "epochs = 1"),
+        ('"l2", "linf"', '"l2"'),
+        ('"pgd", "boundary_walk"', '"pgd:steps=2"'),
+    ):
         assert text.count(old) == 1
         text = text.replace(old, new)
     (folder / "quick-in-small.toml").write_text(text, encoding="utf-8")

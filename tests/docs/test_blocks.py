@@ -40,7 +40,7 @@ def test_every_block_runs(
     monkeypatch.setattr(sys, "path", list(sys.path))
     session: dict[str, Any] = {"__name__": "__main__"}
     with torch.random.fork_rng(devices=[]):
-        for block in blocks_of(substituted(page, text_of(page))):
+        for block in substituted(page, blocks_of(text_of(page))):
             where = f"{page}, line {block.line}"
             if block.language in SHELL:
                 for one in commands_of(block):
