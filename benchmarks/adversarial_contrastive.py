@@ -100,12 +100,13 @@ def trained(arm: str, seed: int, train: Dataset, cache: Path) -> tuple[Encoder, 
     return encoder, found
 
 
-def judged(classifier: Classifier, test: Dataset) -> dict[str, Any]:
+def judged(classifier: Classifier, test: Dataset, autoattack_images: int) -> dict[str, Any]:
     """Measure clean accuracy, PGD and the screened AutoAttack.
 
     Args:
         classifier: The model.
         test: Test images.
+        autoattack_images: How many of them AutoAttack attacks, the first ones.
 
     Returns:
         Accuracies, and the passes that AutoAttack took.
@@ -120,11 +121,11 @@ def judged(classifier: Classifier, test: Dataset) -> dict[str, Any]:
         threat = Threat("linf", eps)
         finding = run("pgd", objective, batch.images, threat, batch_size=100, steps=20, restarts=1)
         found[f"pgd20@{name}"] = float((~finding.success).double().mean())
-    rows = torch.arange(AUTOATTACK_IMAGES)
+    rows = torch.arange(autoattack_images)
     threat = Threat("linf", 8 / 255)
     screening = screened(objective.select(rows), batch.images[rows], threat, batch_size=100)
     found["autoattack@8/255"] = float((~screening.finding.success).double().mean())
-    found["autoattack_images"] = AUTOATTACK_IMAGES
+    found["autoattack_images"] = autoattack_images
     found["autoattack_gradients"] = int(screening.finding.gradients.sum())
     return found
 
@@ -177,13 +178,16 @@ def main() -> None:
     parser.add_argument("--out", type=Path, required=True)
     parser.add_argument("--seeds", nargs="+", type=int, default=[0])
     parser.add_argument("--arms", nargs="+", choices=[*ARMS], default=[*ARMS])
+    parser.add_argument("--training-images", type=int, default=IMAGES)
+    parser.add_argument("--test-images", type=int, default=TEST_IMAGES)
+    parser.add_argument("--autoattack-images", type=int, default=AUTOATTACK_IMAGES)
     parser.add_argument("--table", action="store_true", help="only show what the file holds")
     options = parser.parse_args()
     if options.table:
         print(table(options.out))
         return
-    train = load_data(options.data, split="train", limit=IMAGES, draw="first")
-    test = load_data(options.data, split="test", limit=TEST_IMAGES, draw="first")
+    train = load_data(options.data, split="train", limit=options.training_images, draw="first")
+    test = load_data(options.data, split="test", limit=options.test_images, draw="first")
     skip = done_already(options.out)
     for seed in options.seeds:
         for arm in options.arms:
@@ -195,7 +199,7 @@ def main() -> None:
                 classifier = probed(protocol, encoder, train, seed)
                 spent = round(time.process_time() - begun, 1)
                 frozen = encoder_hash(classifier.encoder) == facts["encoder_hash"]
-                found = judged(classifier, test)
+                found = judged(classifier, test, options.autoattack_images)
                 result = {
                     "arm": arm,
                     "protocol": protocol,

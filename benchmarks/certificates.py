@@ -10,7 +10,6 @@ Run: python benchmarks/certificates.py --cache DIR --data parquet:PATH [--images
 """
 
 import argparse
-import os
 import sys
 import time
 from pathlib import Path
@@ -32,6 +31,7 @@ from certify.norms import Norm
 from certify.problem import problem
 from robustcl import Classifier, attacks, misclassify
 from robustcl.bench.peers.auto_lirpa import VARIABLE, can_be_peered, peer_crown
+from robustcl.bench.peers.comparison import AbsentError, import_peer
 from robustcl.data import load_data
 
 METHODS = {"product": product, "local": local, "crown": crown, "sound": certified_radius}
@@ -90,7 +90,7 @@ def measured(
             "violations": int((radius > found.radius * (1 + 1e-9)).sum()),
         }
     result["attacked_median"] = float(found.radius[right].median())
-    if os.environ.get(VARIABLE) and can_be_peered(model, task):
+    if peer_images and can_be_peered(model, task):
         few = problem(prepared, images[:peer_images])
         begun = time.perf_counter()
         radius = peer_crown(model, few)
@@ -122,14 +122,18 @@ def main() -> None:
     options = parser.parse_args()
     if options.threads:
         torch.set_num_threads(options.threads)
-    if not os.environ.get(VARIABLE):
-        print(f"{VARIABLE} names no folder with auto_LiRPA: without the peer", file=sys.stderr)
+    try:
+        import_peer("auto_LiRPA", cure=f"name its folders in {VARIABLE}", variable=VARIABLE)
+        peer_images = options.peer_images
+    except AbsentError as error:
+        print(f"without the peer: {error}", file=sys.stderr)
+        peer_images = 0
     made = provenance(hidden=(str(options.cache), options.data, str(options.out)))
     for name in options.networks:
         spec = "digits" if NETWORKS[name].data == "digits" else options.data
         model = load_or_train(name, data=spec, cache=options.cache)
         batch = next(iter(load_data(spec, split="test").batches(options.images)))
-        found = measured(name, model, batch.images, batch.labels, options.norm, options.peer_images)
+        found = measured(name, model, batch.images, batch.labels, options.norm, peer_images)
         record(found | made, options.out)
 
 

@@ -19,8 +19,6 @@ Run: ROBUSTCL_ART=FOLDER python benchmarks/clever_against_art.py [--network cifa
 """
 
 import argparse
-import json
-import os
 import statistics
 import sys
 import time
@@ -40,6 +38,7 @@ if __package__ in (None, ""):
 import certify.clever  # noqa: F401 the module, which the function hides in its package
 from benchmarks.provenance import provenance, record
 from robustcl.bench.peers.art_clever import Sampling, Scores, art_scores, our_scores
+from robustcl.bench.peers.comparison import AbsentError, import_peer
 from robustcl.classifier import Classifier
 from robustcl.encoders import ARCHITECTURES
 
@@ -106,11 +105,13 @@ def agreement(mine: np.ndarray, other: np.ndarray) -> dict[str, float]:
 
 def main() -> None:
     chosen = options()
-    folder = os.environ.get("ROBUSTCL_ART", "")
-    if not os.path.isdir(folder):
-        print(json.dumps({"skipped": "no ART: set ROBUSTCL_ART to a folder that holds it"}))
+    try:
+        import_peer(
+            "art", cure="set ROBUSTCL_ART to a folder that holds it", variable="ROBUSTCL_ART"
+        )
+    except AbsentError as error:
+        print(f"skipped: {error}")
         return
-    sys.path.append(folder)
     chosen.ball = chosen.ball or (0.5 if chosen.norm == "l2" else 0.02)
     module = network(chosen)
     generator = torch.Generator().manual_seed(1)

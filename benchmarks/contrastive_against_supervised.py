@@ -1,4 +1,4 @@
-"""I11: are contrastive encoders more robust than the same network trained with cross-entropy?
+"""Are contrastive encoders more robust than the same network trained with cross-entropy?
 
 Four losses (cross-entropy, SimCLR, SupCon, SimCLR + SuNCEt), each plain, with a gradient penalty
 and with adversarial training, three seeds. All arms have the same network, images, labels, views,
@@ -125,7 +125,7 @@ def run_one(
     heads["linear"] = judged(probe, test, replace(depth, autoattack=0))
     if head is not None:
         own = Classifier(encoder, head, class_names=train.class_names, normalizes=False).eval()
-        # Of the ordinary network AutoAttack is wanted where it is the baseline of I11.
+        # Of the ordinary network AutoAttack is wanted where it is the baseline of the question.
         less = depth if kind == "plain" else replace(depth, autoattack=0)
         heads["own"] = judged(own, test, less)
     return {
@@ -210,17 +210,23 @@ def main() -> None:
     parser.add_argument("--only", nargs="+", choices=[*LOSSES, *CANDIDATES], help="losses, kinds")
     parser.add_argument("--images", type=int, default=64, help="for AutoAttack and certificates")
     parser.add_argument("--epochs", type=int, help="a miniature, to try the script")
+    parser.add_argument("--training-images", type=int, default=IMAGES)
+    parser.add_argument("--held-out-images", type=int, default=HELD_OUT)
+    parser.add_argument("--test-images", type=int, default=TEST_IMAGES)
     options = parser.parse_args()
     if options.epochs:
         globals()["RECIPE"] = replace(RECIPE, epochs=options.epochs)
-    both = load_data(options.data, split="train", limit=IMAGES + HELD_OUT, draw="first")
-    train = both.select(slice(0, IMAGES))
+    count = options.training_images
+    both = load_data(
+        options.data, split="train", limit=count + options.held_out_images, draw="first"
+    )
+    train = both.select(slice(0, count))
     wanted = options.only or []
     losses = [name for name in LOSSES if name in wanted] or list(LOSSES)
     kinds = [name for name in CANDIDATES if name in wanted] or list(CANDIDATES)
     origin = provenance(hidden=(options.data, str(options.out), str(options.choice)))
     if options.choose:
-        held = both.batch(range(IMAGES, IMAGES + HELD_OUT))
+        held = both.batch(range(count, count + options.held_out_images))
         skip = {(line["loss"], line["robust"]) for line in lines_of(options.choice)}
         for kind, loss in product(kinds, CHOSEN_ON):
             for robust in CANDIDATES[kind]:
@@ -228,9 +234,8 @@ def main() -> None:
                     found = candidate_score(loss, robust, train, held)
                     record({**found, **origin}, options.choice)
         return
-    test = load_data(options.data, split="test", limit=TEST_IMAGES, draw="first").batch(
-        range(TEST_IMAGES)
-    )
+    count = options.test_images
+    test = load_data(options.data, split="test", limit=count, draw="first").batch(range(count))
     skip = {(line["loss"], line["kind"], line["seed"]) for line in lines_of(options.out)}
     # Seed by seed, so that an interrupted study has every arm.
     for seed, kind, loss in product(options.seeds, kinds, losses):

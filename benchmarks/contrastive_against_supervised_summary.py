@@ -1,15 +1,15 @@
-"""Turn the lines of `contrastive_against_supervised.py` into tables, a verdict on I11, and figures.
+"""Turn the lines of `contrastive_against_supervised.py` into tables, a verdict, and figures.
 
 Every loss is compared with cross-entropy under the same robust training, image by image and seed by
 seed. Half-widths of 95 % intervals join the two sources of chance: the t-interval over seeds of the
 mean over images, and the normal interval over images of the mean over seeds, as the root of the sum
 of their squares (seeds' noise is in both, so the interval is rather too wide than too narrow).
 
-The rule, fixed before the study ran: the question of I11 is asked of the plain arms, about
+The rule, fixed before the study ran: the question is asked of the plain arms, about
 accuracy under screened AutoAttack at the smallest budget of each norm, against cross-entropy with
 the same prototype head, and against cross-entropy with its own class layer. A loss is 'yes' where
-both norms' intervals lie above 0, 'no' where both lie below, else 'undecided at this size'; I11 is
-'yes' or 'no' where all losses are, else 'undecided at this size'.
+both norms' intervals lie above 0, 'no' where both lie below, else 'undecided at this size'; the
+whole is 'yes' or 'no' where all losses are, else 'undecided at this size'.
 
 Run: python benchmarks/contrastive_against_supervised_summary.py FILE.jsonl [--figures DIR]
 Writes FILE.summary.json and FILE.md beside the lines.
@@ -144,14 +144,14 @@ def against(
 
 
 def verdicts(arms: dict[tuple[str, str], dict[int, Line]], size: str) -> list[str]:
-    """Write one sentence per loss and head of cross-entropy, and one on I11.
+    """Write one sentence per loss and head of cross-entropy, and one on the whole.
 
     Args:
         arms: Lines by loss and kind, then by seed.
         size: Words for the size of the study.
 
     Returns:
-        The sentences, I11 first.
+        The sentences, the one on the whole first.
     """
     smallest = [f"{norm} {_eps(norm, BUDGETS[norm][number - 1])}" for norm, number in SMALLEST]
     sentences, found = [], []
@@ -178,7 +178,7 @@ def verdicts(arms: dict[tuple[str, str], dict[int, Line]], size: str) -> list[st
                     f"(points under AutoAttack {told})."
                 )
     overall = found[0] if len(set(found)) == 1 else "undecided at this size"
-    return [f"I11, {size}: {overall}.", *sentences]
+    return [f"{size}: {overall}.", *sentences]
 
 
 def effects(arms: dict[tuple[str, str], dict[int, Line]]) -> list[str]:
@@ -280,6 +280,7 @@ def main() -> None:
     options.lines.with_suffix(".md").write_text(markdown(table))
     print(markdown(table), *sentences, sep="\n")
     if options.figures:
+        options.figures.mkdir(parents=True, exist_ok=True)
         for what in ("attacked", "certified"):
             draw(arms, options.figures / f"{what}.png", what)
 

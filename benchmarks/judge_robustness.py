@@ -128,6 +128,8 @@ def screened_levels(
     budgets = BUDGETS[norm]
     levels = _start(model, batch, batch_size)
     right = torch.nonzero(levels >= 0)[:, 0]
+    if not len(right):  # nothing to attack
+        return levels
     nearest = torch.full((len(levels),), torch.inf, dtype=torch.float64)
     goal = misclassify(model, batch.labels)
     near = attacks.run(

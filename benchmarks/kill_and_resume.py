@@ -37,7 +37,7 @@ COMMON = ("--data", "digits", "--quiet", "--batch-size", "8")
 COMMANDS: dict[str, tuple[str, ...]] = {
     "certify run": (
         *("certify", "run", "CHECKPOINT", *COMMON, "--limit", "64", "--eps", "0.2,2"),
-        *("--methods", "product,smoothing:sigma=.25,n=500"),
+        *("--methods", "product,smoothing:sigma=.25,n=500,form=mean"),
         *("--attack", "deepfool,fmn"),
     ),
     "robustcl attack": (

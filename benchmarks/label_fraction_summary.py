@@ -1,13 +1,13 @@
-"""Turn the lines of `label_fraction.py` into a table, verdicts on I4 to I7, and a figure.
+"""Turn the lines of `label_fraction.py` into a table, sentences and a figure.
 
-Intervals are 95 % t-intervals over seeds, of differences to SimCLR with the same seed (paired).
-The rules, fixed before the study ran: a difference is 'yes' or 'no' when its interval excludes 0,
-else 'undecided at this size'. An arm matches SimCLR at the first measured epoch whose kNN accuracy
-reaches SimCLR's last one of the same seed. SupCon is compared with SimCLR at SupCon's temperature
-.1, the others at .5.
+Each arm is set beside SimCLR without labels at both temperatures that occur in the arms, .5 and .1:
+SuNCEt and the class vectors are terms at .1 beside SimCLR at .5, so that neither control alone
+tells labels and temperature apart. kNN accuracy and a linear probe with the arm's own share of the
+labels are both given. Intervals are 95 % t-intervals over seeds, of differences with the same seed
+(paired). A difference is 'above' or 'below' where its interval excludes 0, else 'undecided'.
 
 Run: python benchmarks/label_fraction_summary.py FILE.jsonl [--profile cpu] [--figure FILE.png]
-Writes FILE.summary.json beside the lines.
+Writes FILE.summary.json beside the lines and prints the table in Markdown.
 """
 
 import argparse
@@ -23,8 +23,7 @@ from scipy import stats
 if __package__ in (None, ""):
     sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-BASE = ("simclr", 0.0)
-OTHER_BASES = {"supcon": ("simclr tau=0.1", 0.0)}  # an arm is compared at its own temperature
+CONTROLS = {"0.5": ("simclr", 0.0), "0.1": ("simclr tau=0.1", 0.0)}  # by temperature
 Key = tuple[str, float]
 Run = dict
 
@@ -60,48 +59,27 @@ def curve(run: Run, name: str = "knn_test") -> list[tuple[int, float, float]]:
     ]
 
 
-def matched(run: Run, base: Run) -> tuple[int, float] | None:
-    """Return epoch and CPU seconds at which a run reaches the last accuracy of SimCLR.
-
-    Args:
-        run: Of the same seed.
-        base: The run of SimCLR.
-
-    Returns:
-        None where it never does.
-    """
-    goal = curve(base)[-1][2]
-    return next(((epoch, sec) for epoch, sec, value in curve(run) if value >= goal), None)
-
-
-def arm_summary(runs: dict[int, Run], base: dict[int, Run]) -> dict:
+def arm_summary(runs: dict[int, Run], controls: dict[str, dict[int, Run]]) -> dict:
     """Summarize an arm at one fraction.
 
     Args:
         runs: By seed.
-        base: SimCLR's, by seed.
+        controls: SimCLR's, by temperature and seed.
 
     Returns:
         Plain values.
     """
-    seeds = sorted(set(runs) & set(base))
+    seeds = sorted(set(runs).intersection(*controls.values()))
     last = {seed: runs[seed]["rows"][-1] for seed in seeds}
-    labels = runs[seeds[0]]["labels"] or 1.0
-    gain = [last[s]["knn_test"] - base[s]["rows"][-1]["knn_test"] for s in seeds]
-    own = f"linear@{labels:g}"
-    gain_own = [last[s][own] - base[s]["rows"][-1][own] for s in seeds]
-    found = [matched(runs[s], base[s]) for s in seeds]
-    reached = [place for place in found if place is not None]
+    own = f"linear@{runs[seeds[0]]['labels'] or 1.0:g}"
+    summary: dict = {"seeds": seeds, "loss": runs[seeds[0]]["recipe"]["loss"]}
+    for name, column in (("knn", "knn_test"), ("linear", own)):
+        summary[name] = interval([last[s][column] for s in seeds])
+        for temperature, control in controls.items():
+            gains = [last[s][column] - control[s]["rows"][-1][column] for s in seeds]
+            summary[f"{name}_gain_over_{temperature}"] = interval(gains)
     shares = [_mean(runs[s], "contradiction_share") for s in seeds]
-    summary = {
-        "seeds": seeds,
-        "knn": interval([last[s]["knn_test"] for s in seeds]),
-        "knn_gain": interval(gain),
-        own: interval([last[s][own] for s in seeds]),
-        "linear_gain": interval(gain_own),
-        "matched_by": len(reached),
-        "epochs_to_match": statistics.fmean(p[0] for p in reached) if reached else None,
-        "cpu_seconds_to_match": statistics.fmean(p[1] for p in reached) if reached else None,
+    summary |= {
         "cpu_seconds": statistics.fmean(runs[s]["cpu_seconds"] for s in seeds),
         "contradiction_share": interval(shares),
         "same_class_pairs": statistics.fmean(_mean(runs[s], "same_class_pairs") for s in seeds),
@@ -119,16 +97,16 @@ def verdict(gain: tuple[float, float]) -> str:
         gain: Mean and half-width.
 
     Returns:
-        yes, no, or undecided at this size.
+        above, below, or undecided.
     """
     mean, half = gain
     if not abs(mean) > half:
-        return "undecided at this size"
-    return "yes" if mean > 0 else "no, the contrary"
+        return "undecided"
+    return "above" if mean > 0 else "below"
 
 
-def verdicts(table: dict[Key, dict], size: str) -> list[str]:
-    """Write one sentence per idea and arm.
+def sentences(table: dict[Key, dict], size: str) -> list[str]:
+    """Write one sentence per arm, and two on the share of repulsion between images of one class.
 
     Args:
         table: From `arm_summary`.
@@ -137,41 +115,59 @@ def verdicts(table: dict[Key, dict], size: str) -> list[str]:
     Returns:
         The sentences.
     """
-    sentences = []
+    found = []
     for (arm, labels), row in table.items():
-        idea = {"suncet": "I4", "supcon": "I4", "filter": "I6", "filter+labels": "I6"}.get(arm)
-        idea = idea or ("I7" if arm.startswith("semantic") else None)
-        if idea is None:
+        if (arm, labels) == CONTROLS["0.5"]:
             continue
-        mean, half = row["knn_gain"]
-        match = row["epochs_to_match"]
-        base = OTHER_BASES.get(arm, BASE)
-        when = "never matches it"
-        if match:
-            share = row["cpu_seconds_to_match"] / table[base]["cpu_seconds"]
-            when = f"matches it after {match:.0f} epochs, {share:.0%} of its CPU time"
-        sentences.append(
-            f"{idea}, {arm} with {labels:.0%} labels, {size}: kNN {100 * mean:+.1f} +- "
-            f"{100 * half:.1f} points against {base[0]} ({verdict((mean, half))}); {when} "
-            f"({row['matched_by']} of {len(row['seeds'])} seeds)."
-        )
-    base = table[BASE]
+        parts = [
+            f"{name} {_points(row[f'{name}_gain_over_{temperature}'])} over SimCLR at "
+            f"{temperature} ({verdict(row[f'{name}_gain_over_{temperature}'])})"
+            for name in ("knn", "linear")
+            for temperature in CONTROLS
+            if (arm, labels) != CONTROLS[temperature]
+        ]
+        found.append(f"{arm} with {labels:.0%} labels, {size}: {'; '.join(parts)}.")
+    base = table[CONTROLS["0.5"]]
     mean, half = base["contradiction_share"]
-    sentences.append(
-        f"I5, {size}: in SimCLR {base['same_class_pairs']:.1%} of pairs are of one class and carry "
-        f"{mean:.1%} +- {half:.1%} of the repulsion."
+    found.append(
+        f"{size}: in SimCLR at 0.5 {base['same_class_pairs']:.1%} of pairs are of one class and "
+        f"carry {mean:.1%} +- {half:.1%} of the repulsion."
     )
     if len(table) > 4:
-        rows = [row for key, row in table.items() if key != BASE]
+        rows = [row for key, row in table.items() if key not in CONTROLS.values()]
         shares = [row["contradiction_share"][0] for row in rows]
-        rank, chance = stats.spearmanr(shares, [row["knn_gain"][0] for row in rows])
-        sentences.append(
-            f"I5, {size}: over {len(rows)} arms the rank correlation of contradiction share and "
-            f"gain is {rank:+.2f} (p = {chance:.2g}); labels drive both, so this "
-            "does not show a cause."
+        rank, chance = stats.spearmanr(shares, [row["knn"][0] for row in rows])
+        found.append(
+            f"{size}: over {len(rows)} arms the rank correlation of that share and kNN accuracy is "
+            f"{rank:+.2f} (p = {chance:.2g}); labels drive both, so this does not show a cause."
         )
-    sentences.append("I7: word vectors are unmeasured; none is at hand.")
-    return sentences
+    return found
+
+
+def markdown(table: dict[Key, dict]) -> str:
+    """Write the table of the page.
+
+    Args:
+        table: From `arm_summary`.
+
+    Returns:
+        Markdown.
+    """
+    heads = ["loss", "labels", "kNN (%)", "over SimCLR at .5", "over SimCLR at .1"]
+    heads += ["linear, own labels (%)", "over SimCLR at .5", "over SimCLR at .1"]
+    lines = [f"| {' | '.join(heads)} | same-class share of repulsion (%) |", "|---" * 9 + "|"]
+    for (arm, labels), row in table.items():
+        cells = [arm, f"{labels:.0%}"]
+        for name in ("knn", "linear"):
+            mean, half = row[name]
+            cells.append(f"{100 * mean:.1f} ± {100 * half:.1f}")
+            cells += [
+                "–" if (arm, labels) == CONTROLS[t] else _points(row[f"{name}_gain_over_{t}"])
+                for t in CONTROLS
+            ]
+        cells.append(f"{100 * row['contradiction_share'][0]:.1f}")
+        lines.append(f"| {' | '.join(cells)} |")
+    return "\n".join(lines)
 
 
 def draw(runs: dict[Key, dict[int, Run]], place: Path) -> None:
@@ -207,6 +203,10 @@ def draw(runs: dict[Key, dict[int, Run]], place: Path) -> None:
         figure.savefig(place, bbox_inches="tight")
 
 
+def _points(gain: tuple[float, float]) -> str:
+    return f"{100 * gain[0]:+.1f} ± {100 * gain[1]:.1f}"
+
+
 def _mean(run: Run, name: str) -> float:
     return statistics.fmean(row[name] for row in run["rows"] if name in row)
 
@@ -222,24 +222,21 @@ def main() -> None:
         run = json.loads(line)
         if run["profile"] == options.profile:
             runs[run["arm"], run["labels"]][run["seed"]] = run
-    missing = {BASE, *OTHER_BASES.values()} - set(runs)
+    missing = set(CONTROLS.values()) - set(runs)
     if missing:
         print(f"there is no run of {missing} with profile {options.profile!r} yet")
         return
-    table = {
-        key: arm_summary(by_seed, runs[OTHER_BASES.get(key[0], BASE)])
-        for key, by_seed in runs.items()
-    }
-    first = next(iter(runs[BASE].values()))
+    controls = {temperature: runs[key] for temperature, key in CONTROLS.items()}
+    table = {key: arm_summary(by_seed, controls) for key, by_seed in runs.items()}
+    first = next(iter(controls["0.5"].values()))
     epochs, images = first["recipe"]["epochs"], first["images"]
-    size = f"{images} images, {epochs} epochs, {len(runs[BASE])} seeds"
-    sentences = verdicts(table, size)
+    size = f"{images} images, {epochs} epochs, {len(controls['0.5'])} seeds"
+    stated = sentences(table, size)
     rows = [{"arm": arm, "labels": labels, **row} for (arm, labels), row in table.items()]
     place = options.lines.with_suffix(".summary.json")
-    place.write_text(json.dumps({"size": size, "arms": rows, "verdicts": sentences}, indent=1))
-    for row in rows:
-        print(json.dumps(row))
-    print("\n".join(sentences))
+    place.write_text(json.dumps({"size": size, "arms": rows, "verdicts": stated}, indent=1))
+    print(markdown(table))
+    print("\n".join(stated))
     if options.figure:
         draw(runs, options.figure)
 

@@ -27,10 +27,8 @@ import argparse
 import contextlib
 import copy
 import io
-import json
 import logging
 import math
-import os
 import statistics
 import sys
 import time
@@ -57,6 +55,7 @@ from certify.bounds.regions import Region, ball_regions
 from certify.bounds.trace import Network
 from certify.local import first_radii
 from certify.problem import Problem, problem
+from robustcl.bench.peers.comparison import AbsentError, import_peer
 from robustcl.data import load_data
 
 PEER = "ROBUSTCL_AUTO_LIRPA"
@@ -326,11 +325,11 @@ def main() -> None:
     parser.add_argument("--networks", nargs="+", default=list(CHAINS), choices=CHAINS)
     parser.add_argument("--out", type=Path, help="append the JSON lines here")
     options = parser.parse_args()
-    folders = [folder for folder in os.environ.get(PEER, "").split(os.pathsep) if folder]
-    if not folders:
-        print(json.dumps({"skipped": f"no auto_LiRPA: name its folders in {PEER}"}))
+    try:
+        import_peer("auto_LiRPA", cure=f"name its folders in {PEER}", variable=PEER)
+    except AbsentError as error:
+        print(f"skipped: {error}")
         return
-    sys.path += folders
     torch.set_num_threads(1)
     made = provenance(hidden=(str(options.cache), options.data, str(options.out)))
     made["versions"]["auto_LiRPA"] = __import__("auto_LiRPA").__version__

@@ -87,7 +87,7 @@ def main() -> None:
     parser.add_argument("--out", type=Path)
     options = parser.parse_args()
     checkout = os.environ.get("ROBUSTCL_SOLO_LEARN")
-    if not checkout:
+    if not checkout or not (Path(checkout) / "solo" / "losses" / "simclr.py").is_file():
         print("skipped: set ROBUSTCL_SOLO_LEARN to a checkout of vturrisi/solo-learn")
         return
     theirs = solo_learn_loss(Path(checkout))

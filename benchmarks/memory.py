@@ -45,7 +45,7 @@ TASKS: dict[str, Task] = {
     "first_order": first_order,
     "jacobian_norm": jacobian_norm,
     "clever": lambda model, images: clever(model, images, batches=4, samples=8, batch_size=32),
-    "smoothing": lambda model, images: smoothing(model, images, n=200, n_select=20),
+    "smoothing": lambda model, images: smoothing(model, images, n=200, n_select=20, form="mean"),
     "decide_radius": lambda model, images: decide_radius(
         model, images, radius=0.1, n=200, n_select=20
     ),

@@ -36,6 +36,7 @@ from benchmarks import networks, robust_networks
 from benchmarks.provenance import provenance, record
 from certify.norms import NORMS, Norm
 from robustcl import Classifier, attacks
+from robustcl.bench.peers.comparison import AbsentError, import_peer
 from robustcl.bench.peers.nearest import (
     Points,
     our_points,
@@ -171,6 +172,11 @@ def main() -> None:
     parser.add_argument("--repeats", type=int, default=3)
     parser.add_argument("--out", type=Path, help="append the JSON lines here")
     options = parser.parse_args()
+    try:
+        import_peer("torchattacks", cure='pip install ".[torchattacks]"')
+    except AbsentError as error:
+        print(f"skipped: {error}")
+        return
     for name in options.networks:
         for norm in options.norms:
             rows = compared(name, norm, options)

@@ -14,7 +14,15 @@ from certify.geodesic import geodesic
 from certify.gradients import output_gradients, pairwise_gradient_norms, pairwise_slopes
 from certify.jacobian_norm import jacobian_norm
 from certify.local import local
-from certify.methods import METHODS, Method, certificate, compare, parse_method, prepare
+from certify.methods import (
+    METHODS,
+    Method,
+    certificate,
+    changed_defaults,
+    compare,
+    parse_method,
+    prepare,
+)
 from certify.multi_view import multi_view, traced_views
 from certify.preparation import traced
 from certify.product import product
@@ -34,6 +42,7 @@ __all__ = [
     "center_smoothing",
     "certificate",
     "certified_radius",
+    "changed_defaults",
     "choose_clip",
     "clever",
     "compare",

@@ -6,7 +6,7 @@ from certify.pairs import affine_head
 from robustcl.classifier import Classifier
 from robustcl.errors import InputError, UnsupportedError
 
-FORMS, BOUNDS = ("mean", "vote", "clip"), ("betting", "bernstein")
+FORMS, BOUNDS = ("vote", "mean", "clip"), ("betting", "bernstein")
 
 
 def check_smoothing(
@@ -16,7 +16,7 @@ def check_smoothing(
     n: int = 1000,
     n_select: int = 100,
     alpha: float = 0.001,
-    form: str = "mean",
+    form: str = "vote",
     clip: float = 0.25,
     bound: str = "betting",
     target: float = 0.0,
@@ -29,7 +29,7 @@ def check_smoothing(
         n: Samples that bound the margins.
         n_select: Samples that choose the class.
         alpha: Probability of a wrong claim.
-        form: 'mean', 'vote' or 'clip'.
+        form: 'vote', 'mean' or 'clip'.
         clip: t of the form 'clip'; 0 to choose it per image.
         bound: 'betting' or 'bernstein'.
         target: Radius that is to be decided; 0 for none.
@@ -39,7 +39,7 @@ def check_smoothing(
         UnsupportedError: When the form does not apply.
     """
     if form not in FORMS:
-        raise InputError(f"unknown form {form!r} of smoothing; use mean, vote or clip")
+        raise InputError(f"unknown form {form!r} of smoothing; use vote, mean or clip")
     if bound not in BOUNDS:
         raise InputError(f"unknown bound {bound!r} of smoothing; use betting or bernstein")
     if bound == "bernstein" and (form == "vote" or target):

@@ -27,8 +27,7 @@ def output_gradients(
         function: (B, ...) images to (B, K) outputs, image by image (a network in eval mode).
         images: (B, ...) points.
         strategy: 'vmap' maps vector-Jacobian products over the outputs by `torch.func.vmap`;
-            'loop' takes them one by one through one graph. 'auto' is the loop on a CPU, where it
-            was measured to be faster (benchmarks/pairwise_gradients.py), else vmap.
+            'loop' takes them one by one through one graph. 'auto' is the loop on a CPU, else vmap.
         chunk_size: Outputs per vmap; None for all at once.
 
     Returns:

@@ -1,7 +1,7 @@
 """Keep the table of claims: one hand-written line per certificate, for which a person signs."""
 
 import inspect
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -161,7 +161,8 @@ METHODS: dict[str, Method] = {
             ("l2", "linf"),
             "probabilistic",
             "smoothed model",
-            "mean embedding, vote or clipped pairs under noise, wrong with probability <= alpha",
+            "class by votes (or mean embedding, clipped pairs) of noisy copies, wrong with "
+            "probability <= alpha",
             "Cohen et al. 2019; Salman et al. 2019; Waudby-Smith and Ramdas 2023",
             smoothing,
             _can_be_smoothed,
@@ -197,6 +198,8 @@ METHODS: dict[str, Method] = {
     )
 }
 SUPPLIED = ("norm", "methods", "seeds", "prepared", "batch_size")
+# Options whose default is another one than in version 0.1.
+CHANGED: dict[str, tuple[str, ...]] = {"smoothing": ("form",)}
 
 
 def parse_method(text: str) -> Specification:
@@ -214,6 +217,30 @@ def parse_method(text: str) -> Specification:
     choose(specification.name, METHODS, what="method")
     check_options(specification, METHODS[specification.name].function, exclude=SUPPLIED)
     return specification
+
+
+def changed_defaults(texts: Iterable[str]) -> list[str]:
+    """Name the defaults that methods rely on and that were others in version 0.1.
+
+    Records name a method by the text that was typed, so a run has to state what the text left out:
+    without it, a run of an older version would be gone on with by another certificate.
+
+    Args:
+        texts: Methods as they were typed.
+
+    Returns:
+        Such as ['smoothing:form=vote']; empty where the texts leave none of them out.
+    """
+    found: set[str] = set()
+    for text in texts:
+        specification = parse_method(text)
+        parameters = inspect.signature(METHODS[specification.name].function).parameters
+        found |= {
+            f"{specification.name}:{key}={parameters[key].default}"
+            for key in CHANGED.get(specification.name, ())
+            if key not in specification.options
+        }
+    return sorted(found)
 
 
 def prepare(specification: Specification, classifier: Classifier, *, norm: str) -> Any:

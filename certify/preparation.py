@@ -147,8 +147,8 @@ def refuse_views(classifier: Classifier, *, method: str) -> None:
 
 
 def _fast_type(network: Network) -> torch.dtype:
-    # On a CPU convolutions run about twenty times as fast in float32, whole bounds 1.4 times; what
-    # its rounding costs was measured to be 2 % of the radius, so it is for large networks only.
+    # On a CPU convolutions are far faster in float32, but its rounding costs a part of the radius,
+    # so it is for large networks only.
     sizes = [math.prod(step.shape) for step in network.steps[2:] if len(step.shape) == 3]
     is_cheap = max(sizes, default=0) < CHEAP or network.device.type != "cpu"
     # Products that are rounded to bfloat16 or TF32 would void what is counted as rounding.

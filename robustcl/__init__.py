@@ -10,6 +10,7 @@ from pathlib import Path
 from types import ModuleType
 from typing import TYPE_CHECKING
 
+from robustcl.checkpoint import load_checkpoint
 from robustcl.classifier import Classifier, Encoder
 from robustcl.errors import (
     CheckpointError,
@@ -47,6 +48,7 @@ __all__ = [
     "attacks",
     "certify",
     "displace",
+    "load_checkpoint",
     "misclassify",
     "outrank",
 ]

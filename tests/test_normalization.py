@@ -42,7 +42,9 @@ def test_nothing_known_is_assumed_aloud(tmp_path: Path, capsys) -> None:
     _, found = convert(tmp_path, weights())
     assert found is not None and found.normalization == "assumed"
     assert (found.mean, found.std) == ((0.0,), (1.0,))
-    lines = [line for line in "".join(capsys.readouterr()).splitlines() if line.startswith("warning")]
+    lines = [
+        line for line in "".join(capsys.readouterr()).splitlines() if line.startswith("warning")
+    ]
     assert len(lines) == 1 and "NONE is assumed (mean 0, std 1)" in lines[0]
     assert "--mean" in lines[0] and "--std" in lines[0]
 

@@ -153,7 +153,7 @@ def _opened(
 
 def _reached(region: Region, center: Region, reader: Activation) -> Region:
     # The reach of a patch is at most its intervals' width. Before kinks that is what counts: to
-    # couple offsets of so few numbers by less was measured to take 2.5 times as long for nothing.
+    # couple offsets of so few numbers by less gained nothing where it was tried.
     width = torch.maximum(region.high - center.low, center.high - region.low).clamp_min(0.0)
     reach = length(up(width))
     if not reader.is_piecewise_linear:

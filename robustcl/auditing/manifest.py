@@ -82,6 +82,7 @@ def run_manifest(
 
 def _config(dataset: Dataset, audit: Audit, origin: Origin) -> dict[str, Any]:
     # What determines the records.
+    defaults = certify.changed_defaults(audit.methods)
     return {
         "norm": audit.norm,
         "methods": list(audit.methods),
@@ -97,6 +98,7 @@ def _config(dataset: Dataset, audit: Audit, origin: Origin) -> dict[str, Any]:
         **({"screened": True} if audit.screened else {}),
         **({"views": audit.views} if audit.views else {}),
         **({"test_certificates": True} if audit.tests_balls else {}),
+        **({"defaults": defaults} if defaults else {}),
     }
 
 

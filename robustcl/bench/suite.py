@@ -90,7 +90,9 @@ class Suite:
         plain = {entry.name: getattr(self, entry.name) for entry in fields(self)}
         models = {m.name: {"checkpoint": m.checkpoint, "head": m.head, **m.training}
                   for m in self.models}  # fmt: skip
-        return {**plain, "models": models}
+        texts = (text for methods in self.certificates.values() for text in methods)
+        defaults = certify.changed_defaults(texts)
+        return {**plain, "models": models, **({"defaults": defaults} if defaults else {})}
 
 
 KEYS = {entry.name for entry in fields(Suite)} - {"name"} | {"train"}

@@ -137,6 +137,8 @@ def _cut_partial_line(place: Path) -> None:
 def _difference(found: Mapping[str, Any], wanted: Mapping[str, Any]) -> str:
     before, now = found.get("config", {}), wanted.get("config", {})
     for key in sorted({*before, *now}):
+        if key == "defaults" and before.get(key) != now.get(key):
+            return f"made when other defaults held; now {', '.join(now.get(key) or ['none'])}"
         if before.get(key) != now.get(key):
             return f"its {key} is {before.get(key)!r}, not {now.get(key)!r}"
     return "made by another version"

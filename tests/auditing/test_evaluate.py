@@ -140,7 +140,7 @@ def test_what_a_method_cannot_treat_is_refused_before_anything_is_written(tmp_pa
     bank = torch.nn.functional.normalize(torch.randn(12, 5), dim=1)
     head = KNNHead(bank, torch.arange(12) % 6, k=3, num_classes=6)
     other = Classifier(model.encoder, head)
-    for method in ("smoothing", "jacobian_norm", "product"):
+    for method in ("smoothing:form=mean", "jacobian_norm", "product"):
         audit = Audit(methods=(method,), attacks=())
         with pytest.raises(UnsupportedError, match="form=vote"):
             evaluate(other, dataset, audit, tmp_path / "run", progress=False)

@@ -73,10 +73,12 @@ def test_bernstein_on_a_constant_embedding_has_the_closed_form(alpha: float) -> 
     assert float(claim.radius) <= 0.5 * float(normal.ppf(lower))
 
 
-def test_seeds_decide_not_the_batch() -> None:
+@pytest.mark.parametrize("form", ["mean", "vote"])
+def test_seeds_decide_not_the_batch(form: Form) -> None:
     model, images = small_classifier(), some_images(4)
-    whole = smoothing(model, images, seeds=[5, 6, 7, 8])
-    alone = smoothing(model, images[2:3], seeds=[7])
+    whole = smoothing(model, images, seeds=[5, 6, 7, 8], form=form)
+    alone = smoothing(model, images[2:3], seeds=[7], form=form)
+    assert float(alone.radius[0]) > 0
     assert float(whole.radius[2]) == float(alone.radius[0])
 
 
@@ -84,7 +86,7 @@ def test_the_mean_form_needs_the_sphere() -> None:
     model = affine_classifier()
     assert isinstance(model, Classifier)
     with pytest.raises(UnsupportedError, match="form=vote"):
-        smoothing(model, torch.rand(1, 2, 4, 4, dtype=torch.float64))
+        smoothing(model, torch.rand(1, 2, 4, 4, dtype=torch.float64), form="mean")
 
 
 def half_space(distance: float) -> tuple[Classifier, torch.Tensor]:
@@ -279,7 +281,7 @@ def test_the_short_cut_over_rivals_is_the_smallest_of_all_bounds(spread: float) 
     if spread:  # with offsets the thresholds of the rivals differ
         model = Classifier(model.encoder, LinearHead(weight.float(), bias.float())).eval()
         bias = bias.float().double()
-    claim = smoothing(model, images, n=60, n_select=40, sigma=0.5, alpha=0.05)
+    claim = smoothing(model, images, n=60, n_select=40, sigma=0.5, alpha=0.05, form="mean")
     rows = noisy_outputs(
         lambda x: model.embeddings(x).double() @ weight.T,
         images, noise_streams(images, None), sigma=0.5, count=100, batch_size=256,

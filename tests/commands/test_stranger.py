@@ -54,7 +54,7 @@ def test_run_ends_with_a_report(stranger: Path, tmp_path: Path) -> None:
     assert set(run.certificates["guarantee"]) == {"probabilistic"}
     assert run.manifest["complete"]
     page = (tmp_path / "run" / "report.html").read_text()
-    assert "smoothed model (sigma=0.25, mean)" in page
+    assert "smoothed model (sigma=0.25, vote)" in page
     assert "No deterministic certificate for the model itself was asked for." in page
 
 
