@@ -66,7 +66,7 @@ def normalization_doubt(
             right[mean, std] = torch.zeros(len(held), dtype=torch.bool)
     encoder.to("cpu")
     best = max(right, key=lambda key: int(right[key].sum()))
-    if not _far_above(right[best], right[own]):
+    if not far_above(right[best], right[own]):
         return None
     shares = [f"{float(right[key].double().mean()):.1%}" for key in (best, own)]
     return (
@@ -107,7 +107,17 @@ def _right(own: Tensor, other: Tensor, fitted: Dataset, held: Dataset) -> Tensor
     return head(units).argmax(dim=1) == labels[1]
 
 
-def _far_above(best: Tensor, own: Tensor) -> bool:
+def far_above(best: Tensor, own: Tensor) -> bool:
+    """Tell whether one model is far more accurate than another on the same images.
+
+    Args:
+        best: (N,) whether the one is right.
+        own: (N,) whether the other is.
+
+    Returns:
+        Whether it is more than 10 points better, and an exact test of the images that only one of
+        the two gets right is significant at .001.
+    """
     gained, lost = int((best & ~own).sum()), int((own & ~best).sum())
     if gained - lost <= FAR_ABOVE * len(own):
         return False

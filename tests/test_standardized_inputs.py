@@ -13,7 +13,7 @@ from robustcl.classifier import Encoder
 from robustcl.cli import robustcl
 from robustcl.data import Dataset, load_data
 from robustcl.encoders import batch_norm_convnet, small_convnet
-from robustcl.standardized_inputs import normalization_doubt
+from robustcl.standardized_inputs import far_above, normalization_doubt
 
 DIGITS = {"channels": 1, "image_size": 8}
 SHARED = Path(os.environ.get("ROBUSTCL_TEST_DATA", "nowhere"))
@@ -131,3 +131,17 @@ def test_a_cifar_network_of_others(tmp_path: Path, capsys) -> None:
         assert ("NONE is assumed" in capsys.readouterr().err) == doubted
         doubt = normalization_doubt(load_checkpoint(out, arch=arch).encoder, data)
         assert (doubt is not None) == doubted
+
+
+@pytest.mark.parametrize(
+    ("images", "gained", "lost", "doubted"),
+    [(500, 40, 0, False), (500, 50, 0, False), (500, 51, 0, True), (20, 4, 0, False),
+     (20, 9, 0, False), (20, 10, 0, True), (500, 220, 150, True), (100, 61, 45, False)],
+)  # fmt: skip
+def test_a_doubt_needs_ten_points_and_significance(
+    images: int, gained: int, lost: int, doubted: bool
+) -> None:
+    best, own = torch.zeros(2, images, dtype=torch.bool)
+    best[:gained] = True
+    own[gained : gained + lost] = True
+    assert far_above(best, own) == doubted
