@@ -12,6 +12,7 @@ if __package__ in (None, ""):
 from benchmarks.contrastive_against_supervised import CANDIDATES, LOSSES
 from benchmarks.judge_robustness import BUDGETS, survived
 from certify.norms import Norm
+from robustcl.report.figures import STYLE
 
 REACH: dict[Norm, float] = {"linf": 1 / 255, "l2": 0.1}  # of certified curves, in pixel units
 Line = dict[str, Any]
@@ -65,9 +66,8 @@ def draw(arms: dict[tuple[str, str], dict[int, Line]], place: Path, what: str) -
     mpl.use("Agg")
     from matplotlib import pyplot as plt
 
-    style = Path(__file__).resolve().parents[1] / "robustcl" / "report" / "style.mplstyle"
     kinds = [kind for kind in CANDIDATES if any(key[1] == kind for key in arms)]
-    with plt.style.context(style):
+    with plt.style.context(STYLE):
         figure, panels = plt.subplots(
             2, len(kinds), figsize=(3.2 * len(kinds) + 1.0, 5.0), sharey=True, squeeze=False,
             sharex="row",

@@ -23,6 +23,8 @@ from scipy import stats
 if __package__ in (None, ""):
     sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
+from robustcl.report.figures import STYLE
+
 CONTROLS = {"0.5": ("simclr", 0.0), "0.1": ("simclr tau=0.1", 0.0)}  # by temperature
 Key = tuple[str, float]
 Run = dict
@@ -183,8 +185,7 @@ def draw(runs: dict[Key, dict[int, Run]], place: Path) -> None:
     from matplotlib import pyplot as plt
 
     fractions = sorted({labels for _, labels in runs if labels}) or [0.0]
-    style = Path(__file__).resolve().parents[1] / "robustcl" / "report" / "style.mplstyle"
-    with plt.style.context(style):
+    with plt.style.context(STYLE):
         size = (4 * len(fractions), 3.4)
         figure, panels = plt.subplots(1, len(fractions), figsize=size, sharey=True, squeeze=False)
         for panel, fraction in zip(panels[0], fractions, strict=True):

@@ -67,7 +67,7 @@ def script_options(words: list[str], *, partly: bool = False) -> tuple[list[str]
     def reading(parser: argparse.ArgumentParser, *_: object, **__: object) -> None:
         for action in parser._actions:
             action.required = action.required and not partly
-        _, unknown = parser.parse_known_args(words[1:])
+        unknown = parser.parse_known_args(words[1:])[1]
         found.extend([[flag for a in parser._actions for flag in a.option_strings], unknown])
         raise ReadError
 

@@ -3,6 +3,7 @@
 import io
 import json
 import shutil
+import tomllib
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -28,89 +29,13 @@ class Substitution:
     new: str
 
 
-def _small(page: str, *pairs: tuple[str, str]) -> tuple[Substitution, ...]:
-    return tuple(Substitution(page, old, new) for old, new in pairs)
-
-
 # Everything that differs from the pages. What a page says and what is run are otherwise the same.
-SUBSTITUTIONS: tuple[Substitution, ...] = (
-    *_small(
-        "README.md",
-        ("--head prototype --out", "--head prototype --batch-size 16 --out"),
-        ("smoothing:n=1000 --attack pgd --out run", "smoothing:n=20 --attack pgd:steps=2 --limit 1 --eps 0.5 --out run"),
-        ("--limit 200 --out lipschitz-run", "--limit 2 --out lipschitz-run"),
-        ("--limit 200 --methods sound,", "--limit 1 --methods sound,"),
-        ("--eps 36/255,72/255,108/255", "--eps 3"),
-    ),
-    *_small(
-        "docs/training.md",
-        ("--labels 0.1 --out digits.safetensors", "--labels 0.1 --epochs 2 --out digits.safetensors"),
-        ("--out label-fraction.jsonl\n", "--out label-fraction.jsonl --seeds 0 1 --epochs 1 --arms simclr 'simclr tau=0.1' suncet\n"),
-    ),
-    *_small(
-        "docs/lipschitz.md",
-        ("--learning-rate .02 --out", "--learning-rate .02 --epochs 1 --out"),
-        ("--methods product --out lipschitz-run", "--methods product --limit 2 --out lipschitz-run"),
-    ),
-    *_small(
-        "docs/robust-training.md",
-        ("penalty:weight=.1 --out", "penalty:weight=.1 --epochs 1 --limit 256 --out"),
-        ("noise:sigma=.25 --out", "noise:sigma=.25 --epochs 1 --limit 256 --out"),
-        ("n=10000 --attack none --out", "n=100 --attack none --limit 4 --out"),
-        ("--out penalty-cpu.safetensors", "--epochs 1 --limit 256 --out penalty-cpu.safetensors"),
-    ),
-    *_small(
-        "docs/adversarial.md",
-        ("acl_cpu.toml --out", "acl_cpu.toml --epochs 1 --limit 256 --out"),
-        ("--protocol slf --out", "--protocol slf --epochs 1 --out"),
-        ("--eps 8/255 --out slf-attacked", "--eps 8/255 --limit 4 --out slf-attacked"),
-        ("split=\"train\", limit=5000)", "split=\"train\", limit=256)"),
-        ("eps=4/255,steps=1\")", "eps=4/255,steps=1\", epochs=1)"),
-        ("--out adversarial.jsonl --seeds 0 1 2", "--out adversarial.jsonl --seeds 0 --arms simclr --training-images 128 --test-images 8 --autoattack-images 2"),
-    ),
-    *_small(
-        "docs/contrastive-against-supervised.md",
-        ("--choice choice.jsonl --choose", "--choice choice.jsonl --choose --only cross_entropy penalty --epochs 4 --training-images 128 --held-out-images 10"),
-        ("--choice choice.jsonl --out models.jsonl", "--choice choice.jsonl --out models.jsonl --only cross_entropy simclr plain --epochs 1 --training-images 128 --held-out-images 10 --test-images 6 --images 2 --seeds 0 1"),
-    ),
-    *_small(
-        "docs/multiview.md",
-        ("--limit 1000 --out study", "--limit 20 --held-out 100 --attacked 2 --attack every_view:steps=2,restarts=1 --out study"),
-        ("--aggregate score --limit 100", "--aggregate score --limit 1 --protocol fast --eps 0.5"),
-        ("--methods multi_view --limit 100", "--methods multi_view --limit 2"),
-        ("--record multiview.jsonl --model", "--record multiview.jsonl --profile tiny --model"),
-    ),
-    *_small(
-        "docs/bench.md",
-        ("robustcl bench quick\n", "robustcl bench quick-in-small.toml\n"),
-        ("seeds = [0, 1, 2]", "seeds = [0]"),
-        ("limit = 200 ", "limit = 12  "),
-        ('norms = ["l2", "linf"]', 'norms = ["linf"]'),
-        ('linf = ["boundary_walk"]', 'linf = ["pgd:steps=2"]'),
-        ("epochs = 60", "epochs = 1"),
-        ("--loss supcon --out digits.safetensors", "--loss supcon --epochs 1 --out digits.safetensors"),
-    ),
-    *_small(
-        "docs/scale.md",
-        ("smoothing:n=100000 --attack none --plan 64", "smoothing:n=100000 --attack none --batch-size 4 --plan 64"),
-    ),
-    *_small(
-        "benchmarks/checkpoints/adversarial.md",
-        ("--out adversarial.safetensors", "--epochs 1 --limit 256 --out adversarial.safetensors"),
-        ("--limit 200 --out", "--limit 2 --out"),
-    ),
-    *_small("benchmarks/checkpoints/lipschitz.md", ("--limit 200 --out", "--limit 4 --out")),
-    *_small(
-        "benchmarks/checkpoints/noise.md",
-        ("--out noise.safetensors", "--epochs 1 --limit 256 --out noise.safetensors"),
-        ("--limit 500 --methods", "--limit 4 --methods"),
-    ),
-    *_small(
-        "benchmarks/checkpoints/standard.md",
-        ("--out standard.safetensors", "--epochs 1 --limit 256 --out standard.safetensors"),
-        ("--limit 100 --out", "--limit 4 --out"),
-    ),
-)  # fmt: skip
+TABLE = Path(__file__).with_name("substitutions.toml")
+SUBSTITUTIONS = tuple(
+    Substitution(page, old, new)
+    for page, pairs in tomllib.loads(TABLE.read_text(encoding="utf-8")).items()
+    for old, new in pairs
+)
 
 # Commands that .ci/run runs in an environment of its own.
 INSTALLING = {

@@ -1,95 +1,33 @@
 """Every fenced block of the pages runs as it is printed, in its order, in a fresh folder.
 
-One test per page. The blocks of a page share the folder, and its Python blocks one session, as a
-reader's would. Large data and long runs are replaced as the table in `stand_ins` says, and in no
-other way; an entry of that table that is not used is an error.
+The pages of studies are in a file of their own, so that two processes share the work.
 """
 
-import importlib
-import runpy
-import sys
 from pathlib import Path
-from typing import Any
 
 import pytest
-import torch
 
-from robustcl import cli
-from tests.docs.commands import read_only
-from tests.docs.pages import PAGES, Command, blocks_of, commands_of, text_of
-from tests.docs.stand_ins import (
-    FURNISHING,
-    INSTALLING,
-    READ_ONLY,
-    SUBSTITUTIONS,
-    furnish,
-    substituted,
-)
-
-RUN = tuple(page for page in PAGES if blocks_of(text_of(page)))
-SHELL, OUTPUT = ("bash", "sh", "console"), ("text",)
+from tests.docs.pages import ROOT, blocks_of, commands_of, text_of
+from tests.docs.run_page import PAGES_WITH_BLOCKS, SHELL, run_page
+from tests.docs.stand_ins import INSTALLING, READ_ONLY, SUBSTITUTIONS
+from tests.docs.test_blocks_of_studies import STUDIES
 
 
-@pytest.mark.parametrize("page", RUN)
+@pytest.mark.parametrize("page", [page for page in PAGES_WITH_BLOCKS if page not in STUDIES])
 def test_every_block_runs(
     page: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
 ) -> None:
-    furnish(tmp_path)
-    FURNISHING.get(page, lambda _: None)(tmp_path)
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(sys, "path", list(sys.path))
-    session: dict[str, Any] = {"__name__": "__main__"}
-    with torch.random.fork_rng(devices=[]):
-        for block in substituted(page, blocks_of(text_of(page))):
-            where = f"{page}, line {block.line}"
-            if block.language in SHELL:
-                for one in commands_of(block):
-                    run_command(page, one, monkeypatch, capfd)
-            elif block.language == "python":
-                exec(compile(block.text, where, "exec"), session)
-            elif block.file:
-                (tmp_path / block.file).write_text(block.text, encoding="utf-8")
-            else:
-                assert block.language in OUTPUT, f"{where}: how is {block.language!r} to be run?"
+    run_page(page, tmp_path, monkeypatch, capfd)
 
 
-def run_command(
-    page: str, one: Command, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
-) -> None:
-    where = f"{page}, line {one.line}: {one.text}"
-    if one.text in INSTALLING.get(page, ()):
-        return
-    if one.text.startswith(READ_ONLY.get(page, ("\n",))):
-        read_only(one)
-        return
-    for setting in one.settings:
-        monkeypatch.setenv(*setting.split("=", 1))
-    before = {place: place.stat().st_mtime_ns for place in Path().rglob("*")}
-    capfd.readouterr()
-    code = call(one, monkeypatch)
-    said = "".join(capfd.readouterr())
-    assert code == 0, f"{where} ends with {code}: {said}"
-    after = {place: place.stat().st_mtime_ns for place in Path().rglob("*")}
-    assert said.strip() or before != after, f"{where} prints nothing and writes nothing"
-
-
-def call(one: Command, monkeypatch: pytest.MonkeyPatch) -> int:
-    program, *words = one.words
-    monkeypatch.setattr(sys, "argv", list(one.words))
-    if program in ("certify", "robustcl"):
-        return getattr(cli, program)(words)
-    assert program == "python" and words[0].endswith(".py"), f"{program!r} is not known"
-    monkeypatch.setattr(sys, "argv", words)
-    try:
-        runpy.run_path(words[0], run_name="__main__")
-    except SystemExit as stop:
-        return 0 if stop.code is None else 1
-    return 0
+def test_no_page_is_left_out() -> None:
+    assert set(STUDIES) < set(PAGES_WITH_BLOCKS)
+    assert "README.md" in PAGES_WITH_BLOCKS and len(PAGES_WITH_BLOCKS) > 12
 
 
 def test_every_substitution_and_exception_is_of_a_page_that_is_run() -> None:
     named = {entry.page for entry in SUBSTITUTIONS} | set(INSTALLING) | set(READ_ONLY)
-    assert named <= set(RUN)
+    assert named <= set(PAGES_WITH_BLOCKS)
     for page, texts in (*INSTALLING.items(), *READ_ONLY.items()):
         shells = [block for block in blocks_of(text_of(page)) if block.language in SHELL]
         found = [one.text for block in shells for one in commands_of(block)]
@@ -98,7 +36,7 @@ def test_every_substitution_and_exception_is_of_a_page_that_is_run() -> None:
 
 
 def test_no_two_blocks_of_a_page_write_to_one_place() -> None:
-    for page in RUN:
+    for page in PAGES_WITH_BLOCKS:
         shells = [block for block in blocks_of(text_of(page)) if block.language in SHELL]
         words = [list(one.words) for block in shells for one in commands_of(block)]
         outs = [line[line.index("--out") + 1] for line in words if "--out" in line]
@@ -107,6 +45,6 @@ def test_no_two_blocks_of_a_page_write_to_one_place() -> None:
 
 
 def test_what_ci_installs_is_what_the_readme_says() -> None:
-    ci = Path(importlib.import_module("tests.docs.pages").ROOT / ".ci" / "run").read_text()
+    ci = (ROOT / ".ci" / "run").read_text()
     assert "pip install -q . && certify demo" in ci
     assert 'pip install -q ".[test]" && pytest' in ci
