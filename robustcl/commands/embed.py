@@ -7,6 +7,7 @@ import numpy as np
 import torch
 import tyro
 
+from robustcl.abstained import answered, on_sphere, warn_abstained
 from robustcl.checkpoint import load_checkpoint
 from robustcl.commands.options import DataOptions, read_data, refuse_existing, say
 from robustcl.data import Split
@@ -17,6 +18,8 @@ from robustcl.fit_head import embed as compute
 @dataclass(frozen=True, kw_only=True)
 class EmbedOptions(DataOptions):
     """Write index, embeddings (unit length), raw norms and labels to an .npz file.
+
+    An embedding that is 0 or not finite has no direction: its row is NaN, and the image is named.
 
     Args:
         checkpoint: The encoder.
@@ -52,12 +55,14 @@ def embed(options: EmbedOptions) -> int:
     dataset = read_data(options, split=options.split)
     raw = compute(loaded.encoder, dataset, batch_size=options.batch_size, device=options.device)
     norms = torch.linalg.vector_norm(raw.double(), dim=1)
-    units = (raw.double() / norms[:, None]).float().numpy()
+    units = on_sphere(raw.double()).float()
+    lost = torch.nonzero(~answered(units))[:, 0].tolist()
+    warn_abstained(lost, "no unit vector, so NaN in the file")
     options.out.parent.mkdir(parents=True, exist_ok=True)
     np.savez_compressed(
         options.out,
         index=np.arange(len(dataset)),
-        embeddings=units,
+        embeddings=units.numpy(),
         norms=norms.numpy(),
         labels=dataset.labels,
     )

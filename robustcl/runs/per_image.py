@@ -20,10 +20,10 @@ def per_image(run: Run) -> pd.DataFrame:
         run: As `load_run` reads it.
 
     Returns:
-        One row per image, by index: label, predicted, correct, certified (0 where nothing is
-        proved), certified_by ('' for none), attacked (radius in float64, infinite where nothing was
-        found), attacked_by and fooled (the smaller of it and the norm at which the model itself was
-        fooled). Radii are about leaving the predicted class, be it right or wrong.
+        One row per image, by index: label, predicted (-1: abstained), correct, certified (0 where
+        nothing is proved), certified_by ('' for none), attacked (radius in float64, infinite where
+        nothing was found), attacked_by and fooled (the smaller of it and the norm at which the
+        model itself was fooled). Radii are about leaving the predicted class, be it right or wrong.
 
     Raises:
         RunError: When the run has no clean predictions, or records of two norms.
@@ -38,7 +38,7 @@ def per_image(run: Run) -> pd.DataFrame:
                 f"{strangers[0]!r}; write every norm into a folder of its own"
             )
     images = run.clean.set_index("index")[["label", "predicted"]].astype(int).sort_index()
-    images["correct"] = images["label"] == images["predicted"]
+    images["correct"] = (images["label"] == images["predicted"]) & (images["predicted"] >= 0)
     sound = _same_class(sound_certificates(run), images)
     attacks = _same_class(model_attacks(run), images)
     best = sound.sort_values("radius", kind="stable").drop_duplicates("index", keep="last")
@@ -186,4 +186,4 @@ def _names(rows: pd.DataFrame, images: pd.DataFrame) -> np.ndarray:
 
 def _same_class(rows: pd.DataFrame, images: pd.DataFrame) -> pd.DataFrame:
     known = images["predicted"].reindex(rows["index"]).to_numpy()
-    return rows[rows["predicted"].to_numpy() == known]
+    return rows[(rows["predicted"].to_numpy() == known) & (known >= 0)]

@@ -1,10 +1,10 @@
 """Summarize a run: curves, medians and violations, from its records alone.
 
 An image is correct where the clean prediction is its label. A wrong image counts as radius 0 in
-every curve, and so does one whose certificate abstained; both stay in the denominator. The
-certified curve holds deterministic certificates for the model itself, the best one per image.
-Probabilistic certificates, and those for another subject, have curves of their own. Estimates have
-none: they are set against the attacked radius, which they may exceed.
+every curve, and so does one where the model or its certificate abstained; all stay in the
+denominator. The certified curve holds deterministic certificates for the model itself, the best one
+per image. Probabilistic certificates, and those for another subject, have curves of their own.
+Estimates have none: they are set against the attacked radius, which they may exceed.
 """
 
 # pandas annotates results as unions (Series | DataFrame | ...) that no call narrows.
@@ -47,6 +47,7 @@ class Summary:
         norm: 'l2', 'linf' or 'l1', the norm of every radius here.
         n: Images, the denominator of every rate.
         clean_accuracy: Share of correct images.
+        abstained: Images whose clean scores are not finite; they are not correct.
         interval95: Its exact (Clopper-Pearson) 95 % interval.
         headline_radius: The smallest eps of the run, which no result has a say in.
         headline_certified: Certified accuracy there; None without a deterministic certificate.
@@ -78,6 +79,7 @@ class Summary:
     norm: str
     n: int
     clean_accuracy: float
+    abstained: int
     interval95: tuple[float, float]
     headline_radius: float
     headline_certified: float | None
@@ -124,6 +126,7 @@ def summarize(run: Run) -> Summary:
         norm=run_norm(run),
         n=len(images),
         clean_accuracy=float(right.mean()),
+        abstained=int((images["predicted"] < 0).sum()),
         interval95=interval95(int(right.sum()), len(images)),
         headline_radius=radius,
         violations=beaten,
