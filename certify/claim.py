@@ -7,8 +7,9 @@ from typing import Literal
 import torch
 from torch import Tensor
 
+from robustcl.abstained import ABSTAINED, answered
+
 Guarantee = Literal["deterministic", "probabilistic", "estimate"]
-ABSTAINED = -1
 NO_RIVAL = -1
 
 
@@ -83,6 +84,26 @@ def abstained(claim: Claim, rows: Tensor) -> Claim:
         radius=claim.radius.masked_fill(rows, 0.0),
         rival=claim.rival.masked_fill(rows, NO_RIVAL),
     )
+
+
+def estimated(
+    method: str, norm: str, pair_radii: Tensor, scores: Tensor, predicted: Tensor
+) -> Claim:
+    """Estimate the smallest radius over all rivals; nothing where the model gives no answer.
+
+    Args:
+        method: The estimate's name.
+        norm: Norm of the perturbation.
+        pair_radii: (B, K) estimated radius against class j.
+        scores: (B, K) of the model.
+        predicted: (B,) the highest.
+
+    Returns:
+        An estimate about the model.
+    """
+    radius, rival = nearest_rival(pair_radii, predicted)
+    claim = Claim(method, norm, "estimate", "model", predicted, radius, rival)
+    return abstained(claim, ~answered(scores))
 
 
 def nearest_rival(pair_radii: Tensor, predicted: Tensor) -> tuple[Tensor, Tensor]:

@@ -5,7 +5,7 @@ from collections.abc import Iterator, Sequence
 import torch
 from torch import Tensor
 
-from certify.claim import Claim, nearest_rival
+from certify.claim import Claim, estimated
 from certify.gradients import output_gradients
 from certify.norms import Norm, check_norm
 from robustcl.batching import fill, padded
@@ -90,8 +90,7 @@ def clever(
             slopes = _slopes(classifier, blocks, top, gap, size, norm, batch_size)
             maxima.append(_batch_maxima(slopes, batches, samples, generator))
     largest = weibull_endpoint(torch.stack(maxima, dim=1)).to(scores.device)
-    radius, rival = nearest_rival((gaps / largest).clamp(max=size), predicted)
-    return Claim("clever", norm, "estimate", "model", predicted, radius, rival)
+    return estimated("clever", norm, (gaps / largest).clamp(max=size), scores, predicted)
 
 
 def weibull_endpoint(maxima: Tensor) -> Tensor:

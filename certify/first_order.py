@@ -3,7 +3,7 @@
 import torch
 from torch import Tensor
 
-from certify.claim import Claim, nearest_rival
+from certify.claim import Claim, estimated
 from certify.gradients import pairwise_slopes
 from certify.norms import Norm
 from robustcl.check_images import check_images
@@ -36,5 +36,4 @@ def first_order(classifier: Classifier, images: Tensor, *, norm: Norm = "l2") ->
     rows = torch.arange(len(scores), device=scores.device)
     slopes = norms[rows, predicted]
     gaps = (scores.gather(1, predicted[:, None]) - scores).double()
-    radius, rival = nearest_rival(gaps / slopes, predicted)
-    return Claim("first_order", norm, "estimate", "model", predicted, radius, rival)
+    return estimated("first_order", norm, gaps / slopes, scores, predicted)

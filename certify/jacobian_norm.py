@@ -7,7 +7,7 @@ from typing import cast
 import torch
 from torch import Tensor
 
-from certify.claim import Claim, nearest_rival
+from certify.claim import Claim, estimated
 from certify.gradients import BATCH, output_gradients
 from certify.norms import Norm
 from certify.pairs import affine_head, margins, pairs
@@ -55,8 +55,7 @@ def jacobian_norm(
     predicted = scores.argmax(dim=1)
     pair = pairs(weight, bias, predicted)
     slopes = torch.linalg.vector_norm(pair.directions, dim=2) * size[:, None]
-    radius, rival = nearest_rival(margins(pair, points) / slopes, predicted)
-    return Claim("jacobian_norm", norm, "estimate", "model", predicted, radius, rival)
+    return estimated("jacobian_norm", norm, margins(pair, points) / slopes, scores, predicted)
 
 
 def _sizes(
@@ -71,11 +70,13 @@ def _sizes(
 
 
 def _exact(jacobian: Tensor, norm: Norm) -> Tensor:
-    spectral = torch.linalg.eigvalsh(jacobian @ jacobian.mT)[:, -1].clamp_min(0.0).sqrt()
-    if norm == "l2":
-        return spectral
-    rows = torch.linalg.vector_norm(jacobian.abs().sum(dim=2), dim=1)
-    return torch.minimum(rows, math.sqrt(jacobian.shape[2]) * spectral)
+    known = torch.isfinite(jacobian).flatten(1).all(dim=1)
+    jacobian = jacobian.nan_to_num(0.0, 0.0, 0.0)  # eigvalsh stops at NaN, for the whole batch
+    size = torch.linalg.eigvalsh(jacobian @ jacobian.mT)[:, -1].clamp_min(0.0).sqrt()
+    if norm == "linf":
+        rows = torch.linalg.vector_norm(jacobian.abs().sum(dim=2), dim=1)
+        size = torch.minimum(rows, math.sqrt(jacobian.shape[2]) * size)
+    return size.masked_fill(~known, torch.inf)
 
 
 def _iterated(classifier: Classifier, images: Tensor, iterations: int) -> tuple[Tensor, Tensor]:

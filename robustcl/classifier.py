@@ -7,6 +7,7 @@ from typing import Protocol, cast
 import torch
 from torch import Tensor, nn
 
+from robustcl.abstained import on_sphere
 from robustcl.check_images import check_form
 from robustcl.check_network import check_network, weight_device, weight_type
 from robustcl.check_outputs import check_outputs
@@ -245,8 +246,8 @@ class Classifier(nn.Module):
     def embeddings(self, images: Tensor) -> Tensor:
         """Return what the head sees: h / |h| on the unit sphere, or h when not normalizing.
 
-        h is divided by its exact norm, without an epsilon; h = 0 gives NaN scores, which no
-        certificate covers and no attack is credited with.
+        h is divided by its exact norm, without an epsilon. Where |h| is 0 or infinite in the
+        network's type, scores are NaN, which no certificate covers and no attack is credited with.
 
         Args:
             images: (B, C, H, W) in [0, 1].
@@ -257,7 +258,7 @@ class Classifier(nn.Module):
         raw = self.raw_embeddings(images)
         if not self.normalizes:
             return raw
-        return raw / torch.linalg.vector_norm(raw, dim=1, keepdim=True)
+        return on_sphere(raw)
 
     def forward(self, images: Tensor) -> Tensor:
         """Return class scores.

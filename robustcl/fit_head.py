@@ -5,6 +5,7 @@ import math
 
 import torch
 
+from robustcl.abstained import directed, warn_abstained
 from robustcl.batching import padded
 from robustcl.classifier import Classifier, Encoder
 from robustcl.data.dataset import Dataset
@@ -32,8 +33,11 @@ def fit_head(
     device: str | torch.device = "cpu",
     noise: float = 0.0,
     seed: int = 0,
+    warn: bool = True,
 ) -> Classifier:
     """Fit a head; weights and BatchNorm statistics of the encoder stay as they are.
+
+    Images whose embedding has no direction, as 0 has none, are left out.
 
     Args:
         encoder: The encoder; moved to the device.
@@ -44,12 +48,14 @@ def fit_head(
         noise: Standard deviation of Gaussian noise added to the images, as in the smoothed model
             that is to be certified.
         seed: Of the noise.
+        warn: Whether to name images that are left out on stderr.
 
     Returns:
         The classifier on the CPU, in eval mode.
 
     Raises:
-        InputError: When the kind is unknown, or the data is unlabeled or of another size.
+        InputError: When the kind is unknown, the data is unlabeled or of another size, or no image
+            has an embedding with a direction.
         RunError: When the encoder changed, which would be a defect.
     """
     if kind not in HEADS:
@@ -61,8 +67,17 @@ def fit_head(
     encoder.to("cpu")
     if encoder_hash(encoder) != before:
         raise RunError("the encoder changed while a head was fitted; please report this")
-    labels = torch.from_numpy(dataset.labels)
-    head = FITS[kind](points, labels, num_classes=dataset.num_classes)
+    labels, known = torch.from_numpy(dataset.labels), directed(points)
+    lost = torch.nonzero(~known)[:, 0].tolist()
+    if not bool(known.any()):
+        raise InputError(
+            f"the embeddings of all {len(dataset)} images of {dataset.name!r} are 0 or not finite; "
+            "the encoder is not usable, train it again"
+        )
+    if warn:
+        among = f"the {len(dataset)} that the head is fitted on"
+        warn_abstained(lost, "left out of the fit", among=among)
+    head = FITS[kind](points[known], labels[known], num_classes=dataset.num_classes)
     return Classifier(encoder, head, class_names=dataset.class_names).eval()
 
 

@@ -87,8 +87,17 @@ def misclassify(classifier: Classifier, targets: Tensor) -> Objective:
 
     Returns:
         The objective, for batches of the same B images in the same order.
+
+    Raises:
+        InputError: When a class is negative, as where the model abstains.
     """
     targets = plain_tensor(targets)
+    if bool((targets < 0).any()):
+        row = int(torch.nonzero(targets < 0)[0, 0])
+        raise InputError(
+            f"image {row} has the class {int(targets[row])}, none that could be left; leave out "
+            "images on which the model abstains"
+        )
 
     def aim(rows: Tensor) -> Callable[[Tensor], Tensor]:
         chosen = targets[rows]

@@ -8,12 +8,14 @@ from torch import Tensor
 
 import attacks
 from attacks.curve import EVALUATIONS
+from robustcl.abstained import ABSTAINED
 from robustcl.auditing.audit_job import AuditJob, compare_points, records_of, seeds_of
 from robustcl.auditing.keep_curves import keep_curves
 from robustcl.auditing.keep_triples import Triples, keep_triples
 from robustcl.auditing.keep_violations import keep_violations
 from robustcl.data.batch import Batch
 from robustcl.objectives import misclassify
+from robustcl.runs.records import CERTIFIED_BALL
 from robustcl.threat import Threat
 
 
@@ -65,6 +67,28 @@ def attack_records(job: AuditJob, batch: Batch, left: Tensor, text: str) -> list
         {**row, "stages": own, "stage_seconds": shares}
         for row, own in zip(records, stages, strict=True)
     ]
+
+
+def not_attacked(job: AuditJob, batch: Batch, text: str) -> list[dict[str, Any]]:
+    """Record images for which the model gives no class that an attack could make it leave.
+
+    Args:
+        job: The job.
+        batch: The images.
+        text: The attack.
+
+    Returns:
+        One record per image, with the class -1 and no radius.
+    """
+    nothing, zeros = np.full(len(batch), np.inf), np.zeros(len(batch), np.int64)
+    columns = {"radius": nothing, "deployed": nothing, "gradients": zeros, "forwards": zeros}
+    columns |= {"predicted": zeros + ABSTAINED, "in_float64": np.ones(len(batch), dtype=bool)}
+    ball = text == CERTIFIED_BALL
+    columns |= {"ball": np.zeros(len(batch))} if ball else {}
+    eps = [] if ball else list(job.audit.eps)
+    terms = {"norm": job.audit.norm, "eps": eps, "subject": job.audit.subject}
+    terms |= {"ball_by": ""} if ball else {}
+    return [{**row, **terms} for row in records_of(job, batch, "attack", text, **columns)]
 
 
 def _smallest(

@@ -9,6 +9,7 @@ import numpy as np
 import torch
 
 from attacks.checks import Flag, model_flags
+from robustcl.abstained import answered
 from robustcl.auditing.audit import Audit
 from robustcl.classifier import Classifier
 from robustcl.data.dataset import Dataset
@@ -80,7 +81,12 @@ def _look(
     size: int,
     device: str | torch.device,
 ) -> list[dict[str, Any]]:
-    rows = np.linspace(0, len(dataset) - 1, size).round().astype(int).tolist()
+    rows = np.linspace(0, len(dataset) - 1, size).round().astype(int)
+    with torch.no_grad():
+        known = answered(classifier(dataset.batch(rows).images.to(device)))
+    rows = rows[known.cpu().numpy()].tolist()  # the others have no class that could be left
+    if not rows:
+        return []
     flags = model_flags(
         classifier,
         dataset.batch(rows).images.to(device),

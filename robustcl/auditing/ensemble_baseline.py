@@ -5,9 +5,10 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from robustcl.abstained import predict
+from robustcl.auditing.answered_images import calibration_of, temperature_of
 from robustcl.auditing.study_outputs import Study, adversarials, all_images, staged
 from robustcl.batching import padded
-from robustcl.calibration import fit_temperature, measure_calibration
 
 
 def ensemble_baseline(study: Study, labels: Tensor) -> dict[str, Any] | None:
@@ -37,11 +38,11 @@ def ensemble_baseline(study: Study, labels: Tensor) -> dict[str, Any] | None:
 
     stored = staged(study, "outputs-ensemble", compute)
     scores, held = (torch.from_numpy(stored[name]) for name in ("test", "held"))
-    temperature = fit_temperature(held, torch.from_numpy(study.held_out.labels))
-    shares = torch.softmax(scores.double() / temperature, dim=1)
+    temperature = temperature_of(held, torch.from_numpy(study.held_out.labels))
     _, success = adversarials(study, "ensemble", model)
+    right = (predict(scores) == labels)[: len(success)]
     return {
         "temperature": temperature,
-        "clean": measure_calibration(shares, labels),
-        "robust": float((~success).double().mean()),
+        "clean": calibration_of(scores, labels, temperature),
+        "robust": float((right & ~success).double().mean()),
     }

@@ -11,6 +11,7 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 import certify
+from robustcl.abstained import warn_abstained
 from robustcl.auditing.audit import Audit
 from robustcl.auditing.audit_job import AuditJob
 from robustcl.auditing.check_model import check_model
@@ -127,17 +128,21 @@ def _measure(job: AuditJob, dataset: Dataset, *, progress: bool) -> int:
     # Called again with a smaller batch when memory runs out: what is on the disk is kept.
     count, chunk = len(dataset), min(job.audit.batch_size, len(dataset))
     kept = recorded(job.folder, job.audit.measures, count=count, chunk=chunk)
-    with _bar(progress) as bar:
-        chunks = list(own_chunks(count, chunk))
-        shown = bar.add_task("images", total=sum(map(len, chunks)))
-        for rows in chunks:
-            if not kept.whole(rows):
-                for start in range(0, len(rows), job.batch_size):
-                    batch = dataset.batch(rows[start : start + job.batch_size])
-                    measure_batch(
-                        job, batch, kept, say=lambda text: bar.update(shown, description=text)
-                    )
-            bar.advance(shown, len(rows))
+    abstained: list[int] = []
+    try:
+        with _bar(progress) as bar:
+            chunks = list(own_chunks(count, chunk))
+            shown = bar.add_task("images", total=sum(map(len, chunks)))
+            for rows in chunks:
+                if not kept.whole(rows):
+                    for start in range(0, len(rows), job.batch_size):
+                        batch = dataset.batch(rows[start : start + job.batch_size])
+                        abstained += measure_batch(
+                            job, batch, kept, say=lambda text: bar.update(shown, description=text)
+                        )
+                bar.advance(shown, len(rows))
+    finally:
+        warn_abstained(abstained, "the model abstains there, which counts as wrong")
     return job.batch_size
 
 

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 
+from robustcl.abstained import predict
 from robustcl.batching import padded
 from robustcl.classifier import Classifier
 from robustcl.data.dataset import Dataset
@@ -70,8 +71,8 @@ def first_look(
                 batch = dataset.batch(rows[start : start + size]).to(device)
                 begun = time.monotonic()
                 scores = padded(classifier, batch.images, batch_size=size)
-                finite = torch.isfinite(scores).all(dim=1)
-                right += int(((scores.argmax(dim=1) == batch.labels) & finite).sum())
+                known = batch.labels >= 0
+                right += int(((predict(scores) == batch.labels) & known).sum())
                 seconds += time.monotonic() - begun
     finally:
         classifier.to(home)

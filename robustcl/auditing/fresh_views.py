@@ -7,6 +7,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from robustcl.abstained import predict
 from robustcl.auditing.study_outputs import Study, adversarials, all_images
 from robustcl.auditing.study_plan import SINGLE
 from robustcl.batching import padded
@@ -79,7 +80,7 @@ def _right(study: Study, model: RandomViews, points: Tensor, labels: Tensor) -> 
             seed = example_seed(study.plan.seed, judge, "fresh views") % 2**31
             drawn = model.drawn(seed).to(study.device)
             scores = padded(drawn, points, batch_size=study.plan.batch_size)
-            found.append(scores.argmax(dim=1).cpu() == labels)
+            found.append(predict(scores).cpu() == labels)
     return torch.stack(found).double()
 
 

@@ -8,13 +8,13 @@ from typing import Any
 import torch
 
 import certify
-from robustcl.auditing.attack_records import attack_records
+from robustcl.abstained import answered, predict
+from robustcl.auditing.attack_records import attack_records, not_attacked
 from robustcl.auditing.audit_job import AuditJob, records_of, seeds_of
 from robustcl.auditing.ball_records import ball_records
 from robustcl.auditing.recorded import Measure, Recorded
 from robustcl.batching import padded
 from robustcl.data.batch import Batch
-from robustcl.errors import InputError
 from robustcl.objectives import score_margin
 from robustcl.rows_seen import rows_seen
 from robustcl.runs.arrays import own_arrays, replace_rows, save_arrays
@@ -29,7 +29,7 @@ _Records = list[dict[str, Any]]
 
 def measure_batch(
     job: AuditJob, batch: Batch, kept: Recorded, *, say: Callable[[str], object]
-) -> None:
+) -> list[int]:
     """Write the records of a batch that are not on the disk: clean, certificates, then attacks.
 
     Args:
@@ -37,6 +37,9 @@ def measure_batch(
         batch: The images, on the CPU.
         kept: What is on the disk.
         say: Is told the method that is at work.
+
+    Returns:
+        The images whose clean scores were computed now and are not finite.
     """
     rows = batch.index.numpy()
     records = kept.known(rows)
@@ -49,6 +52,8 @@ def measure_batch(
         say(text)
         records += _recorded(job, there, records, (kind, text), kept)
     sync_records(job.folder)
+    fresh = ("clean", "clean") in lacking
+    return [r["index"] for r in records if fresh and r["kind"] == "clean" and r["predicted"] < 0]
 
 
 def _recorded(
@@ -63,10 +68,7 @@ def _recorded(
         elif kind == "certificate":
             records = _certificates(job, batch, text)
         else:
-            function = ball_records if text == CERTIFIED_BALL else attack_records
-            clean = {row["index"]: row["predicted"] for row in before if row["kind"] == "clean"}
-            left = torch.tensor([clean[index] for index in batch.index.tolist()])
-            records = function(job, batch, left.to(job.device), text)
+            records = _attacked(job, batch, before, text)
     seconds = (time.monotonic() - begun) / len(batch)
     costs = {"forwards": -(-sum(seen) // len(batch)), "seconds": seconds}
     done = kept.done[measure]
@@ -78,11 +80,9 @@ def _recorded(
 def _clean(job: AuditJob, batch: Batch) -> _Records:
     with torch.no_grad():
         scores = padded(job.classifier, batch.images, batch_size=job.batch_size)
-    if not bool(torch.isfinite(scores).all()):
-        row = int(torch.nonzero(~torch.isfinite(scores).all(dim=1))[0, 0])
-        raise InputError(f"image {int(batch.index[row])} gets scores that are not finite")
-    predicted = scores.argmax(dim=1)
-    margins = -score_margin(scores, predicted).double()
+    predicted = predict(scores)
+    margins = -score_margin(scores, predicted.clamp_min(0)).double()
+    margins = margins.masked_fill(predicted < 0, torch.nan)  # written as null
     _keep_embeddings(job, batch)
     return records_of(job, batch, "clean", "clean", predicted=predicted, margin=margins)
 
@@ -93,6 +93,7 @@ def _keep_embeddings(job: AuditJob, batch: Batch) -> None:
         return
     with torch.no_grad():
         points = padded(job.classifier.embeddings, batch.images, batch_size=job.batch_size)
+    few &= answered(points).cpu().numpy()
     columns = {
         "index": batch.index.numpy(),
         "labels": batch.labels.cpu().numpy(),
@@ -101,6 +102,20 @@ def _keep_embeddings(job: AuditJob, batch: Batch) -> None:
     new = {key: value[few] for key, value in columns.items()}
     kept = own_arrays(job.folder, "embeddings")
     save_arrays(job.folder, "embeddings", replace_rows(kept, new), compress=False)
+
+
+def _attacked(job: AuditJob, batch: Batch, before: _Records, text: str) -> _Records:
+    # An image without a predicted class has none to be left: it is recorded, and not attacked.
+    clean = {row["index"]: row["predicted"] for row in before if row["kind"] == "clean"}
+    left = torch.tensor([clean[index] for index in batch.index.tolist()])
+    known = torch.nonzero(left >= 0)[:, 0]
+    records = []
+    if len(known):
+        function = ball_records if text == CERTIFIED_BALL else attack_records
+        records = function(job, batch.select(known), left[known].to(job.device), text)
+    if len(known) < len(batch):
+        records += not_attacked(job, batch.select(torch.nonzero(left < 0)[:, 0]), text)
+    return records
 
 
 def _certificates(job: AuditJob, batch: Batch, text: str) -> _Records:

@@ -4,6 +4,7 @@ import torch
 from torch import Tensor
 
 from robustcl.calibration import bootstrap, risk_coverage, top_label
+from robustcl.calibration.calibration_error import untied_bins
 
 BINS = 10
 POINTS = 200
@@ -17,18 +18,18 @@ def curves(shares: Tensor, labels: Tensor) -> dict[str, list[list[float]]]:
         labels: (N,) classes.
 
     Returns:
-        'reliability': per bin of equal count, mean confidence, share that is right, and its band by
-        bootstrap; 'risk': coverage, risk, and its band by the normal approximation.
+        'reliability': per bin of nearly equal count (see `untied_bins`), mean confidence, share
+        that is right, and its band by bootstrap; 'risk': coverage, risk, and its band by the normal
+        approximation.
     """
     confidence, correct = top_label(shares, labels)
     coverage, risk = risk_coverage(confidence, correct)
-    order = confidence.argsort(stable=True)
     rows = []
-    for part in order.tensor_split(min(BINS, 1 + len(order) // 40)):
+    for part in untied_bins(confidence, bins=min(BINS, 1 + len(confidence) // 40)):
         share = bootstrap(
             lambda drawn, part=part: float(correct[part[drawn]].mean()), len(part), draws=200
         )
-        rows.append([float(confidence[part].mean()), share.value, share.low, share.high])
+        rows.append([float(confidence[part].double().mean()), share.value, share.low, share.high])
     thin = torch.linspace(0, len(coverage) - 1, min(POINTS, len(coverage))).long()
     spread = (risk * (1 - risk) / (coverage * len(labels))).sqrt()
     columns = (coverage, risk, (risk - 1.96 * spread).clamp_min(0), risk + 1.96 * spread)

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 import attacks
 import certify
+from robustcl.abstained import on_sphere
 from robustcl.auditing.study_plan import StudyPlan
 from robustcl.batching import padded
 from robustcl.classifier import Classifier
@@ -97,7 +98,7 @@ class Outputs:
             return aggregated(self.scores[1 : count + 1], chosen, temperature=temperature)
         mean = self.raw[1 : count + 1].mean(dim=0)
         if study.single.normalizes:
-            mean = mean / torch.linalg.vector_norm(mean, dim=1, keepdim=True)
+            mean = on_sphere(mean)
         with torch.no_grad():
             return study.single.head(mean.to(study.single.encoder.mean.device)).cpu()
 
@@ -153,7 +154,7 @@ def outputs(study: Study, name: str, images: Callable[[], Tensor]) -> Outputs:
 
 
 def _seen(single: Classifier, raw: Tensor) -> Tensor:
-    return raw / torch.linalg.vector_norm(raw, dim=1, keepdim=True) if single.normalizes else raw
+    return on_sphere(raw) if single.normalizes else raw
 
 
 def all_images(dataset: Dataset) -> Tensor:

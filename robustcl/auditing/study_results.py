@@ -8,6 +8,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from robustcl.abstained import answered, predict, warn_abstained
+from robustcl.auditing.answered_images import calibration_of, shares_of, temperature_of
 from robustcl.auditing.ensemble_baseline import ensemble_baseline
 from robustcl.auditing.fresh_views import fresh_views
 from robustcl.auditing.study_curves import curves
@@ -25,8 +27,6 @@ from robustcl.calibration import (
     bootstrap,
     calibration_error,
     check_held_out,
-    fit_temperature,
-    measure_calibration,
     measure_confidence,
     negative_log_likelihood,
     paired_mean,
@@ -64,9 +64,21 @@ class Judged:
             data: 'clean' or 'noisy'.
 
         Returns:
-            (N, classes).
+            (N, classes), NaN where the model abstains.
         """
         return torch.softmax(self.scores[data].double() / self.temperature, dim=1)
+
+    def calibration(self, data: str, labels: Tensor) -> dict[str, float]:
+        """Measure accuracy and calibration.
+
+        Args:
+            data: 'clean' or 'noisy'.
+            labels: (N,) of the images.
+
+        Returns:
+            As from `calibration_of`.
+        """
+        return calibration_of(self.scores[data], labels, self.temperature)
 
 
 def run_study(study: Study) -> dict[str, Any]:
@@ -83,7 +95,9 @@ def run_study(study: Study) -> dict[str, Any]:
     held = outputs(study, "held-out", lambda: all_images(study.held_out))
     seen = {"clean": outputs(study, "clean", lambda: all_images(study.test)),
             "noisy": outputs(study, "noisy", lambda: noisy(study))}  # fmt: skip
-    own = fit_temperature(held.scores[0], torch.from_numpy(study.held_out.labels))
+    _warn(seen["clean"], "test", "the single view abstains there, which counts as wrong")
+    _warn(held, "held-out", "left out of the temperatures")
+    own = temperature_of(held.scores[0], torch.from_numpy(study.held_out.labels))
     judged = [_judge(study, "", 0, held, seen, own)]
     for aggregate in study.plan.aggregates:
         for count in study.plan.counts:
@@ -104,11 +118,16 @@ def run_study(study: Study) -> dict[str, Any]:
             "per_class": _per_class(study, judged, labels)}  # fmt: skip
 
 
+def _warn(seen: Outputs, which: str, consequence: str) -> None:
+    lost = torch.nonzero(~answered(seen.scores[0]))[:, 0].tolist()
+    warn_abstained(lost, consequence, among=f"the {seen.scores.shape[1]} {which} images")
+
+
 def _judge(
     study: Study, aggregate: str, count: int, held: Outputs, seen: dict[str, Outputs], own: float
 ) -> Judged:
     scores = held.of(study, aggregate, count, own)
-    temperature = fit_temperature(scores, torch.from_numpy(study.held_out.labels))
+    temperature = temperature_of(scores, torch.from_numpy(study.held_out.labels))
     name = study.plan.name(aggregate, count) if count else SINGLE
     found = {data: part.of(study, aggregate, count, own) for data, part in seen.items()}
     return Judged(name, aggregate, count, temperature, found)
@@ -142,10 +161,10 @@ def _fooled(
             continue
         first = next(iter(points.values()))
         own = labels[: first.scores.shape[1]]
-        table[one.name] = {"clean": one.scores["clean"][: len(own)].argmax(dim=1) != own}
+        table[one.name] = {"clean": predict(one.scores["clean"][: len(own)]) != own}
         for source, seen in points.items():
             scores = seen.of(study, one.aggregate, one.count, study_temperature(study))
-            table[one.name][source] = scores.argmax(dim=1) != own
+            table[one.name][source] = predict(scores) != own
     return table
 
 
@@ -159,14 +178,14 @@ def study_temperature(study: Study) -> float:
         T.
     """
     held = outputs(study, "held-out", lambda: all_images(study.held_out))
-    return fit_temperature(held.scores[0], torch.from_numpy(study.held_out.labels))
+    return temperature_of(held.scores[0], torch.from_numpy(study.held_out.labels))
 
 
 def _keep(
     study: Study, judged: list[Judged], labels: Tensor, fooled: dict[str, dict[str, Tensor]]
 ) -> None:
     # Image by image, for intervals over several studies of the same images.
-    right = [(one.scores["clean"].argmax(dim=1) == labels).numpy() for one in judged]
+    right = [(predict(one.scores["clean"]) == labels).numpy() for one in judged]
     tables = fooled.values()
     save_arrays(
         study.folder,
@@ -196,11 +215,12 @@ def _model(
         "count": one.count,
         "aggregate": one.aggregate,
         "temperature": one.temperature,
-        **{data: measure_calibration(one.shares(data), labels) for data in one.scores},
+        **{data: one.calibration(data, labels) for data in one.scores},
     }
     if isinstance(study.single.head, PrototypeHead) and one.aggregate in ("", "score", "embedding"):
-        similarity, guesses = one.scores["clean"].max(dim=1)
-        right = (guesses == labels).double()
+        known = answered(one.scores["clean"])
+        similarity, guesses = one.scores["clean"][known].max(dim=1)
+        right = guesses == labels[known]
         found["similarity"] = measure_confidence(similarity.double().clamp(0, 1), right)
     if one.name not in fooled:
         return found
@@ -210,8 +230,7 @@ def _model(
         source: float(_survives(table, ["clean", source]).double().mean()) for source in points
     }
     worst = points[one.name].of(study, one.aggregate, one.count, study_temperature(study))
-    shares = torch.softmax(worst.double() / one.temperature, dim=1)
-    found["attacked"] = measure_calibration(shares, labels[: len(shares)])
+    found["attacked"] = calibration_of(worst, labels[: len(worst)], one.temperature)
     if study.plan.certificates:
         name: Any = one.aggregate or study.plan.aggregates[0]
         radii = certified(study, one.name, name, single=not one.count)
@@ -228,15 +247,17 @@ def _compared(
     labels: Tensor,
     fooled: dict[str, dict[str, Tensor]],
 ) -> dict[str, Any]:
-    right = [judged.scores["clean"].argmax(dim=1) == labels for judged in (single, one)]
-    shares = [judged.shares("clean") for judged in (single, one)]
-    tops = [top_label(part, labels) for part in shares]
+    right = [predict(judged.scores["clean"]) == labels for judged in (single, one)]
+    # Probabilities are compared on the images for which both have some.
+    both = answered(single.scores["clean"]) & answered(one.scores["clean"])
+    shares, known = [judged.shares("clean")[both] for judged in (single, one)], labels[both]
+    tops = [top_label(part, known) for part in shares]
     seed = study.plan.seed
 
     def paired(metric: Callable[[int, Tensor], float]) -> dict[str, float]:
         return asdict(
             bootstrap(
-                lambda rows: metric(1, rows) - metric(0, rows), len(labels), draws=DRAWS, seed=seed
+                lambda rows: metric(1, rows) - metric(0, rows), len(known), draws=DRAWS, seed=seed
             )
         )
 
@@ -244,7 +265,7 @@ def _compared(
         "accuracy": asdict(paired_mean([right[1].double() - right[0].double()], seed=seed)),
         "corrections": int((right[1] & ~right[0]).sum()),
         "corruptions": int((right[0] & ~right[1]).sum()),
-        "nll": paired(lambda k, rows: negative_log_likelihood(shares[k][rows], labels[rows])),
+        "nll": paired(lambda k, rows: negative_log_likelihood(shares[k][rows], known[rows])),
         "ece": paired(lambda k, rows: calibration_error(tops[k][0][rows], tops[k][1][rows])),
     }
     if one.name not in fooled:
@@ -271,20 +292,20 @@ def _all_curves(
     for one in judged:
         if one.name not in (SINGLE, first):
             continue
-        found[one.name] = curves(one.shares("clean"), labels)
+        found[one.name] = curves(*shares_of(one.scores["clean"], labels, one.temperature))
         worst = points[one.name].of(study, one.aggregate, one.count, study_temperature(study))
-        shares = torch.softmax(worst.double() / one.temperature, dim=1)
-        found[f"{one.name}, attacked"] = curves(shares, labels[: len(shares)])
+        shares = shares_of(worst, labels[: len(worst)], one.temperature)
+        found[f"{one.name}, attacked"] = curves(*shares)
     return found
 
 
 def _per_class(study: Study, judged: list[Judged], labels: Tensor) -> dict[str, Any]:
     found = {}
-    right = judged[0].scores["clean"].argmax(dim=1) == labels
+    right = predict(judged[0].scores["clean"]) == labels
     for one in judged:
         if one.count != study.plan.most:
             continue
-        after = one.scores["clean"].argmax(dim=1) == labels
+        after = predict(one.scores["clean"]) == labels
         found[one.name] = [
             {
                 "class": name,

@@ -6,6 +6,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from robustcl.abstained import answered, predict
 from robustcl.batching import padded
 from robustcl.bench.cells import Cell
 from robustcl.bench.model_cell import load_model
@@ -24,6 +25,7 @@ from robustcl.data.corrupted import corrupted
 from robustcl.data.dataset import Dataset
 from robustcl.data.match_classes import match_classes
 from robustcl.data.splits import stratified_split
+from robustcl.errors import InputError
 from robustcl.frozen import frozen
 from robustcl.heads import KNNHead
 from robustcl.runs.summary import interval95
@@ -44,6 +46,9 @@ def calibration_cell(suite: Suite, cell: Cell, place: Place) -> dict[str, Any]:
 
     Returns:
         Entries of the cell's state: a row for clean images, and one per corruption and severity.
+
+    Raises:
+        InputError: When the model abstains on all images of the first half.
     """
     arch = cell.model.training.get("arch")
     model, _ = load_model(cell.model.checkpoint, arch, place.folder / cell.needs)
@@ -55,7 +60,12 @@ def calibration_cell(suite: Suite, cell: Cell, place: Place) -> dict[str, Any]:
     if not isinstance(model.head, KNNHead):
         part = match_classes(clean, names).select(fitted)
         scores = _scores(model, part, suite.batch_size, place.device)
-        temperature = fit_temperature(scores, torch.from_numpy(part.labels))
+        known = answered(scores)
+        if not bool(known.any()):
+            raise InputError(
+                f"{cell.model.name} abstains on all {len(part)} images; train it again"
+            )
+        temperature = fit_temperature(scores[known], torch.from_numpy(part.labels)[known])
     rows = []
     for name, severity in ((CLEAN, 0), *_wanted(suite)):
         part = match_classes(_version(clean, name, severity, suite, cell.seed), names).select(held)
@@ -74,19 +84,22 @@ def measured(scores: Tensor, labels: Tensor, temperature: float | None) -> dict[
         temperature: T of softmax(scores / T); None where scores are shares.
 
     Returns:
-        n, accuracy with its exact 95 % interval, nll (nats), brier (sum over classes),
+        n, accuracy with its exact 95 % interval, abstained (images without finite scores, if any:
+        they are wrong, and the other numbers leave them out), nll (nats), brier (sum over classes),
         calibration_error (15 bins of equal count) and temperature.
     """
-    scores = scores.double()
+    right, known = int((predict(scores) == labels).sum()), answered(scores)
+    n, lost = len(labels), int((~known).sum())
+    scores, labels = scores[known].double(), labels[known]
     shares = scores if temperature is None else torch.softmax(scores / temperature, dim=1)
-    right = int((shares.argmax(dim=1) == labels).sum())
     return {
-        "n": len(labels),
-        "accuracy": right / len(labels),
-        "interval95": list(interval95(right, len(labels))),
-        "nll": negative_log_likelihood(shares, labels),
-        "brier": brier(shares, labels).score,
-        "calibration_error": calibration_error(*top_label(shares, labels)),
+        "n": n,
+        "accuracy": right / n,
+        "interval95": list(interval95(right, n)),
+        **({"abstained": lost} if lost else {}),
+        "nll": negative_log_likelihood(shares, labels) if len(labels) else None,
+        "brier": brier(shares, labels).score if len(labels) else None,
+        "calibration_error": calibration_error(*top_label(shares, labels)) if len(labels) else None,
         "temperature": temperature,
     }
 
@@ -120,6 +133,6 @@ def _metrics(suite: Suite, rows: list[dict[str, Any]]) -> dict[str, float | None
         name: first[name] for name in ("nll", "brier", "calibration_error", "temperature")
     }
     for name in ("accuracy", "calibration_error"):
-        mean = sum(row[name] for row in others) / len(others) if others else None
-        found[f"corrupted_{name}"] = mean
+        known = [row[name] for row in others if row[name] is not None]
+        found[f"corrupted_{name}"] = sum(known) / len(known) if known else None
     return {text: found[text] for text in suite.metrics if text in found}

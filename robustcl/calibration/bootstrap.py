@@ -6,6 +6,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from robustcl.calibration.check_inputs import check_count, check_differences
 from robustcl.errors import InputError
 
 Statistic = Callable[[Tensor], float]
@@ -48,15 +49,19 @@ def bootstrap(statistic: Statistic, count: int, *, draws: int = 500, seed: int =
         The value on all rows and its percentile interval.
 
     Raises:
-        InputError: When there are no images or draws.
+        InputError: When there are no images or draws, or the statistic is not finite.
     """
-    if count < 1 or draws < 1:
-        raise InputError(f"{draws} draws of {count} images; use 1 or more of each")
+    check_count("images", count)
+    check_count("draws", draws)
     generator = torch.Generator().manual_seed(seed)
     values = [statistic(torch.randint(count, (count,), generator=generator)) for _ in range(draws)]
-    found = torch.tensor(values, dtype=torch.float64)
-    low, high = found.quantile(torch.tensor([0.025, 0.975], dtype=torch.float64)).tolist()
-    return Interval(statistic(torch.arange(count)), low, high)
+    value = statistic(torch.arange(count))
+    found = torch.tensor([value, *values], dtype=torch.float64)
+    if not bool(torch.isfinite(found).all()):
+        bad = float(found[~torch.isfinite(found)][0])
+        raise InputError(f"the statistic of {count} images is {bad:g}; leave out what makes it so")
+    low, high = found[1:].quantile(torch.tensor([0.025, 0.975], dtype=torch.float64)).tolist()
+    return Interval(value, low, high)
 
 
 def paired_mean(differences: Sequence[Tensor], *, draws: int = 2000, seed: int = 0) -> Interval:
@@ -70,6 +75,14 @@ def paired_mean(differences: Sequence[Tensor], *, draws: int = 2000, seed: int =
 
     Returns:
         The mean and its interval over images, for the given groups.
+
+    Raises:
+        InputError: When there is no group, the groups are not of the same images, or a difference
+            is not finite.
     """
-    mean = torch.stack([part.double() for part in differences]).mean(dim=0)
+    groups = [check_differences(part) for part in differences]
+    shapes = sorted({len(part) for part in groups})
+    if len(shapes) != 1:
+        raise InputError(f"groups of {shapes or 'no'} images; give 1 or more of the same images")
+    mean = torch.stack(groups).mean(dim=0)
     return bootstrap(lambda rows: float(mean[rows].mean()), len(mean), draws=draws, seed=seed)

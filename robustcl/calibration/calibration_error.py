@@ -6,10 +6,11 @@ from typing import Literal
 import torch
 from torch import Tensor
 
-from robustcl.calibration.top_label import check_confidence
+from robustcl.calibration.check_inputs import check_confidence, check_count
 from robustcl.errors import InputError
 
 Cut = Literal["mass", "width"]
+MOST_BINS = 1_000_000
 
 
 def calibration_error(
@@ -25,7 +26,8 @@ def calibration_error(
         correct: (N,) ones where the prediction is right, else zeros.
         bins: Bins at most.
         cut: 'mass' for bins of (nearly) equal count, 'width' for (0, 1/bins], (1/bins, 2/bins], ...
-            where 0 falls into the first and 1 into the last.
+            where 0 falls into the first and 1 into the last. The number next to k/bins in the type
+            of the confidences is that edge.
 
     Returns:
         A number in [0, 1].
@@ -34,38 +36,45 @@ def calibration_error(
         Nguyen and O'Connor, EMNLP 2015 (equal count); Guo et al., On Calibration of Modern Neural
         Networks, ICML 2017, equation 3 (equal width; ECE-15 with 15 bins).
     """
+    values, outcomes = check_confidence(confidence, correct)
     total = 0.0
-    for rows, share in binned(confidence, correct, bins=bins, cut=cut):
-        gap = share.mean() - confidence.double()[rows].mean()
+    for rows, share in binned(values, outcomes, bins=bins, cut=cut):
+        gap = share.mean() - values[rows].double().mean()
         total += float(gap.abs()) * len(rows)
-    return total / len(confidence)
+    return total / len(values)
 
 
 def debiased_calibration_error(confidence: Tensor, correct: Tensor, *, bins: int = 15) -> float:
     """Estimate the root mean squared gap over bins of equal count, without the bias of noise.
 
     From each squared gap its sampling variance, share (1 - share) / (n - 1), is subtracted; a
-    negative mean counts as 0.
+    negative mean counts as 0. Every image is in a bin of two or more, without which there is no
+    variance to subtract, and images of the same confidence are in the same bin.
 
     Args:
-        confidence: (N,) in [0, 1].
-        correct: (N,) ones and zeros.
-        bins: Bins at most; those of a single image are left out, as they have no variance.
+        confidence: (N,) in [0, 1], N >= 2.
+        correct: (N,) ones where the prediction is right, else zeros.
+        bins: Bins at most.
 
     Returns:
         A number in [0, 1].
 
+    Raises:
+        InputError: When there is a single image.
+
     Reference:
         Kumar, Liang and Ma, Verified Uncertainty Calibration, NeurIPS 2019, section 5.
     """
+    values, outcomes = check_confidence(confidence, correct)
+    check_count("bins", bins)
+    if len(values) < 2:
+        raise InputError("1 image has no sampling variance; give 2 or more")
     total = 0.0
-    for rows, share in binned(confidence, correct, bins=bins, cut="mass"):
-        if len(rows) < 2:
-            continue
-        mean = share.mean()
-        gap = mean - confidence.double()[rows].mean()
+    for rows in untied_bins(values, bins=bins, least=2):
+        mean = outcomes[rows].mean()
+        gap = mean - values[rows].double().mean()
         total += float(gap**2 - mean * (1.0 - mean) / (len(rows) - 1)) * len(rows)
-    return max(total / len(confidence), 0.0) ** 0.5
+    return max(total / len(values), 0.0) ** 0.5
 
 
 def binned(
@@ -77,8 +86,8 @@ def binned(
     the order of the images plays no role where a cut falls among them.
 
     Args:
-        confidence: (N,) in [0, 1].
-        correct: (N,) ones and zeros.
+        confidence: (N,) in [0, 1], checked.
+        correct: (N,) float64 ones and zeros, checked.
         bins: Bins at most.
         cut: 'mass' or 'width'.
 
@@ -88,17 +97,67 @@ def binned(
     Raises:
         InputError: When there is no bin, or the cut is unknown.
     """
-    check_confidence(confidence, correct)
-    if bins < 1:
-        raise InputError(f"bins {bins} is below 1")
+    check_count("bins", bins)
     if cut not in ("mass", "width"):
         raise InputError(f"unknown cut {cut!r}; use mass or width")
-    values, right = confidence.double(), correct.double()
     if cut == "width":
-        number = (torch.ceil(values * bins) - 1.0).clamp(0, bins - 1)
-        parts = [torch.nonzero(number == k)[:, 0] for k in range(bins)]
-        return [(rows, right[rows]) for rows in parts if len(rows)]
-    _, group, counts = values.unique(return_inverse=True, return_counts=True)
-    shared = torch.zeros_like(counts, dtype=torch.float64).index_add_(0, group, right) / counts
-    order = values.argsort(stable=True)
+        number = bin_numbers(confidence, bins)
+        order = number.argsort(stable=True)
+        sizes = number.unique(return_counts=True)[1].tolist()
+        return [(rows, correct[rows]) for rows in order.split(sizes)]
+    _, group, counts = confidence.unique(return_inverse=True, return_counts=True)
+    shared = torch.zeros_like(counts, dtype=torch.float64).index_add_(0, group, correct) / counts
+    order = confidence.argsort(stable=True)
     return [(rows, shared[group[rows]]) for rows in order.tensor_split(min(bins, len(order)))]
+
+
+def bin_numbers(confidence: Tensor, bins: int) -> Tensor:
+    """Say which bin of equal width each confidence is in.
+
+    Nothing is computed with a confidence: it is compared with the edges, each of which is k/bins
+    rounded once to its type. So membership is that of exact arithmetic, but that the number next to
+    k/bins is taken for k/bins itself.
+
+    Args:
+        confidence: (N,) floating point, in [0, 1].
+        bins: Their number.
+
+    Returns:
+        (N,) int64: k for (k/bins, (k + 1)/bins], with 0 in the first.
+
+    Raises:
+        InputError: When there are more bins than their edges should take memory for.
+    """
+    if bins > MOST_BINS:
+        raise InputError(f"{bins} bins of equal width; use at most {MOST_BINS}, or cut by mass")
+    # Rounding to float64 first changes nothing: 53 bits are twice those of float32 and 2 more.
+    inner = (torch.arange(1, bins, dtype=torch.float64) / bins).to(confidence.dtype)
+    return torch.bucketize(confidence.contiguous(), inner)
+
+
+def untied_bins(confidence: Tensor, *, bins: int, least: int = 1) -> Sequence[Tensor]:
+    """Cut images into bins of nearly equal count without parting images of the same confidence.
+
+    Args:
+        confidence: (N,) checked.
+        bins: Bins at most.
+        least: Images in each bin at least, <= N.
+
+    Returns:
+        The rows of each bin, in ascending order of confidence.
+    """
+    count, order = len(confidence), confidence.argsort(stable=True)
+    sizes = confidence.unique(return_counts=True)[1]
+    ends = sizes.cumsum(0)  # where a cut may be
+    share = min(bins, max(count // least, 1))
+    number = torch.arange(1, share, dtype=torch.int64)
+    wanted = number * (count // share) + number.clamp(max=count % share)  # as `tensor_split`
+    after = torch.searchsorted(ends, wanted).clamp(max=len(ends) - 1)
+    before = (after - 1).clamp(min=0)
+    nearer = (wanted - ends[before] <= ends[after] - wanted) & (ends[before] <= wanted)
+    cuts = torch.where(nearer, ends[before], ends[after]).unique().tolist()
+    kept = [0]
+    for cut in cuts:
+        if cut - kept[-1] >= least and count - cut >= least:
+            kept.append(cut)
+    return order.tensor_split(kept[1:])

@@ -19,8 +19,17 @@ def check_held_out(held_out: Dataset, test: Dataset, *, num_classes: int) -> Non
         num_classes: K of the classifier.
 
     Raises:
-        InputError: When an image is in both, or a class has no held-out image.
+        InputError: When an image is in both, held-out images have no labels or one beyond the
+            classes, or a class has no held-out image.
     """
+    if not held_out.labeled:
+        raise InputError(f"{held_out.name!r} has no labels; a temperature needs them")
+    largest = int(held_out.labels.max())
+    if largest >= num_classes:
+        raise InputError(
+            f"{held_out.name!r} has the label {largest} but the classifier has {num_classes} "
+            "classes; hold out images of its own classes"
+        )
     known = {digest: row for row, digest in enumerate(image_hashes(test))}
     shared = [(r, known[d]) for r, d in enumerate(image_hashes(held_out)) if d in known]
     if shared:
@@ -31,9 +40,10 @@ def check_held_out(held_out: Dataset, test: Dataset, *, num_classes: int) -> Non
             "fitted on them would flatter, so hold out others"
         )
     counts = np.bincount(held_out.labels, minlength=num_classes)
-    missing = np.flatnonzero(counts[:num_classes] == 0)
+    missing = np.flatnonzero(counts == 0)
     if len(missing):
-        name = held_out.class_names[missing[0]] if held_out.class_names else str(missing[0])
+        names = dict(enumerate(held_out.class_names))
+        name = names.get(int(missing[0]), str(missing[0]))
         raise InputError(
             f"class {int(missing[0])} ({name}) has no image among {len(held_out)} held out; every "
             "class needs one, so hold out more"

@@ -4,7 +4,7 @@ import torch
 from torch import Tensor
 
 from robustcl.calibration.calibration_error import Cut, calibration_error
-from robustcl.calibration.top_label import check_probabilities
+from robustcl.calibration.check_inputs import check_probabilities
 
 
 def classwise_calibration_error(
@@ -24,9 +24,9 @@ def classwise_calibration_error(
     Reference:
         Kull et al., Beyond temperature scaling, NeurIPS 2019 (classwise ECE).
     """
-    check_probabilities(probabilities, labels)
+    shares, classes = check_probabilities(probabilities, labels)
     errors = [
-        calibration_error(column.clamp(0, 1), (labels == k).double(), bins=bins, cut=cut)
-        for k, column in enumerate(probabilities.double().unbind(1))
+        calibration_error(column, classes == k, bins=bins, cut=cut)
+        for k, column in enumerate(shares.unbind(1))
     ]
     return float(torch.tensor(errors, dtype=torch.float64).mean())

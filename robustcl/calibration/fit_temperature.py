@@ -6,9 +6,9 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from robustcl.errors import InputError
+from robustcl.calibration.check_inputs import check_scores
 
-LOW, HIGH = 1e-3, 1e3
+LOW, HIGH = 1e-6, 1e3  # of T, where scores spread by 1
 ROUNDS = 80
 
 
@@ -28,22 +28,22 @@ def fit_temperature(scores: Tensor, labels: Tensor) -> float:
         labels: (N,) their classes.
 
     Returns:
-        T, in [0.001, 1000].
+        T, in [1e-6, 1000] times the largest spread of the scores of an image. Where a smaller or a
+        larger T would always be likelier, it is the end of that interval.
 
     Raises:
-        InputError: When there is no image, or the shapes do not match.
+        InputError: When there is no image, the shapes do not match, a label is no class, or a score
+            is not finite.
 
     Reference:
         Guo et al., On Calibration of Modern Neural Networks, ICML 2017, section 4.2.
         Platt, Probabilistic Outputs for Support Vector Machines, 1999, section 2.2.
     """
-    if scores.ndim != 2 or labels.shape != scores.shape[:1] or not len(labels):
-        raise InputError(
-            f"scores of shape {tuple(scores.shape)} with labels of shape {tuple(labels.shape)}; "
-            "give (N, K) and (N,), N >= 1"
-        )
-    values = scores.detach().double()
-    targets = _targets(values, labels)
+    values, classes = check_scores(scores, labels)
+    values = values - values.amax(dim=1, keepdim=True)  # the same softmax, and nothing overflows
+    spread = float(values.amin().neg().clamp(max=1e300))
+    spread = spread if spread > 1e-300 else 1.0  # of scores that are all equal
+    values, targets = values / spread, _targets(values, classes)
 
     def cost(log_inverse: float) -> float:
         return float(functional.cross_entropy(values * math.exp(log_inverse), targets))
@@ -57,7 +57,7 @@ def fit_temperature(scores: Tensor, labels: Tensor) -> float:
             high = right
         else:
             low = left
-    return math.exp(-(low + high) / 2.0)
+    return spread * math.exp(-(low + high) / 2.0)
 
 
 def _targets(scores: Tensor, labels: Tensor) -> Tensor:

@@ -1,10 +1,12 @@
 """Measure everything about a set of probabilities in one go."""
 
+import math
 from dataclasses import asdict
 
 from torch import Tensor
 
 from robustcl.calibration.calibration_error import calibration_error, debiased_calibration_error
+from robustcl.calibration.check_inputs import check_confidence
 from robustcl.calibration.classwise_calibration_error import classwise_calibration_error
 from robustcl.calibration.null_floor import null_floor
 from robustcl.calibration.proper_scores import brier, negative_log_likelihood
@@ -53,20 +55,22 @@ def measure_confidence(
 
     Returns:
         smooth_ece, debiased, ece15 with ece15_floor and ece15_floor95 (mean and 95 % quantile of a
-        calibrated model), aurc, augrc, risk80, risk90, risk95.
+        calibrated model), aurc, augrc, risk80, risk90, risk95. `debiased` of one image is NaN.
     """
+    values, outcomes = check_confidence(confidence, correct)
 
     def ece15(values: Tensor, outcomes: Tensor) -> float:
         return calibration_error(values, outcomes, bins=15, cut="width")
 
-    floor, floor95 = null_floor(ece15, confidence, draws=floor_draws)
+    floor, floor95 = null_floor(ece15, values, draws=floor_draws)
+    several = len(values) > 1
     return {
-        "smooth_ece": smooth_calibration_error(confidence, correct),
-        "debiased": debiased_calibration_error(confidence, correct),
-        "ece15": ece15(confidence, correct),
+        "smooth_ece": smooth_calibration_error(values, outcomes),
+        "debiased": debiased_calibration_error(values, outcomes) if several else math.nan,
+        "ece15": ece15(values, outcomes),
         "ece15_floor": floor,
         "ece15_floor95": floor95,
-        "aurc": aurc(confidence, correct),
-        "augrc": augrc(confidence, correct),
-        **{f"risk{round(100 * c)}": risk_at_coverage(confidence, correct, c) for c in COVERAGES},
+        "aurc": aurc(values, outcomes),
+        "augrc": augrc(values, outcomes),
+        **{f"risk{round(100 * c)}": risk_at_coverage(values, outcomes, c) for c in COVERAGES},
     }

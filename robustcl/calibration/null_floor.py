@@ -5,8 +5,7 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
-from robustcl.calibration.top_label import check_confidence
-from robustcl.errors import InputError
+from robustcl.calibration.check_inputs import check_count, check_unit
 
 
 def null_floor(
@@ -27,15 +26,11 @@ def null_floor(
     Returns:
         Mean and 95 % quantile of the metric. A value below the quantile is no evidence of
         miscalibration.
-
-    Raises:
-        InputError: When there are no draws.
     """
-    if draws < 1:
-        raise InputError(f"draws {draws} is below 1")
-    check_confidence(confidence, confidence)
+    check_count("draws", draws)
+    values = check_unit(confidence)
+    shares = values.double()
     generator = torch.Generator().manual_seed(seed)
-    shares = confidence.double().cpu()
-    values = [metric(shares, torch.bernoulli(shares, generator=generator)) for _ in range(draws)]
-    found = torch.tensor(values, dtype=torch.float64)
-    return float(found.mean()), float(found.quantile(0.95))
+    found = [metric(values, torch.bernoulli(shares, generator=generator)) for _ in range(draws)]
+    measured = torch.tensor(found, dtype=torch.float64)
+    return float(measured.mean()), float(measured.quantile(0.95))

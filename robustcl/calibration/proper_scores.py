@@ -7,7 +7,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from robustcl.calibration.calibration_error import binned
-from robustcl.calibration.top_label import check_probabilities
+from robustcl.calibration.check_inputs import check_count, check_probabilities
 
 TINY = 1e-300
 
@@ -22,8 +22,8 @@ def negative_log_likelihood(probabilities: Tensor, labels: Tensor) -> float:
     Returns:
         The mean in nats; 690 for a label of probability 0, instead of infinity.
     """
-    check_probabilities(probabilities, labels)
-    own = probabilities.double().gather(1, labels[:, None])
+    shares, classes = check_probabilities(probabilities, labels)
+    own = shares.double().gather(1, classes[:, None])
     return float(-own.clamp_min(TINY).log().mean())
 
 
@@ -61,9 +61,10 @@ def brier(probabilities: Tensor, labels: Tensor, *, bins: int = 15) -> Brier:
         Murphy, A New Vector Partition of the Probability Score, 1973; Stephenson et al., Two Extra
         Components in the Brier Score Decomposition, 2008, for the term within bins.
     """
-    check_probabilities(probabilities, labels)
-    shares = probabilities.double().clamp(0, 1)
-    outcomes = functional.one_hot(labels, shares.shape[1]).double()
+    check_count("bins", bins)
+    values, classes = check_probabilities(probabilities, labels)
+    shares = values.double()
+    outcomes = functional.one_hot(classes, shares.shape[1]).double()
     score = float(((shares - outcomes) ** 2).sum(dim=1).mean())
     parts = torch.zeros(3, dtype=torch.float64)
     for share, outcome in zip(shares.unbind(1), outcomes.unbind(1), strict=True):

@@ -5,6 +5,7 @@ import math
 import torch
 from torch import Tensor
 
+from robustcl.calibration.check_inputs import check_ranking
 from robustcl.errors import InputError
 
 
@@ -19,18 +20,9 @@ def selective_errors(confidence: Tensor, correct: Tensor) -> Tensor:
 
     Returns:
         (N,) float64 expected numbers of errors.
-
-    Raises:
-        InputError: When the shapes do not match, or a confidence is NaN.
     """
-    if confidence.ndim != 1 or correct.shape != confidence.shape or not len(confidence):
-        raise InputError(
-            f"confidence {tuple(confidence.shape)} with outcomes {tuple(correct.shape)}; give (N,) "
-            "and (N,), N >= 1"
-        )
-    if bool(confidence.isnan().any()):
-        raise InputError("a confidence is NaN; give a number for every image")
-    values, wrong = -confidence.double(), 1.0 - correct.double()
+    ranked, right = check_ranking(confidence, correct)
+    values, wrong = -ranked.double(), 1.0 - right
     _, group, counts = values.unique(return_inverse=True, return_counts=True)
     shares = torch.zeros(len(counts), dtype=torch.float64).index_add_(0, group, wrong) / counts
     return shares.repeat_interleave(counts).cumsum(0)
@@ -84,7 +76,8 @@ def augrc(confidence: Tensor, correct: Tensor) -> float:
         Traub et al., Overcoming Common Flaws in the Evaluation of Selective Classification
         Systems, NeurIPS 2024.
     """
-    errors = selective_errors(confidence, correct) / len(confidence)
+    errors = selective_errors(confidence, correct)
+    errors /= len(errors)
     steps = torch.cat([errors.new_zeros(1), errors])
     return float((steps[1:] + steps[:-1]).mean() / 2.0)
 
@@ -106,4 +99,4 @@ def risk_at_coverage(confidence: Tensor, correct: Tensor, coverage: float) -> fl
     if not 0.0 < coverage <= 1.0:
         raise InputError(f"coverage {coverage} is not in (0, 1]; try 0.9")
     risks = risk_coverage(confidence, correct)[1]
-    return float(risks[math.ceil(coverage * len(risks) - 1e-9) - 1])
+    return float(risks[max(math.ceil(coverage * len(risks) - 1e-9), 1) - 1])

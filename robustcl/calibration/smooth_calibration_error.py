@@ -4,7 +4,7 @@ from typing import cast
 
 from torch import Tensor
 
-from robustcl.calibration.top_label import check_confidence
+from robustcl.calibration.check_inputs import check_confidence
 
 
 def smooth_calibration_error(confidence: Tensor, correct: Tensor) -> float:
@@ -26,6 +26,6 @@ def smooth_calibration_error(confidence: Tensor, correct: Tensor) -> float:
     """
     from relplot.metrics import smECE  # it imports seaborn, which takes a second
 
-    check_confidence(confidence, correct)
-    found = smECE(confidence.double().cpu().numpy(), correct.double().cpu().numpy())
+    values, outcomes = check_confidence(confidence, correct)
+    found = smECE(values.double().numpy(), outcomes.numpy())
     return float(cast(float, found))

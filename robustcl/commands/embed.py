@@ -7,6 +7,7 @@ import numpy as np
 import torch
 import tyro
 
+from robustcl.abstained import answered, on_sphere, warn_abstained
 from robustcl.commands.load_and_tell import load_and_tell
 from robustcl.commands.options import DataOptions, answer, read_data, refuse_existing
 from robustcl.data import Split
@@ -20,6 +21,8 @@ class EmbedOptions(DataOptions):
 
     Labels are the data's own: `class_names` says which is which, and -1 stands where there is none.
     The index is the image's position in the split, also where --limit takes a part of it.
+
+    An embedding that is 0 or not finite has no direction: its row is NaN, and the image is named.
 
     Args:
         checkpoint: The encoder.
@@ -55,12 +58,14 @@ def embed(options: EmbedOptions) -> int:
     dataset = read_data(options, split=options.split)
     raw = compute(loaded.encoder, dataset, batch_size=options.batch_size, device=options.device)
     norms = torch.linalg.vector_norm(raw.double(), dim=1)
-    units = (raw.double() / norms[:, None]).float().numpy()
+    units = on_sphere(raw.double()).float()
+    lost = torch.nonzero(~answered(units))[:, 0].tolist()
+    warn_abstained(lost, "no unit vector, so NaN in the file")
     options.out.parent.mkdir(parents=True, exist_ok=True)
     np.savez_compressed(
         options.out,
         index=np.arange(len(dataset)) if dataset.rows is None else dataset.rows,
-        embeddings=units,
+        embeddings=units.numpy(),
         norms=norms.numpy(),
         labels=dataset.labels,
         class_names=np.array(dataset.class_names, dtype=str),

@@ -10,6 +10,7 @@ import tyro
 from torch import Tensor
 
 from attacks import inner_ascent
+from robustcl.abstained import answered, predict, warn_abstained
 from robustcl.batching import padded
 from robustcl.budgets import read_budget
 from robustcl.calibration import calibration_error, fit_temperature, top_label
@@ -83,17 +84,19 @@ class HeldOut:
 
     Args:
         images: How many.
-        accuracy: Share that is right.
+        accuracy: Share that is right; where the head abstains it is wrong.
         temperature: At which softmax(scores / T) is most likely; None for kNN, whose scores are
             shares of votes.
         calibration_error: Of the probabilities, which flatters where the temperature was fitted
-            on the same images.
+            on the same images; None where the head abstains everywhere.
+        abstained: Images without finite scores, which temperature and error leave out.
     """
 
     images: int
     accuracy: float
     temperature: float | None
-    calibration_error: float
+    calibration_error: float | None
+    abstained: int = 0
 
 
 def probe(options: ProbeOptions) -> int:
@@ -123,7 +126,12 @@ def probe(options: ProbeOptions) -> int:
     held = None if options.protocol else _held_out(loaded.encoder, dataset, options)
     classifier = _fit(loaded.encoder, dataset, options)
     after = encoder_hash(classifier.encoder)
-    accuracy = _accuracy(_scores(classifier, dataset, options), dataset)
+    scores = _scores(classifier, dataset, options)
+    accuracy = _accuracy(scores, dataset)
+    if name in (*PROTOCOLS, "fine_tune"):  # the others name what they leave out of the fit
+        lost = torch.nonzero(~answered(scores))[:, 0].tolist()
+        among = f"the {len(dataset)} that the head is fitted on"
+        warn_abstained(lost, "the head abstains there, which counts as wrong", among=among)
     facts = {"head": name, "labels": len(dataset), "held_out": held and asdict(held)}
     recipe = {**loaded.description.recipe, "probe": {**facts, **_terms(options)}}
     save_checkpoint(options.out, classifier, replace(loaded.description, recipe=recipe))
@@ -160,7 +168,9 @@ def _labeled(dataset: Dataset, options: ProbeOptions) -> Dataset:
     return dataset.select(rows)
 
 
-def _fit(encoder: Encoder, dataset: Dataset, options: ProbeOptions) -> Classifier:
+def _fit(
+    encoder: Encoder, dataset: Dataset, options: ProbeOptions, *, warn: bool = True
+) -> Classifier:
     weights = {name: value.clone() for name, value in encoder.state_dict().items()}
 
     def attempt(batch_size: int) -> Classifier:
@@ -170,7 +180,12 @@ def _fit(encoder: Encoder, dataset: Dataset, options: ProbeOptions) -> Classifie
         if options.head != "fine_tune":
             kind = options.head or "prototype"
             return fit_head(
-                encoder, dataset, kind=kind, batch_size=batch_size, device=options.device
+                encoder,
+                dataset,
+                kind=kind,
+                batch_size=batch_size,
+                device=options.device,
+                warn=warn,
             )
         encoder.load_state_dict(weights)
         return fine_tune(
@@ -228,19 +243,19 @@ def _held_out(encoder: Encoder, dataset: Dataset, options: ProbeOptions) -> Held
     if not len(held):  # one image per class
         return None
     weights = {name: value.clone() for name, value in encoder.state_dict().items()}
-    classifier = _fit(encoder, dataset.select(fitted), options)
+    classifier = _fit(encoder, dataset.select(fitted), options, warn=False)  # the whole fit does
     part = dataset.select(held)
     scores = _scores(classifier, part, options)
     encoder.load_state_dict(weights)
-    labels = torch.from_numpy(part.labels)
+    known = answered(scores)
+    found = HeldOut(len(part), _accuracy(scores, part), None, None, int((~known).sum()))
+    if not bool(known.any()):
+        return found
+    labels, scores = torch.from_numpy(part.labels)[known], scores[known]
     temperature = None if options.head == "knn" else fit_temperature(scores, labels)
     shares = scores if temperature is None else torch.softmax(scores.double() / temperature, dim=1)
-    return HeldOut(
-        images=len(part),
-        accuracy=_accuracy(scores, part),
-        temperature=temperature,
-        calibration_error=calibration_error(*top_label(shares, labels)),
-    )
+    error = calibration_error(*top_label(shares, labels))
+    return replace(found, temperature=temperature, calibration_error=error)
 
 
 def _scores(classifier: Classifier, dataset: Dataset, options: ProbeOptions) -> Tensor:
@@ -252,7 +267,7 @@ def _scores(classifier: Classifier, dataset: Dataset, options: ProbeOptions) -> 
 
 
 def _accuracy(scores: Tensor, dataset: Dataset) -> float:
-    right = scores.argmax(dim=1) == torch.from_numpy(dataset.labels)
+    right = predict(scores) == torch.from_numpy(dataset.labels)
     return float(right.double().mean())
 
 
@@ -262,4 +277,6 @@ def _of_held_out(held: HeldOut | None) -> str:
     text = f"a head without {held.images} of them is right on {held.accuracy:.1%} of those"
     if held.temperature is not None:
         text += f"; as probabilities softmax(scores / {held.temperature:.3g})"
-    return f"{text}, calibration error {held.calibration_error:.3f}"
+    if held.calibration_error is not None:
+        text += f", calibration error {held.calibration_error:.3f}"
+    return f"{text}; it abstains on {held.abstained}" if held.abstained else text

@@ -24,6 +24,18 @@ class Batch:
         """Return the number of images."""
         return len(self.index)
 
+    def select(self, rows: Tensor) -> "Batch":
+        """Return some of the images.
+
+        Args:
+            rows: (R,) positions in the batch, on the CPU.
+
+        Returns:
+            The batch of these.
+        """
+        there = rows.to(self.images.device)
+        return Batch(self.index[rows], self.images[there], self.labels[there])
+
     def to(self, device: str | torch.device) -> "Batch":
         """Return the batch with images and labels on a device.
 

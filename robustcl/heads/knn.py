@@ -4,7 +4,7 @@ import torch
 from torch import Tensor, nn
 
 from robustcl.errors import InputError
-from robustcl.heads.prototype import check_labels
+from robustcl.heads.prototype import check_labels, unit_embeddings
 
 
 class KNNHead(nn.Module):
@@ -77,6 +77,7 @@ def knn(
     Returns:
         The head.
     """
-    units = torch.nn.functional.normalize(embeddings.double(), dim=1).to(torch.float32)
+    check_labels(embeddings, labels, num_classes)
+    units = unit_embeddings(embeddings).to(torch.float32)
     voters = min(k, len(units))
     return KNNHead(units, labels, k=voters, num_classes=num_classes, temperature=temperature)

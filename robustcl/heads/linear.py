@@ -5,7 +5,7 @@ import torch
 from torch import Tensor, nn
 
 from robustcl.errors import InputError
-from robustcl.heads.prototype import check_labels
+from robustcl.heads.prototype import check_labels, unit_embeddings
 
 
 class LinearHead(nn.Module):
@@ -76,7 +76,8 @@ def linear(
         The head.
 
     Raises:
-        InputError: When a class is missing or a label is outside the classes.
+        InputError: When a class is missing, a label is outside the classes, or an embedding has no
+            direction.
     """
     from sklearn.linear_model import LogisticRegression  # slow to import
 
@@ -86,7 +87,7 @@ def linear(
         raise InputError(f"{present} of {num_classes} classes have examples; need all, and two")
     if not weight_decay > 0:
         raise InputError(f"weight_decay {weight_decay} is not positive; try 1e-4")
-    units = torch.nn.functional.normalize(embeddings.double(), dim=1)
+    units = unit_embeddings(embeddings)
     regression = LogisticRegression(C=1.0 / (weight_decay * len(units)), max_iter=2000)
     regression.fit(units.cpu().numpy(), labels.cpu().numpy())
     weight, bias = np.asarray(regression.coef_), np.asarray(regression.intercept_)

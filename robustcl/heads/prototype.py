@@ -3,6 +3,7 @@
 import torch
 from torch import Tensor, nn
 
+from robustcl.abstained import on_sphere
 from robustcl.errors import InputError
 
 
@@ -65,20 +66,40 @@ def prototype(embeddings: Tensor, labels: Tensor, *, num_classes: int) -> Protot
         The head.
 
     Raises:
-        InputError: When a class has no example, or a label is outside the classes.
+        InputError: When a class has no example, a label is outside the classes, or an embedding has
+            no direction.
 
     Reference:
         Snell et al., Prototypical Networks for Few-shot Learning, NeurIPS 2017, equation 1, on
         the unit sphere.
     """
     check_labels(embeddings, labels, num_classes)
-    units = torch.nn.functional.normalize(embeddings.double(), dim=1)
+    units = unit_embeddings(embeddings)
     sums = units.new_zeros(num_classes, units.shape[1]).index_add_(0, labels, units)
     counts = torch.bincount(labels, minlength=num_classes)
     if not bool(counts.all()):
         missing = int(torch.nonzero(counts == 0)[0, 0])
         raise InputError(f"class {missing} has no training example; every class needs one")
     return PrototypeHead(sums / counts[:, None])
+
+
+def unit_embeddings(embeddings: Tensor) -> Tensor:
+    """Divide embeddings by their norms.
+
+    Args:
+        embeddings: (N, d) finite raw embeddings.
+
+    Returns:
+        (N, d) float64 unit vectors.
+
+    Raises:
+        InputError: When an embedding is 0, which has no direction.
+    """
+    units = on_sphere(embeddings.double())
+    if not bool(torch.isfinite(units).all()):
+        row = int(torch.nonzero(~torch.isfinite(units).all(dim=1))[0, 0])
+        raise InputError(f"the embedding of image {row} is 0; leave the image out")
+    return units
 
 
 def check_labels(embeddings: Tensor, labels: Tensor, num_classes: int) -> None:
@@ -90,13 +111,19 @@ def check_labels(embeddings: Tensor, labels: Tensor, num_classes: int) -> None:
         num_classes: K.
 
     Raises:
-        InputError: When the counts differ or a label is outside 0..K-1.
+        InputError: When the counts differ, labels are no whole numbers, one is outside 0..K-1, or
+            an embedding is not finite.
     """
     if embeddings.ndim != 2 or labels.shape != (len(embeddings),) or not len(labels):
         raise InputError(
             f"embeddings of shape {tuple(embeddings.shape)} with labels of shape "
             f"{tuple(labels.shape)}; expected (N, d) and (N,), N >= 1"
         )
+    if labels.is_floating_point() or labels.is_complex() or labels.dtype == torch.bool:
+        raise InputError(f"labels are {labels.dtype}; give whole numbers, as in labels.long()")
+    if not bool(torch.isfinite(embeddings).all()):
+        row = int(torch.nonzero(~torch.isfinite(embeddings).all(dim=1))[0, 0])
+        raise InputError(f"the embedding of image {row} is not finite; leave the image out")
     low, high = int(labels.min()), int(labels.max())
     if low < 0 or high >= num_classes:
         wrong = low if low < 0 else high

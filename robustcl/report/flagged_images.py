@@ -78,7 +78,7 @@ def _words(run: Run, summary: Summary, row: Any, number: int) -> dict[str, Any]:
         return {"flags": flags, "label": "–", "predicted": "–", "radius": "–"}
     names = run.manifest.get("class_names") or ()
     label, predicted = (
-        str(names[k]) if 0 <= k < len(names) else str(k)
+        "none" if k < 0 else str(names[k]) if k < len(names) else str(k)
         for k in (int(row["label"]), int(row["predicted"]))
     )
     largest = summary.largest_eps

@@ -33,6 +33,9 @@ def headline(summary: Summary) -> str:
         )
     if not summary.by_attack:
         parts.append("No attack was run, so there is no upper bound beside it.")
+    if summary.abstained:
+        images = f"{summary.abstained:,} image{'' if summary.abstained == 1 else 's'}"
+        parts.append(f"The model abstains on {images}, which count as wrong.")
     parts.append(_medians(summary, norm))
     return " ".join(part for part in parts if part)
 

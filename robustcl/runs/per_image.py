@@ -21,10 +21,10 @@ def per_image(run: Run) -> pd.DataFrame:
 
     Returns:
         One row per image, by index: label (the predicted class where the data has no labels),
-        predicted, correct, certified (0 where nothing is
-        proved), certified_by ('' for none), attacked (radius in float64, infinite where nothing was
-        found), attacked_by and fooled (the smaller of it and the norm at which the model itself was
-        fooled). Radii are about leaving the predicted class, be it right or wrong.
+        predicted (-1: abstained), correct, certified (0 where nothing is proved), certified_by (''
+        for none), attacked (radius in float64, infinite where nothing was found), attacked_by and
+        fooled (the smaller of it and the norm at which the model itself was fooled). Radii are
+        about leaving the predicted class, be it right or wrong.
 
     Raises:
         RunError: When the run has no clean predictions, or records of two norms.
@@ -202,4 +202,4 @@ def _names(rows: pd.DataFrame, images: pd.DataFrame) -> np.ndarray:
 
 def _same_class(rows: pd.DataFrame, images: pd.DataFrame) -> pd.DataFrame:
     known = images["predicted"].reindex(rows["index"]).to_numpy()
-    return rows[rows["predicted"].to_numpy() == known]
+    return rows[(rows["predicted"].to_numpy() == known) & (known >= 0)]

@@ -7,7 +7,9 @@ method, flushed per chunk, so that a run that is killed leaves whole records and
   `seconds` and `forwards` (time, and forward passes through the encoder: where an attack counts its
   own, those of the image, else the batch's, padding included, shared equally; bounds that are
   propagated through the layers are no passes);
-* kind `clean`: `margin` (score of the predicted class less the best other, >= 0);
+* kind `clean`: `margin` (score of the predicted class less the best other, >= 0); where scores are
+  not finite, as at an embedding of 0, the model abstains: `predicted` is -1 and `margin` null. Such
+  an image is wrong, and it is not attacked: its attack records have the class -1 and no radius;
 * kind `certificate`: `norm`, `guarantee`, `subject`, `radius`, `rival` (-1: none); `predicted` is
   the certificate's own (-1: abstained); `by` names the method that won where several were combined;
 * kind `attack`: `norm`, `subject`, `eps` (the grid), `radius` (the norm at which a float64 copy is

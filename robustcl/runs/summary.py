@@ -1,10 +1,10 @@
 """Summarize a run: curves, medians and violations, from its records alone.
 
 An image is correct where the clean prediction is its label. A wrong image counts as radius 0 in
-every curve, and so does one whose certificate abstained; both stay in the denominator. The
-certified curve holds deterministic certificates for the model itself, the best one per image.
-Probabilistic certificates, and those for another subject, have curves of their own. Estimates have
-none: they are set against the attacked radius, which they may exceed.
+every curve, and so does one where the model or its certificate abstained; all stay in the
+denominator. The certified curve holds deterministic certificates for the model itself, the best one
+per image. Probabilistic certificates, and those for another subject, have curves of their own.
+Estimates have none: they are set against the attacked radius, which they may exceed.
 """
 
 # pandas annotates results as unions (Series | DataFrame | ...) that no call narrows.
@@ -51,7 +51,8 @@ class Summary:
         labeled: Whether the data has labels. Where it has none, rates of correct images are rates
             of images that keep their predicted class.
         clean_accuracy: Share of correct images; None without labels.
-        interval95: Its exact (Clopper-Pearson) 95 % interval; None without labels.
+        abstained: Images whose clean scores are not finite; they are not correct.
+        interval95: Exact (Clopper-Pearson) 95 % interval of the accuracy; None without labels.
         headline_radius: The smallest eps of the run, which no result has a say in.
         headline_certified: Certified accuracy there; None without a deterministic certificate.
         headline_interval95: Its exact 95 % interval.
@@ -83,6 +84,7 @@ class Summary:
     n: int
     labeled: bool
     clean_accuracy: float | None
+    abstained: int
     interval95: tuple[float, float] | None
     headline_radius: float
     headline_certified: float | None
@@ -138,6 +140,7 @@ def summarize(run: Run) -> Summary:
         n=len(images),
         labeled=is_labeled(run),
         clean_accuracy=float(right.mean()) if is_labeled(run) else None,
+        abstained=int((images["predicted"] < 0).sum()),
         interval95=interval95(int(right.sum()), len(images)) if is_labeled(run) else None,
         headline_radius=radius,
         violations=beaten,

@@ -59,7 +59,10 @@ def fine_tune(
             f"fine-tuning of {len(dataset)} images for {epochs} epochs at rate {learning_rate}; "
             "give 2 images, 1 epoch and a positive rate at least"
         )
-    start = fit_head(encoder, dataset, kind="linear", batch_size=batch_size, device=device)
+    # An image without a direction is left out of the start only, so nothing is said of it here.
+    start = fit_head(
+        encoder, dataset, kind="linear", batch_size=batch_size, device=device, warn=False
+    )
     assert start.affine_head is not None
     weight, bias = (nn.Parameter(part.clone().to(device)) for part in start.affine_head)
     encoder.to(device).train()

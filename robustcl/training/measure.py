@@ -3,10 +3,10 @@
 import torch
 from torch import Tensor
 
+from robustcl.abstained import directed, on_sphere, predict
 from robustcl.frozen import frozen
 from robustcl.heads import knn
 from robustcl.losses.false_negative_filter import Suspects, suspects
-from robustcl.losses.similarities import unit
 from robustcl.losses.weighted_sum import LossBatch, pair_weights
 from robustcl.training.collapse import alignment, effective_rank, spread, uniformity
 from robustcl.training.contradiction import contradiction
@@ -116,6 +116,10 @@ def _knn_accuracy(run: Run, order: Tensor) -> float:
     queries = order[: min(QUERIES, len(order) // 4)]
     bank = order[len(queries) : len(queries) + BANK]
     classes = int(run.truth.max()) + 1
-    head = knn(_embed(run, bank), run.truth[bank], num_classes=classes, k=NEIGHBORS)
-    guesses = head(unit(_embed(run, queries))).argmax(dim=1)
+    known = _embed(run, bank)
+    whole = directed(known)  # an embedding of 0 is no neighbor, and as a query it is wrong
+    if not bool(whole.any()):
+        return 0.0
+    head = knn(known[whole], run.truth[bank][whole], num_classes=classes, k=NEIGHBORS)
+    guesses = predict(head(on_sphere(_embed(run, queries))))
     return float((guesses == run.truth[queries]).float().mean())

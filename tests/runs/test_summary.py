@@ -262,3 +262,21 @@ def test_a_resumed_run_may_hold_older_records(tmp_path) -> None:
     records += [attack(2, 0, 0, 0.4, deployed=0.2, in_float64=True)]
     run = load_run(write_run(tmp_path, records))
     assert run.attacks["deployed"].tolist() == [0.3, math.inf, 0.2]
+
+
+def test_an_image_on_which_the_model_abstains_is_wrong_whatever_its_label(tmp_path):
+    # Of unlabeled data the label may be -1 too; an attack or a certificate there does not count.
+    records = [
+        *(clean(0, 0, 0), clean(1, 0, -1), clean(2, -1, -1)),
+        *(certificate(0, 0, 0, 0.5), certificate(1, 0, -1, 0.9), certificate(2, -1, -1, 0.9)),
+        *(attack(0, 0, 0, 0.6), attack(1, 0, -1, None), attack(2, -1, -1, 0.2)),
+    ]
+    run = load_run(write_run(tmp_path, records))
+    found, images = summarize(run), per_image(run)
+    assert images["correct"].tolist() == [True, False, False]
+    assert images["certified_by"].tolist() == ["product", "", ""]
+    assert images["fooled"].tolist() == [0.6, math.inf, math.inf]
+    assert found.clean_accuracy == pytest.approx(1 / 3) and found.abstained == 2
+    assert found.violations == [] and at(found.certified_accuracy, 0.5) == pytest.approx(1 / 3)
+    assert "The model abstains on 2 images, which count as wrong." in headline(found)
+    assert "abstains" not in headline(summary_of(tmp_path / "none", four_images()))
