@@ -1,5 +1,6 @@
 """Measure a batch of images by every method, and write the records."""
 
+import sys
 import time
 from collections.abc import Callable
 from dataclasses import replace
@@ -82,12 +83,19 @@ def _clean(job: AuditJob, batch: Batch) -> _Records:
         row = int(torch.nonzero(~torch.isfinite(scores).all(dim=1))[0, 0])
         raise InputError(f"image {int(batch.index[row])} gets scores that are not finite")
     predicted = scores.argmax(dim=1)
-    margins = -score_margin(scores, predicted).double()
-    _keep_embeddings(job, batch)
+    # Infinity is no number in a record: it is what overflows, and is as large.
+    margins = (-score_margin(scores, predicted).double()).clamp_max(sys.float_info.max)
+    keep_embeddings(job, batch)
     return records_of(job, batch, "clean", "clean", predicted=predicted, margin=margins)
 
 
-def _keep_embeddings(job: AuditJob, batch: Batch) -> None:
+def keep_embeddings(job: AuditJob, batch: Batch) -> None:
+    """Keep the embeddings of the first images of a data set, in arrays/embeddings.npz.
+
+    Args:
+        job: The job.
+        batch: The images.
+    """
     few = (batch.index < MOST_EMBEDDINGS).numpy()
     if not few.any():
         return
@@ -112,7 +120,10 @@ def _certificates(job: AuditJob, batch: Batch, text: str) -> _Records:
         seeds=seeds_of(job, batch, text),
         prepared=job.prepared[text],
     )
-    columns = {"predicted": claim.predicted, "radius": claim.radius, "rival": claim.rival}
+    # In a record, null is a radius that is endless, and so nothing else may become null.
+    radius = claim.radius.masked_fill(claim.radius.isnan() | (claim.predicted < 0), 0.0)
+    rival = claim.rival.masked_fill(radius.isinf(), -1)
+    columns = {"predicted": claim.predicted, "radius": radius, "rival": rival}
     terms = {"norm": claim.norm, "guarantee": claim.guarantee, "subject": claim.subject}
     records = [{**row, **terms} for row in records_of(job, batch, "certificate", text, **columns)]
     if isinstance(claim.method, str):

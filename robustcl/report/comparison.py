@@ -26,7 +26,7 @@ from robustcl.report.numbers import interval_text, norm_name
 from robustcl.report.robustbench import robustbench_entry
 from robustcl.report.sandwiches import Sandwich, sandwiches
 from robustcl.report.sections import Page, Section, Table, spelled, write_page
-from robustcl.runs.records import write_json
+from robustcl.runs.json_file import write_json
 
 
 def write_comparison(folders: Sequence[Path], out: Path) -> tuple[Path, list[str]]:
