@@ -18,6 +18,7 @@ class Place:
         download: Whether what is missing may be downloaded.
         command: The command line, for manifests.
         progress: Whether bars are shown on stderr.
+        mixed: Whether a suite goes on although robustcl or torch is another version.
     """
 
     folder: Path
@@ -26,6 +27,7 @@ class Place:
     download: bool = False
     command: str = ""
     progress: bool = False
+    mixed: bool = False
 
 
 def read_split(suite: Suite, place: Place, data: str, *, split: Split, seed: int) -> Dataset:

@@ -90,6 +90,7 @@ def audit_checkpoint(
             origin=Origin(checkpoint_hash, command),
             device=device,
             resume=options.resume,
+            mixed=options.mixed_versions,
             progress=not options.quiet and rank() == 0,
         )
     except KeyboardInterrupt:

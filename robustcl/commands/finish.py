@@ -63,6 +63,8 @@ def finish(
     """
     run = load_run(folder)
     summary, flags = summarize(run), run.manifest.get("flags") or []
+    for note in run.notes:
+        say(f"note: {note}")
     page = write_page(run, summary)
     say(headline(summary))
     for sentence in estimate_sentences(summary):

@@ -23,8 +23,9 @@ from robustcl.commands.options import DataOptions, emit, read_data, say
 from robustcl.commands.viewed import trained_views
 from robustcl.data import Dataset, Split
 from robustcl.errors import InputError
-from robustcl.report.study_page import STUDY, headline_model, sentences, write_study_report
-from robustcl.runs.records import SCHEMA, config_hash, write_json
+from robustcl.report.study_page import headline_model, sentences, write_study_report
+from robustcl.runs.records import SCHEMA, config_hash
+from robustcl.runs.study_file import write_study
 from robustcl.runs.write_run import start_run, update_manifest
 from robustcl.threat import Norm
 from robustcl.views import draw_views
@@ -58,7 +59,8 @@ class MultiviewOptions(DataOptions):
         certificates: Certify as well.
         draws: Attack a model with fresh views at every call as well, by the average over so many
             draws, which multiplies the cost of an attack; 20 or more by rule, 0 for none.
-        resume: Go on with the study in --out.
+        resume: Go on with the study in --out; stages that are damaged are computed again.
+        mixed_versions: Go on although robustcl or torch is another version; both are recorded.
         arch: Needed only for a checkpoint made from package.module:factory.
         json: Write one JSON object on stdout.
         quiet: Say less.
@@ -81,6 +83,7 @@ class MultiviewOptions(DataOptions):
     certificates: bool = True
     draws: int = 0
     resume: bool = False
+    mixed_versions: bool = False
     arch: str | None = None
     json: bool = False
     quiet: bool = False
@@ -125,7 +128,8 @@ def multiview(options: MultiviewOptions) -> int:
         ensemble=mean_of(members, arch=options.arch, device=options.device),
         training=training,
     )  # fmt: skip
-    start_run(options.out, _manifest(options, plan, study, loaded.hash), resume=options.resume)
+    stated = _manifest(options, plan, study, loaded.hash)
+    start_run(options.out, stated, resume=options.resume, mixed=options.mixed_versions)
     try:
         found = run_study(study)
     except KeyboardInterrupt:
@@ -133,7 +137,7 @@ def multiview(options: MultiviewOptions) -> int:
         return 130
     if found["baseline"]:
         found["baseline"]["members"] = len(members)
-    write_json(options.out / STUDY, found)
+    write_study(options.out, found)
     spent = time.monotonic() - started
     update_manifest(options.out, {"seconds": spent, "complete": True})
     page = write_study_report(options.out)

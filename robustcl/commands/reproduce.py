@@ -57,6 +57,9 @@ def reproduce(options: ReproduceOptions) -> int:
     if options.views is not None:
         views = Views(options.views, options.count, options.aggregate, claim.seed)
         classifier = viewed(classifier, views, loaded.description, claim.data)
+    if not found.sealed:
+        made = claim.versions.get("robustcl", "an older version")
+        say(f"note: the file was written by robustcl {made} without a checksum")
     outcome = replay(found, classifier)
     say(
         f"image {claim.index} of {claim.data}: {claim.certificate} claimed (deterministic, about "

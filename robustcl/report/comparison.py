@@ -52,6 +52,7 @@ def write_comparison(folders: Sequence[Path], out: Path) -> tuple[Path, list[str
     warnings = [
         f"{run.label} is not complete." for run in runs if not run.run.manifest.get("complete")
     ]
+    warnings += [f"{run.label}: {note}" for run in runs for note in run.run.notes]
     hashes = {run.run.manifest.get("hashes", {}).get("data") for run in runs}
     if len(hashes) > 1:
         warnings.append("The runs are on different images; rates are not paired.")
