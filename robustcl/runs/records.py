@@ -143,11 +143,13 @@ def read_lines(folder: Path) -> Iterator[dict[str, Any]]:
         folder: The run folder.
 
     Yields:
-        The records in the order of their files.
+        The records in the order of their files; none of a folder without.
 
     Raises:
         RunError: When a record is damaged or of another run.
     """
+    if not record_files(folder):
+        return
     manifest = read_manifest(folder)
     yield from _sound(folder, manifest, Ledger(terms_of(manifest)))
 

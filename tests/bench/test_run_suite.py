@@ -18,6 +18,7 @@ from robustcl.cli import robustcl
 from robustcl.errors import RunError
 from robustcl.report.suite_folder import load_suite_run
 from robustcl.report.suite_tables import metrics_table
+from robustcl.runs.record_lines import SELF_TIMED
 from robustcl.runs.records import read_lines
 from tests.commands.random_checkpoint import random_checkpoint
 
@@ -63,8 +64,9 @@ def whole(suite: Suite, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def records(folder: Path, suite: Suite) -> list[dict[str, Any]]:
+    own = {*SELF_TIMED} - {"forwards"}
     lines = [
-        {"cell": cell.folder, **{k: v for k, v in line.items() if "second" not in k}}
+        {"cell": cell.folder, **{k: v for k, v in line.items() if k not in own}}
         for cell in cells(suite)
         if cell.kind == "audit"
         for line in read_lines(folder / cell.folder)

@@ -10,7 +10,7 @@ import pytest
 from robustcl.cli import robustcl
 from robustcl.errors import InputError
 from robustcl.report import write_comparison
-from tests.report.synthetic_run import attack, certificate, clean, four_images, write_run
+from tests.report.synthetic_run import attack, certificate, four_images, write_run
 
 
 @pytest.fixture

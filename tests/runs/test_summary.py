@@ -163,7 +163,7 @@ def test_a_null_radius_is_infinite_only_without_any_rival(tmp_path):
     assert images["certified"].tolist() == [math.inf]
     json.dumps(summarize(load_run(tmp_path)).to_dict(), allow_nan=False)
     records[1]["rival"] = 1
-    with pytest.raises(RunError, match="line 2 of .*radius is null, though a class can overtake"):
+    with pytest.raises(RunError, match=r"line 2 of .*radius is null, though a class can overtake"):
         load_run(write_run(tmp_path / "other", records))
 
 
