@@ -7,7 +7,8 @@ from typing import Any
 
 import numpy as np
 
-from robustcl.runs.record_lines import OLD_SCHEMA, Ledger, Measure, checked_lines, terms_of
+from robustcl.runs.ledger import Ledger, checked_lines
+from robustcl.runs.record_lines import OLD_SCHEMA, Measure, terms_of
 
 
 @dataclass(frozen=True, eq=False)

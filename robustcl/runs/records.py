@@ -58,17 +58,10 @@ import pandas as pd
 
 from robustcl.errors import RunError
 from robustcl.runs.json_file import CHECKSUM, read_sealed
+from robustcl.runs.ledger import Ledger, checked_lines, contradictions
 from robustcl.runs.record_kinds import CERTIFIED_BALL as CERTIFIED_BALL
 from robustcl.runs.record_kinds import KINDS, field_names
-from robustcl.runs.record_lines import (
-    OLD_SCHEMA,
-    Ledger,
-    checked_lines,
-    contradictions,
-    measures_of,
-    record_files,
-    terms_of,
-)
+from robustcl.runs.record_lines import OLD_SCHEMA, measures_of, record_files, terms_of
 from robustcl.runs.sessions import session_notes
 
 SCHEMA = 2

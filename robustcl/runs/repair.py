@@ -14,13 +14,11 @@ from typing import Any
 from robustcl.errors import RunError
 from robustcl.runs.arrays import array_faults, array_files, written_for
 from robustcl.runs.json_file import write_sealed
+from robustcl.runs.ledger import Ledger, checked_lines, contradictions
 from robustcl.runs.ranks import rank, rank_count
 from robustcl.runs.record_lines import (
     OLD_SCHEMA,
     Fault,
-    Ledger,
-    checked_lines,
-    contradictions,
     measures_of,
     numbered_lines,
     parsed_line,

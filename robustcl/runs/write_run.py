@@ -82,29 +82,31 @@ def start_run(
             f"{str(folder)!r} already holds a run; add --resume to go on with it, or give a new "
             "--out"
         )
-    with FileLock(folder / ".lock"):
-        return _go_on(folder, manifest, mixed=mixed, labels=labels)
+    return _go_on(folder, manifest, mixed=mixed, labels=labels)
 
 
 def _go_on(
     folder: Path, manifest: Mapping[str, Any], *, mixed: bool, labels: Sequence[int] | None
 ) -> Begun:
-    told = repair_manifest(folder, manifest)
-    found = read_manifest(folder)
+    own = new_session(manifest)
+    with FileLock(folder / ".lock"):
+        told = repair_manifest(folder, manifest)
+        found = read_manifest(folder)
     if found.get("config_hash") != manifest["config_hash"]:
         raise RunError(
             f"{str(folder)!r} holds another run ({_difference(found, manifest)}); give a new "
             "--out, or repeat the options of that run"
         )
-    sessions, own = sessions_of(found), new_session(manifest)
-    told += compare_sessions(str(folder), sessions, own, mixed=mixed)
-    mended, whole = repair_records(folder, found, labels)
+    told += compare_sessions(str(folder), sessions_of(found), own, mixed=mixed)
+    mended, whole = repair_records(folder, found, labels)  # of this process alone: needs no lock
     spoiled, lost = repair_arrays(folder, found)
     for line in (*told, *mended, *spoiled):
         sys.stderr.write(f"{line}\n")
-    complete = bool(found.get("complete")) and whole
-    changes = {"sessions": [*sessions, own], "complete": complete}
-    write_sealed(folder / "manifest.json", {**found, **changes})
+    with FileLock(folder / ".lock"):
+        found = read_manifest(folder)
+        sessions, complete = sessions_of(found), bool(found.get("complete")) and whole
+        changes = {"sessions": [*sessions, own], "complete": complete}
+        write_sealed(folder / "manifest.json", {**found, **changes})
     return Begun(complete, len(sessions), lost)
 
 

@@ -44,7 +44,7 @@ def folder(whole: Path, tmp_path: Path) -> Path:
     return Path(shutil.copytree(whole, tmp_path / "run"))
 
 
-def plain(folder: Path) -> list[tuple]:
+def plain(folder: Path) -> list[str]:
     lines = [
         json.loads(line)
         for place in folder.glob("records-*.jsonl")
