@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 import numpy as np
+import pandas as pd
 import torch
 
 from robustcl.auditing.attack_records import attack_records
@@ -73,9 +74,17 @@ def _wanted(job: AuditJob, run: Run, names: set[str], count: int) -> dict[str, n
         if name in names:
             wanted[text] = _lacking(job, name, np.arange(min(count, MOST_IMAGES)))
     if "triples" in names:
-        for text, images in _shown(run).items():
-            lacking = _lacking(job, "triples", images)
-            wanted[text] = np.union1d(wanted.get(text, lacking), lacking)
+        # A row may be there by an attack that came less near.
+        there = every_row(job.folder, "triples", lenient=True)
+        near = dict[int, float]()
+        for index, radius in zip(there.get("index", ()), there.get("radius", ()), strict=True):
+            near[int(index)] = min(float(radius), near.get(int(index), np.inf))
+        for text, rows in _shown(run).groupby("method"):
+            pairs = zip(rows["index"].tolist(), rows["radius"].tolist(), strict=True)
+            lacking = np.array(
+                [i for i, r in pairs if not near.get(i, np.inf) <= r * (1 + 1e-9)], dtype=int
+            )
+            wanted[str(text)] = np.union1d(wanted.get(str(text), lacking), lacking)
     return wanted
 
 
@@ -88,13 +97,12 @@ def _keep_shown(job: AuditJob, run: Run) -> None:
     # Of the other images of a batch an attack that came nearer may not have run again.
     own = own_arrays(job.folder, "triples")
     if own:
-        shown = np.concatenate([np.array([], dtype=int), *_shown(run).values()])
-        rows = np.isin(own["index"], shown)
+        rows = np.isin(own["index"], _shown(run)["index"].to_numpy())
         save_arrays(job.folder, "triples", {key: value[rows] for key, value in own.items()})
 
 
-def _shown(run: Run) -> dict[str, np.ndarray]:
-    # By attack, the images of the nearest and the farthest perturbations that it found.
+def _shown(run: Run) -> pd.DataFrame:
+    # The attack records of the nearest and of the farthest smallest perturbations.
     images = per_image(run)
     table = model_attacks(run)
     right = images.index[images["correct"]]
@@ -102,4 +110,4 @@ def _shown(run: Run) -> dict[str, np.ndarray]:
     best = found.sort_values(["radius", "index"]).drop_duplicates("index")
     if len(best) > 2 * TRIPLES:
         best = best.iloc[[*range(TRIPLES), *range(len(best) - TRIPLES, len(best))]]
-    return {str(name): rows["index"].to_numpy() for name, rows in best.groupby("method")}
+    return best

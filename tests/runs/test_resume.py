@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from robustcl.auditing.audit import Audit
+from robustcl.auditing.evaluate import evaluate
 from robustcl.errors import RunError
 from robustcl.runs import sessions as module
 from robustcl.runs.arrays import array_faults, load_arrays
@@ -253,3 +254,63 @@ def test_a_run_that_is_whole_stays_as_it_is(whole: Path, folder: Path) -> None:
     assert {p: p.read_bytes() for p in before} == before
     assert summarize(load_run(folder)).to_dict()["n"] == len(model_and_data()[1])
     assert AUDIT.attacks
+
+
+def as_rank(monkeypatch: pytest.MonkeyPatch, rank: int, count: int) -> None:
+    monkeypatch.setenv("RANK", str(rank))
+    monkeypatch.setenv("WORLD_SIZE", str(count))
+
+
+def by_two(folder: Path, monkeypatch: pytest.MonkeyPatch, *, resume: bool) -> None:
+    model, dataset = model_and_data()
+    for rank in (0, 1):
+        as_rank(monkeypatch, rank, 2)
+        evaluate(model, dataset, AUDIT, folder, resume=resume, progress=False)
+
+
+def test_each_process_mends_its_own_file(
+    whole: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = tmp_path / "run"
+    by_two(folder, monkeypatch, resume=False)
+    place, array = folder / "records-1.jsonl", folder / "arrays/embeddings.1.npz"
+    lines = place.read_bytes().splitlines(keepends=True)
+    place.write_bytes(b"".join([lines[0][:20] + b"\n", *lines[1:]]))
+    array.write_bytes(b"PK")
+    sound = (folder / "records-0.jsonl").read_bytes()
+    with pytest.raises(RunError, match=r"line 1 of .*records-1\.jsonl"):
+        load_run(folder)
+    as_rank(monkeypatch, 0, 2)
+    assert not go_on(folder)
+    with pytest.raises(RunError, match=r"line 1 of .*records-1\.jsonl"):
+        load_run(folder)  # the file is the other's, which may be at work
+    assert (folder / "records-0.jsonl").read_bytes() == sound
+    by_two(folder, monkeypatch, resume=True)
+    assert (folder / "records-1.damaged").read_bytes() == lines[0][:20] + b"\n"
+    assert (folder / "records-0.jsonl").read_bytes() == sound
+    assert figures(folder) == figures(whole) and plain(folder) == plain(whole)
+    assert not array_faults(folder)
+    for name, stored in arrays(whole).items():
+        for key in stored:
+            np.testing.assert_array_equal(arrays(folder)[name][key], stored[key])
+    sessions = read_manifest(folder)["sessions"]
+    assert [one["images"] for one in sessions[:2]] == ["0-3", "4-7"]
+    assert sessions[1]["process"] == "1 of 2"
+
+
+def test_one_process_mends_those_of_processes_that_are_no_more(
+    whole: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = tmp_path / "run"
+    by_two(folder, monkeypatch, resume=False)
+    monkeypatch.delenv("RANK")
+    monkeypatch.delenv("WORLD_SIZE")
+    place = folder / "records-1.jsonl"
+    lines = place.read_bytes().splitlines(keepends=True)
+    place.write_bytes(b"".join([lines[0][:20] + b"\n", *lines[1:-1], lines[-1][:-9]]))
+    (folder / "arrays/triples.1.npz").write_bytes(b"PK")
+    assert go_on(folder)
+    assert (folder / "records-1.damaged").read_bytes() == lines[0][:20] + b"\n"
+    assert figures(folder) == figures(whole) and plain(folder) == plain(whole)
+    for key, value in load_triples(whole).items():
+        np.testing.assert_array_equal(load_triples(folder)[key], value)
