@@ -1,6 +1,7 @@
 """Runs, studies and reproducers of robustcl 0.1.0 load, and what they lack is said."""
 
 import json
+import re
 import shutil
 from pathlib import Path
 
@@ -132,9 +133,8 @@ def test_an_old_reproducer_is_replayed_with_a_word(folder: Path, capsys) -> None
 
 def test_no_machine_is_named_in_the_golden_files() -> None:
     for place in GOLDEN.rglob("*"):
-        if place.is_file():
-            content = place.read_bytes()
-            assert not any(word in content for word in (b"/work", b"/tmp", b"/home"))
+        if place.suffix in (".json", ".jsonl", ".md"):  # no path from the root
+            assert not re.search(r"""(^|[\s"'=:])/[a-z]+/""", place.read_text(encoding="utf-8"))
     assert sum(p.stat().st_size for p in GOLDEN.rglob("*") if p.is_file()) < 100_000
 
 
