@@ -5,7 +5,7 @@ new folder and get a SIGKILL at a random moment (seed 0): after a random number 
 and a random time, so that kills are spread over the whole run. They are resumed by the same command
 and `--resume`, and so on. A run that ends before all kills are spent counts as one run, and the
 next one begins in a new folder; the last resume is left to end by itself. Each finished run must
-have the records of the first, apart from keys that contain `second`, once sorted by kind, method
+have the records of the first, apart from times, sessions and checksums, once sorted by kind, method
 and index. `stages` says where kills fell, by the number of records on the disk.
 
 Run: python benchmarks/kill_and_resume.py --work DIR [--kills 20] [--out FILE]
@@ -31,6 +31,7 @@ from benchmarks.provenance import provenance, record
 from robustcl.runs.arrays import load_arrays
 from robustcl.runs.triples import load_triples
 
+OWN = {"seconds", "stage_seconds", "session", "crc"}  # of a session, not of an image
 ROOT = Path(__file__).resolve().parents[1]
 PROGRAM = "import sys; from robustcl.cli import {0}; sys.argv[0] = '{0}'; raise SystemExit({0}())"
 COMMON = ("--data", "digits", "--quiet", "--batch-size", "8")
@@ -111,7 +112,7 @@ def plain_records(folder: Path) -> list[dict[str, Any]]:
         for place in folder.glob("records-*.jsonl")
         for line in place.read_text(encoding="utf-8").splitlines()
     ]
-    kept = [{key: line[key] for key in line if "second" not in key} for line in lines]
+    kept = [{key: line[key] for key in line if key not in OWN} for line in lines]
     return sorted(kept, key=lambda line: (line["kind"], line["method"], line["index"]))
 
 

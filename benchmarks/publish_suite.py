@@ -15,6 +15,11 @@ import shutil
 import sys
 from pathlib import Path
 
+if __package__ in (None, ""):
+    sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+
+from robustcl.runs.json_file import CHECKSUM, write_sealed
+
 RESULTS = Path(__file__).resolve().parent / "results"
 ALWAYS = ("manifest.json", "cell.json", "summary.json", "study.json")
 ONE_SEED = ("report.html", "records-*.jsonl")
@@ -51,6 +56,8 @@ def publish(folder: Path) -> Path:
         target.parent.mkdir(parents=True, exist_ok=True)
         text = OUT.sub(rf"\1bench-{place.name}", path.read_text(encoding="utf-8"))
         target.write_text(text, encoding="utf-8")
+        if path.suffix == ".json" and CHECKSUM in json.loads(text):
+            write_sealed(target, json.loads(text))  # the command in it is another now
     for page in place.rglob("report.html"):
         plain_dead_links(page)
     return place

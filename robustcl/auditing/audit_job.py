@@ -31,6 +31,7 @@ class AuditJob:
         batch_size: Images per model call.
         proved: The deterministic certificates of the batch's images, once all are on record.
         images: What is on record of each of them then (see `per_image`).
+        session: Number of this session in the manifest.
     """
 
     classifier: Classifier
@@ -43,6 +44,7 @@ class AuditJob:
     batch_size: int = 1
     proved: pd.DataFrame = field(default_factory=pd.DataFrame)
     images: pd.DataFrame = field(default_factory=pd.DataFrame)
+    session: int = 0
 
 
 def records_of(
@@ -60,7 +62,12 @@ def records_of(
     Returns:
         The records.
     """
-    common = {"kind": kind, "method": method, "config": job.manifest["config_hash"]}
+    common = {
+        "kind": kind,
+        "method": method,
+        "config": job.manifest["config_hash"],
+        "session": job.session,
+    }
     values = {"index": batch.index, "label": batch.labels, **columns}
     rows = zip(*(column.tolist() for column in values.values()), strict=True)
     return [{**common, **dict(zip(values, row, strict=True))} for row in rows]

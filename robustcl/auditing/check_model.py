@@ -54,7 +54,7 @@ def check_model(
             lambda size: _look(classifier, dataset, audit, size, device),
             min(CHECKED, audit.batch_size, len(dataset)),
         )
-        _keep_pixels(folder, dataset, flags)
+        keep_pixels(folder, dataset, flags)
         update_manifest(folder, {"flags": flags})
     for flag in flags:
         sys.stderr.write(f"{flag_line(flag)}\n")
@@ -101,7 +101,14 @@ def _entry(flag: Flag, rows: Sequence[int]) -> dict[str, Any]:
     return {"name": flag.name, "sentence": flag.sentence, "images": images, "rule": flag.rule}
 
 
-def _keep_pixels(folder: Path, dataset: Dataset, flags: Sequence[Mapping[str, Any]]) -> None:
+def keep_pixels(folder: Path, dataset: Dataset, flags: Sequence[Mapping[str, Any]]) -> None:
+    """Keep the first flagged images of each flag, in arrays/flagged.npz.
+
+    Args:
+        folder: The run folder.
+        dataset: The images.
+        flags: Entries of the manifest.
+    """
     shown = sorted({index for flag in flags for index in flag["images"][:SHOWN]})
     if shown:
         clean = dataset.batch(shown).images.numpy()

@@ -6,6 +6,7 @@ from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import torch
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
@@ -18,6 +19,7 @@ from robustcl.auditing.check_model import check_model
 from robustcl.auditing.expected_time import expected_seconds
 from robustcl.auditing.manifest import NOWHERE, Origin, run_manifest
 from robustcl.auditing.measure_batch import measure_batch
+from robustcl.auditing.rebuild_arrays import rebuild_arrays
 from robustcl.auditing.recorded import recorded
 from robustcl.check_network import check_network
 from robustcl.classifier import Classifier
@@ -29,7 +31,8 @@ from robustcl.frozen import frozen
 from robustcl.out_of_memory import halving
 from robustcl.report.numbers import time_text
 from robustcl.runs.ranks import own_chunks, rank, rank_count
-from robustcl.runs.write_run import finish_run, start_run
+from robustcl.runs.records import read_manifest
+from robustcl.runs.write_run import finish_run, note_sessions, start_run
 
 
 def evaluate(
@@ -41,6 +44,7 @@ def evaluate(
     origin: Origin = NOWHERE,
     device: str | torch.device = "cpu",
     resume: bool = False,
+    mixed: bool = False,
     progress: bool = True,
     tell: Callable[[str], object] | None = None,
 ) -> bool:
@@ -59,7 +63,9 @@ def evaluate(
         folder: The run folder.
         origin: Checkpoint and command, for the manifest.
         device: Where to compute.
-        resume: Whether to go on with a run in the folder.
+        resume: Whether to go on with a run in the folder; what is damaged there is set aside and
+            measured again.
+        mixed: Whether to go on although robustcl or torch is another version (see `sessions`).
         progress: Whether to show a bar on stderr.
         tell: Is told beforehand about how long the run takes; None for nobody, which spares the
             measurement.
@@ -81,28 +87,36 @@ def evaluate(
                 text: certify.prepare(certify.parse_method(text), classifier, norm=audit.norm)
                 for text in audit.methods
             }
-            before = start_run(folder, manifest, resume=resume)
+            labels = dataset.labels.tolist()
+            begun = start_run(folder, manifest, resume=resume, mixed=mixed, labels=labels)
+            manifest = read_manifest(folder) | {
+                key: manifest[key] for key in ("versions", "device")
+            }
             if not rank():
                 check_model(classifier, dataset, audit, folder, device=device)
             exact = exact_copy(classifier)
-            job = AuditJob(classifier, exact, audit, folder, manifest, device, prepared)
+            job = AuditJob(
+                classifier, exact, audit, folder, manifest, device, prepared, session=begun.session
+            )
             if tell is not None and not resume and not rank():
                 _tell_time(replace(job, batch_size=audit.batch_size), dataset, tell)
+            made: dict[int, np.ndarray] = {}
             used = halving(
-                lambda size: _measure(replace(job, batch_size=size), dataset, progress=progress),
+                lambda size: _measure(
+                    replace(job, batch_size=size), dataset, made, progress=progress
+                ),
                 min(audit.batch_size, len(dataset)),  # a small data set is not filled up
             )
+            rebuild_arrays(replace(job, batch_size=used), dataset, begun.lost)
         finally:
             classifier.to(home)
+    note_sessions(folder, made, begun.session)
     # A process that is alone and went through all chunks has every record; others may lack theirs.
     return finish_run(
         folder,
-        lambda: (
-            rank_count() == 1
-            or recorded(folder, audit.measures, count=len(dataset), chunk=1).complete
-        ),
+        lambda: rank_count() == 1 or recorded(folder, manifest, audit.measures, chunk=1).complete,
         seconds=time.monotonic() - started,
-        before=before,
+        before=begun.complete,
         extra={"batch_size_used": used},
     )
 
@@ -124,10 +138,15 @@ def _check(classifier: Classifier, dataset: Dataset) -> None:
     check_classes(dataset, classifier.class_names)
 
 
-def _measure(job: AuditJob, dataset: Dataset, *, progress: bool) -> int:
-    # Called again with a smaller batch when memory runs out: what is on the disk is kept.
+def _measure(
+    job: AuditJob, dataset: Dataset, made: dict[int, np.ndarray], *, progress: bool
+) -> int:
+    # Called again with a smaller batch when memory runs out: what is on the disk is kept. By
+    # session, `made` is told which images have records.
     count, chunk = len(dataset), min(job.audit.batch_size, len(dataset))
-    kept = recorded(job.folder, job.audit.measures, count=count, chunk=chunk)
+    kept = recorded(job.folder, job.manifest, job.audit.measures, chunk=chunk)
+    made.update(kept.sessions)
+    own = made.setdefault(job.session, np.zeros(count, dtype=bool))
     abstained: list[int] = []
     try:
         with _bar(progress) as bar:
@@ -135,6 +154,7 @@ def _measure(job: AuditJob, dataset: Dataset, *, progress: bool) -> int:
             shown = bar.add_task("images", total=sum(map(len, chunks)))
             for rows in chunks:
                 if not kept.whole(rows):
+                    own[kept.lacking(rows)] = True
                     for start in range(0, len(rows), job.batch_size):
                         batch = dataset.batch(rows[start : start + job.batch_size])
                         abstained += measure_batch(

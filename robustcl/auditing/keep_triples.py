@@ -40,7 +40,7 @@ def keep_triples(folder: Path, found: Triples, *, last: bool) -> None:
     """
     rows = np.isfinite(found.radius) & (found.radius > 0)
     parts = [{key: value[rows] for key, value in vars(found).items()}]
-    own, everybody = own_arrays(folder, "triples"), every_row(folder, "triples")
+    own, everybody = own_arrays(folder, "triples"), every_row(folder, "triples", lenient=True)
     if everybody:  # an earlier attack on the batch may have been another process's
         same = np.isin(everybody["index"], found.index)
         parts.append({key: value[same] for key, value in everybody.items()})

@@ -1,5 +1,6 @@
 """Measure a batch of images by every method, and write the records."""
 
+import sys
 import time
 from collections.abc import Callable
 from dataclasses import replace
@@ -82,12 +83,19 @@ def _clean(job: AuditJob, batch: Batch) -> _Records:
         scores = padded(job.classifier, batch.images, batch_size=job.batch_size)
     predicted = predict(scores)
     margins = -score_margin(scores, predicted.clamp_min(0)).double()
-    margins = margins.masked_fill(predicted < 0, torch.nan)  # written as null
-    _keep_embeddings(job, batch)
+    # Infinity is no number in a record: it is what overflows, and is as large.
+    margins = margins.clamp_max(sys.float_info.max).masked_fill(predicted < 0, torch.nan)  # null
+    keep_embeddings(job, batch)
     return records_of(job, batch, "clean", "clean", predicted=predicted, margin=margins)
 
 
-def _keep_embeddings(job: AuditJob, batch: Batch) -> None:
+def keep_embeddings(job: AuditJob, batch: Batch) -> None:
+    """Keep the embeddings of the first images of a data set, in arrays/embeddings.npz.
+
+    Args:
+        job: The job.
+        batch: The images.
+    """
     few = (batch.index < MOST_EMBEDDINGS).numpy()
     if not few.any():
         return
@@ -127,7 +135,10 @@ def _certificates(job: AuditJob, batch: Batch, text: str) -> _Records:
         seeds=seeds_of(job, batch, text),
         prepared=job.prepared[text],
     )
-    columns = {"predicted": claim.predicted, "radius": claim.radius, "rival": claim.rival}
+    # In a record, null is a radius that is endless, and so nothing else may become null.
+    radius = claim.radius.masked_fill(claim.radius.isnan() | (claim.predicted < 0), 0.0)
+    rival = claim.rival.masked_fill(radius.isinf(), -1)
+    columns = {"predicted": claim.predicted, "radius": radius, "rival": rival}
     terms = {"norm": claim.norm, "guarantee": claim.guarantee, "subject": claim.subject}
     records = [{**row, **terms} for row in records_of(job, batch, "certificate", text, **columns)]
     if isinstance(claim.method, str):

@@ -1,8 +1,11 @@
 """Save a violation so that it can be replayed, and replay it."""
 
+import hashlib
 import json
+import math
 import os
-from dataclasses import asdict, dataclass
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Any
 
@@ -18,9 +21,11 @@ from robustcl.exact_copy import exact_copy
 from robustcl.frozen import frozen
 from robustcl.network_hash import network_hash
 from robustcl.objectives import misclassify
-from robustcl.threat import check_norm, perturbation_norm
+from robustcl.threat import ORDERS, check_norm, perturbation_norm
 
-SCHEMA = 1
+SCHEMA = 2
+OLD_SCHEMA = 1  # without a checksum
+CURE = "give a file of OUT/violations as the run wrote it, or repeat the run"
 KEY = "robustcl_violation"
 
 
@@ -75,11 +80,13 @@ class Reproducer:
         violation: What was beaten.
         image: (C, H, W) float32 clean image.
         perturbation: (C, H, W) float64.
+        sealed: Whether it was read from a file with a checksum; version 0.1 wrote none.
     """
 
     violation: Violation
     image: Tensor
     perturbation: Tensor
+    sealed: bool = True
 
 
 @dataclass(frozen=True)
@@ -114,14 +121,15 @@ def save_reproducer(place: Path, found: Reproducer) -> None:
     place.parent.mkdir(parents=True, exist_ok=True)
     tensors = {"image": found.image, "perturbation": found.perturbation}
     plain = {name: tensor.detach().cpu().contiguous().clone() for name, tensor in tensors.items()}
-    content = json.dumps({"schema": SCHEMA, **asdict(found.violation)}, sort_keys=True)
+    stated = {"schema": SCHEMA, **asdict(found.violation)}
+    content = json.dumps({**stated, "checksum": _checksum(stated, plain)}, sort_keys=True)
     temporary = place.with_name(f".{place.name}.{os.getpid()}")
     save_file(plain, temporary, metadata={KEY: content})
     temporary.replace(place)
 
 
 def load_reproducer(place: Path) -> Reproducer:
-    """Read a reproducer. Nothing is unpickled.
+    """Read a reproducer, and check every field. Nothing is unpickled.
 
     Args:
         place: The file.
@@ -130,27 +138,87 @@ def load_reproducer(place: Path) -> Reproducer:
         The reproducer.
 
     Raises:
-        InputError: When the file is missing, or is no reproducer that this version reads.
+        InputError: When the file is missing, or is no reproducer that this version reads, or is
+            damaged.
     """
     if not place.is_file():
         raise InputError(f"{str(place)!r} is not there; give a file of OUT/violations")
     try:
         with safe_open(place, framework="pt") as stored:
-            content: dict[str, Any] = json.loads((stored.metadata() or {})[KEY])
-            image, change = stored.get_tensor("image"), stored.get_tensor("perturbation")
-        schema = content.pop("schema")
-        violation = Violation(**content)
-    except (SafetensorError, KeyError, TypeError, json.JSONDecodeError) as error:
+            content: Any = json.loads((stored.metadata() or {})[KEY])
+            tensors = {name: stored.get_tensor(name) for name in stored.keys()}  # noqa: SIM118
+    except (SafetensorError, KeyError, ValueError, RecursionError) as error:
         raise InputError(
-            f"{str(place)!r} is no reproducer of a violation ({error}); give a file of "
-            "OUT/violations"
+            f"{str(place)!r} is no reproducer of a violation ({error}); {CURE}"
         ) from error
-    if schema != SCHEMA:
+    if not isinstance(content, dict):
+        raise InputError(f"{str(place)!r} is no reproducer of a violation; {CURE}")
+    schema, known = content.get("schema"), content.pop("checksum", None)
+    if schema not in (OLD_SCHEMA, SCHEMA):
+        versions = content.get("versions")
+        made = versions.get("robustcl") if isinstance(versions, dict) else None
         raise InputError(
-            f"{str(place)!r} has schema {schema!r}, this version reads {SCHEMA}; install "
-            f"robustcl {violation.versions.get('robustcl')}"
+            f"{str(place)!r} has schema {schema!r}, this version reads {OLD_SCHEMA} and {SCHEMA}; "
+            f"install robustcl {made or 'of the run'}"
         )
-    return Reproducer(violation, image, change)
+    if (known is None) != (schema == OLD_SCHEMA) or (
+        known is not None and known != _checksum(content, tensors)
+    ):
+        raise InputError(f"{str(place)!r} was changed after it was written; {CURE}")
+    del content["schema"]
+    wrong = _wrong_field(content) or _wrong_tensor(tensors)
+    if wrong:
+        raise InputError(f"{str(place)!r} is damaged: {wrong}; {CURE}")
+    violation = Violation(**content)
+    return Reproducer(violation, tensors["image"], tensors["perturbation"], known is not None)
+
+
+def _checksum(content: Mapping[str, Any], tensors: Mapping[str, Tensor]) -> str:
+    digest = hashlib.sha256(json.dumps(dict(content), sort_keys=True).encode())
+    for name, tensor in sorted(tensors.items()):
+        digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}".encode())
+        digest.update(tensor.contiguous().flatten().view(torch.uint8).numpy().tobytes())
+    return digest.hexdigest()
+
+
+def _wrong_field(content: Mapping[str, Any]) -> str:
+    kinds = {entry.name: entry.type for entry in fields(Violation)}
+    strange = sorted(content.keys() ^ kinds.keys())
+    if strange:
+        return f"its field {strange[0]!r} is {'lacking' if strange[0] in kinds else 'not known'}"
+    for name, value in content.items():
+        kind = dict if name == "versions" else kinds[name]
+        good = type(value) is kind or (kind is float and type(value) is int)
+        endless = value == math.inf and name == "certified"
+        if not good or (kind is float and not (math.isfinite(value) or endless)):
+            return f"its {name} is {value!r}"
+        if name in ("index", "predicted", "rival") and value < 0:
+            return f"its {name} is {value}, below 0"
+    if content["norm"] not in ORDERS:
+        return f"its norm is {content['norm']!r}, none of {', '.join(ORDERS)}"
+    if not 0 < content["attacked"] < content["certified"]:
+        return (
+            f"its certified radius is {content['certified']} and the attacked one "
+            f"{content['attacked']}, which is no violation"
+        )
+    if content["predicted"] == content["rival"]:
+        return f"its predicted class and its rival are both {content['rival']}"
+    return ""
+
+
+def _wrong_tensor(tensors: Mapping[str, Tensor]) -> str:
+    if tensors.keys() != {"image", "perturbation"}:
+        return f"it holds {', '.join(sorted(tensors)) or 'no tensor'}, not image and perturbation"
+    image, change = tensors["image"], tensors["perturbation"]
+    if image.dtype != torch.float32 or change.dtype != torch.float64:
+        return f"its image is {image.dtype} and its perturbation {change.dtype}"
+    if image.ndim != 3 or image.shape != change.shape or not image.numel():
+        return f"its image is {tuple(image.shape)} and its perturbation {tuple(change.shape)}"
+    if not bool(((image >= 0) & (image <= 1)).all()):  # also where it is no number
+        return "its image has pixels outside [0, 1]"
+    if not bool(torch.isfinite(change).all()):
+        return "its perturbation has entries that are not finite"
+    return ""
 
 
 def replay(found: Reproducer, classifier: Classifier) -> Replay:
@@ -164,13 +232,23 @@ def replay(found: Reproducer, classifier: Classifier) -> Replay:
         What comes out, and whether it confirms the violation.
 
     Raises:
-        InputError: When the network is another one.
+        InputError: When the network is another one, or does not take the image or the class.
     """
     violation, own = found.violation, network_hash(classifier)
+    if tuple(found.image.shape) != tuple(classifier.image_shape):
+        raise InputError(
+            f"the violation is about an image of shape {tuple(found.image.shape)}, the network "
+            f"takes {tuple(classifier.image_shape)}; give the checkpoint of that run"
+        )
     if own != violation.network:
         raise InputError(
             f"the violation was found on the network {violation.network[:16]}…, this is "
             f"{own[:16]}…; give the checkpoint of that run"
+        )
+    if max(violation.predicted, violation.rival) >= classifier.num_classes:
+        raise InputError(
+            f"the violation is about the classes {violation.predicted} and {violation.rival}, the "
+            f"network has {classifier.num_classes}; {CURE}"
         )
     exact, start = exact_copy(classifier), found.image.double()
     images = torch.stack([start, start + found.perturbation]).to(exact.encoder.mean.device)

@@ -16,10 +16,11 @@ from robustcl.auditing.study_plan import StudyPlan
 from robustcl.batching import padded
 from robustcl.classifier import Classifier
 from robustcl.data.dataset import Dataset
-from robustcl.errors import UnsupportedError
+from robustcl.errors import RunError, UnsupportedError
 from robustcl.frozen import frozen
 from robustcl.objectives import misclassify
 from robustcl.runs.arrays import load_arrays, save_arrays
+from robustcl.runs.study_file import note_stage
 from robustcl.seeds import example_noise, example_seed
 from robustcl.threat import Threat
 from robustcl.views import LinearView, MultiView, ViewOptions, aggregated
@@ -114,10 +115,15 @@ def staged(study: Study, name: str, compute: Callable[[], dict[str, np.ndarray]]
     Returns:
         The arrays.
     """
-    found = load_arrays(study.folder, name)
+    try:
+        found = load_arrays(study.folder, name)
+    except RunError as error:  # damaged since start_run looked, or no study of this folder
+        study.tell(f"{str(error).partition('; repeat')[0]}; it is computed again")
+        found = {}
     if not found:
         study.tell(f"{name} …")
         save_arrays(study.folder, name, compute())
+        note_stage(study.folder, name)
         found = load_arrays(study.folder, name)
     return found
 

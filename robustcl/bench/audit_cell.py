@@ -61,7 +61,8 @@ def audit_cell(suite: Suite, cell: Cell, place: Place) -> dict[str, Any]:
         folder,
         origin=Origin(loaded.hash, place.command),
         device=place.device,
-        resume=(folder / "manifest.json").exists(),
+        resume=folder.exists(),
+        mixed=place.mixed,
         progress=place.progress,
     )
     write_report(folder)

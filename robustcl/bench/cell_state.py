@@ -4,8 +4,12 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
+from robustcl.auditing.manifest import device_name, package_versions
+from robustcl.commands.options import say
+from robustcl.errors import RunError
 from robustcl.report.suite_folder import read_cell
-from robustcl.runs.records import write_json
+from robustcl.runs.json_file import write_sealed
+from robustcl.runs.records import read_manifest
 
 Status = Literal["done", "failed", "skipped"]
 
@@ -37,18 +41,24 @@ class CellState:
     rows: list[dict[str, Any]] = field(default_factory=list)
 
 
-def save_state(folder: Path, state: CellState) -> None:
-    """Write cell.json.
+def save_state(folder: Path, state: CellState, device: str = "cpu") -> None:
+    """Write cell.json, bound to the suite.
 
     Args:
-        folder: Of the suite.
+        folder: Of the suite, with its manifest.
         state: Of the cell.
+        device: Where it was computed.
     """
-    write_json(folder / state.cell / "cell.json", asdict(state))
+    bound = {
+        "config_hash": read_manifest(folder)["config_hash"],
+        "versions": package_versions(),
+        "device": device_name(device),
+    }
+    write_sealed(folder / state.cell / "cell.json", {**asdict(state), **bound})
 
 
 def load_state(folder: Path, cell: str) -> CellState | None:
-    """Read cell.json.
+    """Read cell.json; what is damaged is named, and counts as not ended.
 
     Args:
         folder: Of the suite.
@@ -57,5 +67,9 @@ def load_state(folder: Path, cell: str) -> CellState | None:
     Returns:
         How it ended; None where it has not.
     """
-    found = read_cell(folder / cell)
+    try:
+        found = read_cell(folder, cell, read_manifest(folder))
+    except RunError as error:
+        say(f"{str(error).partition('; repeat')[0]}; the cell is run again")
+        return None
     return None if found is None else CellState(**found)

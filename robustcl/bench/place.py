@@ -22,6 +22,7 @@ class Place:
         progress: Whether bars are shown on stderr.
         draw: How a limit draws test images, see `load_data`; 'first' for suites that an older
             version began.
+        mixed: Whether a suite goes on although robustcl or torch is another version.
     """
 
     folder: Path
@@ -31,6 +32,7 @@ class Place:
     command: str = ""
     progress: bool = False
     draw: Draw = "stratified"
+    mixed: bool = False
 
 
 def read_split(

@@ -22,8 +22,10 @@ from robustcl.bench.suite import Suite
 from robustcl.commands.options import say
 from robustcl.data import Draw
 from robustcl.errors import RunError
-from robustcl.report.suite_folder import MODEL_FAILED
-from robustcl.runs.records import SCHEMA, config_hash, read_manifest, write_json
+from robustcl.report.suite_folder import MODEL_FAILED, read_cell
+from robustcl.runs.json_file import write_sealed
+from robustcl.runs.records import SCHEMA, config_hash, read_manifest
+from robustcl.runs.sessions import compare_sessions, new_session, sessions_of
 
 RUNNERS: Mapping[Kind, Callable[[Suite, Cell, Place], dict[str, Any]]] = {
     "model": model_cell,
@@ -50,7 +52,8 @@ def run_suite(suite: Suite, place: Place, *, resume: bool = False) -> tuple[Cell
         How each cell ended.
 
     Raises:
-        RunError: When the folder holds another suite, or one and `resume` is off.
+        RunError: When the folder holds another suite, or one and `resume` is off, or one of other
+            versions of robustcl or torch and the place is not mixed.
     """
     wanted = cells(suite)
     begun = time.monotonic()
@@ -63,7 +66,7 @@ def run_suite(suite: Suite, place: Place, *, resume: bool = False) -> tuple[Cell
             continue
         say(f"[{number}/{len(wanted)}] {cell.folder}")
         state = _ended(suite, cell, place, states)
-        save_state(place.folder, state)
+        save_state(place.folder, state, place.device)
         states[cell.folder] = state
         if state.status != "done":
             say(f"{state.status}: {state.reason}")
@@ -95,47 +98,70 @@ def _ended(suite: Suite, cell: Cell, place: Place, states: Mapping[str, CellStat
 
 def _start(suite: Suite, wanted: tuple[Cell, ...], place: Place, *, resume: bool) -> Draw:
     # Returns how images are drawn: a suite that an older version began goes on with its own rule.
+    file, config = place.folder / "manifest.json", suite.to_dict()
+    stated = {
+        "schema": SCHEMA,
+        "suite": suite.name,
+        "question": suite.question,
+        "config": config,
+        "config_hash": config_hash(config),
+        "cells": [cell.folder for cell in wanted],
+        "command": place.command,
+        "created": datetime.now(UTC).isoformat(timespec="seconds"),
+        "versions": package_versions(),
+        "device": device_name(place.device),
+        "draw": "stratified",
+        "seconds": 0.0,
+        "complete": False,
+    }
+    own = new_session(stated)
+    if not file.exists():
+        write_sealed(file, {**stated, "sessions": [own]})
+        return "stratified"
+    if not resume:
+        raise RunError(
+            f"{str(place.folder)!r} already holds a suite or run; add --resume to go on with it, "
+            "or give a new --out"
+        )
+    found = _read_or_restored(place, stated)
+    if found.get("config_hash") != stated["config_hash"]:
+        raise RunError(
+            f"{str(place.folder)!r} holds another suite ({_difference(found, config)}); give a "
+            "new --out, or repeat its options"
+        )
+    sessions = sessions_of(found)
+    for line in compare_sessions(str(place.folder), sessions, own, mixed=place.mixed):
+        say(line)
+    write_sealed(file, {**found, "sessions": [*sessions, own]})
+    return "stratified" if found.get("draw") == "stratified" else "first"
+
+
+def _read_or_restored(place: Place, stated: dict[str, Any]) -> dict[str, Any]:
+    # A damaged manifest is written again where a cell says that it belongs to the same suite.
     file = place.folder / "manifest.json"
-    config = suite.to_dict()
-    if file.exists():
-        found = read_manifest(place.folder)
-        if not resume:
-            raise RunError(
-                f"{str(place.folder)!r} already holds a suite or run; add --resume to go on with "
-                "it, or give a new --out"
-            )
-        if found.get("config_hash") != config_hash(config):
-            raise RunError(
-                f"{str(place.folder)!r} holds another suite ({_difference(found, config)}); give a "
-                "new --out, or repeat its options"
-            )
-        return "stratified" if found.get("draw") == "stratified" else "first"
-    write_json(
-        file,
-        {
-            "schema": SCHEMA,
-            "suite": suite.name,
-            "question": suite.question,
-            "config": config,
-            "config_hash": config_hash(config),
-            "cells": [cell.folder for cell in wanted],
-            "command": place.command,
-            "created": datetime.now(UTC).isoformat(timespec="seconds"),
-            "versions": package_versions(),
-            "device": device_name(place.device),
-            "draw": "stratified",
-            "seconds": 0.0,
-            "complete": False,
-        },
-    )
-    return "stratified"
+    try:
+        return read_manifest(place.folder)
+    except RunError as error:
+        for cell in stated["cells"]:
+            try:
+                read_cell(place.folder, cell, stated)
+            except RunError:
+                continue
+            if (place.folder / cell / "cell.json").is_file():
+                kept = file.with_name("manifest.damaged.json")
+                file.replace(kept)
+                say(f"{error}: it is written again; the old one is {str(kept)!r}")
+                return {**stated, "sessions": [{"begun": "not known"}]}
+        raise RunError(
+            f"{error}; but no cell in the folder is known to be of this suite: give a new --out"
+        ) from error
 
 
 def _finish(place: Place, seconds: float) -> None:
     manifest = read_manifest(place.folder)
     total = float(manifest.get("seconds") or 0.0) + seconds
     content = {**manifest, "seconds": total, "complete": True}
-    write_json(place.folder / "manifest.json", content)
+    write_sealed(place.folder / "manifest.json", content)
 
 
 def _difference(found: Mapping[str, Any], config: Mapping[str, Any]) -> str:

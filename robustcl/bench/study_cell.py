@@ -1,6 +1,5 @@
 """Study multi-view inference with the model of a cell."""
 
-import json
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +10,7 @@ from robustcl.bench.study_options import study_options
 from robustcl.bench.suite import Suite
 from robustcl.commands.multiview import multiview
 from robustcl.errors import RunError
-from robustcl.report.study_page import STUDY
+from robustcl.runs.study_file import read_study
 
 
 def study_cell(suite: Suite, cell: Cell, place: Place) -> dict[str, Any]:
@@ -48,7 +47,8 @@ def study_cell(suite: Suite, cell: Cell, place: Place) -> dict[str, Any]:
         device=place.device,
         batch_size=suite.batch_size,
         seed=cell.seed,
-        resume=(folder / "manifest.json").exists(),
+        resume=folder.exists(),
+        mixed_versions=place.mixed,
         quiet=not place.progress,
     )
     code = multiview(options)
@@ -56,5 +56,5 @@ def study_cell(suite: Suite, cell: Cell, place: Place) -> dict[str, Any]:
         raise KeyboardInterrupt
     if code:
         raise RunError(f"the study in {str(folder)!r} ended with code {code}")
-    study = json.loads((folder / STUDY).read_text(encoding="utf-8"))
+    study, _, _ = read_study(folder)
     return {"metrics": study_metrics(suite.metrics, study)}

@@ -115,6 +115,7 @@ def audit_checkpoint(
             origin=Origin(loaded.hash, command),
             device=device,
             resume=options.resume,
+            mixed=options.mixed_versions,
             progress=not options.quiet and rank() == 0,
             tell=say,
         )

@@ -24,7 +24,8 @@ class BenchOptions:
     Args:
         suite: A suite that is shipped, or a TOML file; 'list' lists those that are shipped.
         out: The folder; bench-SUITE by default.
-        resume: Go on with the suite in --out; cells that are done are kept.
+        resume: Go on with the suite in --out; cells that are done are kept, damaged ones run again.
+        mixed_versions: Go on although robustcl or torch is another version; both are recorded.
         data: Instead of the suite's data, as for `robustcl train`; models are trained on its
             training split.
         data_root: Folder of torchvision's data sets.
@@ -41,6 +42,7 @@ class BenchOptions:
     suite: tyro.conf.Positional[str]
     out: Path | None = None
     resume: bool = False
+    mixed_versions: bool = False
     data: str | None = None
     data_root: Path | None = None
     download: bool = False
@@ -79,6 +81,7 @@ def bench(options: BenchOptions) -> int:
         download=options.download,
         command=shlex.join([Path(sys.argv[0]).name, *sys.argv[1:]]),
         progress=not options.quiet,
+        mixed=options.mixed_versions,
     )
     try:
         states = run_suite(suite, place, resume=options.resume)

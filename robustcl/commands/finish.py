@@ -6,7 +6,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from robustcl.commands.options import answer, emit
+from robustcl.commands.options import answer, emit, say
 from robustcl.errors import InputError, ViolationError
 from robustcl.report.headline import (
     clean_sentence,
@@ -72,6 +72,8 @@ def finish(
     tell = partial(answer, json=json)
     run = load_run(folder)
     summary, flags = summarize(run), run.manifest.get("flags") or []
+    for note in run.notes:
+        say(f"note: {note}")
     page = write_page(run, summary)
     sentences = (clean_sentence(summary), *lines, headline(summary))
     for sentence in (*sentences, *method_sentences(summary), *estimate_sentences(summary)):

@@ -33,8 +33,9 @@ from robustcl.data import Dataset, Draw, Split
 from robustcl.data.draw_rows import draw_order
 from robustcl.data.match_classes import absent_classes, check_classes, some_names
 from robustcl.errors import InputError
-from robustcl.report.study_page import STUDY, headline_model, sentences, write_study_report
-from robustcl.runs.records import SCHEMA, config_hash, write_json
+from robustcl.report.study_page import headline_model, sentences, write_study_report
+from robustcl.runs.records import SCHEMA, config_hash
+from robustcl.runs.study_file import write_study
 from robustcl.runs.write_run import start_run, update_manifest
 from robustcl.threat import Norm
 from robustcl.views import draw_views
@@ -69,7 +70,8 @@ class MultiviewOptions(LabeledDataOptions):
         certificates: Certify as well.
         draws: Attack a model with fresh views at every call as well, by the average over so many
             draws, which multiplies the cost of an attack; 20 or more by rule, 0 for none.
-        resume: Go on with the study in --out.
+        resume: Go on with the study in --out; stages that are damaged are computed again.
+        mixed_versions: Go on although robustcl or torch is another version; both are recorded.
         arch: Needed only for a checkpoint made from package.module:factory.
         json: Write one JSON object on stdout.
         quiet: Say less.
@@ -92,6 +94,7 @@ class MultiviewOptions(LabeledDataOptions):
     certificates: bool = True
     draws: int = 0
     resume: bool = False
+    mixed_versions: bool = False
     arch: str | None = None
     json: bool = False
     quiet: bool = False
@@ -139,7 +142,8 @@ def multiview(options: MultiviewOptions) -> int:
         ),
         training=training,
     )  # fmt: skip
-    start_run(options.out, _manifest(options, plan, study, loaded.hash), resume=options.resume)
+    stated = _manifest(options, plan, study, loaded.hash)
+    start_run(options.out, stated, resume=options.resume, mixed=options.mixed_versions)
     try:
         found = run_study(study)
     except KeyboardInterrupt:
@@ -147,7 +151,7 @@ def multiview(options: MultiviewOptions) -> int:
         return 130
     if found["baseline"]:
         found["baseline"]["members"] = len(members)
-    write_json(options.out / STUDY, found)
+    write_study(options.out, found)
     spent = time.monotonic() - started
     update_manifest(options.out, {"seconds": spent, "complete": True})
     page = write_study_report(options.out)

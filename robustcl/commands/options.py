@@ -70,7 +70,8 @@ class AuditOptions(LabeledDataOptions):
             shift:pixels=2,flip=false or noise:sigma=0.25; none by default.
         count: Number of views; --seed draws them.
         aggregate: embedding, score, max, vote or confidence.
-        resume: Go on with the run in --out.
+        resume: Go on with the run in --out; what is damaged there is measured again.
+        mixed_versions: Go on although robustcl or torch is another version; both are recorded.
         plan: Predict from two batches how long so many processes would take, and run nothing.
         arch: Needed only for a checkpoint made from package.module:factory.
         json: Write one JSON object on stdout.
@@ -85,6 +86,7 @@ class AuditOptions(LabeledDataOptions):
     count: int = 8
     aggregate: Aggregate = "score"
     resume: bool = False
+    mixed_versions: bool = False
     plan: int | None = None
     arch: str | None = None
     json: bool = False

@@ -9,9 +9,10 @@ from robustcl.commands.finish import finish
 from robustcl.commands.options import answer, emit
 from robustcl.errors import InputError, ViolationError
 from robustcl.report import write_comparison, write_suite_page
-from robustcl.report.study_page import STUDY, write_study_report
+from robustcl.report.study_page import write_study_report
 from robustcl.report.suite_folder import is_suite
 from robustcl.report.training_figure import write_training_figure
+from robustcl.runs.study_file import is_study
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -53,7 +54,7 @@ def report(options: ReportOptions) -> int:
     folder = next(iter(options.folders))
     if folder.suffix == ".csv":
         return _told(write_training_figure(folder), "figure", options)
-    if (folder / STUDY).is_file():
+    if is_study(folder):
         return _told(write_study_report(folder), "report", options)
     if is_suite(folder):
         return _compared(*write_suite_page(folder), options)

@@ -8,7 +8,7 @@ import tyro
 
 from robustcl.auditing.reproducer import load_reproducer, replay
 from robustcl.commands.load_and_tell import load_and_tell
-from robustcl.commands.options import answer, emit
+from robustcl.commands.options import answer, emit, say
 from robustcl.commands.viewed import Views, viewed
 from robustcl.errors import InputError
 from robustcl.report.numbers import norm_name
@@ -58,6 +58,9 @@ def reproduce(options: ReproduceOptions) -> int:
     if options.views is not None:
         views = Views(options.views, options.count, options.aggregate, claim.seed)
         classifier = viewed(classifier, views, loaded.description, claim.data)
+    if not found.sealed:
+        made = claim.versions.get("robustcl", "an older version")
+        say(f"note: the file was written by robustcl {made} without a checksum")
     outcome = replay(found, classifier)
     tell = partial(answer, json=options.json)
     tell(

@@ -26,7 +26,7 @@ from robustcl.report.numbers import interval_text, norm_name
 from robustcl.report.robustbench import robustbench_entry
 from robustcl.report.sandwiches import Sandwich, sandwiches
 from robustcl.report.sections import Page, Section, Table, spelled, write_page
-from robustcl.runs.records import write_json
+from robustcl.runs.json_file import write_json
 
 
 def write_comparison(folders: Sequence[Path], out: Path) -> tuple[Path, list[str]]:
@@ -52,6 +52,7 @@ def write_comparison(folders: Sequence[Path], out: Path) -> tuple[Path, list[str
     warnings = [
         f"{run.label} is not complete." for run in runs if not run.run.manifest.get("complete")
     ]
+    warnings += [f"{run.label}: {note}" for run in runs for note in run.run.notes]
     hashes = {run.run.manifest.get("hashes", {}).get("data") for run in runs}
     if len(hashes) > 1:
         warnings.append("The runs are on different images; rates are not paired.")

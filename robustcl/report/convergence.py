@@ -62,7 +62,8 @@ def convergences(run: Run) -> list[Convergence]:
     found = []
     for attack in sorted(map(str, model_attacks(run)["method"].unique())):
         name = f"curves-{short_file(attack)}"
-        stored = load_arrays(run.folder, name, shared=("eps", "evaluations", "attack"))
+        shared = ("eps", "evaluations", "attack")
+        stored = load_arrays(run.folder, name, shared=shared, lenient=True)
         for place in range(len(stored.get("eps", ()))):
             if (stored["counts"][:, place] > 0).any():
                 found.append(_one(attack, stored, place, nearest=attack in nearest))

@@ -153,7 +153,7 @@ def _histogram(run: Run, summary: Summary) -> Drawing | None:
 
 def _embeddings(run: Run, summary: Summary) -> Drawing | None:
     del summary
-    stored = load_arrays(run.folder, "embeddings")
+    stored = load_arrays(run.folder, "embeddings", lenient=True)
     if not stored or len(stored["embeddings"]) < 2 or not np.isfinite(stored["embeddings"]).all():
         return None
     points, shares = principal_components(stored["embeddings"])

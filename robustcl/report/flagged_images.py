@@ -28,7 +28,8 @@ def model_flags(run: Run) -> list[dict[str, Any]]:
         Per flag its name, its sentence, the `images` that are shown below and how many `more`
         there are.
     """
-    shown = set(load_arrays(run.folder, "flagged").get("index", np.array([])).tolist())
+    stored = load_arrays(run.folder, "flagged", lenient=True)
+    shown = set(stored.get("index", np.array([])).tolist())
     return [
         {
             "name": flag["name"].replace("_", " "),
@@ -51,7 +52,7 @@ def flagged_images(run: Run, summary: Summary) -> list[dict[str, Any]]:
         Per image its index, classes, attacked radius, flags and pictures as data addresses;
         without a perturbed picture and a difference where none is among the triples.
     """
-    stored = load_arrays(run.folder, "flagged")
+    stored = load_arrays(run.folder, "flagged", lenient=True)
     triples = load_triples(run.folder)
     places = {int(index): place for place, index in enumerate(triples.get("index", ()))}
     images, rows = per_image(run), []

@@ -8,6 +8,7 @@
 import pandas as pd
 
 from robustcl.report.numbers import norm_name, percent, radius_text
+from robustcl.runs.arrays import array_faults
 from robustcl.runs.per_image import model_attacks, per_image, sound_certificates
 from robustcl.runs.records import Run
 from robustcl.runs.summary import Summary
@@ -25,7 +26,13 @@ def flags(run: Run, summary: Summary) -> list[str]:
     Returns:
         The warnings; what checks of the model found is in `flagged_images.model_flags`.
     """
-    return [*_coverage(run, summary), *_attacks(run, summary), *_predictions(run, summary)]
+    return [
+        *run.notes,
+        *(f"A figure is missing or lacks images: {why}." for _, why in array_faults(run.folder)),
+        *_coverage(run, summary),
+        *_attacks(run, summary),
+        *_predictions(run, summary),
+    ]
 
 
 def _coverage(run: Run, summary: Summary) -> list[str]:

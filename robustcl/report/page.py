@@ -22,7 +22,8 @@ from robustcl.report.numbers import (
 )
 from robustcl.report.robustbench import write_robustbench
 from robustcl.report.tables import tables, write_tables
-from robustcl.runs.records import Run, load_run, write_json
+from robustcl.runs.json_file import write_json
+from robustcl.runs.records import Run, load_run
 from robustcl.runs.summary import Summary, summarize
 from robustcl.runs.violations import violation_file
 

@@ -3,7 +3,8 @@
 from typing import Any
 
 from robustcl.report.numbers import norm_name
-from robustcl.runs.records import Run, write_json
+from robustcl.runs.json_file import write_json
+from robustcl.runs.records import Run
 from robustcl.runs.summary import Summary
 
 REFERENCE = "autoattack"

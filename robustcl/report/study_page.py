@@ -15,8 +15,8 @@ from robustcl.report.gains import gains
 from robustcl.report.numbers import norm_name, percent, radius_text
 from robustcl.report.reliability import reliability
 from robustcl.report.risk_curve import risk_curve
+from robustcl.runs.study_file import read_study
 
-STUDY = "study.json"
 SINGLE = "single view"
 METRICS = (
     ("accuracy", "accuracy", 100.0),
@@ -44,8 +44,7 @@ def write_study_report(folder: Path) -> Path:
     Returns:
         The path of report.html.
     """
-    study = json.loads((folder / STUDY).read_text(encoding="utf-8"))
-    manifest = json.loads((folder / "manifest.json").read_text(encoding="utf-8"))
+    study, manifest, notes = read_study(folder)
     places = Environment(
         loader=FileSystemLoader(Path(__file__).parent),
         autoescape=True,
@@ -55,6 +54,7 @@ def write_study_report(folder: Path) -> Path:
     )
     page = places.get_template("study.html.jinja").render(
         sentences=sentences(study, manifest["config"]),
+        notes=notes,
         pictures=_pictures(folder, study),
         tables=[_table(study, data) for data in ("clean", "noisy", "attacked")],
         similarity=_similarity(study),

@@ -18,7 +18,7 @@ from robustcl.report.numbers import norm_name, percent, seconds_text
 from robustcl.report.ratios import ratios
 from robustcl.report.sections import Page, Section, Table, spelled, write_page
 from robustcl.report.severity_curves import severity_curves
-from robustcl.report.suite_folder import MODEL_FAILED, SuiteRun, load_suite_run
+from robustcl.report.suite_folder import MODEL_FAILED, STATUSES, SuiteRun, load_suite_run
 from robustcl.report.suite_studies import study_sections
 from robustcl.report.suite_tables import (
     corruptions_table,
@@ -27,7 +27,7 @@ from robustcl.report.suite_tables import (
     severity_means,
 )
 
-ENDED = ("done", "failed", "skipped")
+ENDED = STATUSES
 
 
 def write_suite_page(folder: Path) -> tuple[Path, list[str]]:
@@ -84,7 +84,8 @@ def _page(suite: SuiteRun, runs: list[ComparedRun]) -> Page:
 
 
 def _warnings(suite: SuiteRun) -> list[str]:
-    found = [
+    found = list(suite.notes)
+    found += [
         f"{cell['cell']} {cell['status']}: {cell['reason']}"
         for cell in suite.cells
         if cell["status"] != "done" and not cell["reason"].startswith(MODEL_FAILED)

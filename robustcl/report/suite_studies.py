@@ -4,7 +4,6 @@
 # pyright: reportArgumentType=false, reportCallIssue=false, reportAttributeAccessIssue=false
 # pyright: reportGeneralTypeIssues=false, reportReturnType=false
 
-import json
 from functools import partial
 from typing import Any
 
@@ -14,9 +13,9 @@ from robustcl.report.drawing import Drawing
 from robustcl.report.gains import gains
 from robustcl.report.numbers import norm_name, percent
 from robustcl.report.sections import Section, Table
-from robustcl.report.study_page import SINGLE, STUDY, sentences
+from robustcl.report.study_page import SINGLE, sentences
 from robustcl.report.suite_folder import SuiteRun
-from robustcl.runs.records import read_manifest
+from robustcl.runs.study_file import read_study
 
 QUESTIONS = ("accuracy", "robustness", "calibration")
 CALIBRATION = ("nll", "smooth_ece", "debiased", "ece15", "ece15_floor95", "augrc")
@@ -48,8 +47,8 @@ class _Read:
         about = cell["about"]
         self.about = {key: about[key] for key in ("model", "data", "seed", "norm")}
         self.page = f"{cell['cell']}/report.html"
-        self.found = json.loads((folder / STUDY).read_text(encoding="utf-8"))
-        self.sentences = sentences(self.found, read_manifest(folder)["config"])
+        self.found, manifest, _ = read_study(folder)
+        self.sentences = sentences(self.found, manifest["config"])
         compared = self.found["comparisons"]
         self.attacked = {name: one for name, one in compared.items() if "adaptive_gain" in one}
         fresh = self.found.get("fresh")

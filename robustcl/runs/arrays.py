@@ -1,12 +1,34 @@
-"""Write and read the arrays of a run folder, which figures need besides the records."""
+"""Write and read the arrays of a run folder, which figures need besides the records.
+
+Each file says in `run` of which configuration and by which name it was written, and the archive has
+a checksum of every array. Version 0.1 wrote no `run`.
+"""
 
 import os
-from collections.abc import Collection, Mapping
+import re
+import struct
+import zlib
+from collections.abc import Collection, Iterator, Mapping
 from pathlib import Path
+from zipfile import BadZipFile
 
 import numpy as np
 
+from robustcl.errors import RunError
 from robustcl.runs.ranks import rank
+from robustcl.runs.record_lines import OLD_SCHEMA
+from robustcl.runs.records import read_manifest
+
+RUN = "run"
+PER_IMAGE = {
+    *("index", "labels", "embeddings", "clean", "attacked", "radius"),
+    *("margins", "norms", "counts"),
+}
+CURE = "repeat the command of the run with --resume, which computes it again"
+_UNREADABLE = (
+    *(OSError, ValueError, KeyError, EOFError, NotImplementedError, RuntimeError),
+    *(BadZipFile, zlib.error, struct.error),
+)
 
 
 def save_arrays(
@@ -25,7 +47,8 @@ def save_arrays(
     place.parent.mkdir(parents=True, exist_ok=True)
     temporary = place.with_name(f".{name}.{rank()}.{os.getpid()}.npz")
     save = np.savez_compressed if compress else np.savez
-    save(temporary, **dict(arrays))  # pyright: ignore[reportArgumentType]
+    bound = {**arrays, RUN: np.array(f"{_configuration(folder)[0]} {name}")}
+    save(temporary, **bound)  # pyright: ignore[reportArgumentType]
     temporary.replace(place)
 
 
@@ -38,48 +61,103 @@ def own_arrays(folder: Path, name: str) -> dict[str, np.ndarray]:
 
     Returns:
         The arrays; empty when the file is absent.
+
+    Raises:
+        RunError: When the file is damaged or of another run.
     """
-    return _read(_place(folder, name, rank()))
+    return _read(folder, _place(folder, name, rank()))
 
 
-def load_arrays(folder: Path, name: str, *, shared: Collection[str] = ()) -> dict[str, np.ndarray]:
+def load_arrays(
+    folder: Path, name: str, *, shared: Collection[str] = (), lenient: bool = False
+) -> dict[str, np.ndarray]:
     """Read arrays/NAME.npz of all processes.
 
     Args:
         folder: The run folder.
         name: As in `save_arrays`.
         shared: Arrays that are not about single images; all processes have the same.
+        lenient: As in `every_row`.
 
     Returns:
         The arrays, one row per image, ascending by index; empty when there is no file.
     """
-    arrays = every_row(folder, name, shared=shared)
+    arrays = every_row(folder, name, shared=shared, lenient=lenient)
     if "index" not in arrays:
         return arrays
     _, rows = np.unique(arrays["index"], return_index=True)
     return {key: value if key in shared else value[rows] for key, value in arrays.items()}
 
 
-def every_row(folder: Path, name: str, *, shared: Collection[str] = ()) -> dict[str, np.ndarray]:
+def every_row(
+    folder: Path, name: str, *, shared: Collection[str] = (), lenient: bool = False
+) -> dict[str, np.ndarray]:
     """Read arrays/NAME.npz of all processes as it is.
 
     Args:
         folder: The run folder.
         name: As in `save_arrays`.
         shared: Arrays that are not about single images.
+        lenient: Whether files that are damaged or of another run are left out, instead of refused;
+            `array_faults` names them.
 
     Returns:
         The arrays; an image that several processes have, for a batch went from one to another, has
         several rows.
+
+    Raises:
+        RunError: When a file is damaged or of another run, and `lenient` is off.
     """
-    places = [_place(folder, name, 0), *sorted(folder.glob(f"arrays/{name}.[0-9]*.npz"))]
-    parts = [part for part in map(_read, places) if part]
+    parts = []
+    for place in (_place(folder, name, 0), *sorted(folder.glob(f"arrays/{name}.[0-9]*.npz"))):
+        try:
+            parts.append(_read(folder, place))
+        except RunError:
+            if not lenient:
+                raise
+    parts = [part for part in parts if part]
     if not parts:
         return {}
     return {
         key: value if key in shared else np.concatenate([part[key] for part in parts])
         for key, value in parts[0].items()
     }
+
+
+def array_files(folder: Path) -> Iterator[tuple[Path, str, int]]:
+    """List the files of arrays.
+
+    Args:
+        folder: The run folder.
+
+    Yields:
+        Each file, its name as in `save_arrays`, and the process that wrote it.
+    """
+    for place in sorted(folder.glob("arrays/*.npz")):
+        if not place.name.startswith("."):
+            yield (place, *_name_of(place))
+
+
+def array_faults(folder: Path) -> list[tuple[Path, str]]:
+    """Find files of arrays that are damaged or of another run, or that the manifest misses.
+
+    Args:
+        folder: The run folder.
+
+    Returns:
+        Each file, and a sentence without its stop.
+    """
+    found, there = [], set()
+    for place, name, _ in array_files(folder):
+        there.add(name)
+        try:
+            _read(folder, place)
+        except RunError as error:
+            found.append((place, str(error)))
+    for name in sorted(set(_configuration(folder)[2]) - there):
+        place = _place(folder, name, 0)
+        found.append((place, f"{str(place)!r} is not there any more; {CURE}"))
+    return found
 
 
 def replace_rows(
@@ -100,12 +178,58 @@ def replace_rows(
     return {key: np.concatenate([kept[key][stay], new[key]]) for key in new}
 
 
+def written_for(place: Path) -> str:
+    """Say of which configuration a file of arrays was written.
+
+    Args:
+        place: The file.
+
+    Returns:
+        The hash of the configuration; '' where the file does not say or cannot be read.
+    """
+    try:
+        with np.load(place, allow_pickle=False) as stored:
+            return str(stored[RUN]).partition(" ")[0] if RUN in stored.files else ""
+    except _UNREADABLE:
+        return ""
+
+
 def _place(folder: Path, name: str, number: int) -> Path:
     return folder / "arrays" / (f"{name}.{number}.npz" if number else f"{name}.npz")
 
 
-def _read(place: Path) -> dict[str, np.ndarray]:
-    if not place.is_file():
+def _name_of(place: Path) -> tuple[str, int]:
+    match = re.fullmatch(r"(.+)\.(\d+)", place.stem)
+    return (match[1], int(match[2])) if match else (place.stem, 0)
+
+
+def _configuration(folder: Path) -> tuple[str, bool, tuple[str, ...]]:
+    # The hash of the run's configuration, whether its arrays may lack it, and which it had at last.
+    if not (folder / "manifest.json").is_file():
+        return "", True, ()
+    manifest = read_manifest(folder)
+    old = manifest.get("schema") == OLD_SCHEMA
+    return str(manifest["config_hash"]), old, tuple(manifest.get("arrays") or ())
+
+
+def _read(folder: Path, place: Path) -> dict[str, np.ndarray]:
+    if not place.exists():
         return {}
-    with np.load(place, allow_pickle=False) as stored:
-        return {key: stored[key] for key in stored.files}
+    try:
+        with np.load(place, allow_pickle=False) as stored:
+            found = {key: stored[key] for key in stored.files}
+    except _UNREADABLE as error:
+        raise RunError(f"{str(place)!r} is damaged ({error}); {CURE}") from error
+    config, old, _ = _configuration(folder)
+    name, known = _name_of(place)[0], found.pop(RUN, None)
+    if known is None and not old:
+        raise RunError(f"{str(place)!r} does not say to which run it belongs; {CURE}")
+    if known is not None and config and str(known) != f"{config} {name}":
+        raise RunError(
+            f"{str(place)!r} was written as {str(known)!r}, not for this run ({config} {name}); "
+            f"{CURE}"
+        )
+    lengths = {len(found[key]) for key in PER_IMAGE & found.keys()} if "index" in found else {1}
+    if len(lengths) > 1:
+        raise RunError(f"{str(place)!r} has arrays of different lengths; {CURE}")
+    return found

@@ -1,12 +1,14 @@
 """Read a run folder: a manifest, JSON lines, and arrays beside them.
 
-Schema 1. `manifest.json` states the run; `records-<rank>.jsonl` holds one object per example and
-method, flushed per chunk, so that a run that is killed leaves whole records and can be resumed:
+Schema 2. `manifest.json` states the run; `records-<rank>.jsonl` holds one object per example and
+method, flushed per chunk, so that a run that is killed leaves whole records and can be resumed.
+Fields and their types are declared in `record_kinds`, and every reader checks them:
 
 * every record: `kind`, `index`, `method`, `config` (hash of the run), `label`, `predicted`,
   `seconds` and `forwards` (time, and forward passes through the encoder: where an attack counts its
   own, those of the image, else the batch's, padding included, shared equally; bounds that are
-  propagated through the layers are no passes);
+  propagated through the layers are no passes), `session` (number of the entry of the manifest's
+  `sessions` that made it) and `crc` (see `record_lines`);
 * kind `clean`: `margin` (score of the predicted class less the best other, >= 0); where scores are
   not finite, as at an embedding of 0, the model abstains: `predicted` is -1 and `margin` null. Such
   an image is wrong, and it is not attacked: its attack records have the class -1 and no radius;
@@ -33,6 +35,11 @@ method, flushed per chunk, so that a run that is killed leaves whole records and
 `arrays/` holds what figures need besides: `embeddings.npz` (of the first images), `triples.npz`,
 `flagged.npz` and `curves-<attack>.npz`; further ranks write `NAME.<rank>.npz` beside them. Radii
 are in pixel units of images in [0, 1].
+
+The manifest has a `checksum` of its other entries, its `config` hashes to `config_hash`, and
+`sessions` lists every session with its versions, its device and the images it measured. Schema 1
+had no checksums and no sessions; it is read as far as it goes, and `Run.notes` says so. Every
+record of either has its `config`.
 """
 
 # pandas annotates results as unions (Series | DataFrame | ...) that no call narrows.
@@ -41,34 +48,27 @@ are in pixel units of images in [0, 1].
 
 import hashlib
 import json
-import os
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import islice
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import orjson
 import pandas as pd
 
 from robustcl.errors import RunError
-from robustcl.runs.ranks import rank
+from robustcl.runs.json_file import CHECKSUM, read_sealed
+from robustcl.runs.ledger import Ledger, checked_lines, contradictions
+from robustcl.runs.record_kinds import CERTIFIED_BALL as CERTIFIED_BALL
+from robustcl.runs.record_kinds import KINDS, field_names
+from robustcl.runs.record_lines import OLD_SCHEMA, measures_of, record_files, terms_of
+from robustcl.runs.sessions import session_notes
 
-SCHEMA = 1
+SCHEMA = 2
 CHUNK = 10_000  # records that are turned into tables at once
-CERTIFIED_BALL = "certified_ball"
-Key = tuple[str, int, str]
-EVERY = ("kind", "index", "method", "config", "label", "predicted", "seconds", "forwards")
-COLUMNS = {
-    "clean": (*EVERY, "margin"),
-    "certificate": (*EVERY, "norm", "guarantee", "subject", "radius", "rival", "by"),
-    "attack": (
-        *(*EVERY, "norm", "subject", "eps", "radius", "deployed", "gradients", "note"),
-        *("in_float64", "failed", "stages", "stage_seconds", "decided"),
-        *("reference_forwards", "reference_gradients", "ball", "ball_by"),
-    ),
-}
+MANIFEST_CURE = "repeat the command of the run with --resume, which writes it again"
+COLUMNS = {kind: field_names(kind) for kind in KINDS}
 
 
 @dataclass(frozen=True, eq=False)
@@ -82,6 +82,7 @@ class Run:
         attacks: One row per example and attack; `radius` and `deployed` are infinite where none
             was found.
         folder: Where it was read from.
+        notes: Sentences about where the records come from, which a reader should know.
     """
 
     manifest: dict[str, Any]
@@ -89,6 +90,7 @@ class Run:
     certificates: pd.DataFrame
     attacks: pd.DataFrame
     folder: Path
+    notes: tuple[str, ...] = ()
 
 
 def config_hash(config: Mapping[str, Any]) -> str:
@@ -104,18 +106,6 @@ def config_hash(config: Mapping[str, Any]) -> str:
     return hashlib.sha256(text.encode()).hexdigest()[:16]
 
 
-def record_key(record: Mapping[str, Any]) -> Key:
-    """Tell one record of a run from another.
-
-    Args:
-        record: A record.
-
-    Returns:
-        Its kind, index and method.
-    """
-    return record["kind"], record["index"], record["method"]
-
-
 def load_run(folder: str | Path) -> Run:
     """Read a run folder; files of several ranks are merged.
 
@@ -126,10 +116,66 @@ def load_run(folder: str | Path) -> Run:
         The run, every table sorted by method and index, each key once.
 
     Raises:
-        RunError: When the folder holds no run, or one that this version cannot read.
+        RunError: When the folder holds no run, or one that this version cannot read, or a record
+            that is damaged or of another run, or it is said to be complete and lacks records.
     """
     place = Path(folder)
-    return run_of(place, read_manifest(place), read_lines(place))
+    manifest = read_manifest(place)
+    ledger = Ledger(terms_of(manifest))
+    run = run_of(place, manifest, _sound(place, manifest, ledger))
+    for fault in contradictions(place, ledger.repeated):
+        raise fault.error()
+    if manifest.get("complete"):
+        _check_complete(place, manifest, ledger)
+    return replace(run, notes=(*_age_notes(place, manifest), *session_notes(manifest)))
+
+
+def read_lines(folder: Path) -> Iterator[dict[str, Any]]:
+    """Read the records of all ranks one by one, leaving out a last line that was cut.
+
+    Args:
+        folder: The run folder.
+
+    Yields:
+        The records in the order of their files; none of a folder without.
+
+    Raises:
+        RunError: When a record is damaged or of another run.
+    """
+    if not record_files(folder):
+        return
+    manifest = read_manifest(folder)
+    yield from _sound(folder, manifest, Ledger(terms_of(manifest)))
+
+
+def _sound(folder: Path, manifest: Mapping[str, Any], ledger: Ledger) -> Iterator[dict[str, Any]]:
+    checked = manifest.get("schema") != OLD_SCHEMA
+    for record, fault in checked_lines(folder, ledger, checked=checked):
+        if fault:
+            raise fault.error()
+        yield record
+
+
+def _check_complete(folder: Path, manifest: Mapping[str, Any], ledger: Ledger) -> None:
+    count = terms_of(manifest).count
+    for kind, method in measures_of(manifest) if count else ():
+        marks = ledger.done.get((kind, method), bytearray(count or 0))
+        if not all(marks):
+            raise RunError(
+                f"{str(folder)!r} is said to be complete and lacks {marks.count(0)} records, first "
+                f"that of image {marks.find(0)} by {method}; repeat the command of the run with "
+                "--resume, which computes them"
+            )
+
+
+def _age_notes(folder: Path, manifest: Mapping[str, Any]) -> list[str]:
+    if manifest.get("schema") != OLD_SCHEMA or not record_files(folder):
+        return []
+    version = (manifest.get("versions") or {}).get("robustcl", "an older version")
+    return [
+        f"The run was begun by robustcl {version}, which wrote no checksums: a number that was "
+        "changed in its files since would not be noticed."
+    ]
 
 
 def run_of(folder: Path, manifest: dict[str, Any], records: Iterable[Mapping[str, Any]]) -> Run:
@@ -167,48 +213,28 @@ def read_manifest(folder: Path) -> dict[str, Any]:
         Its content.
 
     Raises:
-        RunError: When there is none, or it cannot be read, or its schema is newer.
+        RunError: When there is none, or it cannot be read, or its schema is newer, or it was
+            changed after it was written.
     """
     place = folder / "manifest.json"
     if not place.is_file():
         raise RunError(f"{str(folder)!r} holds no run (no manifest.json); give a folder of --out")
-    try:
-        manifest = json.loads(place.read_text(encoding="utf-8"))
-    except json.JSONDecodeError as error:
-        raise RunError(f"{str(place)!r} is not JSON ({error}); the run must be repeated") from error
-    if manifest.get("schema") != SCHEMA:
+    manifest = read_sealed(place, cure=MANIFEST_CURE)
+    schema = manifest.get("schema")
+    if schema not in (OLD_SCHEMA, SCHEMA):
         raise RunError(
-            f"{str(place)!r} has schema {manifest.get('schema')!r}, this version reads {SCHEMA}; "
+            f"{str(place)!r} has schema {schema!r}, this version reads {OLD_SCHEMA} and {SCHEMA}; "
             "install the version named there"
         )
+    if schema == SCHEMA and CHECKSUM not in manifest:
+        raise RunError(f"{str(place)!r} has lost its checksum; {MANIFEST_CURE}")
+    config, known = manifest.get("config"), manifest.get("config_hash")
+    if not isinstance(config, dict) or known != config_hash(config):
+        raise RunError(
+            f"{str(place)!r} was changed after it was written: its config does not have the hash "
+            f"{known!r}; {MANIFEST_CURE}"
+        )
     return manifest
-
-
-def read_lines(folder: Path) -> Iterator[dict[str, Any]]:
-    """Read the records of all ranks one by one, leaving out a last line that was cut.
-
-    Other processes may go on writing meanwhile.
-
-    Args:
-        folder: The run folder.
-
-    Yields:
-        The records in the order of their files.
-
-    Raises:
-        RunError: When a line that is not the last one is damaged.
-    """
-    for place in sorted(folder.glob("records-*.jsonl")):
-        with place.open("rb") as stream:
-            for number, line in enumerate(stream, start=1):
-                try:
-                    record = orjson.loads(line)
-                except orjson.JSONDecodeError as error:
-                    if not line.endswith(b"\n"):
-                        break
-                    where = f"line {number} of {str(place)!r}"
-                    raise RunError(f"{where} is damaged; remove it") from error
-                yield record
 
 
 def _both_verdicts(record: Mapping[str, Any]) -> Mapping[str, Any]:
@@ -226,16 +252,3 @@ def _joined(parts: list[pd.DataFrame], columns: Sequence[str]) -> pd.DataFrame:
         whole = pd.concat(filled, ignore_index=True).reindex(columns=list(columns))
     whole = whole.drop_duplicates(["index", "method"], keep="last")
     return whole.sort_values(["method", "index"], kind="stable", ignore_index=True)
-
-
-def write_json(place: Path, content: Mapping[str, Any]) -> None:
-    """Write JSON so that the file is either the old one or the new one.
-
-    Args:
-        place: The file.
-        content: Plain values.
-    """
-    place.parent.mkdir(parents=True, exist_ok=True)
-    temporary = place.with_name(f".{place.name}.{rank()}.{os.getpid()}")
-    temporary.write_text(json.dumps(content, indent=1, default=str) + "\n", encoding="utf-8")
-    temporary.replace(place)

@@ -18,9 +18,9 @@ def load_triples(folder: Path) -> dict[str, np.ndarray]:
 
     Returns:
         `index`, `clean`, `attacked` and `radius` with a row per image, ascending by radius; empty
-        when the run has none.
+        when the run has none. Damaged files are left out (see `arrays.array_faults`).
     """
-    stored = every_row(folder, "triples")
+    stored = every_row(folder, "triples", lenient=True)
     return extremes(stored) if stored else {}
 
 

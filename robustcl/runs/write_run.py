@@ -1,63 +1,113 @@
 """Write a run folder: its manifest, and one file of JSON lines per process."""
 
 import os
+import sys
 import time
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import orjson
+import numpy as np
 from filelock import FileLock
 
 from robustcl.errors import RunError
+from robustcl.runs.arrays import array_files
+from robustcl.runs.json_file import write_sealed
 from robustcl.runs.ranks import rank, rank_count
-from robustcl.runs.records import read_manifest, write_json
+from robustcl.runs.record_lines import record_files, record_line
+from robustcl.runs.records import read_manifest
+from robustcl.runs.repair import repair_arrays, repair_manifest, repair_records
+from robustcl.runs.sessions import compare_sessions, image_ranges, new_session, sessions_of
 
 PATIENCE = 600.0  # seconds that other processes wait for the first
-FORM = orjson.OPT_APPEND_NEWLINE | orjson.OPT_SERIALIZE_NUMPY
 
 
-def start_run(folder: Path, manifest: Mapping[str, Any], *, resume: bool) -> bool:
-    """Make a run folder, or go on with one.
+@dataclass(frozen=True)
+class Begun:
+    """Say where a session finds its run.
 
-    Of several processes the first makes it, and the others wait for it.
+    Args:
+        complete: Whether the run was complete before.
+        session: Number of the session's entry in the manifest.
+        lost: Names of arrays that were damaged and are to be computed again.
+    """
+
+    complete: bool = False
+    session: int = 0
+    lost: tuple[str, ...] = ()
+
+
+def start_run(
+    folder: Path,
+    manifest: Mapping[str, Any],
+    *,
+    resume: bool,
+    mixed: bool = False,
+    labels: Sequence[int] | None = None,
+) -> Begun:
+    """Make a run folder, or go on with one, after damaged lines and arrays were set aside.
+
+    Of several processes the first makes it, and the others wait for it. Each mends its own files,
+    and the first those of processes that are no more.
 
     Args:
         folder: Where the run is written.
         manifest: States the run; its `config_hash` tells one run from another.
         resume: Whether to go on with the same run where the folder holds it.
+        mixed: Whether to go on although robustcl or torch is another version.
+        labels: Of the data set, which recorded ones are compared with.
 
     Returns:
-        Whether the run was complete before.
+        How far the run is.
 
     Raises:
         RunError: When the folder holds a run and `resume` is off, or it is another run, or it
-            holds files but no run.
+            holds files but no run, or records of another run, or those of other versions.
     """
     place = folder / "manifest.json"
     if rank():
         _wait_for(place, folder)
-    elif not place.exists():
-        if folder.is_dir() and any(folder.glob("records-*.jsonl")):
-            raise RunError(f"{str(folder)!r} has records but no manifest; give a new --out")
+    elif not place.exists() and not (resume and record_files(folder)):
+        if record_files(folder):
+            raise RunError(
+                f"{str(folder)!r} has records but no manifest; give a new --out, or add --resume "
+                "where they are those of this command"
+            )
         (folder / "arrays").mkdir(parents=True, exist_ok=True)
-        write_json(place, manifest)
-        return False
+        write_sealed(place, {**manifest, "sessions": [new_session(manifest)]})
+        return Begun()
     elif not resume:
         raise RunError(
             f"{str(folder)!r} already holds a run; add --resume to go on with it, or give a new "
             "--out"
         )
-    found = read_manifest(folder)
+    return _go_on(folder, manifest, mixed=mixed, labels=labels)
+
+
+def _go_on(
+    folder: Path, manifest: Mapping[str, Any], *, mixed: bool, labels: Sequence[int] | None
+) -> Begun:
+    own = new_session(manifest)
+    with FileLock(folder / ".lock"):
+        told = repair_manifest(folder, manifest)
+        found = read_manifest(folder)
     if found.get("config_hash") != manifest["config_hash"]:
         raise RunError(
             f"{str(folder)!r} holds another run ({_difference(found, manifest)}); give a new "
             "--out, or repeat the options of that run"
         )
-    own = folder / f"records-{rank()}.jsonl"
-    if own.exists():
-        _cut_partial_line(own)
-    return bool(found.get("complete"))
+    told += compare_sessions(str(folder), sessions_of(found), own, mixed=mixed)
+    mended, whole = repair_records(folder, found, labels)  # of this process alone: needs no lock
+    spoiled, lost = repair_arrays(folder, found)
+    for line in (*told, *mended, *spoiled):
+        sys.stderr.write(f"{line}\n")
+    with FileLock(folder / ".lock"):
+        found = read_manifest(folder)
+        sessions, complete = sessions_of(found), bool(found.get("complete")) and whole
+        changes = {"sessions": [*sessions, own], "complete": complete}
+        write_sealed(folder / "manifest.json", {**found, **changes})
+    return Begun(complete, len(sessions), lost)
 
 
 def append_records(folder: Path, records: Iterable[Mapping[str, Any]]) -> None:
@@ -67,7 +117,7 @@ def append_records(folder: Path, records: Iterable[Mapping[str, Any]]) -> None:
         folder: The run folder.
         records: What to append; numbers that are not finite are written as null.
     """
-    lines = b"".join(orjson.dumps(record, option=FORM) for record in records)
+    lines = b"".join(map(record_line, records))
     with (folder / f"records-{rank()}.jsonl").open("ab") as stream:
         stream.write(lines)
 
@@ -90,7 +140,30 @@ def update_manifest(folder: Path, changes: Mapping[str, Any]) -> None:
         changes: Entries that are set.
     """
     with FileLock(folder / ".lock"):
-        write_json(folder / "manifest.json", {**read_manifest(folder), **changes})
+        write_sealed(folder / "manifest.json", {**read_manifest(folder), **changes})
+
+
+def note_sessions(folder: Path, made: Mapping[int, np.ndarray], own: int) -> None:
+    """Write into the manifest which images each session measured, and which arrays there are.
+
+    Args:
+        folder: The run folder.
+        made: By number of a session, (N,) whether it made a record of the image.
+        own: Number of this session, which is left out if it made nothing and is the last.
+    """
+    with FileLock(folder / ".lock"):
+        manifest = read_manifest(folder)
+        sessions = sessions_of(manifest)
+        for number, rows in made.items():
+            # Of processes that run at the same time each knows best about itself.
+            known = number < len(sessions)
+            if known and (number == own or rank_count() == 1 or not sessions[number]["images"]):
+                sessions[number]["images"] = image_ranges(np.flatnonzero(rows))
+        if own == len(sessions) - 1 and own and not made[own].any():
+            sessions.pop()
+        arrays = sorted({name for _, name, _ in array_files(folder)})
+        changes = {"sessions": sessions, "arrays": arrays}
+        write_sealed(folder / "manifest.json", {**manifest, **changes})
 
 
 def finish_run(
@@ -122,16 +195,8 @@ def finish_run(
             return False
         total = float(manifest.get("seconds") or 0.0) + seconds
         changes = {**extra, "seconds": total, "complete": True}
-        write_json(folder / "manifest.json", {**manifest, **changes})
+        write_sealed(folder / "manifest.json", {**manifest, **changes})
         return True
-
-
-def _cut_partial_line(place: Path) -> None:
-    content = place.read_bytes()
-    whole = content.rfind(b"\n") + 1
-    if whole < len(content):
-        with place.open("r+b") as stream:
-            stream.truncate(whole)
 
 
 def _difference(found: Mapping[str, Any], wanted: Mapping[str, Any]) -> str:

@@ -18,7 +18,9 @@ from robustcl.cli import robustcl
 from robustcl.errors import RunError
 from robustcl.report.suite_folder import load_suite_run
 from robustcl.report.suite_tables import metrics_table
-from robustcl.runs.records import read_lines
+from robustcl.runs.json_file import write_sealed
+from robustcl.runs.record_lines import SELF_TIMED
+from robustcl.runs.records import read_lines, read_manifest
 from tests.commands.random_checkpoint import random_checkpoint
 
 # The modules, which functions of the same name hide.
@@ -63,8 +65,9 @@ def whole(suite: Suite, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def records(folder: Path, suite: Suite) -> list[dict[str, Any]]:
+    own = {*SELF_TIMED} - {"forwards"}
     lines = [
-        {"cell": cell.folder, **{k: v for k, v in line.items() if "second" not in k}}
+        {"cell": cell.folder, **{k: v for k, v in line.items() if k not in own}}
         for cell in cells(suite)
         if cell.kind == "audit"
         for line in read_lines(folder / cell.folder)
@@ -193,3 +196,38 @@ head = "linear"
     (out / "short/digits/0/model/cell.json").unlink()
     assert robustcl(["bench", str(file), "--out", str(out), "--quiet", "--resume"]) == 0
     assert (out / "short/digits/0/model/encoder.safetensors").stat().st_mtime_ns == weights
+
+
+def test_damage_is_mended_and_versions_are_compared(
+    suite: Suite, tmp_path: Path, capsys: pytest.CaptureFixture
+) -> None:
+    place = Place(tmp_path / "out")
+    run_suite(suite, place)
+    before = measured(place.folder)
+    manifest = read_manifest(place.folder)
+    own = manifest["sessions"][0]["versions"]
+    (place.folder / "manifest.json").write_text("{")
+    state = place.folder / "given/npz/0/l2/cell.json"
+    state.write_text(state.read_text().replace("clean_accuracy", "clear_accuracy"))
+    capsys.readouterr()
+    run_suite(suite, place, resume=True)
+    told = capsys.readouterr().err
+    assert "manifest.json" in told and "it is written again" in told
+    assert "cell.json" in told and "the cell is run again" in told
+    assert measured(place.folder) == before
+    sessions = [{"versions": {**own, "torch": "1.0.0"}}]
+    write_sealed(place.folder / "manifest.json", {**manifest, "sessions": sessions})
+    with pytest.raises(RunError, match=r"torch 1\.0\.0.*--mixed-versions"):
+        run_suite(suite, place, resume=True)
+    run_suite(suite, replace(place, mixed=True), resume=True)
+    assert len(read_manifest(place.folder)["sessions"]) == 2
+    assert any("1.0.0" in note for note in load_suite_run(place.folder).notes)
+
+
+def test_a_damaged_manifest_of_another_suite_is_left_alone(suite: Suite, tmp_path: Path) -> None:
+    place = Place(tmp_path / "out")
+    place.folder.mkdir()
+    (place.folder / "manifest.json").write_text("{")
+    with pytest.raises(RunError, match="no cell in the folder is known to be of this suite"):
+        run_suite(suite, place, resume=True)
+    assert (place.folder / "manifest.json").read_text() == "{"

@@ -8,6 +8,7 @@ from typing import Any
 
 from robustcl.cli import robustcl
 from robustcl.report import write_suite_page
+from robustcl.runs.records import config_hash
 from tests.report.synthetic_run import four_images, write_run
 
 
@@ -51,7 +52,8 @@ def write_suite(folder: Path) -> Path:
         place.parent.mkdir(parents=True, exist_ok=True)
         place.write_text(json.dumps(one))
     manifest = {
-        "schema": 1, "suite": "made", "question": "What?", "config": {}, "config_hash": "0" * 16,
+        "schema": 1, "suite": "made", "question": "What?", "config": {},
+        "config_hash": config_hash({}),
         "cells": [*(one["cell"] for one in cells), "late/model"], "complete": False,
     }  # fmt: skip
     (folder / "manifest.json").write_text(json.dumps(manifest))

@@ -77,8 +77,11 @@ def patch_and_run(lines: int, command: Command, words: list[str]) -> None:
     command(words)
 
 
+OWN = {"seconds", "stage_seconds", "session", "crc"}  # of a session, not of an image
+
+
 def plain(folder: Path) -> list[dict]:
     lines = (folder / "records-0.jsonl").read_text().splitlines()
     records = [json.loads(line) for line in lines]
-    found = [{k: v for k, v in record.items() if "second" not in k} for record in records]
+    found = [{k: v for k, v in record.items() if k not in OWN} for record in records]
     return sorted(found, key=lambda record: (record["kind"], record["method"], record["index"]))

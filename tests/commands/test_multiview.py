@@ -2,13 +2,17 @@
 
 import json
 import shutil
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 import pytest
 
 from robustcl.cli import robustcl
+from robustcl.errors import RunError
 from robustcl.report.study_page import sentences
+from robustcl.runs.records import read_manifest
+from robustcl.runs.study_file import read_study
 from tests.commands.random_checkpoint import random_checkpoint
 
 
@@ -102,6 +106,80 @@ def test_what_is_lost_is_computed_again_and_other_options_are_refused(
     assert json.loads(first) == json.loads(second)
     assert robustcl([*command(place, tmp_path / "cut", "--eps", "0.25"), "--resume"]) == 2
     assert robustcl(["report", str(tmp_path / "cut")]) == 0
+
+
+def flip(folder: Path) -> None:
+    place = folder / "arrays/outputs-clean.npz"
+    content = bytearray(place.read_bytes())
+    content[len(content) // 2] ^= 1
+    place.write_bytes(bytes(content))
+
+
+def swap(folder: Path) -> None:
+    # Two stages of one shape: without a name in them nothing would tell.
+    names = ("arrays/outputs-at-score-of-3.npz", "arrays/outputs-at-vote-of-3.npz")
+    first, second = (folder / name for name in names)
+    kept = first.read_bytes()
+    first.write_bytes(second.read_bytes())
+    second.write_bytes(kept)
+
+
+def truncate(folder: Path) -> None:
+    (folder / "arrays/attacked-vote-of-3.npz").write_bytes(b"PK")
+
+
+@pytest.mark.parametrize("change", [flip, swap, truncate])
+def test_damaged_stages_are_named_and_computed_again(
+    place: Path, study: Path, tmp_path: Path, change: Callable[[Path], None], capsys
+) -> None:
+    folder = Path(shutil.copytree(study, tmp_path / "cut"))
+    change(folder)
+    ensemble = ("--ensemble", str(place / "model.safetensors"))
+    assert robustcl([*command(place, folder, *ensemble), "--resume"]) == 0
+    assert "it is computed again" in capsys.readouterr().err
+    first, second = (json.loads((f / "study.json").read_text()) for f in (study, folder))
+    assert first == second
+    first, second = read_manifest(folder)["sessions"]
+    assert len(first["stages"]) > 5 and 1 <= len(second["stages"]) <= 2
+
+
+def test_a_stage_of_another_study_is_computed_again(
+    place: Path, study: Path, tmp_path: Path
+) -> None:
+    folder = Path(shutil.copytree(study, tmp_path / "cut"))
+    other = command(place, tmp_path / "other", "--eps", "0.25", "--aggregate", "score")
+    assert robustcl([*other, "--no-certificates"]) == 0
+    name = "arrays/attacked-single-view.npz"
+    shutil.copy(tmp_path / "other" / name, folder / name)
+    (folder / "study.json").unlink()
+    ensemble = ("--ensemble", str(place / "model.safetensors"))
+    assert robustcl([*command(place, folder, *ensemble), "--resume"]) == 0
+    first, second = (json.loads((f / "study.json").read_text()) for f in (study, folder))
+    assert first == second
+    shutil.copy(tmp_path / "other/study.json", folder)
+    with pytest.raises(RunError, match=r"study\.json.*belongs to another study.*--resume"):
+        read_study(folder)
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        (lambda text: text.replace('"corrections": ', '"corrections": 1'), "changed after it was"),
+        (lambda text: text[: len(text) // 2], "not JSON"),
+        (lambda text: "[]", "no object"),
+        (lambda text: "{}", "lost its checksum"),
+        (lambda text: None, "has no study.json"),
+    ],
+)
+def test_a_damaged_study_is_refused(study: Path, tmp_path: Path, change, words, capsys) -> None:
+    folder = Path(shutil.copytree(study, tmp_path / "cut"))
+    text = change((folder / "study.json").read_text())
+    (folder / "study.json").unlink()
+    if text is not None:
+        (folder / "study.json").write_text(text)
+    assert robustcl(["report", str(folder)]) == 2
+    told = capsys.readouterr().err
+    assert words in told and "study.json" in told and "--resume" in told
 
 
 def test_sentences_say_the_direction_and_what_is_undecided() -> None:

@@ -1,11 +1,15 @@
 """Make run folders by hand, whose answers can be worked out on paper."""
 
-import json
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+
+from robustcl.runs.arrays import save_arrays
+from robustcl.runs.json_file import write_sealed
+from robustcl.runs.record_lines import record_line
+from robustcl.runs.records import SCHEMA, config_hash
 
 EPS = [0.1, 0.5, 1.0]
 
@@ -61,10 +65,10 @@ def write_run(
     config = {"norm": norm, "methods": methods, "attacks": attacks, "eps": list(eps), "seed": 7}
     config |= {"data": "digits", "checkpoint": "runs/model.safetensors", "batch_size": 128}
     content = {
-        "schema": 1,
+        "schema": SCHEMA,
         "config": config,
-        "config_hash": "feedbeef01234567",
-        "complete": True,
+        "config_hash": config_hash(config),
+        "complete": _complete(records),
         "command": "certify run model.safetensors --data digits --out out",
         "seconds": 12.5,
         "versions": {"python": "3.11.7", "torch": "2.14.0"},
@@ -77,39 +81,44 @@ def write_run(
         ],
         "attacks": [{"name": a, "parameters": {"steps": 40}} for a in attacks],
         "class_names": list(class_names),
-        "num_examples": sum(r["kind"] == "clean" for r in records),
+        "num_examples": 1 + max((r["index"] for r in records), default=0),
         "created": "2026-01-01T00:00:00+00:00",
         **manifest,
     }
-    (folder / "manifest.json").write_text(json.dumps(content), encoding="utf-8")
-    lines = "".join(json.dumps(record) + "\n" for record in records)
-    (folder / "records-0.jsonl").write_text(lines, encoding="utf-8")
+    write_sealed(folder / "manifest.json", content)
+    bound = [{**record, "config": content["config_hash"]} for record in records]
+    for one in bound:
+        one |= {"eps": list(eps)} if one.get("eps") == EPS else {}
+    (folder / "records-0.jsonl").write_bytes(b"".join(map(record_line, bound)))
     return folder
+
+
+def _complete(records: Sequence[dict[str, Any]]) -> bool:
+    whole = {r["index"] for r in records if r["kind"] == "clean"}
+    by_method: dict[str, set[int]] = {}
+    for one in records:
+        by_method.setdefault(one["method"], set()).add(one["index"])
+    return all(found == set(range(len(whole))) for found in by_method.values())
 
 
 def write_arrays(folder: Path, labels: Sequence[int], *, channels: int, seed: int = 0) -> None:
     random = np.random.default_rng(seed)
-    (folder / "arrays").mkdir(exist_ok=True)
     labels_array = np.asarray(labels)
     centers = random.normal(size=(int(labels_array.max()) + 1, 6))
     points = centers[labels_array] + 0.25 * random.normal(size=(len(labels_array), 6))
     points /= np.linalg.norm(points, axis=1, keepdims=True)
-    np.savez(
-        folder / "arrays" / "embeddings.npz",
-        index=np.arange(len(labels_array)),
-        embeddings=points.astype(np.float32),
-        labels=labels_array,
-    )
+    embeddings = {"embeddings": points.astype(np.float32), "labels": labels_array}
+    save_arrays(folder, "embeddings", {"index": np.arange(len(labels_array)), **embeddings})
     count = min(len(labels_array), 8)
     images = random.random((count, channels, 8, 8)).astype(np.float32)
     change = 0.1 * random.normal(size=images.shape).astype(np.float32)
-    np.savez(
-        folder / "arrays" / "triples.npz",
-        index=np.arange(count),
-        clean=images,
-        attacked=np.clip(images + change, 0, 1),
-        radius=np.linspace(0.1, 0.9, count),
-    )
+    triples = {
+        "index": np.arange(count),
+        "clean": images,
+        "attacked": np.clip(images + change, 0, 1),
+        "radius": np.linspace(0.1, 0.9, count),
+    }
+    save_arrays(folder, "triples", triples)
 
 
 def large_run(

@@ -10,13 +10,13 @@ import pytest
 from robustcl.cli import robustcl
 from robustcl.errors import InputError
 from robustcl.report import write_comparison
-from tests.report.synthetic_run import attack, certificate, clean, four_images, write_run
+from tests.report.synthetic_run import attack, certificate, four_images, write_run
 
 
 @pytest.fixture
 def two(tmp_path: Path) -> list[Path]:
-    wrong = [*four_images()[:-1], attack(3, 1, 0, 0.95)]
-    wrong[0] = clean(0, 1, 0)  # a second model, wrong on one image more
+    # A second model, wrong on one image more.
+    wrong = [{**one, "label": 1} if one["index"] == 0 else one for one in four_images()]
     return [write_run(tmp_path / "first", four_images()), write_run(tmp_path / "second", wrong)]
 
 
@@ -62,7 +62,8 @@ def test_robustbench_entries(two: list[Path], tmp_path: Path) -> None:
 
 def test_autoattack_counts_alone_under_its_name(tmp_path: Path) -> None:
     records = [*four_images(), attack(0, 0, 0, 0.05, method="autoattack")]
-    records += [attack(k, 0, 0, None, method="autoattack") for k in (1, 2, 3)]
+    others = ((1, 1, 1), (2, 0, 0), (3, 1, 0))
+    records += [attack(*other, None, method="autoattack") for other in others]
     run = write_run(tmp_path / "run", records, norm="l2")
     other = write_run(tmp_path / "other", four_images())
     write_comparison([run, other], tmp_path / "out")

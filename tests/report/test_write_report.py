@@ -14,7 +14,7 @@ from robustcl.report.flags import flags
 from robustcl.report.numbers import radius_text
 from robustcl.report.principal_components import principal_components
 from robustcl.report.tables import latex, markdown, write_tables
-from robustcl.runs.records import load_run
+from robustcl.runs.records import load_run, read_manifest
 from robustcl.runs.summary import summarize
 from tests.report.synthetic_run import (
     attack,
@@ -56,7 +56,8 @@ def test_every_picture_can_be_opened(report):
 
 
 def test_the_headline_states_norm_guarantee_subject_and_interval(tmp_path):
-    page = write_report(write_run(tmp_path, four_images())).read_text(encoding="utf-8")
+    folder = write_run(tmp_path, four_images())
+    page = write_report(folder).read_text(encoding="utf-8")
     sentence = re.search(r'<p class="lead">(.*?)</p>', page, re.DOTALL)
     assert sentence is not None
     assert sentence[1] == (
@@ -65,7 +66,8 @@ def test_the_headline_states_norm_guarantee_subject_and_interval(tmp_path):
         "certified L2 radius 0.15 beside attacked median 0.55 (wrong images count 0)."
     )
     assert "No violation in 3 pairs" in page
-    assert "feedbeef01234567" in page and "torch 2.14.0" in page and "steps=40" in page
+    assert read_manifest(folder)["config_hash"] in page
+    assert "torch 2.14.0" in page and "steps=40" in page
 
 
 def test_the_report_is_rebuilt_identically_from_disk(report):
@@ -136,7 +138,7 @@ def test_images_and_classes_of_every_kind_are_drawn(tmp_path, channels, labels):
     records = [clean(i, y, y) for i, y in enumerate(labels)]
     records += [certificate(i, y, y, 0.01) for i, y in enumerate(labels)]
     records += [attack(i, y, y, None if i else 0.3) for i, y in enumerate(labels)]
-    folder = write_run(tmp_path, records, class_names=["only"])
+    folder = write_run(tmp_path, records, class_names=[])
     write_arrays(folder, labels, channels=channels)
     write_report(folder)
     drawn = {place.stem for place in (folder / "figures").iterdir()}

@@ -8,13 +8,22 @@ import numpy as np
 import pytest
 
 from robustcl.errors import RunError
-from robustcl.runs.records import read_lines
+from robustcl.runs.json_file import write_sealed
+from robustcl.runs.records import SCHEMA, config_hash, read_lines
 from robustcl.runs.write_run import append_records
 
+CONFIG = {"attacks": ["pgd"], "methods": [], "eps": [4 / 255, 8 / 255], "num_examples": 9}
 RECORD = {
     "kind": "attack",
     "index": 3,
     "method": "pgd",
+    "config": config_hash(CONFIG),
+    "label": 0,
+    "predicted": 1,
+    "seconds": 0.5,
+    "norm": "linf",
+    "subject": "model",
+    "gradients": 40,
     "radius": 0.1 + 0.2,
     "eps": [4 / 255, 8 / 255],
     "stages": {"pgd": 40},
@@ -22,22 +31,32 @@ RECORD = {
     "in_float64": True,
     "decided": None,
 }
-SMALL = [5e-324, 1.0000000000000002, 0.014117647058823528, 1e22, -0.0]
+
+
+@pytest.fixture(autouse=True)
+def manifest(tmp_path: Path) -> None:
+    content = {"schema": SCHEMA, "config": CONFIG, "config_hash": config_hash(CONFIG)}
+    write_sealed(tmp_path / "manifest.json", content)
+
+
+SMALL = [5e-324, 1.0000000000000002, 0.014117647058823528, 1e22, 0.0]
 
 
 def test_records_come_back_bit_for_bit(tmp_path: Path) -> None:
-    written = [{**RECORD, "radius": value} for value in SMALL]
+    written = [{**RECORD, "radius": value, "index": k} for k, value in enumerate(SMALL)]
     append_records(tmp_path, written[:2])
     append_records(tmp_path, written[2:])
     found = list(read_lines(tmp_path))
     assert found == written
-    assert [math.copysign(1.0, one["radius"]) for one in found] == [1.0] * 4 + [-1.0]
+    assert [math.copysign(1.0, one["radius"]) for one in found] == [1.0] * 5
 
 
 def test_other_programs_read_the_lines_as_json(tmp_path: Path) -> None:
     append_records(tmp_path, [RECORD, RECORD])
     lines = (tmp_path / "records-0.jsonl").read_text(encoding="utf-8").splitlines()
-    assert [json.loads(line) for line in lines] == [RECORD, RECORD]
+    found = [json.loads(line) for line in lines]
+    assert all(len(record.pop("crc")) == 8 for record in found)
+    assert found == [RECORD, RECORD]
 
 
 @pytest.mark.parametrize("value", [math.inf, -math.inf, math.nan, np.float64(math.inf)])
@@ -66,5 +85,7 @@ def test_a_damaged_line_is_named(tmp_path: Path) -> None:
     place.write_bytes(lines[0] + b"\xff\x00" + lines[1] + lines[2])
     reader = read_lines(tmp_path)
     assert next(reader) == RECORD
-    with pytest.raises(RunError, match=r"line 2 of .*records-0\.jsonl.* is damaged; remove it"):
+    with pytest.raises(
+        RunError, match=r"line 2 of .*records-0\.jsonl.* is damaged: it is not JSON .*--resume"
+    ):
         next(reader)

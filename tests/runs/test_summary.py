@@ -158,13 +158,13 @@ def test_what_float32_alone_rounds_over_the_edge_is_no_violation(tmp_path):
 
 
 def test_a_null_radius_is_infinite_only_without_any_rival(tmp_path):
-    records = [
-        *(clean(0, 0, 0), clean(1, 0, 0)),
-        *(certificate(0, 0, 0, None, rival=-1), certificate(1, 0, 0, None, rival=2)),
-    ]
+    records = [clean(0, 0, 0), certificate(0, 0, 0, None, rival=-1)]
     images = per_image(load_run(write_run(tmp_path, records)))
-    assert images["certified"].tolist() == [math.inf, 0.0]
+    assert images["certified"].tolist() == [math.inf]
     json.dumps(summarize(load_run(tmp_path)).to_dict(), allow_nan=False)
+    records[1]["rival"] = 1
+    with pytest.raises(RunError, match=r"line 2 of .*radius is null, though a class can overtake"):
+        load_run(write_run(tmp_path / "other", records))
 
 
 def test_without_attacks_or_certificates_fields_are_empty(tmp_path):

@@ -1,0 +1,87 @@
+"""Keep what a multi-view study found, bound to its configuration."""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from robustcl.errors import RunError
+from robustcl.runs.json_file import read_sealed, write_sealed
+from robustcl.runs.record_lines import OLD_SCHEMA
+from robustcl.runs.records import read_manifest
+from robustcl.runs.sessions import session_notes
+
+STUDY = "study.json"
+_CURE = "repeat the command of the study with --resume, which writes it again from its stages"
+
+
+def is_study(folder: Path) -> bool:
+    """Tell whether a folder is that of a multi-view study.
+
+    Args:
+        folder: The folder, with a manifest.json.
+
+    Returns:
+        Whether it is, and not that of a run or a suite.
+    """
+    return read_manifest(folder).get("kind") == "multiview"
+
+
+def write_study(folder: Path, found: Mapping[str, Any]) -> None:
+    """Write study.json.
+
+    Args:
+        folder: Of the study, with its manifest.
+        found: Plain values.
+    """
+    known = read_manifest(folder)["config_hash"]
+    write_sealed(folder / STUDY, {**found, "config_hash": known})
+
+
+def read_study(folder: Path) -> tuple[dict[str, Any], dict[str, Any], list[str]]:
+    """Read what a study found.
+
+    Args:
+        folder: Of the study.
+
+    Returns:
+        The content of study.json, that of manifest.json, and sentences about where they come from.
+
+    Raises:
+        RunError: When one is missing, was changed after it was written, or study.json is of another
+            study.
+    """
+    manifest, place = read_manifest(folder), folder / STUDY
+    if not place.is_file():
+        raise RunError(f"{str(folder)!r} has no {STUDY}: the study has not ended; {_CURE}")
+    old = manifest.get("schema") == OLD_SCHEMA
+    study = read_sealed(place, cure=_CURE, required=not old)
+    known = study.get("config_hash")
+    if known != manifest["config_hash"] and not (old and known is None):
+        raise RunError(
+            f"{str(place)!r} belongs to another study (configuration {known!r}, this one has "
+            f"{manifest['config_hash']!r}); {_CURE}"
+        )
+    notes = session_notes(manifest)
+    if known is None:
+        version = (manifest.get("versions") or {}).get("robustcl", "an older version")
+        notes.append(
+            f"The study was made by robustcl {version}, which wrote no checksums: a number that "
+            "was changed in its files since would not be noticed."
+        )
+    return study, manifest, notes
+
+
+def note_stage(folder: Path, name: str) -> None:
+    """Write into the manifest that the present session, which is its last one, made a stage.
+
+    Args:
+        folder: Of the study.
+        name: Of the stage.
+    """
+    if not (folder / "manifest.json").is_file():
+        return
+    manifest = read_manifest(folder)
+    sessions = [dict(entry) for entry in manifest.get("sessions") or ()]
+    if sessions:
+        sessions[-1]["stages"] = [*(sessions[-1].get("stages") or ()), name]
+        write_sealed(folder / "manifest.json", {**manifest, "sessions": sessions})
