@@ -54,6 +54,11 @@ def calibration_cell(suite: Suite, cell: Cell, place: Place) -> dict[str, Any]:
     model, _ = load_model(cell.model.checkpoint, arch, place.folder / cell.needs)
     clean = read_split(suite, place, cell.data, split="test", seed=cell.seed)
     fitted, held = stratified_split(clean.labels, test_share=0.5, seed=cell.seed)
+    if not len(held):
+        raise InputError(
+            f"{len(clean)} test images are too few: half of each class fits the temperature, "
+            "the other is measured; raise limit"
+        )
     names = model.class_names
     model.to(place.device)
     temperature = None

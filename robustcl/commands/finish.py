@@ -80,7 +80,7 @@ def finish(
         tell(sentence)
     if flags:
         tell(f"flags raised by the model: {', '.join(flag['name'] for flag in flags)}")
-    tell(f"violations: {len(summary.violations)} of {summary.pairs} pairs")
+    tell(_of_violations(summary))
     tell(f"report: {page}")
     if json:
         emit({**summary.to_dict(), "flags": flags, **(also or {}), "report": str(page)})
@@ -98,6 +98,17 @@ def finish(
     for gate, value in missed:
         tell(f"missed: {gate}, it is {'not measured' if value is None else f'{value:.4f}'}")
     return 3 if missed else 0
+
+
+def _of_violations(summary: Summary) -> str:
+    balls = (summary.certified_balls or {}).get("n", 0)
+    if not (summary.pairs or balls or summary.violations):
+        return (
+            "violations: not looked for, as no image has both a deterministic certificate and a "
+            "perturbation that was found"
+        )
+    inside = f", and {balls:,} certified balls attacked from within" if balls else ""
+    return f"violations: {len(summary.violations)} of {summary.pairs:,} pairs{inside}"
 
 
 def accuracy_at(curve: Sequence[Sequence[float]], radius: float) -> float:

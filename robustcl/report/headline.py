@@ -69,11 +69,11 @@ def method_sentences(summary: Summary) -> list[str]:
     Returns:
         One sentence per probabilistic certificate.
     """
-    keep = "correct" if summary.labeled else "unchanged"
+    keep = "stay correct" if summary.labeled else "keep their class"
     place = f"{norm_name(summary.norm)} {radius_text(summary.headline_radius, summary.norm)}"
     return [
-        f"{name} ({entry['guarantee']}, about the {entry['subject']}): "
-        f"{percent(entry['at_headline'])} of {summary.n:,} images stay {keep} within {place}, "
+        f"{name}, {entry['guarantee']}, about the {entry['subject']}: "
+        f"{percent(entry['at_headline'])} of {summary.n:,} images {keep} within {place}, "
         f"median radius {radius_text(entry['median'], summary.norm)}, {entry['abstained']:,} "
         "abstained"
         for name, entry in summary.by_method.items()

@@ -12,6 +12,7 @@ from robustcl.auditing.evaluate import evaluate
 from robustcl.bench.suite import read_suite
 from robustcl.data import Dataset
 from robustcl.errors import RunError
+from robustcl.runs.json_file import CHECKSUM
 from robustcl.runs.records import config_hash, load_run
 from tests.network import small_classifier, some_images
 
@@ -44,11 +45,17 @@ def aged(folder: Path) -> None:
     """Give a run the manifest that version 0.1.0 wrote, and half of its records."""
     place = folder / "manifest.json"
     manifest = json.loads(place.read_text())
-    del manifest["config"]["defaults"]
-    manifest |= {"config_hash": config_hash(manifest["config"]), "complete": False}
+    del manifest["config"]["defaults"], manifest["sessions"], manifest[CHECKSUM]
+    known = config_hash(manifest["config"])
+    manifest |= {"schema": 1, "config_hash": known, "complete": False}
     place.write_text(json.dumps(manifest))
-    lines = (folder / "records-0.jsonl").read_text().splitlines(keepends=True)
-    (folder / "records-0.jsonl").write_text("".join(lines[: len(lines) // 2]))
+    lines = (folder / "records-0.jsonl").read_text().splitlines()
+    records = [json.loads(line) for line in lines[: len(lines) // 2]]
+    for record in records:
+        del record["crc"], record["session"]
+        record["config"] = known
+    text = "".join(f"{json.dumps(record)}\n" for record in records)
+    (folder / "records-0.jsonl").write_text(text)
 
 
 def test_an_older_run_is_read_but_not_gone_on_with(tmp_path: Path) -> None:

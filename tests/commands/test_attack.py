@@ -31,7 +31,11 @@ def command(place: Path, out: Path, *more: str) -> list[str]:
 def plain(folder: Path) -> list[dict]:
     lines = (folder / "records-0.jsonl").read_text().splitlines()
     records = [json.loads(line) for line in lines]
-    found = [{k: v for k, v in record.items() if "second" not in k} for record in records]
+    own = ("session", "crc")  # which session made a record, and the checksum of that
+    found = [
+        {k: v for k, v in record.items() if "second" not in k and k not in own}
+        for record in records
+    ]
     return sorted(found, key=lambda record: (record["kind"], record["method"], record["index"]))
 
 

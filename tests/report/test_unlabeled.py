@@ -8,6 +8,7 @@ import pytest
 from PIL import Image
 
 from robustcl.cli import certify, robustcl
+from robustcl.commands.finish import finish
 from robustcl.errors import RunError
 from robustcl.report.compared_runs import compared_run
 from robustcl.report.headline import clean_sentence, headline
@@ -97,3 +98,22 @@ def test_commands_on_photos_without_classes(tmp_path: Path, capsys) -> None:
                     ["probe", *words, "--out", str(tmp_path / "x.safetensors")]):  # fmt: skip
         assert robustcl(command) == 2
         assert "has no labels" in capsys.readouterr().err or command[0] == "probe"
+
+
+def test_probabilistic_certificates_are_told_beside_the_headline(tmp_path: Path, capsys) -> None:
+    terms = {"method": "smoothing:n=9", "guarantee": "probabilistic", "subject": "smoothed model"}
+    records = [
+        *(clean(0, 0, 0), clean(1, 1, 1), clean(2, 0, 1)),
+        *(certificate(0, 0, 0, 0.4, **terms), certificate(1, 1, -1, 0.0, **terms)),
+        certificate(2, 0, 1, 0.9, **terms),
+    ]
+    place = write_run(tmp_path / "run", records)
+    assert finish(place, json=False) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[0] == "clean accuracy: 66.7 % [9.4, 99.2] of 3 images"
+    assert "nothing is certified for the model itself" in lines[1]
+    assert lines[2] == (
+        "smoothing:n=9, probabilistic, about the smoothed model: 33.3 % of 3 images stay correct "
+        "within L2 0.1, median radius 0, 1 abstained"
+    )
+    assert lines[3].startswith("violations: not looked for")
