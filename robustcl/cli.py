@@ -86,7 +86,7 @@ def _main(
     except KeyboardInterrupt:
         sys.stderr.write("interrupted\n")
         return 130
-    except Exception as error:
+    except Exception as error:  # noqa: BLE001 - the last one; see `_failed`
         return _failed(error)
 
 

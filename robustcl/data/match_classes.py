@@ -29,7 +29,8 @@ def match_labels(
 
     Where both sides name their classes, a label becomes the position of the class of the same name.
     A side whose names are the numbers 0, 1, ... has none, unless the other side uses these numbers
-    too; to a classifier that has them in another order, label k is the class called k. Then labels are positions already, and the numbers of classes have to agree.
+    too. Then labels are positions already, and the numbers of classes have to agree. To a
+    classifier that has these numbers in another order, label k is the class called k.
 
     Args:
         labels: (N,) integers from 0, of all images of the split.
