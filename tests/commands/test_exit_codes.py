@@ -1,5 +1,6 @@
 """Nothing but a violation ends with exit code 1, and nothing leaves a command as an exception."""
 
+import json
 import os
 import subprocess
 import sys
@@ -9,7 +10,7 @@ import pytest
 
 from robustcl.cli import certify, robustcl
 from robustcl.commands import inspect
-from tests.commands.random_checkpoint import random_checkpoint
+from tests.commands.random_checkpoint import ARCHITECTURE, random_checkpoint
 
 NONE = ("--methods", "none", "--attack", "none", "--quiet")
 
@@ -28,6 +29,18 @@ def test_a_name_that_is_too_long(tmp_path: Path, capsys: pytest.CaptureFixture[s
     assert robustcl(words) == 2
     (line,) = capsys.readouterr().err.splitlines()
     assert line.startswith("error: ")
+
+
+@pytest.mark.parametrize("width", [-1, 10**12])
+def test_arguments_that_torch_refuses(
+    width: int, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    model, _ = random_checkpoint(tmp_path)
+    words = ["convert", str(model), "--arch", "small_convnet", "--input-size", "1x8x8"]
+    arguments = json.dumps({**ARCHITECTURE, "width": width})
+    code = robustcl([*words, "--arguments", arguments, "--out", str(tmp_path / "c.safetensors")])
+    (line,) = capsys.readouterr().err.splitlines()
+    assert code == 2 and line.startswith("error: architecture 'small_convnet' cannot be built")
 
 
 @pytest.mark.parametrize(
