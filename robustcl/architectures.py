@@ -63,9 +63,10 @@ def build_backbone(architecture: str, arguments: Mapping[str, Any]) -> nn.Module
             if isinstance(network, nn.Module):
                 return network
             raise InputError(f"{architecture!r} gives a {type(network).__name__}, not a nn.Module")
-    except (TypeError, AttributeError, ModuleNotFoundError) as error:
+    except (TypeError, AttributeError, ModuleNotFoundError, RuntimeError) as error:
+        reason = " ".join(str(error).split())
         raise InputError(
-            f"architecture {architecture!r} cannot be built ({error}); a module in this folder is "
+            f"architecture {architecture!r} cannot be built ({reason}); a module in this folder is "
             "found with PYTHONPATH=."
         ) from error
     known = ", ".join(sorted(ARCHITECTURES))

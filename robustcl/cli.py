@@ -1,7 +1,10 @@
 """Open the two commands, `certify` and `robustcl`."""
 
+import errno
 import importlib
+import os
 import sys
+import traceback
 from collections.abc import Sequence
 
 import tyro
@@ -24,6 +27,11 @@ ROBUSTCL = (
     "reproduce",
     "doctor",
 )
+# What a path that the user named can be at fault for; other errors of the system are not theirs.
+BAD_PATH = frozenset({
+    *(errno.ENOENT, errno.ENOTDIR, errno.EISDIR, errno.EEXIST, errno.EACCES, errno.EPERM),
+    *(errno.ENAMETOOLONG, errno.ELOOP, errno.EROFS),
+})
 
 
 def certify(arguments: Sequence[str] | None = None) -> int:
@@ -72,10 +80,31 @@ def _main(
                 options, prog=program, description=description, args=words or ["--help"]
             )
             name = next(name for name in wanted if isinstance(parsed, options[name]))
-        return getattr(modules[name], name)(parsed)
+        code = getattr(modules[name], name)(parsed)
+        sys.stdout.flush()
+        return code
     except KeyboardInterrupt:
         sys.stderr.write("interrupted\n")
         return 130
-    except RobustclError as error:
+    except Exception as error:  # noqa: BLE001 - the last one; see `_failed`
+        return _failed(error)
+
+
+def _failed(error: Exception) -> int:
+    # Code 1 is kept for violations, so nothing leaves a command as an exception.
+    if isinstance(error, RobustclError):
         sys.stderr.write(f"error: {error}\n")
         return 1 if isinstance(error, ViolationError) else 2
+    if isinstance(error, BrokenPipeError):
+        # Whoever read stdout is gone; what is left must not be written at exit either.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
+        return 6
+    if isinstance(error, OSError):
+        sys.stderr.write(f"error: {error}\n")
+        return 2 if error.errno in BAD_PATH else 6
+    if isinstance(error, MemoryError):
+        sys.stderr.write("error: memory ran out; use a smaller --batch-size or --limit\n")
+        return 6
+    sys.stderr.write(traceback.format_exc())
+    sys.stderr.write(f"error: unexpected {type(error).__name__}: {error}; please report it\n")
+    return 5

@@ -200,7 +200,11 @@ def _of_torchvision(name: str, weights: Path, channels: int) -> Normalization | 
 
 
 def _is_word(text: str) -> bool:
-    return any(letter.isalpha() for letter in text) and text.strip().lower() not in ("nan", "inf")
+    try:
+        float(text.partition(",")[0])  # also nan, inf and 1e-3
+    except ValueError:
+        return any(letter.isalpha() for letter in text)
+    return False
 
 
 def _of_word(words: set[str], mean: str | None, std: str | None, channels: int) -> Pair:
@@ -242,6 +246,11 @@ def _check(mean: Numbers, std: Numbers, *, channels: int, names: tuple[str, str]
             )
         if not all(map(math.isfinite, row)):
             raise InputError(f"{name} {text} is not finite; give the numbers of training")
+        if name == names[0] and min(row) < 0:
+            raise InputError(
+                f"{name} {text} is below 0, but images are in [0, 1]; images that become "
+                "[-1, 1] have mean 0.5 and std 0.5"
+            )
         if max(map(abs, row)) > 1:
             raise InputError(
                 f"{name} {text} is beyond 1, but images are in [0, 1]; divide numbers for pixels "

@@ -12,7 +12,7 @@ import tyro
 
 from robustcl.data import Dataset, Draw, Matching, Split, load_data
 from robustcl.data.match_classes import absent_classes, some_names
-from robustcl.errors import InputError
+from robustcl.errors import InputError, RunError
 from robustcl.runs.ranks import rank
 from robustcl.runs.records import read_manifest
 from robustcl.threat import Norm
@@ -169,11 +169,16 @@ def old_rule(folder: Path, *, resume: bool) -> Draw:
         resume: Whether the run is gone on with.
 
     Returns:
-        'first' for a run that is gone on with and does not say which rows it drew.
+        'first' for a run that is gone on with and does not say which rows it drew. A run whose
+        manifest is damaged is taken as one of this version, whose manifest can be written again.
     """
     if not resume or not (folder / "manifest.json").is_file():
         return "stratified"
-    return "stratified" if "rows" in read_manifest(folder).get("config", {}) else "first"
+    try:
+        config = read_manifest(folder).get("config", {})
+    except RunError:
+        return "stratified"
+    return "stratified" if "rows" in config else "first"
 
 
 def check_device(name: str) -> None:

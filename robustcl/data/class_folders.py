@@ -1,7 +1,6 @@
 """Find the classes and images of a folder, and leave out what programs left behind."""
 
 import os
-from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -53,7 +52,8 @@ def class_folders(folder: Path) -> ClassFolders:
             rather than classes.
     """
     entries = [entry for entry in _entries(folder) if not _is_stray(entry.name)]
-    found = [(entry, tuple(_images(entry))) for entry in entries if entry.is_dir()]
+    files = [(entry, _files(entry)) for entry in entries if entry.is_dir()]
+    found = [(entry, tuple(filter(_is_image, inside))) for entry, inside in files]
     classes = tuple((entry.name, images) for entry, images in found if images)
     loose = tuple(entry for entry in entries if entry.is_file() and _is_image(entry))
     _refuse_splits(folder, [name for name, _ in classes])
@@ -61,6 +61,11 @@ def class_folders(folder: Path) -> ClassFolders:
     empty = [entry.name for entry, images in found if not images]
     if empty:
         notes.append(f"left out {_some(empty)} of {folder.name!r}, which hold no image")
+    others = [file for _, inside in files for file in inside if not _is_image(file)]
+    if classes and others:
+        count = "1 file" if len(others) == 1 else f"{len(others)} files"
+        endings = _some(sorted({file.suffix for file in others}))
+        notes.append(f"left out {count} that do not end as images do: {endings}")
     if classes and loose:
         names = [file.name for file in loose]
         count = "1 image" if len(loose) == 1 else f"{len(loose)} images"
@@ -115,7 +120,7 @@ def _entries(folder: Path) -> list[Path]:
         ) from error
 
 
-def _images(folder: Path) -> Iterator[Path]:
+def _files(folder: Path) -> list[Path]:
     def refuse(error: OSError) -> None:
         raise InputError(
             f"the folder {error.filename!r} cannot be read ({error.strerror}); allow or remove it"
@@ -125,7 +130,7 @@ def _images(folder: Path) -> Iterator[Path]:
     for place, folders, files in os.walk(folder, onerror=refuse):
         folders[:] = [name for name in folders if not _is_stray(name)]
         found += [Path(place) / name for name in files if not _is_stray(name)]
-    return (file for file in sorted(found) if _is_image(file))
+    return sorted(found)
 
 
 def _is_image(file: Path) -> bool:

@@ -72,7 +72,11 @@ def _decode_one(source: bytes | Path, name: str, size: int | None) -> np.ndarray
             pixels = image.convert("L" if image.mode in GRAY_MODES else "RGB")
     except FileNotFoundError as error:
         raise InputError(f"there is no image file {str(source)!r}") from error
-    except (UnidentifiedImageError, OSError) as error:
+    except UnidentifiedImageError as error:
+        raise InputError(
+            f"{name} cannot be decoded (it is no image of a known format); remove or replace it"
+        ) from error
+    except OSError as error:
         raise InputError(f"{name} cannot be decoded ({error}); remove or replace it") from error
     array = np.asarray(pixels if size is None else _square(pixels, size))
     return array if array.ndim == 3 else array[..., None]

@@ -29,7 +29,8 @@ def match_labels(
 
     Where both sides name their classes, a label becomes the position of the class of the same name.
     A side whose names are the numbers 0, 1, ... has none, unless the other side uses these numbers
-    too. Then labels are positions already, and the numbers of classes have to agree.
+    too. Then labels are positions already, and the numbers of classes have to agree. To a
+    classifier that has these numbers in another order, label k is the class called k.
 
     Args:
         labels: (N,) integers from 0, of all images of the split.
@@ -49,7 +50,16 @@ def match_labels(
     """
     if matching not in MATCHINGS:
         raise InputError(f"classes are matched by {', '.join(MATCHINGS)}, not {matching!r}")
+    if not len(labels):
+        raise InputError(
+            f"{what!r} holds no image; where its split is drawn, as for a source without train "
+            "and test of its own, ,split=all serves every image"
+        )
     given, known = _plain(names), _plain(classes)
+    in_order = sorted(known, key=_number)
+    if not given and matching != "positions" and known != in_order and _are_numbers(in_order):
+        # Numbers in the order of folders, '0', '1', '10', '2': label 2 is the class called '2'.
+        names = given = in_order if labels.max() < len(known) else []
     if matching == "positions" or _nameless(given, known):
         return labels, False, _as_positions(labels, names, classes, matching, what)
     _refuse_twice(given, names, what)
@@ -60,7 +70,7 @@ def match_labels(
     if unknown and matching == "names":
         raise InputError(_unknown([names[k] for k in unknown], classes, what))
     table = np.array([position.get(name, -1) for name in given], dtype=np.int64)
-    if not len(labels) or left_out.all():
+    if left_out.all():
         raise InputError(
             f"{what!r} has no image of a class of the classifier ({some_names(classes)}); its own "
             f"classes are {some_names(names)}"
@@ -237,6 +247,10 @@ def _nameless(given: Sequence[str], known: Sequence[str]) -> bool:
 
 def _are_numbers(names: Sequence[str]) -> bool:
     return list(names) == [str(k) for k in range(len(names))]
+
+
+def _number(name: str) -> int:
+    return int(name) if name.isascii() and name.isdecimal() else -1
 
 
 def _refuse_twice(names: Sequence[str], shown: Sequence[str], what: str) -> None:

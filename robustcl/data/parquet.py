@@ -1,6 +1,7 @@
 """Load parquet files in the layout of the Hugging Face hub."""
 
 import json
+from collections.abc import Callable
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
@@ -70,11 +71,11 @@ def list_parquet(
     """
     files, draws = _files(Path(path), check_split(split))
     tables = _open(files)
-    image_column = _column(tables[0].schema_arrow, IMAGE_COLUMNS, files[0])
-    label_column = _column(tables[0].schema_arrow, LABEL_COLUMNS, files[0])
+    image_column = _column(tables, IMAGE_COLUMNS, files)
+    label_column = _column(tables, LABEL_COLUMNS, files)
     names = _class_names(tables, label_column, files)
     labels, names, labeled = read_labels(
-        _labels(tables, label_column, files[0]), names, what=str(files[0])
+        _labels(tables, label_column, files), names, what=str(files[0])
     )
     listing = Listing(
         name=f"parquet/{Path(path).stem}/{split}",
@@ -112,21 +113,41 @@ def _files(path: Path, split: Split) -> tuple[list[Path], bool]:
 
 def _open(files: list[Path]) -> list[Any]:
     try:
-        import pyarrow as pa
         import pyarrow.parquet as pq
     except ImportError as error:
         raise InputError("parquet:PATH needs pyarrow; pip install pyarrow") from error
+    return [_reading(file, lambda file=file: pq.ParquetFile(file)) for file in files]
+
+
+def _reading(file: Path, work: Callable[[], Any]) -> Any:
+    # Damage shows itself as either error of pyarrow's, also after the file was opened.
     try:
-        return [pq.ParquetFile(file) for file in files]
-    except pa.ArrowInvalid as error:
-        raise InputError(f"{str(files[0])!r} is not a parquet file ({error})") from error
+        return work()
+    except (OSError, ValueError) as error:  # ArrowInvalid is a ValueError
+        reason = " ".join(str(error).split())
+        raise InputError(f"{str(file)!r} is not a parquet file, or damaged ({reason})") from error
 
 
-def _labels(tables: list[Any], column: str, file: Path) -> np.ndarray:
-    parts = [table.read(columns=[column])[column] for table in tables]
-    if any(part.null_count for part in parts):
-        raise InputError(f"{str(file)!r} has rows without a label; drop them")
-    return np.concatenate([part.to_numpy() for part in parts])
+def _labels(tables: list[Any], column: str, files: list[Path]) -> np.ndarray:
+    parts = [
+        _reading(file, lambda table=table: table.read(columns=[column])[column])
+        for table, file in zip(tables, files, strict=True)
+    ]
+    for part, file in zip(parts, files, strict=True):
+        if part.null_count:
+            raise InputError(f"{str(file)!r} has rows without a label; drop them")
+    columns = [part.to_numpy() for part in parts]
+    other = next((k for k, stored in enumerate(columns) if _kind(stored) != _kind(columns[0])), 0)
+    if other:
+        raise InputError(
+            f"{files[0].name!r} and {files[other].name!r} have labels of other types; write both "
+            "with the same"
+        )
+    return np.concatenate(columns)
+
+
+def _kind(stored: np.ndarray) -> str:
+    return "integer" if stored.dtype.kind in "iu" else stored.dtype.kind
 
 
 def _fetcher(tables: list[Any], column: str, files: list[Path]) -> Fetch:
@@ -141,8 +162,8 @@ def _fetcher(tables: list[Any], column: str, files: list[Path]) -> Fetch:
 
     @lru_cache(maxsize=2)
     def cells(group: int) -> Any:
-        table, number, _ = groups[group]
-        return table.read_row_group(number, columns=[column]).column(0)
+        table, number, file = groups[group]
+        return _reading(file, lambda: table.read_row_group(number, columns=[column]).column(0))
 
     def fetch(rows: np.ndarray) -> list[bytes | Path]:
         # Each group is read once, whatever the order of the rows.
@@ -159,19 +180,31 @@ def _fetcher(tables: list[Any], column: str, files: list[Path]) -> Fetch:
     return fetch
 
 
-def _column(schema: Any, names: tuple[str, ...], file: Path) -> str:
-    for name in names:
-        if name in schema.names:
-            return name
-    raise InputError(
-        f"{str(file)!r} has the columns {', '.join(schema.names)}; "
-        f"expected one called {' or '.join(names)}"
-    )
+def _column(tables: list[Any], names: tuple[str, ...], files: list[Path]) -> str:
+    # The first file decides, and the others have the same column.
+    wanted = names
+    for table, file in zip(tables, files, strict=True):
+        there = table.schema_arrow.names
+        found = next((name for name in wanted if name in there), None)
+        if found is None:
+            raise InputError(
+                f"{str(file)!r} has the columns {', '.join(there) or 'none'}; "
+                f"expected one called {' or '.join(wanted)}"
+            )
+        if there.count(found) > 1:
+            raise InputError(f"{str(file)!r} has two columns called {found!r}; drop one")
+        wanted = (found,)
+    return wanted[0]
 
 
 def _source(cell: Any, file: Path) -> bytes | Path:
     if isinstance(cell, bytes):
         return cell
+    if cell is not None and not isinstance(cell, dict):
+        raise InputError(
+            f"{str(file)!r} has images of type {type(cell).__name__}; store encoded bytes, or "
+            "structs of bytes and path"
+        )
     fields: dict[str, Any] = cell or {}
     if fields.get("bytes") is not None:
         return fields["bytes"]
@@ -195,6 +228,14 @@ def _class_names(tables: list[Any], column: str, files: list[Path]) -> tuple[str
 def _names_of(metadata: dict[bytes, bytes] | None, column: str) -> tuple[str, ...]:
     try:
         features = json.loads((metadata or {})[b"huggingface"])["info"]["features"]
-        return tuple(features[column]["names"])
+        names = features[column]["names"]
     except (KeyError, TypeError, ValueError):
         return ()
+    if names is None:
+        return ()
+    if not isinstance(names, list) or not all(isinstance(name, str) for name in names):
+        raise InputError(
+            f"the 'huggingface' metadata names the classes of {column!r} by {names!r}; write a "
+            "list of strings"
+        )
+    return tuple(names)

@@ -4,6 +4,8 @@ import numpy as np
 
 from robustcl.errors import InputError
 
+MOST = 999_999  # of a label; what is larger is a mark, or the number of something else
+
 
 def read_labels(
     stored: np.ndarray, names: tuple[str, ...], *, what: str
@@ -35,16 +37,21 @@ def read_labels(
         return np.array([number[text] for text in texts], dtype=np.int64), own, True
     if stored.dtype.kind not in "iu":
         raise InputError(f"{what!r} has labels of type {stored.dtype}; use integers from 0")
-    labels = stored.astype(np.int64)
-    if len(labels) and bool((labels == -1).all()):
-        return labels, (), False
-    if len(labels) and (labels.min() < 0 or (names and labels.max() >= len(names))):
-        wrong = int(labels.min()) if labels.min() < 0 else int(labels.max())
+    low, high = (int(stored.min()), int(stored.max())) if len(stored) else (0, 0)
+    if low == high == -1:
+        return stored.astype(np.int64), (), False
+    if low < 0:
         raise InputError(
-            f"{what!r} has the label {wrong}{f' but {len(names)} class names' if names else ''}; "
-            "labels are integers from 0, so drop the images without a label (often marked -1)"
+            f"{what!r} has the label {low}; labels are integers from 0, so drop the images "
+            "without a label (often marked -1)"
         )
-    return labels, names, True
+    if high > MOST or (names and high >= len(names)):
+        known = f"but {len(names)} class names" if names else f"beyond {MOST}"
+        raise InputError(
+            f"{what!r} has the label {high}, {known}; number the classes from 0, and give each a "
+            "name or none"
+        )
+    return stored.astype(np.int64), names, True
 
 
 def as_text(entry: object) -> str:

@@ -5,6 +5,7 @@
 # pyright: reportReturnType=false, reportOperatorIssue=false, reportIndexIssue=false
 
 import io
+import warnings
 from pathlib import Path
 
 import matplotlib.style
@@ -65,7 +66,9 @@ def draw(drawing: Drawing, *, form: str) -> bytes:
     Returns:
         The content of the file.
     """
-    with matplotlib.style.context(STYLE):
+    with matplotlib.style.context(STYLE), warnings.catch_warnings():
+        # Names of classes may be in any script; a letter that the font lacks is drawn as a box.
+        warnings.filterwarnings("ignore", message="Glyph .* missing from")
         figure = Figure(figsize=drawing.size)
         FigureCanvasAgg(figure)
         drawing.draw(figure.add_subplot())

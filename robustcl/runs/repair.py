@@ -99,9 +99,10 @@ def repair_records(
             side = place.with_suffix(".damaged")
             _move_lines(place, side, set(own))
             number, reason = min(own.items())
+            count = "1 damaged line" if len(own) == 1 else f"{len(own)} damaged lines"
             told.append(
-                f"{len(own)} damaged lines of {str(place)!r}, first line {number} ({reason}), are "
-                f"moved to {side.name}; their images are measured again"
+                f"{count} of {str(place)!r}, first line {number} ({reason}), moved to {side.name}; "
+                "what was there is measured again"
             )
     marks = [ledger.done.get(measure) for measure in measures_of(manifest)]
     return told, not faults and all(mark is not None and all(mark) for mark in marks)

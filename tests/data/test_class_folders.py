@@ -55,6 +55,15 @@ def test_an_empty_class_and_loose_images_are_said(tmp_path: Path) -> None:
     assert any("left out 1 image beside the class folders" in note for note in data.notes)
 
 
+def test_files_that_are_no_images_by_name_are_said(tmp_path: Path) -> None:
+    two_classes(tmp_path)
+    assert not load_data(f"imagefolder:{tmp_path},split=all").notes
+    (tmp_path / "ant" / "0.png").rename(tmp_path / "ant" / "0.jfif")
+    (tmp_path / "bee" / "1.png").rename(tmp_path / "bee" / "1")
+    (note,) = load_data(f"imagefolder:{tmp_path},split=all").notes
+    assert note == "left out 2 files that do not end as images do: '', '.jfif'"
+
+
 @pytest.mark.parametrize(
     "names", [("Train", "Test"), ("training", "validation"), ("TRAIN", "TEST"), ("val", "eval")]
 )

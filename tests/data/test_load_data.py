@@ -106,6 +106,62 @@ def test_parquet_errors(tmp_path: Path) -> None:
         load_data(f"parquet:{tmp_path / 'text.parquet'}")
 
 
+@pytest.mark.parametrize("cell", ["a.png", [1, 2], 7])
+def test_parquet_images_of_another_type(tmp_path: Path, cell: object) -> None:
+    write_parquet(tmp_path / "test.parquet", [cell], [0])
+    with pytest.raises(InputError, match="images of type"):
+        load_data(f"parquet:{tmp_path}")
+
+
+def test_parquet_columns_and_names(tmp_path: Path) -> None:
+    pa = pytest.importorskip("pyarrow")
+    import pyarrow.parquet as pq
+
+    place, image = tmp_path / "test.parquet", pa.array([png(1)])
+    table = pa.table([image, pa.array([0]), pa.array([0])], names=["img", "label", "label"])
+    pq.write_table(table, place)
+    with pytest.raises(InputError, match="two columns called 'label'"):
+        load_data(f"parquet:{tmp_path}")
+    for names in ([1, 2], "ab", {"0": "cat"}):
+        described = json.dumps({"info": {"features": {"label": {"names": names}}}}).encode()
+        table = pa.table({"img": image, "label": [0]})
+        pq.write_table(table.replace_schema_metadata({b"huggingface": described}), place)
+        with pytest.raises(InputError, match="write a list of strings"):
+            load_data(f"parquet:{tmp_path}")
+
+
+@pytest.mark.parametrize(
+    ("columns", "message"),
+    [
+        ({"image": [png(1)], "label": [0]}, "expected one called img"),
+        ({"img": [png(1)], "labels": [0]}, "expected one called label"),
+        ({"img": [png(1)], "label": ["cat"]}, "labels of other types"),
+        ({"img": ["a.png"], "label": [0]}, "test-1.parquet' has images of type str"),
+    ],
+)
+def test_parquet_files_of_one_split_agree(tmp_path: Path, columns: dict, message: str) -> None:
+    pa = pytest.importorskip("pyarrow")
+    import pyarrow.parquet as pq
+
+    write_parquet(tmp_path / "test-0.parquet", [png(1)], [0], names=False)
+    pq.write_table(pa.table(columns), tmp_path / "test-1.parquet")
+    with pytest.raises(InputError, match=message):
+        load_data(f"parquet:{tmp_path}")
+
+
+def test_damaged_parquet_is_refused_wherever_the_damage_is(tmp_path: Path) -> None:
+    place = tmp_path / "test.parquet"
+    write_parquet(place, [png(k) for k in range(3)], [0, 1, 0])
+    whole, refused = place.read_bytes(), 0
+    for position in range(0, len(whole), 7):
+        place.write_bytes(whole[:position] + bytes([whole[position] ^ 255]) + whole[position + 1 :])
+        try:
+            load_data(f"parquet:{tmp_path}")
+        except InputError:
+            refused += 1
+    assert refused > 20
+
+
 def test_imagefolder_with_its_own_split(tmp_path: Path) -> None:
     for split in ("train", "test"):
         for label, name in enumerate(("bee", "ant")):

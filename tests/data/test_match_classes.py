@@ -82,6 +82,22 @@ def test_numbers_are_names_where_the_other_side_uses_them() -> None:
     assert found.labels.tolist() == [1, 10, 2]
 
 
+def test_a_label_without_a_name_is_the_class_of_that_number() -> None:
+    folders = tuple(sorted(str(k) for k in range(12)))  # '0', '1', '10', '11', '2', ...
+    found = match_classes(data([0, 2, 11]), folders)
+    assert [folders[k] for k in found.labels] == ["0", "2", "11"] and not found.notes
+    stated = match_classes(data([0, 2, 11]), folders, matching="positions")
+    assert stated.labels.tolist() == [0, 2, 11]
+    with pytest.raises(InputError, match="labels to 12, the classifier has 12"):
+        match_classes(data([0, 12]), folders)
+
+
+def test_a_split_without_images_is_called_empty() -> None:
+    for names in (CLASSES, ()):
+        with pytest.raises(InputError, match=r"'one' holds no image.*split=all"):
+            match_labels(np.zeros(0, dtype=np.int64), names, CLASSES, what="one")
+
+
 def test_numbers_on_one_side_only_are_no_names() -> None:
     found = match_classes(data([0, 1, 2, 3], CLASSES), ("0", "1", "2", "3"))
     assert found.labels.tolist() == [0, 1, 2, 3] and "'airplane' is '0'" in found.notes[0]

@@ -51,6 +51,15 @@ def test_other_labels_are_refused(tmp_path: Path, arrays: dict, message: str) ->
         load_data(saved(tmp_path, **arrays))
 
 
+def test_marks_of_a_missing_label_are_no_labels_of_their_own(tmp_path: Path) -> None:
+    # As int64 the largest uint64 is -1, which would say that no image has a label.
+    for mark in (2**64 - 1, 2**63, 2**32):
+        with pytest.raises(InputError, match=f"label {mark}, beyond"):
+            load_data(saved(tmp_path, labels=np.full(4, mark, dtype=np.uint64)))
+    with pytest.raises(InputError, match=r"label 2, but 2 class names; number the classes from 0"):
+        load_data(saved(tmp_path, labels=np.array([0, 1, 2, 2]), class_names=np.array(["a", "b"])))
+
+
 @pytest.mark.parametrize("kind", [np.int8, np.uint8, np.int32, np.uint64])
 def test_integers_of_every_width(tmp_path: Path, kind: type) -> None:
     assert load_data(saved(tmp_path, labels=np.arange(4, dtype=kind))).labels.tolist() == [

@@ -9,6 +9,7 @@ import pytest
 
 from robustcl.auditing.audit import Audit
 from robustcl.auditing.evaluate import evaluate
+from robustcl.cli import certify
 from robustcl.errors import RunError
 from robustcl.runs import sessions as module
 from robustcl.runs.arrays import array_faults, load_arrays
@@ -18,6 +19,7 @@ from robustcl.runs.records import load_run, read_manifest
 from robustcl.runs.sessions import compare_sessions, image_ranges
 from robustcl.runs.summary import summarize
 from robustcl.runs.triples import load_triples
+from tests.commands.random_checkpoint import random_checkpoint
 from tests.runs.folder_of_a_run import (
     AUDIT,
     COUNT,
@@ -70,6 +72,21 @@ def test_damaged_lines_are_moved_and_their_images_measured_again(
     assert set((folder / "records-0.damaged").read_bytes().splitlines(True)) == set(damaged)
     assert figures(folder) == figures(whole)
     assert plain(folder) == plain(whole)
+
+
+def test_the_command_writes_a_damaged_manifest_again(tmp_path: Path) -> None:
+    # The command reads the manifest before the run is gone on with, to know how --limit draws.
+    model, data = random_checkpoint(tmp_path)
+    words = ["run", str(model), "--data", data, "--out", str(tmp_path / "run"), "--limit", "5"]
+    words += ["--methods", "none", "--attack", "none", "--quiet"]
+    assert certify(words) == 0
+    before = plain(tmp_path / "run")
+    place = tmp_path / "run" / "manifest.json"
+    for damaged in ("", place.read_text().replace('"l2"', '"linf"')):
+        place.write_text(damaged)
+        assert certify(words) == 2
+        assert certify([*words, "--resume"]) == 0
+        assert read_manifest(tmp_path / "run")["complete"] and plain(tmp_path / "run") == before
 
 
 def line_number_of(lines: list[bytes], method: str) -> int:
