@@ -20,6 +20,7 @@ from robustcl.calibration import (
     top_label,
 )
 from robustcl.classifier import Classifier
+from robustcl.commands.options import say
 from robustcl.data.cifar10c import cifar10c, cifar10c_names
 from robustcl.data.corrupted import corrupted
 from robustcl.data.dataset import Dataset
@@ -60,6 +61,8 @@ def calibration_cell(suite: Suite, cell: Cell, place: Place) -> dict[str, Any]:
             "the other is measured; raise limit"
         )
     names = model.class_names
+    for note in match_classes(clean, names).notes[len(clean.notes) :]:
+        say(f"note: {note}")
     model.to(place.device)
     temperature = None
     if not isinstance(model.head, KNNHead):

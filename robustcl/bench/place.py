@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from robustcl.bench.suite import Suite
+from robustcl.commands.options import say
 from robustcl.data import Dataset, Draw, Split, load_data
 from robustcl.errors import InputError
 
@@ -44,7 +45,7 @@ def read_split(
     seed: int,
     classes: Sequence[str] | None = None,
 ) -> Dataset:
-    """Load the data of a cell.
+    """Load the data of a cell, and say what should be known about it.
 
     Args:
         suite: Its limit is for test images.
@@ -73,4 +74,6 @@ def read_split(
     )
     if not found.labeled:
         raise InputError(f"{found.name!r} has no labels, but suites measure accuracies")
+    for note in found.notes:
+        say(f"note: {note}")
     return found

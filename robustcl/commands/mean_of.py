@@ -8,6 +8,7 @@ from torch import Tensor, nn
 
 from robustcl.classifier import Classifier
 from robustcl.commands.load_and_tell import load_and_tell
+from robustcl.commands.options import say
 from robustcl.data.match_classes import same_classes, some_names
 from robustcl.errors import InputError
 
@@ -56,6 +57,10 @@ def mean_of(
             f"{some_names(other.class_names)}, the checkpoint {some_names(classes)}; probe all on "
             "the same data"
         )
+    for place, model in zip(members, models, strict=True):
+        if tuple(model.class_names) != tuple(classes):
+            own = some_names(model.class_names)
+            say(f"note: classes of {str(place)!r} ({own}) are matched by position, not by name")
     mean = _Mean([model.to(device) for model in models]).eval()
     return Classifier.from_scores(
         mean, image_shape=models[0].image_shape, class_names=classes

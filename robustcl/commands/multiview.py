@@ -118,6 +118,8 @@ def multiview(options: MultiviewOptions) -> int:
         raise InputError(f"{str(options.checkpoint)!r} has no head; fit one by: robustcl probe")
     draw = old_rule(options.out, resume=options.resume)
     test, held_out = chosen_images(options, loaded.classifier.class_names, draw=draw)
+    if draw == "first":  # the version that began the study stated no rows
+        test = replace(test, rows=None)
     single = loaded.classifier.to(options.device)
     check_fits(test, single)
     members = [Path(part) for part in (options.ensemble or "").split(",") if part]

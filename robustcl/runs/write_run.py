@@ -1,5 +1,6 @@
 """Write a run folder: its manifest, and one file of JSON lines per process."""
 
+import json
 import os
 import sys
 import time
@@ -200,7 +201,8 @@ def finish_run(
 
 
 def _difference(found: Mapping[str, Any], wanted: Mapping[str, Any]) -> str:
-    before, now = found.get("config", {}), wanted.get("config", {})
+    # Both as JSON gives them back, in which a tuple is a list.
+    before, now = found.get("config", {}), json.loads(json.dumps(wanted.get("config", {})))
     for key in sorted({*before, *now}):
         if key == "defaults" and before.get(key) != now.get(key):
             return f"made when other defaults held; now {', '.join(now.get(key) or ['none'])}"

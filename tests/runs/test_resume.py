@@ -15,10 +15,11 @@ from robustcl.runs import sessions as module
 from robustcl.runs.arrays import array_faults, load_arrays
 from robustcl.runs.json_file import write_sealed
 from robustcl.runs.record_lines import record_line
-from robustcl.runs.records import load_run, read_manifest
+from robustcl.runs.records import config_hash, load_run, read_manifest
 from robustcl.runs.sessions import compare_sessions, image_ranges
 from robustcl.runs.summary import summarize
 from robustcl.runs.triples import load_triples
+from robustcl.runs.write_run import start_run
 from tests.commands.random_checkpoint import random_checkpoint
 from tests.runs.folder_of_a_run import (
     AUDIT,
@@ -139,6 +140,14 @@ def test_records_of_another_run_stay_refused(folder: Path) -> None:
     with pytest.raises(RunError, match=r"line 1 of .*records-1\.jsonl.*another run"):
         go_on(folder)
     assert (folder / "records-1.jsonl").read_bytes() == record_line(record)
+
+
+def test_what_differs_from_a_run_is_what_differs_in_its_file(folder: Path) -> None:
+    manifest = read_manifest(folder)
+    config = {**manifest["config"], "eps": tuple(manifest["config"]["eps"]), "seed": 99}
+    wanted = {**manifest, "config": config, "config_hash": config_hash(config)}
+    with pytest.raises(RunError, match=r"holds another run \(its seed is 0, not 99\)"):
+        start_run(folder, wanted, resume=True)
 
 
 @pytest.mark.parametrize("damage", ["edited", "empty", "gone"])
