@@ -73,6 +73,7 @@ def run_manifest(
         "class_names": list(classifier.class_names),
         "num_examples": len(dataset),
         "labeled": dataset.labeled,
+        **({"data_notes": list(dataset.notes)} if dataset.notes else {}),
         **({} if dataset.rows is None else {"rows": dataset.rows.tolist()}),
         "image_shape": list(dataset.image_shape),
         "seconds": 0.0,
@@ -109,8 +110,8 @@ def rows_entry(dataset: Dataset) -> dict[str, str]:
         dataset: The data.
 
     Returns:
-        A hash of the rows under 'rows'; nothing for all rows, or the first ones, as version 0.2
-        took them.
+        A hash of the rows under 'rows'; nothing for all rows, or the first ones, as version
+        0.1.0 took them.
     """
     rows = dataset.rows
     if rows is None or np.array_equal(rows, np.arange(len(rows))):

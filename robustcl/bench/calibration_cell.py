@@ -54,19 +54,25 @@ def calibration_cell(suite: Suite, cell: Cell, place: Place) -> dict[str, Any]:
     arch = cell.model.training.get("arch")
     model, _ = load_model(cell.model.checkpoint, arch, place.folder / cell.needs)
     clean = read_split(suite, place, cell.data, split="test", seed=cell.seed)
-    fitted, held = stratified_split(clean.labels, test_share=0.5, seed=cell.seed)
+
+    def version(name: str, severity: int) -> Dataset:
+        # Matched after it was corrupted: a folder of CIFAR-10-C has the labels of the source.
+        found = _version(clean, name, severity, suite, cell.seed)
+        return match_classes(found, model.class_names, matching=suite.classes)
+
+    plain = version(CLEAN, 0)
+    for note in plain.notes[len(clean.notes) :]:
+        say(f"note: {note}")
+    fitted, held = stratified_split(plain.labels, test_share=0.5, seed=cell.seed)
     if not len(held):
         raise InputError(
-            f"{len(clean)} test images are too few: half of each class fits the temperature, "
+            f"{len(plain)} test images are too few: half of each class fits the temperature, "
             "the other is measured; raise limit"
         )
-    names = model.class_names
-    for note in match_classes(clean, names).notes[len(clean.notes) :]:
-        say(f"note: {note}")
     model.to(place.device)
     temperature = None
     if not isinstance(model.head, KNNHead):
-        part = match_classes(clean, names).select(fitted)
+        part = plain.select(fitted)
         scores = _scores(model, part, suite.batch_size, place.device)
         known = answered(scores)
         if not bool(known.any()):
@@ -76,7 +82,7 @@ def calibration_cell(suite: Suite, cell: Cell, place: Place) -> dict[str, Any]:
         temperature = fit_temperature(scores[known], torch.from_numpy(part.labels)[known])
     rows = []
     for name, severity in ((CLEAN, 0), *_wanted(suite)):
-        part = match_classes(_version(clean, name, severity, suite, cell.seed), names).select(held)
+        part = version(name, severity).select(held)
         scores = _scores(model, part, suite.batch_size, place.device)
         row = measured(scores, torch.from_numpy(part.labels), temperature)
         rows.append({"corruption": name, "severity": severity, **row})

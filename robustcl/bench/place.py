@@ -71,6 +71,7 @@ def read_split(
         seed=seed,
         draw=place.draw,
         classes=classes,
+        matching=suite.classes,
     )
     if not found.labeled:
         raise InputError(f"{found.name!r} has no labels, but suites measure accuracies")

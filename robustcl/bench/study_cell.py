@@ -44,6 +44,7 @@ def study_cell(suite: Suite, cell: Cell, place: Place) -> dict[str, Any]:
         data_root=place.data_root,
         download=place.download,
         limit=suite.limit,
+        classes=suite.classes,
         device=place.device,
         batch_size=suite.batch_size,
         seed=cell.seed,

@@ -13,7 +13,7 @@ from robustcl.threat import Norm
 # Of a study, what the runner itself or the suite says.
 SAID_BY_SUITE = {
     *("checkpoint", "out", "data", "data_root", "download", "device", "seed", "limit", "resume"),
-    *("batch_size", "norm", "eps", "arch", "json", "quiet", "mixed_versions"),
+    *("batch_size", "norm", "eps", "arch", "json", "quiet", "mixed_versions", "classes"),
 }
 STUDY = {entry.name for entry in fields(MultiviewOptions)} - SAID_BY_SUITE
 

@@ -16,6 +16,7 @@ from robustcl.bench.study_options import STUDY, check_study
 from robustcl.bench.training_options import TRAINING, training_options
 from robustcl.budgets import read_budgets
 from robustcl.data.corrupted import CORRUPTIONS
+from robustcl.data.match_classes import MATCHINGS, Matching
 from robustcl.errors import InputError
 from robustcl.specification import choose
 from robustcl.threat import NORMS, Norm, check_norm
@@ -64,6 +65,7 @@ class Suite:
         repeats: Of each side of a peer.
         limit: Test images.
         batch_size: Images per model call.
+        classes: How the classes of the data are matched with those of a model, see `match_labels`.
     """
 
     name: str
@@ -84,10 +86,13 @@ class Suite:
     repeats: int = 7
     limit: int | None = None
     batch_size: int = 128
+    classes: Matching = "names"
 
     def to_dict(self) -> dict[str, Any]:
         """Return the resolved suite as plain values, for its manifest."""
         plain = {entry.name: getattr(self, entry.name) for entry in fields(self)}
+        if self.classes == "names":
+            del plain["classes"]  # as before there was such a key: those suites can go on
         models = {m.name: {"checkpoint": m.checkpoint, "head": m.head, **m.training}
                   for m in self.models}  # fmt: skip
         texts = (text for methods in self.certificates.values() for text in methods)
@@ -153,6 +158,10 @@ def read_suite(name: str, content: Mapping[str, Any]) -> Suite:
     }
     plain |= {k: _whole(content[k], k) for k in ("limit", "repeats", "batch_size") if k in content}
     plain |= {k: str(content[k]) for k in ("corrupted_folder",) if k in content}
+    if "classes" in content:
+        plain["classes"] = choose(
+            str(content["classes"]), MATCHINGS, what="way of matching classes"
+        )
     shared, study = content.get("train", {}), content.get("multiview", {})
     _known(study, STUDY, f"[multiview] of suite {name!r}")
     _known(shared, TRAINING, f"[train] of suite {name!r}")

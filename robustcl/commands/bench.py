@@ -10,6 +10,7 @@ import tyro
 
 from robustcl.bench import Place, Suite, load_suite, run_suite, suite_names
 from robustcl.commands.options import answer, check_device, emit, say
+from robustcl.data import Matching
 from robustcl.errors import InputError
 from robustcl.report.suite_page import write_suite_page
 from robustcl.runs.ranks import rank_count
@@ -31,6 +32,8 @@ class BenchOptions:
         data_root: Folder of torchvision's data sets.
         download: Download what is missing.
         corrupted: Folder of CIFAR-10-C; the corruptions there take the place of the suite's.
+        classes: How classes of data and models are matched, instead of the suite's way: names,
+            known or positions, as for `certify run`.
         limit: Use N test images, drawn by seed with the same share of every class, instead of the
             suite's limit.
         device: cpu, cuda, cuda:1, ...
@@ -47,6 +50,7 @@ class BenchOptions:
     data_root: Path | None = None
     download: bool = False
     corrupted: Path | None = None
+    classes: Matching | None = None
     limit: int | None = None
     device: str = "cpu"
     seed: int | None = None
@@ -123,6 +127,8 @@ def chosen_suite(options: BenchOptions) -> Suite:
         suite = replace(suite, seeds=(options.seed,))
     if options.data is not None:
         suite = replace(suite, data=(options.data,))
+    if options.classes is not None:
+        suite = replace(suite, classes=options.classes)
     if options.corrupted is not None:
         suite = replace(suite, corrupted_folder=str(options.corrupted))
     return suite

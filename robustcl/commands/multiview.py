@@ -210,7 +210,7 @@ def chosen_images(
         options: The options.
         classes: The class names of the classifier.
         draw: 'stratified' draws by seed, so that a larger limit keeps the images of a smaller one;
-            'first' puts the images into one random order whatever the seed, as version 0.2 did.
+            'first' puts the images into one random order whatever the seed, as version 0.1.0 did.
 
     Returns:
         Test images and held-out images.

@@ -19,6 +19,7 @@ from robustcl.commands.spinning_threads import spinning_threads
 from robustcl.commands.tell_targets import tell_targets
 from robustcl.commands.train_options import TrainOptions, recipe_of
 from robustcl.data import Dataset, label_subset
+from robustcl.data.match_classes import absent_classes, some_names
 from robustcl.errors import InputError
 from robustcl.fit_head import fit_head
 from robustcl.out_of_memory import halving
@@ -54,6 +55,7 @@ def train(options: TrainOptions) -> int:
     with joined(options.device) as device:
         options = replace(options, device=device)
         dataset = _read(options, files)
+        _check_head(options, dataset)
         geometry = tell_targets(recipe, dataset)
         teacher = _teacher(options, recipe, files, dataset)
         if isinstance(recipe.method, Deacl) and files.state is not None:  # killed with the teacher
@@ -72,6 +74,18 @@ def train(options: TrainOptions) -> int:
     write_training_figure(files.log)
     _tell(options, log, len(dataset), {"labels": 0, **head, **geometry, **constants})
     return 0
+
+
+def _check_head(options: TrainOptions, dataset: Dataset) -> None:
+    # The head after training needs an image of every class: said before, not after.
+    if not dataset.labeled or options.labels == 0.0:
+        return
+    absent = absent_classes(dataset.labels, dataset.class_names, dataset.num_classes)
+    if absent:
+        raise InputError(
+            f"no training image of {some_names(absent)}, so no head can be fitted; give more "
+            "images, leave these classes out of the data, or add --labels 0 for no head"
+        )
 
 
 def _read(options: TrainOptions, files: Files) -> Dataset:

@@ -63,7 +63,7 @@ def load_data(
             one, at the same positions.
         seed: Seed of the draw of `limit`, and of the split where the source has none.
         draw: 'stratified' draws the images that `limit` keeps, with the same share of every class;
-            'first' takes the first ones, as version 0.2 did.
+            'first' takes the first ones, as version 0.1.0 did.
         classes: The class names of the classifier that the data is for; labels become positions
             among them (see `match_labels`). None keeps the data's own.
         matching: How classes are matched, see `match_labels`.

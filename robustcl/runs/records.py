@@ -127,7 +127,8 @@ def load_run(folder: str | Path) -> Run:
         raise fault.error()
     if manifest.get("complete"):
         _check_complete(place, manifest, ledger)
-    return replace(run, notes=(*_age_notes(place, manifest), *session_notes(manifest)))
+    told = (str(note) for note in manifest.get("data_notes") or ())
+    return replace(run, notes=(*told, *_age_notes(place, manifest), *session_notes(manifest)))
 
 
 def read_lines(folder: Path) -> Iterator[dict[str, Any]]:

@@ -121,3 +121,12 @@ def test_the_suites_asked_for_are_shipped() -> None:
     wanted = {"quick", "standard-attacks", "certificates", "contrastive-vs-supervised"}
     wanted |= {"label-fraction", "semantic", "multiview", "corruptions", "peers"}
     assert wanted <= set(suite_names())
+
+
+def test_classes_are_matched_as_the_suite_says() -> None:
+    plain = read_suite("small", SMALL)
+    assert plain.classes == "names" and "classes" not in plain.to_dict()  # older suites go on
+    known = read_suite("small", {**SMALL, "classes": "known"})
+    assert known.classes == "known" and known.to_dict()["classes"] == "known"
+    with pytest.raises(InputError, match="unknown way of matching classes 'loosely'"):
+        read_suite("small", {**SMALL, "classes": "loosely"})

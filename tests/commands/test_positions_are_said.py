@@ -10,6 +10,7 @@ from robustcl.checkpoint import load_checkpoint, save_checkpoint
 from robustcl.classifier import Classifier
 from robustcl.cli import robustcl
 from robustcl.heads import LinearHead
+from robustcl.runs.records import load_run
 from tests.commands.random_checkpoint import random_checkpoint
 
 NAMES = ("cat", "dog", "emu")
@@ -31,6 +32,38 @@ def test_a_suite_says_so(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> 
     )
     assert robustcl(["bench", str(suite), "--out", str(tmp_path / "bench"), "--quiet"]) == 0
     assert "note: labels are taken as positions" in capsys.readouterr().err
+
+
+def test_a_suite_leaves_out_unknown_classes_when_told(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    model, data = named_data(tmp_path)
+    loaded = load_checkpoint(model)
+    assert loaded.classifier is not None and isinstance(loaded.classifier.head, LinearHead)
+    head = loaded.classifier.head
+    named = Classifier(
+        loaded.encoder, LinearHead(head.weight, head.bias), class_names=("cat", "ant", "emu")
+    )
+    save_checkpoint(tmp_path / "other.safetensors", named.eval(), loaded.description)
+    suite = tmp_path / "suite.toml"
+    suite.write_text(
+        f'question = "Is it left out?"\ndata = [{json.dumps(data)}]\n'
+        'metrics = ["clean_accuracy", "nll"]\n'
+        f"[models.some]\ncheckpoint = {json.dumps(str(tmp_path / 'other.safetensors'))}\n"
+    )
+    assert robustcl(["bench", str(suite), "--out", str(tmp_path / "a"), "--quiet"]) == 4
+    assert "lacks: 'dog'" in capsys.readouterr().err
+    words = ["bench", str(suite), "--out", str(tmp_path / "b"), "--quiet", "--classes", "known"]
+    assert robustcl(words) == 0
+    assert "images are left out, of a class that the classifier lacks: 'dog'" in (
+        capsys.readouterr().err
+    )
+    (place,) = (tmp_path / "b").rglob("calibration/cell.json")
+    with np.load(tmp_path / "named.npz") as arrays:
+        kept = int((arrays["labels"] != 1).sum())
+    rows = json.loads(place.read_text(encoding="utf-8"))["rows"]
+    assert kept // 2 - 1 <= rows[0]["n"] <= kept // 2 + 1
+    assert load_run(next((tmp_path / "b").rglob("l2/manifest.json")).parent).notes
 
 
 def test_an_ensemble_says_so(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
