@@ -122,7 +122,9 @@ def evaluate(
 
 
 def _tell_time(job: AuditJob, dataset: Dataset, tell: Callable[[str], object]) -> None:
-    seconds, unknown = expected_seconds(job, dataset)
+    seconds, unknown = halving(
+        lambda size: expected_seconds(replace(job, batch_size=size), dataset), job.batch_size
+    )
     shared = f" on each of {rank_count()} processes" if rank_count() > 1 else ""
     besides = f", and {', '.join(unknown)}, whose time is not known" if unknown else ""
     tell(f"expected time: up to about {time_text(seconds / rank_count())}{shared}{besides}")

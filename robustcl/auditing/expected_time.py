@@ -17,6 +17,7 @@ from robustcl.runs.records import CERTIFIED_BALL
 
 Passes = tuple[float, float]  # forward passes and gradients per image
 SHRINKING = 2.0
+TIMED = 32  # images of a pass that is timed
 # Of the reference AutoAttack, for an image that withstands it.
 AUTOATTACK: Passes = (7864.0, 1910.0)
 
@@ -35,12 +36,17 @@ def expected_seconds(job: AuditJob, dataset: Dataset) -> tuple[float, tuple[str,
     Returns:
         Seconds, and the measures of which nothing is known.
     """
-    batch = dataset.batch(range(min(job.batch_size, len(dataset)))).to(job.device)
-    forward, gradient = _times(job, batch.images)
+    most = min(job.batch_size, TIMED)
+    images = dataset.batch(range(min(most, len(dataset)))).images.to(job.device)
+    # Attacks take the images that there are; what samples fills its batches with noise.
+    of_attacks = _times(job, images)
+    filled = images.repeat(-(-most // len(images)), 1, 1, 1)[:most]
+    of_samples = of_attacks if len(filled) == len(images) else _times(job, filled)
     total, unknown = 0.0, []
     for kind, text in job.audit.measures:
         passes = _passes(job, kind, text)
         if passes is not None:
+            forward, gradient = of_samples if kind == "certificate" else of_attacks
             total += passes[0] * forward + passes[1] * gradient
         elif kind == "certificate":
             total += _timed(lambda text=text: _certify_one(job, dataset, text))

@@ -21,6 +21,7 @@ from robustcl.commands.options import AuditOptions, answer, emit, old_rule, read
 from robustcl.commands.viewed import Views, viewed
 from robustcl.data import Dataset
 from robustcl.errors import InputError
+from robustcl.out_of_memory import halving
 from robustcl.report.numbers import interval_text, percent
 from robustcl.runs.ranks import own_device, rank, rank_count
 
@@ -135,7 +136,10 @@ def _look(
     # Said first, since nothing that follows makes sense where it is at chance.
     if rank() or not dataset.labeled or dataset.image_shape != classifier.image_shape:
         return
-    look = first_look(classifier, dataset, batch_size=options.batch_size, device=device)
+    look = halving(
+        lambda size: first_look(classifier, dataset, batch_size=size, device=device),
+        options.batch_size,
+    )
     where = "" if look.images == len(dataset) else f" on {look.images:,} of them"
     say(f"clean accuracy{where}: {percent(look.accuracy)} {interval_text(look.interval95)}")
     own = own_accuracy(loaded.description)
