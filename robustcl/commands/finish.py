@@ -128,4 +128,5 @@ def _value(summary: Summary, gate: str) -> float | None:
     name, radius, _ = parse_gate(gate)
     if name == "clean_accuracy" or not summary.labeled:
         return summary.clean_accuracy
-    return accuracy_at(getattr(summary, name), radius)
+    curve = getattr(summary, name)
+    return accuracy_at(curve, radius) if curve else None

@@ -117,3 +117,11 @@ def test_probabilistic_certificates_are_told_beside_the_headline(tmp_path: Path,
         "within L2 0.1, median radius 0, 1 abstained"
     )
     assert lines[3].startswith("violations: not looked for")
+
+
+def test_a_gate_on_what_was_not_measured_is_missed_in_words(tmp_path: Path, capsys) -> None:
+    place = write_run(tmp_path / "run", [clean(0, 0, 0), clean(1, 1, 1)])
+    gates = ["clean_accuracy>=1", "attacked_accuracy@0.1>=0", "certified_accuracy@0.1>=0"]
+    assert finish(place, json=False, require=gates) == 3
+    missed = [line for line in capsys.readouterr().out.splitlines() if line.startswith("missed")]
+    assert missed == [f"missed: {gate}, it is not measured" for gate in gates[1:]]
