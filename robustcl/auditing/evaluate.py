@@ -127,7 +127,7 @@ def _tell_time(job: AuditJob, dataset: Dataset, tell: Callable[[str], object]) -
     )
     shared = f" on each of {rank_count()} processes" if rank_count() > 1 else ""
     besides = f", and {', '.join(unknown)}, whose time is not known" if unknown else ""
-    tell(f"expected time: up to about {time_text(seconds / rank_count())}{shared}{besides}")
+    tell(f"expected time: roughly {time_text(seconds / rank_count())}{shared}{besides}")
 
 
 def _check(classifier: Classifier, dataset: Dataset) -> None:

@@ -26,7 +26,8 @@ def expected_seconds(job: AuditJob, dataset: Dataset) -> tuple[float, tuple[str,
     """Predict the time of an audit on this process.
 
     Attacks and certificates that sample are predicted by their numbers of passes, each timed here;
-    an attack ends sooner on an image that it fools, so this is a rough upper end. Certificates that
+    an attack ends sooner on an image that it fools, and other work on the machine counts in
+    neither: a rough figure. Certificates that
     propagate bounds are timed on one image.
 
     Args:

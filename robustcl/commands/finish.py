@@ -107,8 +107,9 @@ def _of_violations(summary: Summary) -> str:
             "violations: not looked for, as no image has both a deterministic certificate and a "
             "perturbation that was found"
         )
-    inside = f", and {balls:,} certified balls attacked from within" if balls else ""
-    return f"violations: {len(summary.violations)} of {summary.pairs:,} pairs{inside}"
+    tried = [f"{summary.pairs:,} pairs"] if summary.pairs or not balls else []
+    tried += [f"{balls:,} certified balls attacked from within"] if balls else []
+    return f"violations: {len(summary.violations)} of {' and '.join(tried)}"
 
 
 def accuracy_at(curve: Sequence[Sequence[float]], radius: float) -> float:

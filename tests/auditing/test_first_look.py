@@ -78,7 +78,7 @@ def test_a_run_says_beforehand_how_long_it_may_take(tmp_path: Path) -> None:
              tell=lambda text: told.append((text, time.monotonic())))  # fmt: skip
     ended = time.monotonic()
     ((text, said_at),) = told
-    assert text.startswith("expected time: up to about ")
+    assert text.startswith("expected time: roughly ")
     assert begun < said_at < ended
     clean = load_run(tmp_path / "run").clean
     assert len(clean) == 40
@@ -141,4 +141,6 @@ def test_images_whose_scores_are_no_numbers_count_as_wrong() -> None:
     with torch.no_grad():
         model.head.weight.fill_(torch.nan)  # pyright: ignore[reportCallIssue]
     assert first_look(model, data, batch_size=4).right == 0
+    without = Dataset("none", data.images, data.labels, labeled=False)
+    assert first_look(model, without, batch_size=4).right == 0  # -1 is no class to be right about
     assert SHAPE == (1, 8, 8) and np.isfinite(data.images).all()

@@ -38,6 +38,12 @@ def test_seeds_draw_others_and_classes_are_drawn_apart() -> None:
     assert of_zero == [row for row in first if labels[row] == 0]
 
 
+def test_no_class_always_comes_first() -> None:
+    labels = np.repeat(np.arange(4), 10)
+    firsts = [int(labels[draw_order(labels, seed=seed)[0]]) for seed in range(200)]
+    assert min(np.bincount(firsts, minlength=4)) > 20  # of 50 each; five deviations are 31
+
+
 def test_rows_are_drawn_evenly() -> None:
     hits = np.zeros(60)
     for seed in range(2000):

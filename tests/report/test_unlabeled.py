@@ -24,6 +24,7 @@ RECORDS = [
     *(clean(0, -1, 0), clean(1, -1, 1), clean(2, -1, 0)),
     *(certificate(0, -1, 0, 0.05), certificate(1, -1, 1, 0.25), certificate(2, -1, 0, 0.6)),
     *(attack(0, -1, 0, 0.3), attack(1, -1, 1, 0.8), attack(2, -1, 0, None)),
+    *(attack(k, -1, k % 2, None, method="autoattack") for k in range(3)),
 ]
 
 
