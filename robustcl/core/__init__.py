@@ -1,0 +1,1 @@
+"""What everything else stands on: files, schemas and text. Nothing here loads torch."""
