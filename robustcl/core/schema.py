@@ -2,14 +2,18 @@
 
 import math
 from collections.abc import Mapping, Sequence
-from typing import Any, TypeVar
+from dataclasses import fields
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import msgspec
 
 from robustcl.core.printable import printable
 from robustcl.errors import RobustclError
 
-Shape = TypeVar("Shape")
+if TYPE_CHECKING:
+    from _typeshed import DataclassInstance
+
+Shape = TypeVar("Shape", bound="DataclassInstance")
 DEEPEST = 100  # levels of tables within tables that a file may have
 
 
@@ -44,11 +48,7 @@ def parse(
     """
     found = objection_to_values(content)
     if found is None and not strange and isinstance(content, Mapping):
-        known = (
-            [field.encode_name for field in msgspec.structs.fields(kind)]
-            if issubclass(kind, msgspec.Struct)
-            else list(getattr(kind, "__dataclass_fields__", {}))
-        )
+        known = [entry.name for entry in fields(kind)]
         unknown = [str(key) for key in content if key not in known]
         if unknown:
             found = f"field {unknown[0]!r} is not known"
