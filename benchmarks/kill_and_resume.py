@@ -1,28 +1,38 @@
-"""Kill a command at random moments, resume it each time, and compare the records at the end.
+"""Stop commands at random moments, resume them each time, and compare the results at the end.
 
-`certify run` and `robustcl attack` each run once without interruption. Then they start again in a
-new folder and get a SIGKILL at a random moment (seed 0): after a random number of further records
-and a random time, so that kills are spread over the whole run. They are resumed by the same command
-and `--resume`, and so on. A run that ends before all kills are spent counts as one run, and the
-next one begins in a new folder; the last resume is left to end by itself. Each finished run must
-have the records of the first, apart from times, sessions and checksums, once sorted by kind, method
-and index. `stages` says where kills fell, by the number of records on the disk.
+`certify run`, `robustcl attack`, `train`, `multiview` and `bench` each run once without
+interruption. Then they start again in a new folder and are stopped at a random moment of the run
+(seed 0), start-up included. They are resumed by the same command and `--resume`, and so on. A run
+that ends before it is stopped counts as one run, and the next one begins in a new folder; the last
+resume is left to end by itself. Each finished run must have the results of the first: records
+sorted by kind, method and index, arrays, weights, training log, metrics of cells and figures of a
+study, all apart from times, sessions and checksums. After SIGTERM, SIGINT and SIGHUP the exit code
+must be 128 and the signal's number, and nothing like a traceback may be told.
 
-Run: python benchmarks/kill_and_resume.py --work DIR [--kills 20] [--out FILE]
+With `--full-disk` the folder is a small memory disk that runs full in the middle (this needs the
+right to mount one): the exit code must be 6, with one error line; the disk is then made larger, and
+the command resumed. Commands that write one file must leave nothing half-written.
+
+Run: python benchmarks/kill_and_resume.py --work DIR [--kills 20] [--signals 4] [--full-disk]
 """
 
 import argparse
+import csv
 import json
 import os
 import random
+import shutil
+import signal
 import subprocess
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+from safetensors import safe_open
 
 if __package__ in (None, ""):
     sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
@@ -34,18 +44,60 @@ from robustcl.runs.triples import load_triples
 OWN = {"seconds", "stage_seconds", "session", "crc"}  # of a session, not of an image
 ROOT = Path(__file__).resolve().parents[1]
 PROGRAM = "import sys; from robustcl.cli import {0}; sys.argv[0] = '{0}'; raise SystemExit({0}())"
-COMMON = ("--data", "digits", "--quiet", "--batch-size", "8")
-COMMANDS: dict[str, tuple[str, ...]] = {
-    "certify run": (
-        *("certify", "run", "CHECKPOINT", *COMMON, "--limit", "64", "--eps", "0.2,2"),
-        *("--methods", "product,smoothing:sigma=.25,n=500,form=mean"),
-        *("--attack", "deepfool,fmn"),
-    ),
-    "robustcl attack": (
-        *("robustcl", "attack", "CHECKPOINT", *COMMON, "--limit", "64", "--eps", "0.9"),
-        *("--protocol", "standard"),
-    ),
-}
+COMMON = ("--data", "digits", "--quiet")
+SUITE = """\
+question = "Does a suite go on where it was stopped?"
+data = ["digits"]
+norms = ["l2"]
+seeds = [0, 1]
+limit = 24
+batch_size = 8
+metrics = ["clean_accuracy", "certified_accuracy", "attacked_accuracy", "calibration_error"]
+certificates = ["product", "smoothing:sigma=.25,n=500,form=mean"]
+attacks = ["fmn"]
+
+[eps]
+l2 = [0.2, 2.0]
+
+[models.small]
+epochs = 2
+label_weight = 0.8
+measure_every = 0
+"""
+
+
+@dataclass(frozen=True)
+class Job:
+    """State a command that is stopped.
+
+    Args:
+        name: What results call it.
+        words: Program and arguments; CHECKPOINT and SUITE stand for files.
+        results: Reads what must be equal from the folder of a run.
+        out: What --out names in that folder; '' for the folder itself.
+        begun: Files that a run has left that can be gone on with.
+    """
+
+    name: str
+    words: tuple[str, ...]
+    results: Callable[[Path], Any]
+    out: str = ""
+    begun: tuple[str, ...] = ("manifest.json",)
+
+
+@dataclass
+class Stops:
+    """Hold what happened to a job.
+
+    Args:
+        times: Seconds after its start at which each session was stopped.
+        folders: Of the runs that ended.
+        wrong: Exit codes and words that should not have been.
+    """
+
+    times: list[float] = field(default_factory=list)
+    folders: list[Path] = field(default_factory=list)
+    wrong: list[str] = field(default_factory=list)
 
 
 def launch(
@@ -54,7 +106,8 @@ def launch(
     """Start a command of the project in a process of its own.
 
     Args:
-        words: The program's name and its arguments; CHECKPOINT stands for the file.
+        words: The program's name and its arguments; CHECKPOINT stands for the file, and SUITE for
+            suite.toml beside it.
         checkpoint: The file.
         *more: Further arguments.
         **environment: Further variables of the environment.
@@ -62,7 +115,8 @@ def launch(
     Returns:
         The process.
     """
-    arguments = [str(checkpoint) if word == "CHECKPOINT" else word for word in words[1:]]
+    stand = {"CHECKPOINT": str(checkpoint), "SUITE": str(checkpoint.with_name("suite.toml"))}
+    arguments = [stand.get(word, word) for word in words[1:]]
     path = os.pathsep.join([str(ROOT), os.environ.get("PYTHONPATH", "")]).strip(os.pathsep)
     return subprocess.Popen(
         [sys.executable, "-c", PROGRAM.format(words[0]), *arguments, *more],
@@ -126,137 +180,305 @@ def same_arrays(first: Path, second: Path) -> bool:
     Returns:
         Whether they are equal, in any order of rows.
     """
-    for name in sorted({place.name.split(".")[0] for place in first.glob("arrays/[!.]*.npz")}):
-        pair = [_arrays(folder, name) for folder in (first, second)]
-        if pair[0].keys() != pair[1].keys():
-            return False
-        for key, values in pair[0].items():
-            numbers = values.dtype.kind == "f"
-            if not np.array_equal(values, pair[1][key], equal_nan=numbers):
-                return False
-    return True
+    return _same(arrays_of(first), arrays_of(second))
 
 
-def _arrays(folder: Path, name: str) -> dict[str, np.ndarray]:
-    if name == "triples":
-        return load_triples(folder)
-    return load_arrays(folder, name, shared=("eps", "evaluations", "attack"))
-
-
-def uninterrupted(words: Sequence[str], checkpoint: Path, folder: Path) -> tuple[float, float]:
-    """Run a command to its end.
+def arrays_of(folder: Path) -> dict[str, dict[str, np.ndarray]]:
+    """Read the arrays of a run, those of several processes joined.
 
     Args:
-        words: The command.
-        checkpoint: The file.
-        folder: Where it writes.
+        folder: The run folder.
 
     Returns:
-        Seconds until the first record, and altogether.
+        By file and name.
     """
-    begun = time.monotonic()
-    process = launch(words, checkpoint, "--out", str(folder))
-    while process.poll() is None and not whole_lines(folder):
-        time.sleep(0.05)
-    started = time.monotonic() - begun
-    finished(process)
-    return started, time.monotonic() - begun
+    found = {}
+    for name in sorted({place.name.split(".")[0] for place in folder.glob("arrays/[!.]*.npz")}):
+        shared = ("eps", "evaluations", "attack")
+        triples = name == "triples"
+        found[name] = load_triples(folder) if triples else load_arrays(folder, name, shared=shared)
+    return found
 
 
-def killed(
-    words: Sequence[str],
-    checkpoint: Path,
-    work: Path,
-    kills: int,
-    total: int,
-    pause: float,
-) -> tuple[list[int], list[Path]]:
-    """Kill a command again and again, and let the last resume end.
+def _of_run(folder: Path) -> Any:
+    # Read what two runs of `certify run` or `robustcl attack` share.
+    return plain_records(folder), arrays_of(folder)
+
+
+def _of_study(folder: Path) -> Any:
+    # Read what two studies share.
+    content = json.loads((folder / "study.json").read_text())
+    arrays = {}
+    for place in sorted(folder.glob("arrays/[!.]*.npz")):
+        with np.load(place) as stored:
+            arrays[place.name] = {name: stored[name] for name in stored.files}
+    return {key: value for key, value in content.items() if key != "checksum"}, arrays
+
+
+def _of_suite(folder: Path) -> Any:
+    # Read what two runs of a suite share.
+    cells = {}
+    for place in sorted(folder.rglob("cell.json")):
+        content = json.loads(place.read_text())
+        metrics = {k: v for k, v in content["metrics"].items() if "seconds" not in k}
+        runs = _of_run(place.parent) if any(place.parent.glob("records-*")) else ()
+        facts = (content["status"], metrics, content["left_out"], runs)
+        cells[str(place.relative_to(folder))] = facts
+    weights = {str(p.relative_to(folder)): _tensors(p) for p in folder.rglob("*.safetensors")}
+    return cells, weights
+
+
+def _of_training(folder: Path) -> Any:
+    # Read what two trainings share: weights, and the log without times.
+    with (folder / "model.csv").open(newline="") as stream:
+        rows = [
+            {k: v for k, v in row.items() if "second" not in k} for row in csv.DictReader(stream)
+        ]
+    left = sorted(p.name for p in folder.iterdir() if p.suffix not in (".csv", ".png"))
+    return _tensors(folder / "model.safetensors"), rows, left
+
+
+def _of_file(folder: Path) -> Any:
+    # Read what two outputs in one file share.
+    (place,) = folder.iterdir()
+    if place.suffix == ".safetensors":
+        return _tensors(place)
+    with np.load(place) as stored:
+        return {name: stored[name] for name in stored.files}
+
+
+def _tensors(place: Path) -> dict[str, np.ndarray]:
+    # Read the tensors of a checkpoint.
+    with safe_open(place, framework="numpy") as stored:
+        return {name: stored.get_tensor(name) for name in stored.keys()}  # noqa: SIM118
+
+
+def _same(first: Any, second: Any) -> bool:
+    # Compare plain values and arrays, bit for bit.
+    if isinstance(first, np.ndarray):
+        numbers = first.dtype.kind == "f"
+        return first.dtype == second.dtype and np.array_equal(first, second, equal_nan=numbers)
+    if isinstance(first, dict):
+        return first.keys() == second.keys() and all(_same(first[k], second[k]) for k in first)
+    if isinstance(first, list | tuple):
+        return len(first) == len(second) and all(map(_same, first, second))
+    return first == second
+
+
+JOBS = (
+    Job(
+        "certify run",
+        (*("certify", "run", "CHECKPOINT", *COMMON, "--batch-size", "8", "--limit", "64"),
+         *("--methods", "product,smoothing:sigma=.25,n=500,form=mean", "--eps", "0.2,2"),
+         *("--attack", "deepfool,fmn")),
+        _of_run,
+    ),
+    Job(
+        "robustcl attack",
+        (*("robustcl", "attack", "CHECKPOINT", *COMMON, "--batch-size", "8", "--limit", "64"),
+         *("--eps", "0.9", "--protocol", "standard")),
+        _of_run,
+    ),
+    Job(
+        "robustcl train",
+        (*("robustcl", "train", *COMMON, "--epochs", "12", "--label-weight", "0.8"),
+         *("--save-every", "3", "--measure-every", "4")),
+        _of_training,
+        out="model.safetensors",
+        begun=("model.state.safetensors", "model.safetensors"),
+    ),
+    Job(
+        "robustcl multiview",
+        (*("robustcl", "multiview", "CHECKPOINT", *COMMON, "--limit", "60", "--held-out", "60"),
+         *("--count", "1,2,4", "--attacked", "8", "--views", "shift:pixels=1,flip=false"),
+         *("--attack", "every_view:steps=5,restarts=1")),
+        _of_study,
+    ),
+    Job("robustcl bench", ("robustcl", "bench", "SUITE", "--quiet"), _of_suite),
+)  # fmt: skip
+FILES = (
+    Job("robustcl embed", ("robustcl", "embed", "CHECKPOINT", "--data", "digits"), _of_file,
+        out="out.npz", begun=()),
+    Job("robustcl probe", ("robustcl", "probe", "CHECKPOINT", *COMMON, "--head", "knn"), _of_file,
+        out="out.safetensors", begun=()),
+)  # fmt: skip
+
+
+def _start(job: Job, checkpoint: Path, folder: Path) -> subprocess.Popen[bytes]:
+    # Start a job in a folder, or go on with it there.
+    resumed = any((folder / name).exists() for name in job.begun)
+    more = ("--resume",) if resumed else ()
+    return launch(job.words, checkpoint, "--out", str(folder / job.out), *more)
+
+
+def stopped(
+    job: Job, checkpoint: Path, work: Path, kinds: Sequence[signal.Signals], seconds: float
+) -> Stops:
+    """Stop a job again and again, and let the last resume end.
 
     Args:
-        words: The command.
-        checkpoint: The file.
-        work: Where folders are made.
-        kills: How many.
-        total: Records of a whole run.
-        pause: Seconds at most between a number of records and the kill.
-
-    Returns:
-        Records on the disk at each kill, and the folders of the runs that ended.
-    """
-    draws = random.Random(0)
-    counts: list[int] = []
-    folders: list[Path] = []
-    while len(counts) < kills:
-        folder = work / f"killed-{len(folders)}"
-        folders.append(folder)
-        ended = False
-        while not ended:
-            more = ("--resume",) if (folder / "manifest.json").exists() else ()
-            process = launch(words, checkpoint, "--out", str(folder), *more)
-            if len(counts) < kills:
-                wanted = whole_lines(folder) + draws.randint(0, 2 * total // kills)
-                while process.poll() is None and whole_lines(folder) < wanted:
-                    time.sleep(0.01)
-                time.sleep(draws.uniform(0.0, pause))
-                if process.poll() is None:
-                    process.kill()
-                    process.communicate()
-                    counts.append(whole_lines(folder))
-                    continue
-            finished(process)
-            ended = True
-    return counts, folders
-
-
-def measured(name: str, checkpoint: Path, options: argparse.Namespace) -> dict[str, Any]:
-    """Kill one command.
-
-    Args:
-        name: A key of `COMMANDS`.
+        job: The job.
         checkpoint: The model.
-        options: Of this script.
+        work: Where folders are made.
+        kinds: The signals, one after the other.
+        seconds: That a run takes which is not stopped.
+
+    Returns:
+        What happened.
+    """
+    draws, found, left = random.Random(0), Stops(), list(kinds)
+    ended = True
+    while left or not ended:
+        if ended:
+            found.folders.append(work / f"stopped-{len(found.folders)}")
+            found.folders[-1].mkdir(parents=True)
+        begun = time.monotonic()
+        process = _start(job, checkpoint, found.folders[-1])
+        if left:
+            try:
+                process.wait(draws.uniform(0.0, seconds))
+            except subprocess.TimeoutExpired:
+                kind = left.pop(0)
+                process.send_signal(kind)
+                found.times.append(round(time.monotonic() - begun, 1))
+        _, words = process.communicate()
+        ended = process.returncode == 0
+        if not ended:
+            found.wrong += _judged(process.returncode, words.decode(), kinds)
+            if found.wrong and not left:
+                break
+    return found
+
+
+def _judged(code: int, words: str, kinds: Sequence[signal.Signals]) -> list[str]:
+    right = {-signal.SIGKILL} if signal.SIGKILL in kinds else {128 + kind for kind in kinds}
+    if code not in right:
+        return [f"exit code {code}: {words[-300:]}"]
+    return [f"traceback: {words[-300:]}"] if "Traceback" in words else []
+
+
+def measured(
+    job: Job, checkpoint: Path, work: Path, stops: dict[str, Sequence[signal.Signals]]
+) -> list[dict[str, Any]]:
+    """Stop one job, by each set of signals.
+
+    Args:
+        job: The job.
+        checkpoint: The model.
+        work: Where folders are made.
+        stops: By name.
+
+    Returns:
+        Plain numbers for each.
+    """
+    whole = work / "whole"
+    whole.mkdir(parents=True)
+    begun = time.monotonic()
+    finished(_start(job, checkpoint, whole))
+    seconds, expected = time.monotonic() - begun, job.results(whole)
+    names = {str(place.relative_to(whole)) for place in whole.rglob("*")}
+    rows = []
+    for name, kinds in stops.items():
+        found = stopped(job, checkpoint, work / name, kinds, seconds)
+        left = sorted({str(p.relative_to(f)) for f in found.folders for p in f.rglob("*")} - names)
+        equal = [_same(job.results(folder), expected) for folder in found.folders]
+        rows.append({
+            "command_stopped": " ".join(job.words),
+            "stopped_by": name,
+            "stops": len(found.times),
+            "runs": len(found.folders),
+            "results_equal": all(equal),
+            "wrong": found.wrong,
+            "files_left": left,
+            "stopped_after_seconds": found.times,
+            "seconds_whole": round(seconds, 1),
+        })
+        shutil.rmtree(work / name)
+    return rows
+
+
+def disk(place: Path, size: int, *, again: bool = False) -> None:
+    """Mount a memory disk of a size in bytes, or change its size."""
+    options = f"{'remount,' if again else ''}size={max(size // 4096, 1) * 4096}"
+    place.mkdir(parents=True, exist_ok=True)
+    subprocess.run(["mount", "-t", "tmpfs", "-o", options, "tmpfs", str(place)], check=True)
+
+
+def filled(job: Job, checkpoint: Path, work: Path, shares: Sequence[float]) -> dict[str, Any]:
+    """Run a job on disks that run full, make them larger, and go on.
+
+    Args:
+        job: The job.
+        checkpoint: The model.
+        work: Where folders are made.
+        shares: Sizes of the disks, as shares of what a run writes.
 
     Returns:
         Plain numbers.
     """
-    words = COMMANDS[name]
-    work = options.work / name.replace(" ", "-")
     whole = work / "whole"
-    started, altogether = uninterrupted(words, checkpoint, whole)
-    expected = plain_records(whole)
-    total, pause = len(expected), (altogether - started) / options.kills
-    counts, folders = killed(words, checkpoint, work, options.kills, total, pause)
+    whole.mkdir(parents=True)
+    finished(_start(job, checkpoint, whole))
+    expected = job.results(whole)
+    size = sum(-(-p.stat().st_size // 4096) * 4096 for p in whole.rglob("*") if p.is_file())
+    codes, equal, wrong = [], [], list[str]()
+    for share in shares:
+        place = work / f"disk-{share}"
+        disk(place, int(share * size))
+        try:
+            process = _start(job, checkpoint, place)
+            _, words = process.communicate()
+            codes.append(process.returncode)
+            lines = [line for line in words.decode().splitlines() if line.startswith("error")]
+            if process.returncode and (len(lines) != 1 or "Traceback" in words.decode()):
+                wrong.append(words.decode()[-300:])
+            if job.out and not job.begun and any(place.iterdir()):
+                wrong.append(f"left {sorted(p.name for p in place.iterdir())}")
+            disk(place, 64 * size + 2**24, again=True)
+            finished(_start(job, checkpoint, place))
+            equal.append(_same(job.results(place), expected))
+        finally:
+            subprocess.run(["umount", str(place)], check=False)
     return {
-        "command_killed": " ".join(words),
-        "kills": len(counts),
-        "runs": len(folders),
-        "records": total,
-        "records_equal": all(plain_records(folder) == expected for folder in folders),
-        "arrays_equal": all(same_arrays(whole, folder) for folder in folders),
-        "stages": counts,
-        "kills_in_the_middle": sum(0 < count < total for count in counts),
-        "temporary_files_left": sum(
-            place.name != ".lock" for folder in folders for place in folder.rglob(".*")
-        ),
-        "seconds_whole": round(altogether, 1),
-        "seconds_to_first_record": round(started, 1),
+        "command_stopped": " ".join(job.words),
+        "stopped_by": "full disk",
+        "disks_as_shares": list(shares),
+        "exit_codes": codes,
+        "results_equal": all(equal),
+        "wrong": wrong,
+        "bytes_written": size,
     }
 
 
 def main() -> None:
     parser = argparse.ArgumentParser()
     parser.add_argument("--work", type=Path, required=True, help="an empty folder for runs")
-    parser.add_argument("--kills", type=int, default=20)
-    parser.add_argument("--commands", nargs="*", default=list(COMMANDS), choices=list(COMMANDS))
+    parser.add_argument("--kills", type=int, default=20, help="SIGKILLs of each command")
+    parser.add_argument("--signals", type=int, default=4, help="of each other kind and command")
+    parser.add_argument("--full-disk", action="store_true")
+    parser.add_argument("--jobs", nargs="*", default=[job.name for job in (*JOBS, *FILES)])
     parser.add_argument("--out", type=Path, help="append the JSON lines here")
     options = parser.parse_args()
+    options.work.mkdir(parents=True, exist_ok=True)
     checkpoint = options.work / "model.safetensors"
-    training = ("robustcl", "train", "--data", "digits", "--epochs", "10", "--quiet")
-    finished(launch((*training, "--label-weight", "0.8"), checkpoint, "--out", str(checkpoint)))
-    for name in options.commands:
-        hidden = (str(options.work), str(options.out))
-        record({**measured(name, checkpoint, options), **provenance(hidden=hidden)}, options.out)
+    training = ("robustcl", "train", *COMMON, "--epochs", "10", "--label-weight", "0.8")
+    finished(launch(training, checkpoint, "--out", str(checkpoint)))
+    (options.work / "suite.toml").write_text(SUITE)
+    hidden = (str(options.work), str(options.out))
+    stops: dict[str, Sequence[signal.Signals]] = {"SIGKILL": [signal.SIGKILL] * options.kills}
+    for kind in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
+        stops[kind.name] = [kind] * options.signals
+    stops = {name: kinds for name, kinds in stops.items() if kinds}
+    for job in (*JOBS, *FILES):
+        if job.name not in options.jobs:
+            continue
+        work = options.work / job.name.replace(" ", "-")
+        if job in JOBS:
+            for row in measured(job, checkpoint, work, stops):
+                record({**row, **provenance(hidden=hidden)}, options.out)
+        if options.full_disk:
+            row = filled(job, checkpoint, work / "full", (0.3, 0.6, 0.9))
+            record({**row, **provenance(hidden=hidden)}, options.out)
 
 
 if __name__ == "__main__":
