@@ -17,10 +17,11 @@ from robustcl.checkpoint import Loaded, own_accuracy
 from robustcl.classifier import Classifier
 from robustcl.commands.claimed_constant import checked_constant
 from robustcl.commands.load_and_tell import load_and_tell
-from robustcl.commands.options import AuditOptions, answer, emit, old_rule, read_data, say
+from robustcl.commands.options import answer, emit, old_rule, read_data, say
 from robustcl.commands.viewed import Views, viewed
 from robustcl.data import Dataset
 from robustcl.errors import InputError
+from robustcl.options.shared import AuditOptions
 from robustcl.out_of_memory import halving
 from robustcl.report.numbers import interval_text, percent
 from robustcl.runs.ranks import own_device, rank, rank_count

@@ -19,6 +19,7 @@ from robustcl.classifier import Classifier
 from robustcl.commands.options import answer, check_device, emit, say
 from robustcl.commands.spinning_threads import spinning_threads
 from robustcl.objectives import misclassify
+from robustcl.options.doctor import DoctorOptions
 from robustcl.seeds import example_noise
 from robustcl.threat import Threat
 
@@ -28,21 +29,6 @@ MARGIN = 0.02  # of the radius, by which a budget is too small or large enough
 PLANTS = 3
 IMAGES = 16  # on which flags are looked for
 TORCHATTACKS: dict[Norm, str] = {"l2": "PGDL2", "linf": "PGD"}
-
-
-@dataclass(frozen=True, kw_only=True)
-class DoctorOptions:
-    """Run the self-tests and print versions and the device; exit code 1 when one fails.
-
-    Args:
-        device: cpu, cuda, ...
-        seed: Seed of the models and the attacks.
-        json: Write one JSON object on stdout.
-    """
-
-    device: str = "cpu"
-    seed: int = 0
-    json: bool = False
 
 
 @dataclass(frozen=True)

@@ -1,35 +1,16 @@
 """Rebuild a report from the records on disk, compare runs, or draw a training log."""
 
-from dataclasses import dataclass
 from pathlib import Path
-
-import tyro
 
 from robustcl.commands.finish import finish
 from robustcl.commands.options import answer, emit
 from robustcl.errors import InputError, ViolationError
+from robustcl.options.report import ReportOptions
 from robustcl.report import write_comparison, write_suite_page
 from robustcl.report.study_page import write_study_report
 from robustcl.report.suite_folder import is_suite
 from robustcl.report.training_figure import write_training_figure
 from robustcl.runs.study_file import is_study
-
-
-@dataclass(frozen=True, kw_only=True)
-class ReportOptions:
-    """Rebuild tables, figures and report.html from records; several runs are compared.
-
-    Args:
-        folders: A run folder, the folder of a suite or of a multi-view study, or the .csv log of a
-            training run, which is drawn into a .png; or two or more run folders, which are
-            compared.
-        out: Where the comparison goes; robustcl-comparison by default.
-        json: Write one JSON object on stdout.
-    """
-
-    folders: tyro.conf.Positional[tuple[Path, ...]]
-    out: Path | None = None
-    json: bool = False
 
 
 def report(options: ReportOptions) -> int:
