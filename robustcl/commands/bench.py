@@ -8,12 +8,12 @@ from pathlib import Path
 
 from robustcl.bench import Place, Suite, load_suite, run_suite, suite_names
 from robustcl.commands.options import answer, check_device, emit, say
+from robustcl.core.last_handler import PART_FAILED, VIOLATION
+from robustcl.core.stopping import stop_code
 from robustcl.errors import InputError
 from robustcl.options.bench import BenchOptions
 from robustcl.report.suite_page import write_suite_page
 from robustcl.runs.ranks import rank_count
-
-FAILED = 4  # exit code: a cell failed
 
 
 def bench(options: BenchOptions) -> int:
@@ -47,9 +47,9 @@ def bench(options: BenchOptions) -> int:
     )
     try:
         states = run_suite(suite, place, resume=options.resume)
-    except KeyboardInterrupt:
+    except KeyboardInterrupt as stop:
         say(f"interrupted; go on by the same command and --resume ({place.folder})")
-        return 130
+        return stop_code(stop)
     page, beaten = write_suite_page(place.folder)
     count = {status: sum(s.status == status for s in states) for status in ("done", "failed",
                                                                             "skipped")}  # fmt: skip
@@ -59,7 +59,7 @@ def bench(options: BenchOptions) -> int:
     if options.json:
         failed = {state.cell: state.reason for state in states if state.status == "failed"}
         emit({"suite": suite.name, **count, "reasons": failed, "page": str(page)})
-    return 1 if beaten else FAILED if count["failed"] else 0
+    return VIOLATION if beaten else PART_FAILED if count["failed"] else 0
 
 
 def chosen_suite(options: BenchOptions) -> Suite:

@@ -14,6 +14,7 @@ from robustcl.checkpoint import Description, load_checkpoint, save_checkpoint
 from robustcl.classifier import Encoder
 from robustcl.commands.finish import finish
 from robustcl.commands.options import answer, check_device, say
+from robustcl.core.stopping import stop_code
 from robustcl.data import load_data
 from robustcl.encoders import small_convnet
 from robustcl.errors import InputError
@@ -57,9 +58,9 @@ def demo(options: DemoOptions) -> int:
             device=options.device,
             progress=not options.quiet,
         )
-    except KeyboardInterrupt:
+    except KeyboardInterrupt as stop:
         say(f"interrupted; remove {folder} and start again, it takes about a minute")
-        return 130
+        return stop_code(stop)
     code = finish(folder, json=options.json)
     answer(
         f"{time.monotonic() - started:.0f} s in all; checkpoint: {checkpoint}", json=options.json

@@ -16,8 +16,8 @@ from attacks.planted import linear_classifier, planted
 from certify.norms import NORMS, Norm
 from robustcl.auditing.manifest import device_name, package_versions
 from robustcl.classifier import Classifier
-from robustcl.commands.options import answer, check_device, emit, say
-from robustcl.commands.spinning_threads import spinning_threads
+from robustcl.commands.options import answer, check_device, emit
+from robustcl.core.last_handler import PART_FAILED
 from robustcl.objectives import misclassify
 from robustcl.options.doctor import DoctorOptions
 from robustcl.seeds import example_noise
@@ -53,7 +53,7 @@ def doctor(options: DoctorOptions) -> int:
         options: The options.
 
     Returns:
-        The exit code: 0, or 1 when a test failed.
+        The exit code: 0, or 4 when a test failed.
     """
     check_device(options.device)
     started = time.monotonic()
@@ -61,9 +61,6 @@ def doctor(options: DoctorOptions) -> int:
     tell = partial(answer, json=options.json)
     tell(" ".join(f"{name} {found}" for name, found in versions.items()))
     tell(f"device: {device_name(options.device)}")
-    warning = spinning_threads()
-    if warning:
-        say(warning)
     checks = []
     for check in run_checks(options):
         tell(f"{check.outcome:7} {check.name}: {check.detail}")
@@ -73,7 +70,7 @@ def doctor(options: DoctorOptions) -> int:
     if options.json:
         content = {"versions": versions, "device": device_name(options.device), "failed": failed}
         emit({**content, "checks": [vars(check) for check in checks]})
-    return 1 if failed else 0
+    return PART_FAILED if failed else 0
 
 
 def run_checks(options: DoctorOptions) -> Iterator[Check]:

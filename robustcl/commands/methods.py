@@ -32,10 +32,14 @@ def methods(options: MethodsOptions) -> int:
         sys.stdout.write(json.dumps({**content, "attacks": found}) + "\n")
         return 0
     console = Console(width=None if sys.stdout.isatty() else 140)
-    console.print(_table("certificates: what is claimed, about which model", heads, rows))
+    tables = [_table("certificates: what is claimed, about which model", heads, rows)]
     rows = [(name, row.claim, row.reference) for name, row in ATTACK_ROWS.items()]
     heads = ("attack", "what it does", "reference")
-    console.print(_table("attacks: every find is verified", heads, rows))
+    tables.append(_table("attacks: every find is verified", heads, rows))
+    with console.capture() as drawn:  # Rich itself would end the process where a reader goes away
+        for table in tables:
+            console.print(table)
+    sys.stdout.write(drawn.get())
     return 0
 
 

@@ -27,6 +27,7 @@ from robustcl.commands.options import (
     say,
 )
 from robustcl.commands.viewed import trained_views
+from robustcl.core.stopping import stop_code
 from robustcl.data import Dataset, Draw
 from robustcl.data.draw_rows import draw_order
 from robustcl.data.match_classes import absent_classes, check_classes, some_names
@@ -90,9 +91,9 @@ def multiview(options: MultiviewOptions) -> int:
     start_run(options.out, stated, resume=options.resume, mixed=options.mixed_versions)
     try:
         found = run_study(study)
-    except KeyboardInterrupt:
+    except KeyboardInterrupt as stop:
         say(f"interrupted; whole stages are in {options.out}. Go on by adding --resume")
-        return 130
+        return stop_code(stop)
     if found["baseline"]:
         found["baseline"]["members"] = len(members)
     write_study(options.out, found)

@@ -7,6 +7,7 @@ from robustcl.auditing.reproducer import load_reproducer, replay
 from robustcl.commands.load_and_tell import load_and_tell
 from robustcl.commands.options import answer, emit, say
 from robustcl.commands.viewed import Views, viewed
+from robustcl.core.last_handler import VIOLATION
 from robustcl.errors import InputError
 from robustcl.options.reproduce import ReproduceOptions
 from robustcl.report.numbers import norm_name
@@ -49,4 +50,4 @@ def reproduce(options: ReproduceOptions) -> int:
     tell("the violation is confirmed" if outcome.confirmed else "the violation is not confirmed")
     if options.json:
         emit({**asdict(outcome), "violation": asdict(claim)})
-    return 1 if outcome.confirmed else 0
+    return VIOLATION if outcome.confirmed else 0

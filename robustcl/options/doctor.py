@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True, kw_only=True)
 class DoctorOptions:
-    """Run the self-tests and print versions and the device; exit code 1 when one fails.
+    """Run the self-tests and print versions and the device; exit code 4 when one fails.
 
     Args:
         device: cpu, cuda, ...
