@@ -1,19 +1,26 @@
 """Hold what every part of an audit is given, and write its records in one way."""
 
+from __future__ import annotations
+
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import pandas as pd
 import torch
 from torch import Tensor
 
 import certify
 from robustcl.auditing.audit import Audit
 from robustcl.classifier import Classifier
+from robustcl.core.lazily import lazily
 from robustcl.data.batch import Batch
 from robustcl.seeds import example_seed
+
+if TYPE_CHECKING:
+    import pandas as pd
+else:
+    pd = lazily("pandas")
 
 
 @dataclass(frozen=True, eq=False)
@@ -42,8 +49,8 @@ class AuditJob:
     device: str | torch.device
     prepared: dict[str, Any]
     batch_size: int = 1
-    proved: pd.DataFrame = field(default_factory=pd.DataFrame)
-    images: pd.DataFrame = field(default_factory=pd.DataFrame)
+    proved: pd.DataFrame = field(default_factory=lambda: pd.DataFrame())
+    images: pd.DataFrame = field(default_factory=lambda: pd.DataFrame())
     session: int = 0
 
 

@@ -51,8 +51,10 @@ def exit_code(error: BaseException) -> int:
 def _of_exit(error: SystemExit) -> int:
     # Of the command line's reader: 0 after help, 2 after a mistake, which it has said itself. Rich
     # ends so with 1 where stdout's reader is gone, and other libraries where they please.
-    if error.code in {None, 0, BAD_INPUT}:
-        return error.code or 0
+    if error.code in {None, 0}:
+        return 0
+    if error.code == BAD_INPUT:
+        return BAD_INPUT
     if isinstance(error.__context__, BrokenPipeError):
         return ENVIRONMENT
     _say(f"unexpected exit with {error.code!r}; please report it with {_kept(error)}")

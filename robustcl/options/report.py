@@ -15,9 +15,12 @@ class ReportOptions:
             training run, which is drawn into a .png; or two or more run folders, which are
             compared.
         out: Where the comparison goes; robustcl-comparison by default.
+        require: Gates of a run, as in "certified_accuracy@0.25>=0.5"; exit code 3 when one is
+            missed or the run is not complete.
         json: Write one JSON object on stdout.
     """
 
     folders: tyro.conf.Positional[tuple[Path, ...]]
     out: Path | None = None
+    require: tuple[str, ...] = ()
     json: bool = False
