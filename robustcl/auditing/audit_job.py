@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -13,14 +13,11 @@ from torch import Tensor
 import certify
 from robustcl.auditing.audit import Audit
 from robustcl.classifier import Classifier
-from robustcl.core.lazily import lazily
 from robustcl.data.batch import Batch
 from robustcl.seeds import example_seed
 
 if TYPE_CHECKING:
     import pandas as pd
-else:
-    pd = lazily("pandas")
 
 
 @dataclass(frozen=True, eq=False)
@@ -36,7 +33,8 @@ class AuditJob:
         device: Where to compute.
         prepared: By method, what its certificates need for every batch.
         batch_size: Images per model call.
-        proved: The deterministic certificates of the batch's images, once all are on record.
+        proved: The deterministic certificates of the batch's images, once all are on record; None
+            before that.
         images: What is on record of each of them then (see `per_image`).
         session: Number of this session in the manifest.
     """
@@ -49,8 +47,8 @@ class AuditJob:
     device: str | torch.device
     prepared: dict[str, Any]
     batch_size: int = 1
-    proved: pd.DataFrame = field(default_factory=lambda: pd.DataFrame())
-    images: pd.DataFrame = field(default_factory=lambda: pd.DataFrame())
+    proved: pd.DataFrame | None = None
+    images: pd.DataFrame | None = None
     session: int = 0
 
 

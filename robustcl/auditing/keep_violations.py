@@ -31,7 +31,7 @@ def keep_violations(
         records: What is about to be recorded of an attack on them.
         attacked: (B, C, H, W) what the attack made of them.
     """
-    if job.proved.empty:
+    if job.proved is None or job.proved.empty:
         return
     beaten, _ = violations(job.proved, pd.DataFrame(records))
     manifest, rows = job.manifest, {index: row for row, index in enumerate(batch.index.tolist())}
