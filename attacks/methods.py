@@ -1,4 +1,4 @@
-"""Keep the table of attacks."""
+"""Pair every row of the table of attacks with the attack that it describes."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -16,13 +16,14 @@ from attacks.noise import noise
 from attacks.pgd import pgd
 from attacks.surface import surface
 from attacks.torchattacks import named_torchattack, torchattacks
+from robustcl.declarations.attacks import ATTACK_ROWS
 from robustcl.specification import Specification, check_options, choose, parse_specification
 from robustcl.threat import NORMS, Norm
 
 
 @dataclass(frozen=True)
 class Attack:
-    """Describe an attack.
+    """Describe an attack; the table of attacks is in `robustcl.declarations.attacks`.
 
     Args:
         function: (objective, images, threat, *, seeds, ...) to a `Search`.
@@ -45,69 +46,22 @@ class Attack:
     norms: tuple[Norm, ...] = NORMS
 
 
+FUNCTIONS: dict[str, Callable[..., Search]] = {
+    "pgd": pgd,
+    "apgd": apgd,
+    "fmn": fmn,
+    "ddn": ddn,
+    "deepfool": deepfool,
+    "boundary_walk": boundary_walk,
+    "embedding_shift": embedding_shift,
+    "surface": surface,
+    "every_view": every_view,
+    "noise": noise,
+    "autoattack": autoattack,
+    "torchattacks": torchattacks,
+}
 ATTACKS: dict[str, Attack] = {
-    "pgd": Attack(pgd, "projected gradient ascent, restarts", "Madry et al. 2018"),
-    "apgd": Attack(
-        apgd,
-        "gradient ascent with momentum and steps halved when they stall; margin, CE, DLR, targeted",
-        "Croce and Hein 2020",
-        fills=True,
-    ),
-    "fmn": Attack(
-        fmn,
-        "nearest point: ascent within a ball fitted to the boundary",
-        "Pintor et al. 2021",
-        minimum_norm=True,
-    ),
-    "ddn": Attack(
-        ddn,
-        "nearest point in l2: ascent on a sphere fitted to the boundary",
-        "Rony et al. 2019",
-        minimum_norm=True,
-        norms=("l2",),
-    ),
-    "deepfool": Attack(
-        deepfool,
-        "nearest point: steps to the nearest linearized boundary within the box",
-        "Moosavi-Dezfooli et al. 2016",
-        minimum_norm=True,
-        norms=("l2", "linf"),
-    ),
-    "boundary_walk": Attack(
-        boundary_walk,
-        "nearest point: along the boundaries of up to nine rivals towards the image",
-        "projection of Croce and Hein 2020 (FAB)",
-        minimum_norm=True,
-    ),
-    "embedding_shift": Attack(
-        embedding_shift,
-        "label-free: the largest drift of the embedding",
-        "Cemgil et al. 2020",
-        fills=True,
-    ),
-    "surface": Attack(
-        surface,
-        "gradient ascent from several points on the surface of the ball",
-        "Madry et al. 2018",
-    ),
-    "every_view": Attack(
-        every_view,
-        "multi-view models: the aggregate, every view, and transfer from the single view",
-        "Tramer et al. 2020",
-    ),
-    "noise": Attack(noise, "baseline: random points in the ball", "Carlini et al. 2019"),
-    "autoattack": Attack(
-        autoattack,
-        "reference AutoAttack: APGD, targeted APGD, FAB, Square",
-        "Croce and Hein 2020",
-        pads=False,
-    ),
-    "torchattacks": Attack(
-        torchattacks,
-        "any attack of the package torchattacks, as in torchattacks:CW,steps=50",
-        "Kim 2020",
-        pads=False,
-    ),
+    name: Attack(FUNCTIONS[name], **vars(row)) for name, row in ATTACK_ROWS.items()
 }
 
 

@@ -1,5 +1,12 @@
 """Certificates: one file per method, each with one line in the table of claims."""
 
+import sys
+
+if sys.argv[:1] == ["-m"]:  # `python -m certify` imports the package before its __main__
+    from robustcl.cli import certify_module
+
+    certify_module()
+
 from certify import bounds
 from certify.center_smoothing import Centers, Noise, center_smoothing, smoothed_centers
 from certify.certified_radius import certified_radius

@@ -6,8 +6,6 @@ from contextlib import nullcontext
 from dataclasses import dataclass
 
 import torch
-from scipy.special import ndtr, ndtri
-from scipy.stats import binom
 from torch import Tensor
 
 from certify.bounds.confidence import clopper_pearson_lower_bound
@@ -15,6 +13,7 @@ from certify.displacement import Drift, check_one_of
 from certify.norms import Norm, check_norm
 from robustcl.check_images import check_images
 from robustcl.classifier import Classifier
+from robustcl.core.special_functions import ndtr, ndtri
 from robustcl.errors import InputError
 from robustcl.frozen import frozen
 
@@ -226,6 +225,8 @@ def _answers(
 def _enough(noise: Noise, delta: float) -> int:
     # The largest k such that a ball of mass 1/2 + delta holds fewer than k of the n samples, or
     # none of the candidates, with probability at most alpha/4.
+    from scipy.stats import binom  # slow to import
+
     level = noise.alpha / 4 - (0.5 - delta) ** min(CANDIDATES, noise.n)
     count = int(binom.ppf(max(level, 0.0), noise.n, 0.5 + delta)) if level > 0 else 0
     while count > 0 and binom.cdf(count - 1, noise.n, 0.5 + delta) > level * DOWN:
@@ -250,6 +251,8 @@ def _distances(centers: Tensor, samples: Tensor) -> Tensor:
 
 def _radius_of_mass(distances: Tensor, shift: float, alpha: float, delta: float) -> float:
     # Above, at level alpha/2, the radius that holds mass Phi(shift + Phi^-1(1/2 + delta)).
+    from scipy.stats import binom  # slow to import
+
     missing = float(ndtr(-shift - ndtri(0.5 + delta)))
     mass = 1.0 - missing * DOWN
     count = len(distances)

@@ -3,9 +3,9 @@
 from dataclasses import replace
 
 import numpy as np
-from scipy.special import ndtri
 
 from certify.smoothed_margins import Pairing, Smoothed, pairing, unit_values, votes
+from robustcl.core.special_functions import ndtri
 
 CLIPS = 0.5 ** np.arange(8)
 

@@ -2,14 +2,13 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import Literal
 
 import torch
 from torch import Tensor
 
 from robustcl.abstained import ABSTAINED, answered
+from robustcl.core.choices import Guarantee
 
-Guarantee = Literal["deterministic", "probabilistic", "estimate"]
 NO_RIVAL = -1
 
 

@@ -6,7 +6,6 @@ from typing import Literal
 
 import numpy as np
 import torch
-from scipy.special import ndtr
 from torch import Tensor
 
 from certify.bounds.confidence_sequence import log_capital, log_growth, stake_shares
@@ -28,6 +27,7 @@ from certify.smoothing_samples import add_noise, noise_streams, noisy_outputs
 from robustcl.batching import padded
 from robustcl.check_images import check_images
 from robustcl.classifier import Classifier
+from robustcl.core.special_functions import ndtr
 from robustcl.errors import InputError
 from robustcl.frozen import frozen
 

@@ -4,7 +4,6 @@ import math
 from dataclasses import dataclass
 
 import torch
-from scipy.special import ndtri
 from torch import Tensor
 
 from certify.agreement import ROUNDING, check_agreement, own_model
@@ -17,6 +16,7 @@ from certify.one_thread import each, one_thread
 from certify.preparation import prepared_images, refuse_views
 from certify.problem import enclosed
 from robustcl.classifier import Classifier
+from robustcl.core.special_functions import ndtri
 from robustcl.errors import InputError, UnsupportedError
 from robustcl.network_hash import network_hash
 

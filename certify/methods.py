@@ -1,4 +1,4 @@
-"""Keep the table of claims: one hand-written line per certificate, for which a person signs."""
+"""Pair every row of the table of claims with the certificate that computes it."""
 
 import inspect
 from collections.abc import Callable, Iterable, Sequence
@@ -8,7 +8,7 @@ from typing import Any
 from torch import Tensor
 
 from certify.certified_radius import certified_radius
-from certify.claim import Claim, Guarantee
+from certify.claim import Claim
 from certify.clever import clever
 from certify.crown import Effort, crown
 from certify.first_order import first_order
@@ -16,41 +16,32 @@ from certify.geodesic import check_sphere, geodesic
 from certify.image_by_image import compare_model
 from certify.jacobian_norm import jacobian_norm
 from certify.local import check_stairs, local
-from certify.multi_view import SUBJECT, TracedViews, compare_views, multi_view, traced_views
+from certify.multi_view import TracedViews, compare_views, multi_view, traced_views
 from certify.norms import NORMS, Norm, check_norm
 from certify.pairs import affine_head
 from certify.preparation import Traced, traced
 from certify.product import product
 from certify.smoothing import check_smoothing, smoothing
 from robustcl.classifier import Classifier
+from robustcl.declarations.claims import CLAIMS, ClaimRow
 from robustcl.errors import InputError
 from robustcl.specification import Specification, check_options, choose, parse_specification
 
+Prepare = Callable[[Classifier, Norm, dict[str, Any]], Any]
+
 
 @dataclass(frozen=True)
-class Method:
-    """State what a certificate claims.
+class Method(ClaimRow):
+    """Pair a row of the table of claims with what computes it.
 
     Args:
-        name: Its name on the command line.
-        norms: Norms it gives radii for.
-        guarantee: 'deterministic', 'probabilistic' or 'estimate'.
-        subject: The classifier the claim is about.
-        claim: One line.
-        reference: The paper.
         function: (classifier, images, *, norm, ...) to a `Claim`.
         prepare: (classifier, norm, options) to what `function` takes as `prepared`, or None; called
             once per model, it refuses what the method cannot treat.
     """
 
-    name: str
-    norms: tuple[Norm, ...]
-    guarantee: Guarantee
-    subject: str
-    claim: str
-    reference: str
     function: Callable[..., Claim]
-    prepare: Callable[[Classifier, Norm, dict[str, Any]], Any] | None = None
+    prepare: Prepare | None = None
 
     def treats(self, norm: str) -> bool:
         """Say whether there are radii in a norm.
@@ -93,109 +84,22 @@ def _can_be_smoothed(classifier: Classifier, norm: Norm, options: dict[str, Any]
     check_smoothing(classifier, **{key: options[key] for key in names if key in options})
 
 
+# What computes each row of the table, and what prepares a model for it.
+FUNCTIONS: dict[str, tuple[Callable[..., Claim], Prepare | None]] = {
+    "product": (product, _traced),
+    "geodesic": (geodesic, _on_sphere),
+    "local": (local, _traced),
+    "crown": (crown, _traced),
+    "sound": (certified_radius, _traced),
+    "multi_view": (multi_view, _traced_views),
+    "smoothing": (smoothing, _can_be_smoothed),
+    "first_order": (first_order, None),
+    "jacobian_norm": (jacobian_norm, _has_affine_head),
+    "clever": (clever, None),
+}
 METHODS: dict[str, Method] = {
-    method.name: method
-    for method in (
-        Method(
-            "product",
-            ("l2", "linf"),
-            "deterministic",
-            "model",
-            "margin over the product of guaranteed layer norms, last layer pair by pair",
-            "Tsuzuku et al. 2018",
-            product,
-            _traced,
-        ),
-        Method(
-            "geodesic",
-            ("l2", "linf"),
-            "deterministic",
-            "model",
-            "distance of h to the edge of its class's cone over the product of norms",
-            "Hein and Andriushchenko 2017",
-            geodesic,
-            _on_sphere,
-        ),
-        Method(
-            "local",
-            ("l2", "linf"),
-            "deterministic",
-            "model",
-            "margin over gradient bounds that hold on the ball, integrated up a staircase",
-            "Hein and Andriushchenko 2017; Weng et al. 2018",
-            local,
-            _traced,
-        ),
-        Method(
-            "crown",
-            ("l2", "linf"),
-            "deterministic",
-            "model",
-            "margins bounded by lines over the ball, offsets coupled in L2",
-            "Zhang et al. 2018; Chiu et al. 2025",
-            crown,
-            _traced,
-        ),
-        Method(
-            "sound",
-            ("l2", "linf"),
-            "deterministic",
-            "model",
-            "the best of product, local and crown, rival by rival",
-            "see product, local, crown",
-            certified_radius,
-            _traced,
-        ),
-        Method(
-            "multi_view",
-            ("l2", "linf"),
-            "deterministic",
-            SUBJECT,
-            "mean margin over the mean of the views' norms times the encoder's, or a majority",
-            "own; Tsuzuku et al. 2018 for one view",
-            multi_view,
-            _traced_views,
-        ),
-        Method(
-            "smoothing",
-            ("l2", "linf"),
-            "probabilistic",
-            "smoothed model",
-            "class by votes (or mean embedding, clipped pairs) of noisy copies, wrong with "
-            "probability <= alpha",
-            "Cohen et al. 2019; Salman et al. 2019; Waudby-Smith and Ramdas 2023",
-            smoothing,
-            _can_be_smoothed,
-        ),
-        Method(
-            "first_order",
-            ("l2", "linf"),
-            "estimate",
-            "model",
-            "pairwise margins over their gradients at the image; proves nothing",
-            "Hein and Andriushchenko 2017",
-            first_order,
-        ),
-        Method(
-            "jacobian_norm",
-            ("l2", "linf"),
-            "estimate",
-            "model",
-            "margin over the Jacobian's norm at the image; proves nothing",
-            "Tsuzuku et al. 2018",
-            jacobian_norm,
-            _has_affine_head,
-        ),
-        Method(
-            "clever",
-            ("l2", "linf"),
-            "estimate",
-            "model",
-            "margins over extreme values of sampled gradients; proves nothing",
-            "Weng et al. 2018",
-            clever,
-        ),
-    )
+    row.name: Method(**vars(row), function=FUNCTIONS[row.name][0], prepare=FUNCTIONS[row.name][1])
+    for row in CLAIMS
 }
 SUPPLIED = ("norm", "methods", "seeds", "prepared", "batch_size")
 # Options whose default is another one than in version 0.1.

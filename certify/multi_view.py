@@ -36,12 +36,12 @@ from certify.problem import Center, Problem, centered, problem, stated
 from certify.product import product_claim, product_pairs
 from certify.search import Evaluation
 from robustcl.classifier import Classifier
+from robustcl.declarations.claims import MULTI_VIEW as SUBJECT
 from robustcl.errors import InputError, UnsupportedError, ViolationError
 from robustcl.network_hash import network_hash
 from robustcl.views.linear_view import LinearView
 from robustcl.views.multi_view import AGGREGATES, MultiView
 
-SUBJECT = "multi-view model"
 ANGLE = 1e-7  # acos and asin lose half the digits near 1
 ROUNDING = 1e-10
 HALVINGS = 60

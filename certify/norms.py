@@ -1,11 +1,8 @@
 """State the norms in which radii are certified."""
 
-from typing import Literal, get_args
-
+from robustcl.core.choices import CERTIFIED_NORMS as NORMS
+from robustcl.core.choices import CertifiedNorm as Norm
 from robustcl.errors import InputError
-
-Norm = Literal["l2", "linf"]
-NORMS: tuple[Norm, ...] = get_args(Norm)
 
 
 def check_norm(norm: str) -> Norm:

@@ -5,7 +5,6 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
-from scipy.special import ndtri
 from torch import Tensor
 
 from certify.bounds.confidence import betting_lower_bound
@@ -18,6 +17,7 @@ from certify.norms import Norm, check_norm
 from certify.preparation import refuse_views
 from robustcl.check_images import check_images
 from robustcl.classifier import Classifier
+from robustcl.core.special_functions import ndtri
 from robustcl.errors import InputError, UnsupportedError
 from robustcl.frozen import frozen
 

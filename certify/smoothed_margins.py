@@ -6,11 +6,11 @@ from typing import Literal
 
 import numpy as np
 import torch
-from scipy.special import ndtri
 from torch import Tensor
 
 from certify.pairs import affine_head
 from robustcl.classifier import Classifier
+from robustcl.core.special_functions import ndtri
 
 Form = Literal["mean", "vote", "clip"]
 Bound = Literal["betting", "bernstein"]

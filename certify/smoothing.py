@@ -4,7 +4,6 @@ from collections.abc import Iterator, Sequence
 
 import numpy as np
 import torch
-from scipy.special import ndtr, ndtri
 from torch import Tensor
 
 from certify.bounds.confidence import (
@@ -32,6 +31,7 @@ from certify.smoothed_margins import (
 from certify.smoothing_samples import noise_streams, noisy_outputs
 from robustcl.check_images import check_images
 from robustcl.classifier import Classifier
+from robustcl.core.special_functions import ndtr, ndtri
 from robustcl.errors import InputError
 from robustcl.frozen import frozen
 

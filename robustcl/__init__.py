@@ -1,37 +1,33 @@
 """Train, certify and attack contrastive encoders.
 
 The documented spelling is `from robustcl import attacks, certify`; both are packages of their
-own in the same distribution and are imported on first use.
+own in the same distribution. Every name is imported on first use, so that a command that prints
+its help does not wait for torch.
 """
 
 import importlib
-from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from types import ModuleType
 from typing import TYPE_CHECKING
 
-from robustcl.checkpoint import load_checkpoint
-from robustcl.classifier import Classifier, Encoder
-from robustcl.errors import (
-    CheckpointError,
-    InputError,
-    RobustclError,
-    RunError,
-    UnsupportedError,
-    ViolationError,
-)
-from robustcl.objectives import Objective, displace, misclassify, outrank
-from robustcl.threat import Threat
-from robustcl.views.multi_view import MultiView
-
 if TYPE_CHECKING:
     import attacks
     import certify
+    from robustcl.checkpoint import load_checkpoint
+    from robustcl.classifier import Classifier, Encoder
+    from robustcl.errors import (
+        CheckpointError,
+        InputError,
+        RobustclError,
+        RunError,
+        UnsupportedError,
+        ViolationError,
+    )
+    from robustcl.objectives import Objective, displace, misclassify, outrank
+    from robustcl.threat import Threat
+    from robustcl.views.multi_view import MultiView
 
-try:
-    __version__ = version("robustcl")
-except PackageNotFoundError:  # used from a checkout that is not installed
-    __version__ = "0+unknown"
+    __version__: str
 
 __all__ = [
     "CheckpointError",
@@ -53,10 +49,34 @@ __all__ = [
     "outrank",
 ]
 
+_HOMES = {
+    "robustcl.checkpoint": ("load_checkpoint",),
+    "robustcl.classifier": ("Classifier", "Encoder"),
+    "robustcl.errors": (
+        *("CheckpointError", "InputError", "RobustclError", "RunError", "UnsupportedError"),
+        "ViolationError",
+    ),
+    "robustcl.objectives": ("Objective", "displace", "misclassify", "outrank"),
+    "robustcl.threat": ("Threat",),
+    "robustcl.views.multi_view": ("MultiView",),
+}
+_HOME_OF = {name: home for home, names in _HOMES.items() for name in names}
 
-def __getattr__(name: str) -> ModuleType:
-    if name not in ("attacks", "certify"):
+
+def __getattr__(name: str) -> object:
+    if name in ("attacks", "certify"):
+        return _own_package(name)  # asked for anew each time, as a stranger's may come between
+    if name == "__version__":
+        found = _version()
+    elif name in _HOME_OF:
+        found = getattr(importlib.import_module(_HOME_OF[name]), name)
+    else:
         raise AttributeError(f"module 'robustcl' has no attribute {name!r}")
+    globals()[name] = found
+    return found
+
+
+def _own_package(name: str) -> ModuleType:
     module = importlib.import_module(name)
     place = Path(module.__file__ or "").resolve()
     if place.parents[1:2] != (Path(__file__).resolve().parents[1],):
@@ -65,6 +85,15 @@ def __getattr__(name: str) -> ModuleType:
             f"or rename the other {name!r}"
         )
     return module
+
+
+def _version() -> str:
+    from importlib.metadata import PackageNotFoundError, version  # slow to import
+
+    try:
+        return version("robustcl")
+    except PackageNotFoundError:  # used from a checkout that is not installed
+        return "0+unknown"
 
 
 def __dir__() -> list[str]:

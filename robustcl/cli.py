@@ -1,17 +1,14 @@
 """Open the two commands, `certify` and `robustcl`."""
 
-import errno
 import importlib
-import os
 import sys
-import traceback
 from collections.abc import Sequence
+from typing import Any, NoReturn
 
-import tyro
-
-from robustcl.commands.keep_freed_memory import keep_freed_memory
-from robustcl.commands.recipe_file import with_recipe
-from robustcl.errors import RobustclError, ViolationError
+from robustcl.core.last_handler import exit_code
+from robustcl.core.processors import share_processors
+from robustcl.core.stopping import signals_stop
+from robustcl.core.streams import flush_streams, prepare_streams
 
 CERTIFY = ("run", "demo", "methods")
 ROBUSTCL = (
@@ -27,11 +24,6 @@ ROBUSTCL = (
     "reproduce",
     "doctor",
 )
-# What a path that the user named can be at fault for; other errors of the system are not theirs.
-BAD_PATH = frozenset({
-    *(errno.ENOENT, errno.ENOTDIR, errno.EISDIR, errno.EEXIST, errno.EACCES, errno.EPERM),
-    *(errno.ENAMETOOLONG, errno.ELOOP, errno.EROFS),
-})
 
 
 def certify(arguments: Sequence[str] | None = None) -> int:
@@ -58,53 +50,69 @@ def robustcl(arguments: Sequence[str] | None = None) -> int:
     return _main("robustcl", ROBUSTCL, "Train, convert and study encoders.", arguments)
 
 
+def certify_module() -> NoReturn:
+    """Run `python -m certify` before the package itself is loaded, and torch with it.
+
+    Raises:
+        SystemExit: With the exit code.
+    """
+    del sys.modules["certify"]  # which is loaded when the command needs it
+    sys.argv[0] = "certify"
+    raise SystemExit(certify())
+
+
 def _main(
     program: str, names: Sequence[str], description: str, arguments: Sequence[str] | None
 ) -> int:
-    words = list(sys.argv[1:] if arguments is None else arguments)
-    # Only the command asked for is imported: help and errors come at once.
-    wanted = [name for name in names if words[:1] == [name]] or list(names)
-    modules = {name: importlib.import_module(f"robustcl.commands.{name}") for name in wanted}
-    options = {
-        name: getattr(module, f"{name.capitalize()}Options") for name, module in modules.items()
-    }
-    keep_freed_memory()
+    # Nothing leaves as an exception: Python would end with code 1, which means a violation.
     try:
-        if wanted == ["train"]:  # a recipe's options go before those of the command line
-            words = ["train", *with_recipe(words[1:], options["train"])]
-        if len(wanted) == 1:
-            parsed = tyro.cli(options[wanted[0]], prog=f"{program} {wanted[0]}", args=words[1:])
-            name = wanted[0]
-        else:
-            parsed = tyro.extras.subcommand_cli_from_dict(
-                options, prog=program, description=description, args=words or ["--help"]
-            )
-            name = next(name for name in wanted if isinstance(parsed, options[name]))
-        code = getattr(modules[name], name)(parsed)
-        sys.stdout.flush()
-        return code
-    except KeyboardInterrupt:
-        sys.stderr.write("interrupted\n")
-        return 130
-    except Exception as error:  # noqa: BLE001 - the last one; see `_failed`
-        return _failed(error)
+        with signals_stop():
+            return _guarded(program, names, description, arguments)
+    except KeyboardInterrupt as stop:
+        return exit_code(stop)
 
 
-def _failed(error: Exception) -> int:
-    # Code 1 is kept for violations, so nothing leaves a command as an exception.
-    if isinstance(error, RobustclError):
-        sys.stderr.write(f"error: {error}\n")
-        return 1 if isinstance(error, ViolationError) else 2
-    if isinstance(error, BrokenPipeError):
-        # Whoever read stdout is gone; what is left must not be written at exit either.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
-        return 6
-    if isinstance(error, OSError):
-        sys.stderr.write(f"error: {error}\n")
-        return 2 if error.errno in BAD_PATH else 6
-    if isinstance(error, MemoryError):
-        sys.stderr.write("error: memory ran out; use a smaller --batch-size or --limit\n")
-        return 6
-    sys.stderr.write(traceback.format_exc())
-    sys.stderr.write(f"error: unexpected {type(error).__name__}: {error}; please report it\n")
-    return 5
+def _guarded(
+    program: str, names: Sequence[str], description: str, arguments: Sequence[str] | None
+) -> int:
+    try:
+        prepare_streams()
+        words = list(sys.argv[1:] if arguments is None else arguments)
+        code = _run(program, names, description, words)
+    except (Exception, KeyboardInterrupt, SystemExit) as error:  # noqa: BLE001 - the last handler
+        code = exit_code(error)
+    failure = flush_streams()
+    # What the command found out counts for more than whether its answer was read.
+    return exit_code(failure) if failure is not None and code == 0 else code
+
+
+def _run(program: str, names: Sequence[str], description: str, words: list[str]) -> int:
+    # Only a command that is run is imported, and torch with it: help and mistakes come at once.
+    name, options = _parsed(program, names, description, words)
+    from robustcl.commands.keep_freed_memory import keep_freed_memory
+
+    share_processors()
+    keep_freed_memory()
+    module = importlib.import_module(f"robustcl.commands.{name}")
+    return getattr(module, name)(options)
+
+
+def _parsed(
+    program: str, names: Sequence[str], description: str, words: list[str]
+) -> tuple[str, Any]:
+    from robustcl.commands.recipe_file import with_recipe
+    from robustcl.options.read import options_of, read_command, read_options
+
+    if words[:1] not in [[name] for name in names]:
+        found = read_command(
+            {name: options_of(name) for name in names},
+            words or ["--help"],
+            program=program,
+            description=description,
+        )
+        return next(name for name in names if isinstance(found, options_of(name))), found
+    name, options = words[0], options_of(words[0])
+    rest = words[1:]
+    if name == "train":  # a recipe's options go before those of the command line
+        rest = with_recipe(rest, options)
+    return name, read_options(options, rest, program=f"{program} {name}")

@@ -2,7 +2,6 @@
 
 import numpy as np
 import torch
-from scipy.stats import binomtest
 from torch import Tensor
 
 from robustcl.classifier import Encoder
@@ -121,6 +120,8 @@ def far_above(best: Tensor, own: Tensor) -> bool:
     gained, lost = int((best & ~own).sum()), int((own & ~best).sum())
     if gained - lost <= FAR_ABOVE * len(own):
         return False
+    from scipy.stats import binomtest  # slow to import
+
     return bool(binomtest(gained, gained + lost, alternative="greater").pvalue < SIGNIFICANCE)
 
 

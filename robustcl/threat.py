@@ -1,16 +1,14 @@
 """State what an adversary may do: a norm, a budget and a pixel box."""
 
 from dataclasses import dataclass, replace
-from typing import Literal, get_args
 
 import torch
 from torch import Tensor
 
+from robustcl.core.choices import NORMS, Norm
 from robustcl.errors import InputError
 from robustcl.project_l1 import project_l1
 
-Norm = Literal["l2", "linf", "l1"]
-NORMS: tuple[Norm, ...] = get_args(Norm)
 ORDERS: dict[Norm, float] = {"l2": 2.0, "linf": torch.inf, "l1": 1.0}
 DUAL_ORDERS: dict[Norm, float] = {"l2": 2.0, "linf": 1.0, "l1": torch.inf}
 

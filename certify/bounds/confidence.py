@@ -5,8 +5,8 @@ it wrong more often than alpha. `certify.bounds.confidence_sequence` holds those
 """
 
 import numpy as np
-from scipy.special import betaincinv
 
+from robustcl.core.special_functions import betaincinv
 from robustcl.errors import InputError
 
 CAP = 0.75  # largest share of the capital at stake

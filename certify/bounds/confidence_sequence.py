@@ -9,9 +9,9 @@ probability at most alpha (Ville's inequality).
 from collections.abc import Sequence
 
 import numpy as np
-from scipy.special import logsumexp
 
 from certify.bounds.confidence import check_unit_samples
+from robustcl.core.special_functions import logsumexp
 
 LARGEST = 0.98  # of the stakes; below 1, or a single zero would ruin the gambler
 

@@ -112,6 +112,7 @@ def _screened(
     job: AuditJob, batch: Batch, left: Tensor, seeds: list[int], text: str
 ) -> tuple[attacks.Finding, dict[str, Any]]:
     options: dict[str, Any] = dict(attacks.parse_attack(text).options)
+    assert job.images is not None  # attacks come last
     certified = job.images["certified"].reindex(batch.index.tolist()).tolist()
     found = attacks.screened(
         misclassify(job.classifier, left),

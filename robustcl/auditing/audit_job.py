@@ -1,11 +1,12 @@
 """Hold what every part of an audit is given, and write its records in one way."""
 
-from dataclasses import dataclass, field
+from __future__ import annotations
+
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import pandas as pd
 import torch
 from torch import Tensor
 
@@ -14,6 +15,9 @@ from robustcl.auditing.audit import Audit
 from robustcl.classifier import Classifier
 from robustcl.data.batch import Batch
 from robustcl.seeds import example_seed
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 
 @dataclass(frozen=True, eq=False)
@@ -29,7 +33,8 @@ class AuditJob:
         device: Where to compute.
         prepared: By method, what its certificates need for every batch.
         batch_size: Images per model call.
-        proved: The deterministic certificates of the batch's images, once all are on record.
+        proved: The deterministic certificates of the batch's images, once all are on record; None
+            before that.
         images: What is on record of each of them then (see `per_image`).
         session: Number of this session in the manifest.
     """
@@ -42,8 +47,8 @@ class AuditJob:
     device: str | torch.device
     prepared: dict[str, Any]
     batch_size: int = 1
-    proved: pd.DataFrame = field(default_factory=pd.DataFrame)
-    images: pd.DataFrame = field(default_factory=pd.DataFrame)
+    proved: pd.DataFrame | None = None
+    images: pd.DataFrame | None = None
     session: int = 0
 
 

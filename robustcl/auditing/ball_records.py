@@ -34,6 +34,7 @@ def ball_records(job: AuditJob, batch: Batch, left: Tensor, text: str) -> list[d
     Returns:
         One record per image; those without a certificate are not attacked.
     """
+    assert job.images is not None  # attacks come last
     known = job.images.reindex(batch.index.tolist())
     # No two images of the box are farther apart than its diagonal.
     widest = float(batch.images[0].numel()) ** (1.0 / ORDERS[job.audit.norm])

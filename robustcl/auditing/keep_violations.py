@@ -1,16 +1,23 @@
 """Save every violation of a batch."""
 
-from typing import Any
+from __future__ import annotations
 
-import pandas as pd
+from typing import TYPE_CHECKING, Any
+
 import torch
 from torch import Tensor
 
 from robustcl.auditing.audit_job import AuditJob, seeds_of
 from robustcl.auditing.reproducer import Reproducer, Violation, save_reproducer
+from robustcl.core.lazily import lazily
 from robustcl.data.batch import Batch
 from robustcl.network_hash import network_hash
 from robustcl.runs.violations import violation_file, violations
+
+if TYPE_CHECKING:
+    import pandas as pd
+else:
+    pd = lazily("pandas")
 
 
 def keep_violations(
@@ -24,7 +31,7 @@ def keep_violations(
         records: What is about to be recorded of an attack on them.
         attacked: (B, C, H, W) what the attack made of them.
     """
-    if job.proved.empty:
+    if job.proved is None or job.proved.empty:
         return
     beaten, _ = violations(job.proved, pd.DataFrame(records))
     manifest, rows = job.manifest, {index: row for row, index in enumerate(batch.index.tolist())}

@@ -47,7 +47,7 @@ def measure_batch(
     lacking = [measure for measure in job.audit.measures if kept.lacks(measure, rows)]
     there = batch.to(job.device)
     for kind, text in lacking:
-        if kind == "attack" and job.images.empty:
+        if kind == "attack" and job.images is None:
             run = run_of(job.folder, job.manifest, records)  # attacks put certificates to the test
             job = replace(job, proved=sound_certificates(run), images=per_image(run))
         say(text)

@@ -4,23 +4,31 @@
 # pyright: reportArgumentType=false, reportCallIssue=false, reportAttributeAccessIssue=false
 # pyright: reportReturnType=false, reportOperatorIssue=false, reportIndexIssue=false
 
+from __future__ import annotations
+
 import inspect
 import math
 import tempfile
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
-import pandas as pd
 import torch
 
 import certify
 from robustcl.auditing.audit import Audit
 from robustcl.auditing.evaluate import evaluate
 from robustcl.classifier import Classifier
+from robustcl.core.lazily import lazily
 from robustcl.data.dataset import Dataset
 from robustcl.frozen import frozen
 from robustcl.runs.records import read_lines
+
+if TYPE_CHECKING:
+    import pandas as pd
+else:
+    pd = lazily("pandas")
 
 FEW, MORE = 100, 500  # samples at which methods that sample are measured
 

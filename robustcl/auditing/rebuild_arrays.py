@@ -3,11 +3,13 @@
 # pandas annotates results as unions (Series | DataFrame | ...) that no call narrows.
 # pyright: reportArgumentType=false, reportCallIssue=false, reportAttributeAccessIssue=false
 
+from __future__ import annotations
+
 from collections.abc import Sequence
 from dataclasses import replace
+from typing import TYPE_CHECKING
 
 import numpy as np
-import pandas as pd
 import torch
 
 from robustcl.auditing.attack_records import attack_records
@@ -16,6 +18,7 @@ from robustcl.auditing.check_model import keep_pixels
 from robustcl.auditing.keep_curves import MOST_IMAGES
 from robustcl.auditing.measure_batch import MOST_EMBEDDINGS, keep_embeddings
 from robustcl.auditing.recorded import sound_records
+from robustcl.core.lazily import lazily
 from robustcl.data.dataset import Dataset
 from robustcl.runs.arrays import every_row, own_arrays, save_arrays
 from robustcl.runs.per_image import model_attacks, per_image, sound_certificates
@@ -23,6 +26,11 @@ from robustcl.runs.ranks import own_chunks, rank
 from robustcl.runs.records import Run, run_of
 from robustcl.runs.short_file import short_file
 from robustcl.runs.triples import TRIPLES
+
+if TYPE_CHECKING:
+    import pandas as pd
+else:
+    pd = lazily("pandas")
 
 
 def rebuild_arrays(job: AuditJob, dataset: Dataset, lost: Sequence[str]) -> None:

@@ -12,10 +12,11 @@ from robustcl.bench.suite import Suite
 from robustcl.bench.training_options import training_options
 from robustcl.checkpoint import Loaded, load_checkpoint
 from robustcl.classifier import Classifier
-from robustcl.commands.probe import ProbeOptions, probe
+from robustcl.commands.probe import probe
 from robustcl.commands.train import train
-from robustcl.commands.train_options import TrainOptions
 from robustcl.errors import InputError
+from robustcl.options.probe import ProbeOptions
+from robustcl.options.train import TrainOptions
 
 
 def model_cell(suite: Suite, cell: Cell, place: Place) -> dict[str, Any]:

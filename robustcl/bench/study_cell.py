@@ -9,6 +9,7 @@ from robustcl.bench.place import Place
 from robustcl.bench.study_options import study_options
 from robustcl.bench.suite import Suite
 from robustcl.commands.multiview import multiview
+from robustcl.core.stopping import Stopped
 from robustcl.errors import RunError
 from robustcl.runs.study_file import read_study
 
@@ -27,7 +28,7 @@ def study_cell(suite: Suite, cell: Cell, place: Place) -> dict[str, Any]:
         Entries of the cell's state.
 
     Raises:
-        KeyboardInterrupt: When the study was interrupted.
+        Stopped: When a signal interrupted the study.
         RunError: When it ended otherwise than well.
     """
     assert cell.norm is not None
@@ -53,8 +54,8 @@ def study_cell(suite: Suite, cell: Cell, place: Place) -> dict[str, Any]:
         quiet=not place.progress,
     )
     code = multiview(options)
-    if code == 130:
-        raise KeyboardInterrupt
+    if code > 128:
+        raise Stopped(code - 128)
     if code:
         raise RunError(f"the study in {str(folder)!r} ended with code {code}")
     study, _, _ = read_study(folder)

@@ -6,8 +6,9 @@ from pathlib import Path
 from typing import Any
 
 from robustcl.bench.metrics import OF_A_STUDY, wants_study
-from robustcl.commands.multiview import MultiviewOptions, make_plan
+from robustcl.commands.multiview import make_plan
 from robustcl.errors import InputError
+from robustcl.options.multiview import MultiviewOptions
 from robustcl.threat import Norm
 
 # Of a study, what the runner itself or the suite says.

@@ -5,8 +5,9 @@ from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
-from robustcl.commands.train_options import VIEWS, TrainOptions, recipe_of
+from robustcl.commands.train_options import VIEWS, recipe_of
 from robustcl.errors import InputError
+from robustcl.options.train import TrainOptions
 from robustcl.specification import choose
 
 # Of a training run, what the runner itself says.

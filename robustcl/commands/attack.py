@@ -3,8 +3,7 @@
 # pandas annotates results as unions (Series | DataFrame | ...) that no call narrows.
 # pyright: reportArgumentType=false, reportAttributeAccessIssue=false
 
-from dataclasses import dataclass
-from typing import Any, Literal, cast
+from typing import Any, cast
 
 import certify
 from robustcl.auditing.audit import Audit
@@ -12,8 +11,9 @@ from robustcl.budgets import read_budget
 from robustcl.classifier import Classifier
 from robustcl.commands.audit_checkpoint import audit_checkpoint, load_with_head, views_text
 from robustcl.commands.finish import finish
-from robustcl.commands.options import AuditOptions, say
+from robustcl.commands.options import say
 from robustcl.errors import UnsupportedError
+from robustcl.options.attack import AttackOptions, Protocol
 from robustcl.report.numbers import interval_text, norm_name, percent, radius_text
 from robustcl.runs.per_image import is_labeled, per_image, withstands
 from robustcl.runs.records import Run, load_run
@@ -21,32 +21,12 @@ from robustcl.runs.summary import interval95
 from robustcl.specification import split_specifications
 from robustcl.threat import Norm
 
-Protocol = Literal["fast", "standard", "deep"]
 ATTACKS: dict[Protocol, str] = {
     "fast": "pgd:steps=40,restarts=4",
     "standard": "autoattack",
     "deep": "autoattack:version=plus",
 }
 DEFAULT_EPS = {"l2": "0.5", "linf": "8/255", "l1": "12"}
-
-
-@dataclass(frozen=True, kw_only=True)
-class AttackOptions(AuditOptions):
-    """Attack a checkpoint at one budget: clean and robust accuracy, records and a report.
-
-    Args:
-        eps: Budget in pixel units, as in 0.5 or 8/255; by default 0.5 in L2, 8/255 in Linf
-            and 12 in L1.
-        protocol: fast (PGD and a search for the smallest perturbation), standard (the reference
-            AutoAttack, spared images that a certificate covers or PGD fools) or deep (likewise in
-            its version 'plus': more attacks, five restarts). With --views no image is spared, and
-            the attack on every view comes first.
-        methods: Certificates that spare images an attack, of standard and deep; 'none' for none.
-    """
-
-    eps: str | None = None
-    protocol: Protocol = "standard"
-    methods: str = "sound"
 
 
 def attack(options: AttackOptions) -> int:

@@ -17,10 +17,12 @@ from robustcl.checkpoint import Loaded, own_accuracy
 from robustcl.classifier import Classifier
 from robustcl.commands.claimed_constant import checked_constant
 from robustcl.commands.load_and_tell import load_and_tell
-from robustcl.commands.options import AuditOptions, answer, emit, old_rule, read_data, say
+from robustcl.commands.options import answer, emit, old_rule, read_data, say
 from robustcl.commands.viewed import Views, viewed
+from robustcl.core.stopping import stop_code
 from robustcl.data import Dataset
 from robustcl.errors import InputError
+from robustcl.options.shared import AuditOptions
 from robustcl.out_of_memory import halving
 from robustcl.report.numbers import interval_text, percent
 from robustcl.runs.ranks import own_device, rank, rank_count
@@ -120,10 +122,10 @@ def audit_checkpoint(
             progress=not options.quiet and rank() == 0,
             tell=say,
         )
-    except KeyboardInterrupt:
+    except KeyboardInterrupt as stop:
         again = command if options.resume else f"{command} --resume"
         say(f"interrupted; the records in {options.out} are whole. Go on by: {again}")
-        return 130
+        return stop_code(stop)
     if complete:
         return None
     say(f"process {rank()} of {rank_count()}: its share is done; the last one writes the report")

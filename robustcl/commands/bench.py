@@ -2,60 +2,18 @@
 
 import shlex
 import sys
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
-import tyro
-
 from robustcl.bench import Place, Suite, load_suite, run_suite, suite_names
 from robustcl.commands.options import answer, check_device, emit, say
-from robustcl.data import Matching
+from robustcl.core.last_handler import PART_FAILED, VIOLATION
+from robustcl.core.stopping import stop_code
 from robustcl.errors import InputError
+from robustcl.options.bench import BenchOptions
 from robustcl.report.suite_page import write_suite_page
 from robustcl.runs.ranks import rank_count
-
-FAILED = 4  # exit code: a cell failed
-
-
-@dataclass(frozen=True, kw_only=True)
-class BenchOptions:
-    """Run a suite, cell by cell, and write one page about all its runs.
-
-    Args:
-        suite: A suite that is shipped, or a TOML file; 'list' lists those that are shipped.
-        out: The folder; bench-SUITE by default.
-        resume: Go on with the suite in --out; cells that are done are kept, damaged ones run again.
-        mixed_versions: Go on although robustcl or torch is another version; both are recorded.
-        data: Instead of the suite's data, as for `robustcl train`; models are trained on its
-            training split.
-        data_root: Folder of torchvision's data sets.
-        download: Download what is missing.
-        corrupted: Folder of CIFAR-10-C; the corruptions there take the place of the suite's.
-        classes: How classes of data and models are matched, instead of the suite's way: names,
-            known or positions, as for `certify run`.
-        limit: Use N test images, drawn by seed with the same share of every class, instead of the
-            suite's limit.
-        device: cpu, cuda, cuda:1, ...
-        seed: This seed alone, instead of the suite's seeds.
-        json: Write one JSON object on stdout.
-        quiet: No progress bars.
-    """
-
-    suite: tyro.conf.Positional[str]
-    out: Path | None = None
-    resume: bool = False
-    mixed_versions: bool = False
-    data: str | None = None
-    data_root: Path | None = None
-    download: bool = False
-    corrupted: Path | None = None
-    classes: Matching | None = None
-    limit: int | None = None
-    device: str = "cpu"
-    seed: int | None = None
-    json: bool = False
-    quiet: bool = False
 
 
 def bench(options: BenchOptions) -> int:
@@ -89,9 +47,9 @@ def bench(options: BenchOptions) -> int:
     )
     try:
         states = run_suite(suite, place, resume=options.resume)
-    except KeyboardInterrupt:
+    except KeyboardInterrupt as stop:
         say(f"interrupted; go on by the same command and --resume ({place.folder})")
-        return 130
+        return stop_code(stop)
     page, beaten = write_suite_page(place.folder)
     count = {status: sum(s.status == status for s in states) for status in ("done", "failed",
                                                                             "skipped")}  # fmt: skip
@@ -101,7 +59,7 @@ def bench(options: BenchOptions) -> int:
     if options.json:
         failed = {state.cell: state.reason for state in states if state.status == "failed"}
         emit({"suite": suite.name, **count, "reasons": failed, "page": str(page)})
-    return 1 if beaten else FAILED if count["failed"] else 0
+    return VIOLATION if beaten else PART_FAILED if count["failed"] else 0
 
 
 def chosen_suite(options: BenchOptions) -> Suite:

@@ -2,12 +2,10 @@
 
 import json as json_text
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from functools import partial
-from pathlib import Path
 from typing import Any
 
-import tyro
 from torch import Tensor, nn
 
 from robustcl import __version__
@@ -19,39 +17,8 @@ from robustcl.commands.options import answer, emit, refuse_existing, say
 from robustcl.errors import CheckpointError, InputError
 from robustcl.look_alikes import ask_about_stem, timm_twins
 from robustcl.normalization import Normalization, Pair, assumed, in_weights, of_architecture, stated
+from robustcl.options.convert import ConvertOptions
 from robustcl.weight_file import is_checkpoint, read_weights
-
-
-@dataclass(frozen=True, kw_only=True)
-class ConvertOptions:
-    """Make a checkpoint from a weight file (.safetensors, or .pt/.pth without code).
-
-    Args:
-        weights: The weight file; prefixes such as module., backbone., encoder. are stripped.
-        arch: torchvision:NAME, timm:NAME, timm:NAME.TAG, cifar_resnet18, small_convnet,
-            strided_convnet, or package.module:factory, whose code is run.
-        out: The checkpoint, ending in .safetensors.
-        arguments: Keyword arguments of the architecture, as JSON.
-        input_size: Side in pixels, or CxHxW.
-        mean: Channel means of the network's input normalization, as in .485,.456,.406, or a word
-            for both mean and std: imagenet, none. By default those in the weight file, or of timm's
-            configuration; where neither knows, none, with a warning.
-        std: Channel standard deviations.
-        allow_partial: Go on where tensors are missing or left over.
-        overwrite: Replace an existing checkpoint.
-        json: Write one JSON object on stdout.
-    """
-
-    weights: tyro.conf.Positional[Path]
-    arch: str
-    out: Path
-    arguments: str = "{}"
-    input_size: str = "224"
-    mean: str | None = None
-    std: str | None = None
-    allow_partial: bool = False
-    overwrite: bool = False
-    json: bool = False
 
 
 def convert(options: ConvertOptions) -> int:

@@ -2,7 +2,6 @@
 
 import itertools
 import time
-from dataclasses import dataclass
 from pathlib import Path
 
 import torch
@@ -15,35 +14,16 @@ from robustcl.checkpoint import Description, load_checkpoint, save_checkpoint
 from robustcl.classifier import Encoder
 from robustcl.commands.finish import finish
 from robustcl.commands.options import answer, check_device, say
+from robustcl.core.stopping import stop_code
 from robustcl.data import load_data
 from robustcl.encoders import small_convnet
 from robustcl.errors import InputError
 from robustcl.fit_head import fit_head
+from robustcl.options.demo import DemoOptions
 from robustcl.training import DEMO_ARCHITECTURE, DEMO_RECIPE, train_encoder
 
 METHODS = ("sound", "product", "smoothing:sigma=0.25,n=1000", "first_order", "jacobian_norm")
 EPS = (0.1, 0.25, 0.5, 1.0, 2.0)
-
-
-@dataclass(frozen=True, kw_only=True)
-class DemoOptions:
-    """Train on digits, certify, attack and report: about a minute, no download.
-
-    Args:
-        out: A new folder; robustcl-demo, or the next free name, by default.
-        device: cpu, cuda, ...
-        batch_size: Images per model call.
-        seed: Seed of weights, training, splits and noise.
-        json: Write one JSON object on stdout.
-        quiet: No progress bars.
-    """
-
-    out: Path | None = None
-    device: str = "cpu"
-    batch_size: int = 128
-    seed: int = 0
-    json: bool = False
-    quiet: bool = False
 
 
 def demo(options: DemoOptions) -> int:
@@ -78,9 +58,9 @@ def demo(options: DemoOptions) -> int:
             device=options.device,
             progress=not options.quiet,
         )
-    except KeyboardInterrupt:
+    except KeyboardInterrupt as stop:
         say(f"interrupted; remove {folder} and start again, it takes about a minute")
-        return 130
+        return stop_code(stop)
     code = finish(folder, json=options.json)
     answer(
         f"{time.monotonic() - started:.0f} s in all; checkpoint: {checkpoint}", json=options.json

@@ -16,9 +16,10 @@ from attacks.planted import linear_classifier, planted
 from certify.norms import NORMS, Norm
 from robustcl.auditing.manifest import device_name, package_versions
 from robustcl.classifier import Classifier
-from robustcl.commands.options import answer, check_device, emit, say
-from robustcl.commands.spinning_threads import spinning_threads
+from robustcl.commands.options import answer, check_device, emit
+from robustcl.core.last_handler import PART_FAILED
 from robustcl.objectives import misclassify
+from robustcl.options.doctor import DoctorOptions
 from robustcl.seeds import example_noise
 from robustcl.threat import Threat
 
@@ -28,21 +29,6 @@ MARGIN = 0.02  # of the radius, by which a budget is too small or large enough
 PLANTS = 3
 IMAGES = 16  # on which flags are looked for
 TORCHATTACKS: dict[Norm, str] = {"l2": "PGDL2", "linf": "PGD"}
-
-
-@dataclass(frozen=True, kw_only=True)
-class DoctorOptions:
-    """Run the self-tests and print versions and the device; exit code 1 when one fails.
-
-    Args:
-        device: cpu, cuda, ...
-        seed: Seed of the models and the attacks.
-        json: Write one JSON object on stdout.
-    """
-
-    device: str = "cpu"
-    seed: int = 0
-    json: bool = False
 
 
 @dataclass(frozen=True)
@@ -67,7 +53,7 @@ def doctor(options: DoctorOptions) -> int:
         options: The options.
 
     Returns:
-        The exit code: 0, or 1 when a test failed.
+        The exit code: 0, or 4 when a test failed.
     """
     check_device(options.device)
     started = time.monotonic()
@@ -75,9 +61,6 @@ def doctor(options: DoctorOptions) -> int:
     tell = partial(answer, json=options.json)
     tell(" ".join(f"{name} {found}" for name, found in versions.items()))
     tell(f"device: {device_name(options.device)}")
-    warning = spinning_threads()
-    if warning:
-        say(warning)
     checks = []
     for check in run_checks(options):
         tell(f"{check.outcome:7} {check.name}: {check.detail}")
@@ -87,7 +70,7 @@ def doctor(options: DoctorOptions) -> int:
     if options.json:
         content = {"versions": versions, "device": device_name(options.device), "failed": failed}
         emit({**content, "checks": [vars(check) for check in checks]})
-    return 1 if failed else 0
+    return PART_FAILED if failed else 0
 
 
 def run_checks(options: DoctorOptions) -> Iterator[Check]:

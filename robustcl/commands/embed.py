@@ -1,42 +1,14 @@
 """Write embeddings to a file."""
 
-from dataclasses import dataclass
-from pathlib import Path
-
 import numpy as np
 import torch
-import tyro
 
 from robustcl.abstained import answered, on_sphere, warn_abstained
 from robustcl.commands.load_and_tell import load_and_tell
-from robustcl.commands.options import DataOptions, answer, read_data, refuse_existing
-from robustcl.data import Split
+from robustcl.commands.options import answer, read_data, refuse_existing
 from robustcl.errors import InputError
 from robustcl.fit_head import embed as compute
-
-
-@dataclass(frozen=True, kw_only=True)
-class EmbedOptions(DataOptions):
-    """Write index, embeddings (unit length), raw norms, labels and class names to an .npz file.
-
-    Labels are the data's own: `class_names` says which is which, and -1 stands where there is none.
-    The index is the image's position in the split, also where --limit takes a part of it.
-
-    An embedding that is 0 or not finite has no direction: its row is NaN, and the image is named.
-
-    Args:
-        checkpoint: The encoder.
-        out: The file, ending in .npz.
-        split: train or test.
-        arch: Needed only for a checkpoint made from package.module:factory.
-        overwrite: Replace an existing file.
-    """
-
-    checkpoint: tyro.conf.Positional[Path]
-    out: Path
-    split: Split = "test"
-    arch: str | None = None
-    overwrite: bool = False
+from robustcl.options.embed import EmbedOptions
 
 
 def embed(options: EmbedOptions) -> int:

@@ -14,7 +14,6 @@ from robustcl.report.headline import (
     headline,
     method_sentences,
 )
-from robustcl.report.page import write_page
 from robustcl.runs.records import load_run
 from robustcl.runs.summary import Summary, summarize
 from robustcl.specification import parse_number
@@ -63,12 +62,14 @@ def finish(
         lines: Further sentences, said after the clean accuracy.
 
     Returns:
-        The exit code: 0, or 3 when a gate is missed.
+        The exit code: 0, or 3 when a gate is missed; an incomplete run misses every gate.
 
     Raises:
         ViolationError: When an attack beat a deterministic certificate; the report is written
             nevertheless.
     """
+    from robustcl.report.page import write_page  # Matplotlib is slow to import
+
     tell = partial(answer, json=json)
     run = load_run(folder)
     summary, flags = summarize(run), run.manifest.get("flags") or []
@@ -93,6 +94,9 @@ def finish(
             f"{first['attacked']:.6g}; "
             "one of the two is wrong"
         )
+    if require and not run.manifest.get("complete"):
+        tell("missed: every gate, as the run is not complete; go on with it by --resume")
+        return 3
     judged = [(gate, _value(summary, gate), parse_gate(gate)[2]) for gate in require]
     missed = [(gate, value) for gate, value, least in judged if value is None or value < least]
     for gate, value in missed:

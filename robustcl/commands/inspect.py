@@ -1,29 +1,12 @@
 """Say what is in a checkpoint."""
 
-from dataclasses import asdict, dataclass
-from pathlib import Path
-
-import tyro
+from dataclasses import asdict
 
 from robustcl.architectures import is_factory
 from robustcl.checkpoint import describe_file, load_checkpoint
 from robustcl.commands.claimed_constant import checked_constant, constants_text
 from robustcl.commands.options import answer, emit
-
-
-@dataclass(frozen=True, kw_only=True)
-class InspectOptions:
-    """Print a checkpoint's description; no code is run on the file's word.
-
-    A network is built only where a Lipschitz constant is claimed, to compute what it really is.
-
-    Args:
-        checkpoint: The .safetensors file.
-        json: Write one JSON object on stdout.
-    """
-
-    checkpoint: tyro.conf.Positional[Path]
-    json: bool = False
+from robustcl.options.inspect import InspectOptions
 
 
 def inspect(options: InspectOptions) -> int:

@@ -1,26 +1,15 @@
-"""Print the table of claims."""
+"""Print the table of claims, without loading what computes them."""
 
+import json
 import sys
 from collections.abc import Sequence
-from dataclasses import dataclass
 
 from rich.console import Console
 from rich.table import Table
 
-import attacks
-import certify
-from robustcl.commands.options import emit
-
-
-@dataclass(frozen=True, kw_only=True)
-class MethodsOptions:
-    """Print what each certificate claims, and the attacks.
-
-    Args:
-        json: Write one JSON object on stdout.
-    """
-
-    json: bool = False
+from robustcl.declarations.attacks import ATTACK_ROWS
+from robustcl.declarations.claims import CLAIMS
+from robustcl.options.methods import MethodsOptions
 
 
 def methods(options: MethodsOptions) -> int:
@@ -33,19 +22,24 @@ def methods(options: MethodsOptions) -> int:
         The exit code.
     """
     rows = [
-        (m.name, ", ".join(m.norms), m.guarantee, m.subject, m.claim, m.reference)
-        for m in certify.METHODS.values()
+        (row.name, ", ".join(row.norms), row.guarantee, row.subject, row.claim, row.reference)
+        for row in CLAIMS
     ]
     heads = ("method", "norms", "guarantee", "subject", "claim", "reference")
     if options.json:
-        found = {name: entry.claim for name, entry in attacks.ATTACKS.items()}
-        emit({"methods": [dict(zip(heads, row, strict=True)) for row in rows], "attacks": found})
+        found = {name: row.claim for name, row in ATTACK_ROWS.items()}
+        content = {"methods": [dict(zip(heads, row, strict=True)) for row in rows]}
+        sys.stdout.write(json.dumps({**content, "attacks": found}) + "\n")
         return 0
     console = Console(width=None if sys.stdout.isatty() else 140)
-    console.print(_table("certificates: what is claimed, about which model", heads, rows))
-    rows = [(name, entry.claim, entry.reference) for name, entry in attacks.ATTACKS.items()]
+    tables = [_table("certificates: what is claimed, about which model", heads, rows)]
+    rows = [(name, row.claim, row.reference) for name, row in ATTACK_ROWS.items()]
     heads = ("attack", "what it does", "reference")
-    console.print(_table("attacks: every find is verified", heads, rows))
+    tables.append(_table("attacks: every find is verified", heads, rows))
+    with console.capture() as drawn:  # Rich itself would end the process where a reader goes away
+        for table in tables:
+            console.print(table)
+    sys.stdout.write(drawn.get())
     return 0
 
 

@@ -4,13 +4,12 @@ import shlex
 import sys
 import time
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, cast
 
 import numpy as np
-import tyro
 
 from robustcl.auditing.manifest import device_name, package_versions, rows_entry
 from robustcl.auditing.study_outputs import Study
@@ -21,7 +20,6 @@ from robustcl.classifier import Classifier
 from robustcl.commands.load_and_tell import load_and_tell
 from robustcl.commands.mean_of import mean_of
 from robustcl.commands.options import (
-    LabeledDataOptions,
     answer,
     emit,
     old_rule,
@@ -29,75 +27,20 @@ from robustcl.commands.options import (
     say,
 )
 from robustcl.commands.viewed import trained_views
-from robustcl.data import Dataset, Draw, Split
+from robustcl.core.stopping import stop_code
+from robustcl.data import Dataset, Draw
 from robustcl.data.draw_rows import draw_order
 from robustcl.data.match_classes import absent_classes, check_classes, some_names
 from robustcl.errors import InputError
+from robustcl.options.multiview import MultiviewOptions
 from robustcl.report.study_page import headline_model, sentences, write_study_report
 from robustcl.runs.records import SCHEMA, config_hash
 from robustcl.runs.study_file import write_study
 from robustcl.runs.write_run import start_run, update_manifest
-from robustcl.threat import Norm
 from robustcl.views import draw_views
 from robustcl.views.multi_view import Aggregate
 
 DEFAULT_EPS = {"l2": "0.25", "linf": "8/255", "l1": "12"}
-
-
-@dataclass(frozen=True, kw_only=True)
-class MultiviewOptions(LabeledDataOptions):
-    """Does it help to look many times? Compare multi-view inference with the single view.
-
-    Temperatures are fitted on images of the same split that are not tested, after the views were
-    put together. Test images and held-out ones are drawn by --seed, with the same share of every
-    class.
-
-    Args:
-        checkpoint: The .safetensors file, with a head (see `robustcl probe`).
-        out: The folder of the study.
-        split: Split of the data that is tested and held out from: not the one trained on.
-        views: shift, crop, noise or training, with options as in shift:pixels=2,flip=false.
-        count: Numbers of views, ascending; the largest is attacked.
-        aggregate: embedding, score, max, vote, confidence; the sentences are about the first.
-        norm: l2, linf or l1.
-        eps: Budget of the attacks; 0.25 in L2, 8/255 in Linf and 12 in L1 by default.
-        attacked: Images that are attacked: the first of those tested.
-        attack: The attack on every model; points found against one are tried on all.
-        held_out: Images on which temperatures are fitted.
-        held_out_data: Other data to hold out from; by default that of --data.
-        noise: Standard deviation of the noise on the corrupted images.
-        ensemble: Checkpoints whose mean score is the compute-matched baseline, as A,B,C.
-        certificates: Certify as well.
-        draws: Attack a model with fresh views at every call as well, by the average over so many
-            draws, which multiplies the cost of an attack; 20 or more by rule, 0 for none.
-        resume: Go on with the study in --out; stages that are damaged are computed again.
-        mixed_versions: Go on although robustcl or torch is another version; both are recorded.
-        arch: Needed only for a checkpoint made from package.module:factory.
-        json: Write one JSON object on stdout.
-        quiet: Say less.
-    """
-
-    checkpoint: tyro.conf.Positional[Path]
-    out: Path
-    split: Split = "test"
-    views: str = "shift"
-    count: str = "1,2,4,8"
-    aggregate: str = "embedding,score,vote"
-    norm: Norm = "l2"
-    eps: str | None = None
-    attacked: int = 200
-    attack: str = "every_view:steps=20,restarts=2"
-    held_out: int = 500
-    held_out_data: str | None = None
-    noise: float = 0.1
-    ensemble: str | None = None
-    certificates: bool = True
-    draws: int = 0
-    resume: bool = False
-    mixed_versions: bool = False
-    arch: str | None = None
-    json: bool = False
-    quiet: bool = False
 
 
 def multiview(options: MultiviewOptions) -> int:
@@ -148,9 +91,9 @@ def multiview(options: MultiviewOptions) -> int:
     start_run(options.out, stated, resume=options.resume, mixed=options.mixed_versions)
     try:
         found = run_study(study)
-    except KeyboardInterrupt:
+    except KeyboardInterrupt as stop:
         say(f"interrupted; whole stages are in {options.out}. Go on by adding --resume")
-        return 130
+        return stop_code(stop)
     if found["baseline"]:
         found["baseline"]["members"] = len(members)
     write_study(options.out, found)

@@ -1,35 +1,16 @@
 """Rebuild a report from the records on disk, compare runs, or draw a training log."""
 
-from dataclasses import dataclass
 from pathlib import Path
 
-import tyro
-
-from robustcl.commands.finish import finish
+from robustcl.commands.finish import finish, parse_gate
 from robustcl.commands.options import answer, emit
 from robustcl.errors import InputError, ViolationError
+from robustcl.options.report import ReportOptions
 from robustcl.report import write_comparison, write_suite_page
 from robustcl.report.study_page import write_study_report
 from robustcl.report.suite_folder import is_suite
 from robustcl.report.training_figure import write_training_figure
 from robustcl.runs.study_file import is_study
-
-
-@dataclass(frozen=True, kw_only=True)
-class ReportOptions:
-    """Rebuild tables, figures and report.html from records; several runs are compared.
-
-    Args:
-        folders: A run folder, the folder of a suite or of a multi-view study, or the .csv log of a
-            training run, which is drawn into a .png; or two or more run folders, which are
-            compared.
-        out: Where the comparison goes; robustcl-comparison by default.
-        json: Write one JSON object on stdout.
-    """
-
-    folders: tyro.conf.Positional[tuple[Path, ...]]
-    out: Path | None = None
-    json: bool = False
 
 
 def report(options: ReportOptions) -> int:
@@ -42,23 +23,38 @@ def report(options: ReportOptions) -> int:
         The exit code.
 
     Raises:
-        InputError: When no folder is given, or --out goes with a single one.
+        InputError: When no folder is given, --out goes with a single one, or gates do not go with
+            what is reported.
     """
     if not options.folders:
         raise InputError("give a run folder, several to be compared, or a training log (.csv)")
+    for gate in options.require:
+        parse_gate(gate)
     if len(options.folders) > 1:
+        _refuse_gates(options, "a comparison of runs")
         out = options.out or Path("robustcl-comparison")
         return _compared(*write_comparison(options.folders, out), options)
     if options.out is not None:
         raise InputError("--out is for comparisons; the report of a run lies in its folder")
     folder = next(iter(options.folders))
     if folder.suffix == ".csv":
+        _refuse_gates(options, "a training log")
         return _told(write_training_figure(folder), "figure", options)
     if is_study(folder):
+        _refuse_gates(options, "a multi-view study")
         return _told(write_study_report(folder), "report", options)
     if is_suite(folder):
+        _refuse_gates(options, "a suite")
         return _compared(*write_suite_page(folder), options)
-    return finish(folder, json=options.json)
+    return finish(folder, json=options.json, require=options.require)
+
+
+def _refuse_gates(options: ReportOptions, what: str) -> None:
+    if options.require:
+        raise InputError(
+            f"--require {options.require[0]} is for the folder of a run, not for {what}; report "
+            "each run by itself"
+        )
 
 
 def _compared(page: Path, beaten: list[str], options: ReportOptions) -> int:

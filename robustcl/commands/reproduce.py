@@ -1,41 +1,16 @@
 """Replay a violation that an audit has saved."""
 
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from functools import partial
-from pathlib import Path
-
-import tyro
 
 from robustcl.auditing.reproducer import load_reproducer, replay
 from robustcl.commands.load_and_tell import load_and_tell
 from robustcl.commands.options import answer, emit, say
 from robustcl.commands.viewed import Views, viewed
+from robustcl.core.last_handler import VIOLATION
 from robustcl.errors import InputError
+from robustcl.options.reproduce import ReproduceOptions
 from robustcl.report.numbers import norm_name
-from robustcl.views.multi_view import Aggregate
-
-
-@dataclass(frozen=True, kw_only=True)
-class ReproduceOptions:
-    """Replay a violation in float64; exit code 1 when it is confirmed, 0 when it is not.
-
-    Args:
-        file: A file of OUT/violations.
-        checkpoint: The checkpoint it was found on; another network is refused (exit code 2).
-        views: As in the run, for a multi-view model.
-        count: Likewise.
-        aggregate: Likewise.
-        arch: Needed only for a checkpoint made from package.module:factory.
-        json: Write one JSON object on stdout.
-    """
-
-    file: tyro.conf.Positional[Path]
-    checkpoint: Path
-    views: str | None = None
-    count: int = 8
-    aggregate: Aggregate = "score"
-    arch: str | None = None
-    json: bool = False
 
 
 def reproduce(options: ReproduceOptions) -> int:
@@ -75,4 +50,4 @@ def reproduce(options: ReproduceOptions) -> int:
     tell("the violation is confirmed" if outcome.confirmed else "the violation is not confirmed")
     if options.json:
         emit({**asdict(outcome), "violation": asdict(claim)})
-    return 1 if outcome.confirmed else 0
+    return VIOLATION if outcome.confirmed else 0

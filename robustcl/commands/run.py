@@ -1,38 +1,14 @@
 """Certify and attack a checkpoint."""
 
-from dataclasses import dataclass
 from typing import cast
 
 from robustcl.auditing.audit import DEFAULT_EPS, Audit
 from robustcl.budgets import read_budgets
 from robustcl.commands.audit_checkpoint import audit_checkpoint, load_with_head, views_text
 from robustcl.commands.finish import finish, parse_gate
-from robustcl.commands.options import AuditOptions
+from robustcl.options.run import RunOptions
 from robustcl.specification import split_specifications
 from robustcl.threat import Norm
-
-
-@dataclass(frozen=True, kw_only=True)
-class RunOptions(AuditOptions):
-    """Certify and attack a checkpoint, and write records and a report.
-
-    Args:
-        methods: Certificates, as in product,smoothing:sigma=.25,n=10000 ('certify methods' lists
-            them); 'none' for none. By default product, smoothing and first_order, and with --views
-            multi_view instead of product.
-        attack: Attacks, as in pgd:steps=100,autoattack; 'none' for none. By default pgd, and with
-            --views every_view.
-        eps: Ascending budgets of the attacks, as in 0.25,0.5 or 4/255,8/255.
-        test_certificates: Attack every deterministically certified ball from its surface; what is
-            found there is a violation.
-        require: Gates, as in "certified_accuracy@0.25>=0.5"; exit code 3 when one is missed.
-    """
-
-    methods: str | None = None
-    attack: str | None = None
-    eps: str | None = None
-    test_certificates: bool = True
-    require: tuple[str, ...] = ()
 
 
 def run(options: RunOptions) -> int:

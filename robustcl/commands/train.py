@@ -15,13 +15,13 @@ from robustcl.classifier import Classifier, Encoder
 from robustcl.commands.claimed_constant import checked_constant, constants_text
 from robustcl.commands.load_and_tell import load_and_tell
 from robustcl.commands.options import answer, emit, read_data, refuse_existing, say
-from robustcl.commands.spinning_threads import spinning_threads
 from robustcl.commands.tell_targets import tell_targets
-from robustcl.commands.train_options import TrainOptions, recipe_of
+from robustcl.commands.train_options import recipe_of
 from robustcl.data import Dataset, label_subset
 from robustcl.data.match_classes import absent_classes, some_names
 from robustcl.errors import InputError
 from robustcl.fit_head import fit_head
+from robustcl.options.train import TrainOptions
 from robustcl.out_of_memory import halving
 from robustcl.robust import ADVERSARIAL, Acl, Deacl, NoisyViews
 from robustcl.robust.lipschitz import CLAIMED, Lipschitz
@@ -49,9 +49,6 @@ def train(options: TrainOptions) -> int:
 
     refuse_existing(options.out, overwrite=options.overwrite)
     files, recipe = _files(options), recipe_of(options)
-    warning = spinning_threads() if options.device == "cpu" else None
-    if warning:
-        say(warning)
     with joined(options.device) as device:
         options = replace(options, device=device)
         dataset = _read(options, files)

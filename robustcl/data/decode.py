@@ -9,7 +9,6 @@ from pathlib import Path
 import numpy as np
 import torch
 from PIL import Image, UnidentifiedImageError
-from torchvision.io import decode_jpeg
 
 from robustcl.errors import InputError
 
@@ -83,6 +82,8 @@ def _decode_one(source: bytes | Path, name: str, size: int | None) -> np.ndarray
 
 
 def _decode_jpeg(source: bytes, name: str) -> np.ndarray:
+    from torchvision.io import decode_jpeg  # slow to import
+
     try:
         pixels = decode_jpeg(torch.frombuffer(bytearray(source), dtype=torch.uint8))
     except RuntimeError as error:

@@ -3,10 +3,10 @@
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Literal
 
 import numpy as np
 
+from robustcl.core.choices import Draw
 from robustcl.data.dataset import Dataset
 from robustcl.data.digits import list_digits
 from robustcl.data.draw_rows import draw_order
@@ -18,8 +18,6 @@ from robustcl.data.parquet import list_parquet
 from robustcl.data.splits import Split, check_split
 from robustcl.data.torchvision_data import TORCHVISION, list_torchvision
 from robustcl.errors import InputError
-
-Draw = Literal["stratified", "first"]
 
 PATH_SOURCES: dict[str, tuple[str, ...]] = {
     "imagefolder": ("size", "split"),

@@ -5,15 +5,13 @@ import unicodedata
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import replace
-from typing import Literal
 
 import numpy as np
 
+from robustcl.core.choices import MATCHINGS, Matching
 from robustcl.data.dataset import Dataset
 from robustcl.errors import InputError
 
-Matching = Literal["names", "known", "positions"]
-MATCHINGS: tuple[Matching, ...] = ("names", "known", "positions")
 SHOWN = 5  # names that a message lists
 
 

@@ -1,13 +1,9 @@
 """Split rows into train and test, the same way on every machine."""
 
-from typing import Literal
-
 import numpy as np
 
+from robustcl.core.choices import SPLITS, Split
 from robustcl.errors import InputError
-
-Split = Literal["train", "test"]
-SPLITS: tuple[Split, ...] = ("train", "test")
 
 
 def check_split(split: str) -> Split:

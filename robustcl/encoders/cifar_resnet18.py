@@ -1,7 +1,6 @@
 """Build the ResNet-18 for small images that contrastive papers use."""
 
 from torch import nn
-from torchvision.models.resnet import BasicBlock, ResNet
 
 from robustcl.errors import InputError
 
@@ -39,6 +38,8 @@ def cifar_resnet18(
         He et al., Deep Residual Learning, CVPR 2016; the stem as in Chen et al., SimCLR, ICML
         2020, appendix B.9.
     """
+    from torchvision.models.resnet import BasicBlock, ResNet  # slow to import
+
     if type(stem_padding) is not int or stem_padding not in STEM_PADDINGS:
         raise InputError(f"stem_padding {stem_padding!r} is neither 1 nor 2; see cifar_resnet18")
     if type(max_pool) is not bool:

@@ -4,13 +4,20 @@
 # pyright: reportArgumentType=false, reportCallIssue=false, reportAttributeAccessIssue=false
 # pyright: reportReturnType=false, reportOperatorIssue=false, reportIndexIssue=false
 
-from typing import Any
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import pandas as pd
 
+from robustcl.core.lazily import lazily
 from robustcl.runs.per_image import radii, run_subject
 from robustcl.runs.records import Run
+
+if TYPE_CHECKING:
+    import pandas as pd
+else:
+    pd = lazily("pandas")
 
 SLACK = 1e-9  # relative: a ratio that rounding alone lifts above 1 refutes nothing
 

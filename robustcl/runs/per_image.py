@@ -1,14 +1,22 @@
 """Join the records of a run to one row per image."""
 
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
 # pandas annotates results as unions (Series | DataFrame | ...) that no call narrows.
 # pyright: reportArgumentType=false, reportCallIssue=false, reportAttributeAccessIssue=false
 # pyright: reportReturnType=false, reportOperatorIssue=false, reportIndexIssue=false
-
 import numpy as np
-import pandas as pd
 
+from robustcl.core.lazily import lazily
 from robustcl.errors import RunError
 from robustcl.runs.records import CERTIFIED_BALL, Run
+
+if TYPE_CHECKING:
+    import pandas as pd
+else:
+    pd = lazily("pandas")
 
 RIM = 1e-6  # relative excess over a budget, as `attacks.run` allows
 

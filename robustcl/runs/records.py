@@ -46,17 +46,19 @@ record of either has its `config`.
 # pyright: reportArgumentType=false, reportCallIssue=false, reportAttributeAccessIssue=false
 # pyright: reportReturnType=false, reportOperatorIssue=false, reportIndexIssue=false
 
+from __future__ import annotations
+
 import hashlib
 import json
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import islice
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import pandas as pd
 
+from robustcl.core.lazily import lazily
 from robustcl.errors import RunError
 from robustcl.runs.json_file import CHECKSUM, read_sealed
 from robustcl.runs.ledger import Ledger, checked_lines, contradictions
@@ -64,6 +66,11 @@ from robustcl.runs.record_kinds import CERTIFIED_BALL as CERTIFIED_BALL
 from robustcl.runs.record_kinds import KINDS, field_names
 from robustcl.runs.record_lines import OLD_SCHEMA, measures_of, record_files, terms_of
 from robustcl.runs.sessions import session_notes
+
+if TYPE_CHECKING:
+    import pandas as pd
+else:
+    pd = lazily("pandas")
 
 SCHEMA = 2
 CHUNK = 10_000  # records that are turned into tables at once

@@ -11,14 +11,15 @@ Estimates have none: they are set against the attacked radius, which they may ex
 # pyright: reportArgumentType=false, reportCallIssue=false, reportAttributeAccessIssue=false
 # pyright: reportReturnType=false, reportOperatorIssue=false, reportIndexIssue=false
 
+from __future__ import annotations
+
 import math
 from dataclasses import asdict, dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import pandas as pd
-from scipy.stats import binomtest
 
+from robustcl.core.lazily import lazily
 from robustcl.runs.estimates import estimates_against_attacks
 from robustcl.runs.per_image import (
     ball_attacks,
@@ -34,6 +35,11 @@ from robustcl.runs.per_image import (
 )
 from robustcl.runs.records import CERTIFIED_BALL, Run
 from robustcl.runs.violations import violations
+
+if TYPE_CHECKING:
+    import pandas as pd
+else:
+    pd = lazily("pandas")
 
 GRID_POINTS = 101
 FALLBACK_RADIUS = {"l2": 0.1, "linf": 2 / 255, "l1": 1.0}  # of the headline, for a run without eps
@@ -174,6 +180,8 @@ def interval95(hits: int, n: int) -> tuple[float, float]:
     Returns:
         The lower and the upper end, covering with probability >= 0.95.
     """
+    from scipy.stats import binomtest  # slow to import
+
     found = binomtest(hits, n).proportion_ci(0.95, method="exact")
     return float(found.low), float(found.high)
 

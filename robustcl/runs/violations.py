@@ -4,13 +4,20 @@
 # pyright: reportArgumentType=false, reportCallIssue=false, reportAttributeAccessIssue=false
 # pyright: reportReturnType=false, reportOperatorIssue=false, reportIndexIssue=false
 
+from __future__ import annotations
+
 from collections.abc import Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import pandas as pd
 
+from robustcl.core.lazily import lazily
 from robustcl.runs.short_file import short_file
+
+if TYPE_CHECKING:
+    import pandas as pd
+else:
+    pd = lazily("pandas")
 
 SLACK = 1e-9  # of an attacked radius, for the rounding of its last digit
 

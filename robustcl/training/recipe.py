@@ -2,8 +2,9 @@
 
 import math
 from dataclasses import asdict, dataclass
-from typing import Any, Literal
+from typing import Any
 
+from robustcl.core.choices import OPTIMIZERS, Optimizer
 from robustcl.errors import InputError
 from robustcl.losses.weighted_sum import LABELED, Term, parse_losses
 from robustcl.robust.attacked import Attacked
@@ -15,7 +16,6 @@ from robustcl.views.view_options import ViewOptions
 
 # Losses that look at more than a batch, which is there only where they are trained.
 OWN_STATE = ("cross_entropy", "false_negative_filter", "semantic")
-OPTIMIZERS = ("adamw", "sgd", "lars", "muon")
 
 
 @dataclass(frozen=True)
@@ -67,7 +67,7 @@ class TrainRecipe:
     batch_size: int = 256
     accumulate: int = 1
     labeled_batch: int | None = None
-    optimizer: Literal["adamw", "sgd", "lars", "muon"] = "adamw"
+    optimizer: Optimizer = "adamw"
     learning_rate: float = 1e-3
     weight_decay: float = 1e-4
     momentum: float = 0.9

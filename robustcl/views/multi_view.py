@@ -1,7 +1,6 @@
 """Classify by several views of every image."""
 
 from collections.abc import Callable, Sequence
-from typing import Literal, get_args
 
 import torch
 from torch import Tensor, nn
@@ -10,10 +9,8 @@ from torch.utils.checkpoint import checkpoint
 
 from robustcl.check_images import check_form
 from robustcl.classifier import Classifier
+from robustcl.core.choices import AGGREGATES, Aggregate
 from robustcl.errors import InputError
-
-Aggregate = Literal["embedding", "score", "max", "vote", "confidence"]
-AGGREGATES: tuple[Aggregate, ...] = get_args(Aggregate)
 
 
 class MultiView(Classifier):

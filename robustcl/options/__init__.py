@@ -1,0 +1,1 @@
+"""What each command takes: one dataclass per command. Nothing here loads torch."""

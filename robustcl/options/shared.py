@@ -1,0 +1,82 @@
+"""State the options that commands share."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import tyro
+
+from robustcl.core.choices import Aggregate, Matching, Norm, Split
+
+
+@dataclass(frozen=True, kw_only=True)
+class DataOptions:
+    """Say which data, and where to compute.
+
+    Args:
+        data: digits, cifar10, cifar100, mnist, fashion-mnist, svhn, stl10, imagefolder:PATH,
+            parquet:PATH or npz:PATH, with ',size=N' to resize and crop.
+        data_root: Folder of torchvision's data sets.
+        download: Download what is missing.
+        limit: Use N images only, drawn by --seed with the same share of every class; a larger N
+            keeps those of a smaller one.
+        device: cpu, cuda, cuda:1, ...
+        batch_size: Images per model call; halved when memory runs out.
+        seed: Seed of splits, of the draw of --limit, and of noise.
+    """
+
+    data: str
+    data_root: Path | None = None
+    download: bool = False
+    limit: int | None = None
+    device: str = "cpu"
+    batch_size: int = 128
+    seed: int = 0
+
+
+@dataclass(frozen=True, kw_only=True)
+class LabeledDataOptions(DataOptions):
+    """Say how the classes of data are matched with those of a checkpoint.
+
+    Args:
+        classes: names (a class is the one of the same name; data with another class is refused),
+            known (likewise, but images of other classes are left out), or positions (label k is
+            the class at position k, whatever its name).
+    """
+
+    classes: Matching = "names"
+
+
+@dataclass(frozen=True, kw_only=True)
+class AuditOptions(LabeledDataOptions):
+    """Say which checkpoint is measured, and where the records go.
+
+    Args:
+        checkpoint: The .safetensors file, with a head (see `robustcl probe`).
+        out: The run folder.
+        split: Split of the data: train or test.
+        norm: l2, linf or l1; radii are in pixel units of images in [0, 1].
+        views: Measure multi-view inference: shift, crop, noise or training, with options as in
+            shift:pixels=2,flip=false or noise:sigma=0.25; none by default.
+        count: Number of views; --seed draws them.
+        aggregate: embedding, score, max, vote or confidence.
+        resume: Go on with the run in --out; what is damaged there is measured again.
+        mixed_versions: Go on although robustcl or torch is another version; both are recorded.
+        plan: Predict from two batches how long so many processes would take, and run nothing.
+        arch: Needed only for a checkpoint made from package.module:factory.
+        json: Write one JSON object on stdout.
+        quiet: No progress bars.
+    """
+
+    checkpoint: tyro.conf.Positional[Path]
+    out: Path
+    split: Split = "test"
+    norm: Norm = "l2"
+    views: str | None = None
+    count: int = 8
+    aggregate: Aggregate = "score"
+    resume: bool = False
+    mixed_versions: bool = False
+    plan: int | None = None
+    arch: str | None = None
+    json: bool = False
+    quiet: bool = False
