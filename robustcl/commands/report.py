@@ -12,6 +12,7 @@ from robustcl.report import write_comparison, write_suite_page
 from robustcl.report.study_page import write_study_report
 from robustcl.report.suite_folder import is_suite
 from robustcl.report.training_figure import write_training_figure
+from robustcl.runs.comparison_file import is_comparison
 from robustcl.runs.study_file import is_study
 
 
@@ -54,6 +55,8 @@ def report(options: ReportOptions) -> int:
     folder = next(iter(options.folders))
     if folder.suffix == ".csv":
         return _told(write_training_figure(folder), "figure", options)
+    if is_comparison(folder):
+        raise InputError(f"{str(folder)!r} is a comparison; give the folders of its runs again")
     if is_study(folder):
         return _told(write_study_report(folder), "report", options)
     if is_suite(folder):

@@ -86,6 +86,15 @@ def write_bytes(path: Path, content: bytes) -> None:
         stream.write(content)
 
 
+def remove(path: Path) -> None:
+    """Remove a file of ours; one that is not there is fine.
+
+    Args:
+        path: The file.
+    """
+    path.unlink(missing_ok=True)
+
+
 def remove_dead_files(folder: Path, *, names: Iterable[str] = ()) -> None:
     """Remove temporary files in a folder that nobody writes to any more.
 

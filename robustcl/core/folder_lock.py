@@ -54,7 +54,7 @@ def session_lock(stem: Path, what: str) -> Iterator[None]:
     Raises:
         RunError: When another session holds the lock, which is named, or the disk has no locks.
     """
-    lock = stem.with_name(f"{stem.name}.lock")
+    lock, made = stem.with_name(f"{stem.name}.lock"), not stem.parent.exists()
     stem.parent.mkdir(parents=True, exist_ok=True)
 
     def busy() -> str:
@@ -71,6 +71,9 @@ def session_lock(stem: Path, what: str) -> Iterator[None]:
             for place in (stem, lock):  # while it is held, and nobody ever waits for it
                 with suppress(OSError):
                     place.unlink(missing_ok=True)
+            if made:
+                with suppress(OSError):  # where nothing came of it
+                    stem.parent.rmdir()
 
 
 @contextmanager

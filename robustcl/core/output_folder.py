@@ -65,11 +65,26 @@ class OutputFolder:
         if self.root.exists():
             atomic.remove_dead_files(self.root, names=self._names())
 
-    def adopt(self) -> None:
-        """Take what is there as found by us, where the caller knows that the folder is ours."""
+    def adopt(self, *names: str) -> None:
+        """List files that the caller knows to be ours by what they say.
+
+        Args:
+            *names: Their names, as of records that were copied from another machine. None says
+                that the whole folder is ours: without a list, it begins with what is there.
+        """
+        if not names:
+            with changing(self.root):
+                if self._stored() is None:
+                    self._write(self._snapshot())
+            return
+        for name in names:
+            self._checked(name)
+        known = self._listing().files
+        if all(name in known for name in names):
+            return
         with changing(self.root):
-            if self._stored() is None:
-                self._write(self._snapshot())
+            listing = self._listing()
+            self._write(replace(listing, files=tuple({*listing.files, *names})))
 
     def claim(self, *names: str) -> None:
         """List files before they are written.
