@@ -58,7 +58,8 @@ def run_suite(suite: Suite, place: Place, *, resume: bool = False) -> tuple[Cell
             or one of other versions of robustcl or torch and the place is not mixed.
     """
     wanted = cells(suite)
-    OutputFolder(place.folder).check_start()
+    ended = any((place.folder / cell.folder / "cell.json").is_file() for cell in wanted)
+    OutputFolder(place.folder).check_start(begun=ended)
     with session_lock(place.folder / ".session-0", repr(str(place.folder))):
         return _run(suite, wanted, place, resume=resume)
 

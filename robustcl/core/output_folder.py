@@ -48,18 +48,21 @@ class OutputFolder:
     def __init__(self, root: str | Path) -> None:
         self.root = Path(root)
 
-    def check_start(self) -> None:
+    def check_start(self, *, begun: bool = False) -> None:
         """Refuse a folder that is not new, empty or ours, before anything is computed.
 
         Of a folder that was begun, what our own names lead to is looked at: a link there, or a
         folder, would be found at the end of the work. Temporary files of dead processes go.
+
+        Args:
+            begun: Whether the caller knows that the folder was begun, though its manifest is lost.
 
         Raises:
             RunError: When the folder is not usable; the message names what is in the way.
         """
         found = self._objection_to_root()
         if found is None and self.root.exists():
-            found = self._odd_entry() if self._begun() else self._foreign_entry()
+            found = self._odd_entry() if begun or self._begun() else self._foreign_entry()
         if found is not None:
             raise RunError(f"{printable(repr(str(self.root)))} {found}")
         if self.root.exists():
@@ -273,9 +276,11 @@ class OutputFolder:
         return f"{where}{what}; give another --out"
 
     def _begun(self) -> bool:
-        # A damaged manifest counts: whether it is ours is for `--resume` to find out.
-        there = os.path.lexists(self.root / "manifest.json") or has_mark(self.root)
-        return there or any(self.root.glob("records-*.jsonl"))
+        # With a damaged manifest records or arrays count, from which `--resume` knows the run.
+        if has_mark(self.root) or any(self.root.glob("records-*.jsonl")):
+            return True
+        damaged = os.path.lexists(self.root / "manifest.json")
+        return damaged and any(self.root.glob("arrays/*.npz"))
 
     def _foreign_entry(self) -> str | None:
         stored = self._stored()

@@ -57,6 +57,7 @@ def write_page(run: Run, summary: Summary) -> Path:
     Returns:
         The path of report.html.
     """
+    OutputFolder(run.folder).check_start()
     write_json(run.folder / "summary.json", summary.to_dict())
     write_robustbench(run, summary)
     write_tables(run.folder, tables(run, summary))

@@ -115,6 +115,7 @@ def write_page(folder: Path, page: Page) -> Path:
     Returns:
         The path of report.html.
     """
+    OutputFolder(folder).check_start()
     found = [*(table for section in page.sections for table in section.tables), *page.files]
     write_tables(folder, {table.name: table.values for table in found})
     environment = Environment(

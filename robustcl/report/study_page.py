@@ -46,6 +46,7 @@ def write_study_report(folder: Path) -> Path:
         The path of report.html.
     """
     study, manifest, notes = read_study(folder)
+    OutputFolder(folder).check_start()
     places = Environment(
         loader=FileSystemLoader(Path(__file__).parent),
         autoescape=True,
