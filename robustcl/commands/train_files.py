@@ -3,6 +3,7 @@
 import csv
 import hashlib
 import json
+import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -14,6 +15,7 @@ from robustcl.commands.train_options import TrainOptions
 from robustcl.core.atomic import remove_dead_files
 from robustcl.core.folder_lock import session_lock
 from robustcl.core.output_file import check_output
+from robustcl.core.plain_name import LONGEST
 from robustcl.errors import InputError, RunError
 from robustcl.robust import Deacl
 from robustcl.runs.ranks import rank
@@ -43,6 +45,12 @@ def training_files(options: TrainOptions, recipe: TrainRecipe) -> Files:
         check_tensorboard()
     if options.out.suffix != ".safetensors":
         raise InputError(f"--out {options.out} does not end in .safetensors; name it so")
+    longest = options.out.with_suffix(".teacher.state.safetensors").name
+    if len(os.fsencode(longest)) > LONGEST:
+        raise InputError(
+            f"--out {options.out} is too long a name: with what lies beside, as {longest!r}, it has "
+            f"more than {LONGEST} bytes; give a shorter one"
+        )
     state = options.out.with_suffix(".state.safetensors")
     if state.exists() and not (options.resume or options.overwrite):
         raise InputError(
@@ -93,6 +101,19 @@ def teacher_place(out: Path) -> Path:
     return out.with_suffix(".teacher.safetensors")
 
 
+def session_stem(out: Path) -> Path:
+    """Name the lock of a training run, of which each process has its own.
+
+    Args:
+        out: The checkpoint.
+
+    Returns:
+        As `session_lock` takes it; it is short, whatever the name of the checkpoint.
+    """
+    name = hashlib.sha256(os.fsencode(out.name)).hexdigest()[:8]
+    return out.parent / f".robustcl-{name}-{rank()}"
+
+
 @contextmanager
 def training_session(out: Path) -> Iterator[None]:
     """Keep other sessions from the files of a training run, and remove what dead ones left.
@@ -106,8 +127,7 @@ def training_session(out: Path) -> Iterator[None]:
     Raises:
         RunError: When another session trains towards this checkpoint.
     """
-    name = hashlib.sha256(out.name.encode("utf-8", "replace")).hexdigest()[:8]
-    with session_lock(out.parent / f".robustcl-{name}-{rank()}", repr(str(out))):
+    with session_lock(session_stem(out), repr(str(out))):
         endings = (".safetensors", ".state.safetensors", ".csv", ".teacher.safetensors",
                    ".teacher.state.safetensors", ".teacher.csv")  # fmt: skip
         remove_dead_files(out.parent, names=[out.with_suffix(ending).name for ending in endings])
