@@ -15,7 +15,7 @@ from robustcl.bench.peers import PEERS
 from robustcl.bench.study_options import STUDY, check_study
 from robustcl.bench.training_options import TRAINING, training_options
 from robustcl.budgets import read_budgets
-from robustcl.core.listing import LISTING, MARKS, PARTS
+from robustcl.core.listing import LISTING, MARKS, PARTS, TOPS
 from robustcl.core.plain_name import objection_to_name
 from robustcl.data.corrupted import CORRUPTIONS
 from robustcl.data.match_classes import MATCHINGS, Matching
@@ -27,8 +27,7 @@ SUITES = Path(__file__).with_name("suites")
 HEADS = ("prototype", "linear", "knn", "fine_tune")
 LONGEST_NAME = 100  # bytes
 RESERVED = {  # at the top of a suite's folder
-    *(LISTING, *MARKS, *PARTS, "peers", "report.html", "summary.json", "robustbench.json"),
-    *("study.json", "manifest.damaged.json", "files.damaged.json"),
+    *(LISTING, *MARKS, *PARTS, *TOPS, "peers", "manifest.damaged.json", "files.damaged.json"),
 }
 
 

@@ -48,7 +48,7 @@ def training_files(options: TrainOptions, recipe: TrainRecipe) -> Files:
     longest = options.out.with_suffix(".teacher.state.safetensors").name
     if len(os.fsencode(longest)) > LONGEST:
         raise InputError(
-            f"--out {options.out} is too long a name: with what lies beside, as {longest!r}, it has "
+            f"--out {options.out} is too long a name: {longest!r}, which may lie beside it, has "
             f"more than {LONGEST} bytes; give a shorter one"
         )
     state = options.out.with_suffix(".state.safetensors")

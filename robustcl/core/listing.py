@@ -15,6 +15,7 @@ from robustcl.errors import RobustclError, RunError
 
 LISTING = "files.json"
 MARKS = {"manifest.json": "config_hash", "cell.json": "cell"}  # of ours, with a field they have
+TOPS = ("report.html", "robustbench.json", "study.json", "summary.json")  # written at the end
 PARTS = ("arrays", "figures", "robustbench", "tables", "violations")  # folders within
 
 

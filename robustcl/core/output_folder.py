@@ -7,7 +7,6 @@ ours of the very same name and are never removed.
 """
 
 import os
-import re
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import replace
@@ -15,11 +14,13 @@ from pathlib import Path
 from typing import BinaryIO
 
 from robustcl.core import atomic
+from robustcl.core.folder_entries import foreign_entry, objection_to_root
 from robustcl.core.folder_lock import changing
 from robustcl.core.listing import (
     LISTING,
     MARKS,
     PARTS,
+    TOPS,
     Listing,
     free_place,
     has_mark,
@@ -30,9 +31,6 @@ from robustcl.core.listing import (
 from robustcl.core.plain_name import objection_to_name
 from robustcl.core.printable import printable
 from robustcl.errors import RunError
-
-# Belongs to the system, or to locks of ours that a kill left.
-ALIEN = re.compile(r"\.lock|\.session-\d+(\.lock)?|\.DS_Store|lost\+found|\.nfs[0-9a-f]+")
 
 
 class OutputFolder:
@@ -60,9 +58,9 @@ class OutputFolder:
         Raises:
             RunError: When the folder is not usable; the message names what is in the way.
         """
-        found = self._objection_to_root()
+        found = objection_to_root(self.root)
         if found is None and self.root.exists():
-            found = self._odd_entry() if begun or self._begun() else self._foreign_entry()
+            found = self._odd_entry() if begun or self._begun() else self._foreign()
         if found is not None:
             raise RunError(f"{printable(repr(str(self.root)))} {found}")
         if self.root.exists():
@@ -265,16 +263,6 @@ class OutputFolder:
                 raise RunError(f"{str(place)!r} {wrong}; move it away, or give another --out")
         return place
 
-    def _objection_to_root(self) -> str | None:
-        nearest = self.root
-        while not os.path.lexists(nearest) and nearest != nearest.parent:
-            nearest = nearest.parent
-        if nearest.is_dir():
-            return None
-        what = "is a link that leads nowhere" if nearest.is_symlink() else "is a file"
-        where = "" if nearest == self.root else f"cannot be a folder: {str(nearest)!r} "
-        return f"{where}{what}; give another --out"
-
     def _begun(self) -> bool:
         # With a damaged manifest records or arrays count, from which `--resume` knows the run.
         if has_mark(self.root) or any(self.root.glob("records-*.jsonl")):
@@ -282,27 +270,24 @@ class OutputFolder:
         damaged = os.path.lexists(self.root / "manifest.json")
         return damaged and any(self.root.glob("arrays/*.npz"))
 
-    def _foreign_entry(self) -> str | None:
+    def _foreign(self) -> str | None:
         stored = self._stored()
-        listed = {LISTING, *stored.files} if stored else set[str]()
-        for folder, folders, files in os.walk(self.root):
-            links = [name for name in folders if (Path(folder) / name).is_symlink()]
-            for name in sorted((*files, *links)):
-                known = (Path(folder) / name).relative_to(self.root).as_posix()
-                alien = atomic.TEMPORARY.fullmatch(name) or ALIEN.fullmatch(name)
-                if known not in listed and not alien:
-                    return (
-                        f"holds {printable(repr(known))}, which robustcl did not write; give a "
-                        "new or empty --out"
-                    )
-        return None
+        return foreign_entry(self.root, {LISTING, *stored.files} if stored else set[str]())
 
     def _odd_entry(self) -> str | None:
         records = [entry.name for entry in self.root.glob("records-*.jsonl")]
-        for name in dict.fromkeys((LISTING, *MARKS, *PARTS, *self._names(), *records)):
+        for name in dict.fromkeys((LISTING, *MARKS, *PARTS, *TOPS, *self._names(), *records)):
             wrong = odd(self.root / name, folder=name in PARTS)
             if wrong is not None:
                 return f"holds {name!r}, which {wrong}; move it away, or give another --out"
+        stored = self._stored()
+        known = (*stored.files, *stored.found) if stored else TOPS
+        for name in TOPS:
+            if name not in known and (self.root / name).exists():
+                return (
+                    f"holds {name!r}, which robustcl did not write; move it away, or give another "
+                    "--out"
+                )
         return None
 
     def _names(self) -> list[str]:

@@ -24,19 +24,24 @@ def forked(work: Callable[[], object]) -> int:
 
 
 @contextmanager
-def small_disk(folder: Path, old: str = "") -> Iterator[Path]:
-    """A disk of 1 MiB, where one may be mounted; the test is skipped elsewhere."""
+def small_disk(folder: Path, old: str = "", *, kilobytes: int = 1024) -> Iterator[Path]:
+    """A small disk, where one may be mounted; the test is skipped elsewhere."""
     place = folder / "disk"
-    place.mkdir()
-    words = ["mount", "-t", "tmpfs", "-o", "size=1m", "tmpfs", str(place)]
+    place.mkdir(exist_ok=True)
+    words = ["mount", "-t", "tmpfs", "-o", f"size={kilobytes}k", "tmpfs", str(place)]
     if (
         not sys.platform.startswith("linux")
         or subprocess.run(words, check=False, capture_output=True).returncode
     ):
-        pytest.skip("no disk of 1 MiB can be mounted here")
+        pytest.skip("no small disk can be mounted here")
     try:
         if old:
             (place / old).write_text("old")
         yield place
     finally:
         subprocess.run(["umount", "-l", str(place)], check=False)
+
+
+def enlarge(disk: Path) -> None:
+    """Give a small disk as much room as anybody needs."""
+    subprocess.run(["mount", "-o", "remount,size=64m", str(disk)], check=True)

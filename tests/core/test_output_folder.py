@@ -172,6 +172,8 @@ def test_a_folder_of_an_older_version_is_ours_by_name_and_nothing_is_removed(
     (tmp_path / "summary.json").write_text("put there since")
     with pytest.raises(RunError, match="not written by robustcl"):
         output.write_text("summary.json", "")
+    with pytest.raises(RunError, match=r"holds 'summary\.json', which robustcl did not write"):
+        output.check_start()  # before a run, not after it
     output.remove(["figures/sandwich.png"])  # which is ours since we wrote it
     assert "figures/sandwich.png" not in tree(tmp_path)
 
