@@ -2,6 +2,8 @@
 
 import hashlib
 import json
+import os
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -56,8 +58,30 @@ def write_stored(path: Path, entries: Mapping[str, Any], tensors: Mapping[str, T
     text = json.dumps({"schema": SCHEMA, PROMISE: "sha256", **entries})
     copies = {name: value.detach().cpu().contiguous().clone() for name, value in tensors.items()}
     metadata = {KEY: text, CHECKSUM: checksum(text, copies)}
+    write_tensors(path, copies, metadata)
+
+
+def write_tensors(path: Path, tensors: Mapping[str, Tensor], metadata: Mapping[str, str]) -> None:
+    """Write tensors whole.
+
+    Args:
+        path: The file.
+        tensors: By name, contiguous on the CPU and without shared memory.
+        metadata: Of the header.
+
+    Raises:
+        OSError: When the disk is full or fails.
+        SafetensorError: When something else is wrong.
+    """
     with atomic.replacing(path) as temporary:
-        save_file(copies, temporary, metadata=metadata)
+        try:
+            save_file(dict(tensors), temporary, metadata=dict(metadata))
+        except SafetensorError as error:  # which it makes of what the system says
+            number = re.search(r"\(os error (\d+)\)", str(error))
+            if number is None:
+                raise
+            code = int(number[1])
+            raise OSError(code, os.strerror(code), str(path)) from error
 
 
 def read_stored(place: Path) -> Stored:

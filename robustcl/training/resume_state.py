@@ -8,11 +8,10 @@ from typing import Any
 
 import torch
 from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
 from torch import Tensor
 
-from robustcl.core import atomic
 from robustcl.errors import RunError
+from robustcl.stored_file import write_tensors
 
 KEY = "robustcl-training"
 
@@ -26,8 +25,7 @@ def save_state(path: Path, tensors: Mapping[str, Tensor], numbers: Mapping[str, 
         numbers: What JSON holds; floats are kept exactly.
     """
     copies = {name: value.detach().cpu().contiguous().clone() for name, value in tensors.items()}
-    with atomic.replacing(path) as temporary:
-        save_file(copies, temporary, metadata={KEY: json.dumps(numbers)})
+    write_tensors(path, copies, {KEY: json.dumps(numbers)})
 
 
 def load_state(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
