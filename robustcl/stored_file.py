@@ -3,6 +3,7 @@
 import hashlib
 import json
 import os
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,6 +14,7 @@ from safetensors.torch import load, save_file
 from torch import Tensor
 
 from robustcl.checksum import checksum
+from robustcl.core import atomic
 from robustcl.errors import CheckpointError
 
 SCHEMA = 1
@@ -21,6 +23,7 @@ CHECKSUM = "robustcl_sha256"
 PROMISE = "checksum"  # entry of the description that says that there is one
 PICKLES = (b"PK\x03\x04", b"\x80\x02", b"\x80\x03", b"\x80\x04", b"\x80\x05")
 PREAMBLE = 8  # bytes that hold the length of the header
+LONGEST_HEADER = 100_000_000  # bytes, as the format allows
 
 
 @dataclass(frozen=True, eq=False)
@@ -52,15 +55,33 @@ def write_stored(path: Path, entries: Mapping[str, Any], tensors: Mapping[str, T
         entries: The description's entries.
         tensors: By name.
     """
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.{os.getpid()}")
     text = json.dumps({"schema": SCHEMA, PROMISE: "sha256", **entries})
     copies = {name: value.detach().cpu().contiguous().clone() for name, value in tensors.items()}
-    try:
-        save_file(copies, temporary, metadata={KEY: text, CHECKSUM: checksum(text, copies)})
-        temporary.replace(path)
-    finally:
-        temporary.unlink(missing_ok=True)
+    metadata = {KEY: text, CHECKSUM: checksum(text, copies)}
+    write_tensors(path, copies, metadata)
+
+
+def write_tensors(path: Path, tensors: Mapping[str, Tensor], metadata: Mapping[str, str]) -> None:
+    """Write tensors whole.
+
+    Args:
+        path: The file.
+        tensors: By name, contiguous on the CPU and without shared memory.
+        metadata: Of the header.
+
+    Raises:
+        OSError: When the disk is full or fails.
+        SafetensorError: When something else is wrong.
+    """
+    with atomic.replacing(path) as temporary:
+        try:
+            save_file(dict(tensors), temporary, metadata=dict(metadata))
+        except SafetensorError as error:  # which it makes of what the system says
+            number = re.search(r"\(os error (\d+)\)", str(error))
+            if number is None:
+                raise
+            code = int(number[1])
+            raise OSError(code, os.strerror(code), str(path)) from error
 
 
 def read_stored(place: Path) -> Stored:
@@ -113,10 +134,23 @@ def has_description(place: Path) -> bool:
     Returns:
         Whether its header names a description.
     """
+    return header_names(place, KEY) or header_names(place, CHECKSUM)
+
+
+def header_names(place: Path, key: str) -> bool:
+    """Tell whether the header of a .safetensors file has a key.
+
+    Args:
+        place: The file, an ordinary one.
+        key: The key.
+
+    Returns:
+        Whether it stands there.
+    """
     with place.open("rb") as stream:
         length = int.from_bytes(stream.read(PREAMBLE), "little")
-        header = stream.read(min(length, place.stat().st_size))
-    return f'"{KEY}"'.encode() in header or f'"{CHECKSUM}"'.encode() in header
+        header = stream.read(min(length, place.stat().st_size, LONGEST_HEADER))
+    return f'"{key}"'.encode() in header
 
 
 def _changed(place: Path) -> str:

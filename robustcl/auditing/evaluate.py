@@ -32,7 +32,7 @@ from robustcl.out_of_memory import halving
 from robustcl.report.numbers import time_text
 from robustcl.runs.ranks import own_chunks, rank, rank_count
 from robustcl.runs.records import read_manifest
-from robustcl.runs.write_run import finish_run, note_sessions, start_run
+from robustcl.runs.write_run import finish_run, note_sessions, run_session, start_run
 
 
 def evaluate(
@@ -75,8 +75,29 @@ def evaluate(
 
     Raises:
         InputError: When images or labels do not fit the classifier, or it is not usable.
+        RunError: When the folder is not usable, or another session is at work there.
     """
     _check(classifier, dataset)
+    with run_session(folder):
+        return _evaluated(
+            classifier, dataset, audit, folder, origin=origin, device=device, resume=resume,
+            mixed=mixed, progress=progress, tell=tell,
+        )  # fmt: skip
+
+
+def _evaluated(
+    classifier: Classifier,
+    dataset: Dataset,
+    audit: Audit,
+    folder: Path,
+    *,
+    origin: Origin,
+    device: str | torch.device,
+    resume: bool,
+    mixed: bool,
+    progress: bool,
+    tell: Callable[[str], object] | None,
+) -> bool:
     started = time.monotonic()
     manifest = run_manifest(classifier, dataset, audit, origin, str(device))
     home = classifier.encoder.mean.device

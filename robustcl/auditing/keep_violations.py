@@ -8,8 +8,9 @@ import torch
 from torch import Tensor
 
 from robustcl.auditing.audit_job import AuditJob, seeds_of
-from robustcl.auditing.reproducer import Reproducer, Violation, save_reproducer
+from robustcl.auditing.reproducer import Reproducer, Violation, reproducer_bytes
 from robustcl.core.lazily import lazily
+from robustcl.core.output_folder import OutputFolder
 from robustcl.data.batch import Batch
 from robustcl.network_hash import network_hash
 from robustcl.runs.violations import violation_file, violations
@@ -59,5 +60,5 @@ def keep_violations(
             device=manifest["device"],
             versions=manifest["versions"],
         )
-        place = job.folder / violation_file(one)
-        save_reproducer(place, Reproducer(violation, image, point.double() - image.double()))
+        found = Reproducer(violation, image, point.double() - image.double())
+        OutputFolder(job.folder).write_bytes(violation_file(one), reproducer_bytes(found))

@@ -3,7 +3,6 @@
 import hashlib
 import json
 import math
-import os
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
@@ -11,11 +10,12 @@ from typing import Any
 
 import torch
 from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
+from safetensors.torch import save
 from torch import Tensor
 
 from attacks.exact_margin import exact_margin
 from robustcl.classifier import Classifier
+from robustcl.core import atomic
 from robustcl.errors import InputError
 from robustcl.exact_copy import exact_copy
 from robustcl.frozen import frozen
@@ -118,14 +118,23 @@ def save_reproducer(place: Path, found: Reproducer) -> None:
         place: The file, ending in .safetensors; its folder is made if absent.
         found: The reproducer.
     """
-    place.parent.mkdir(parents=True, exist_ok=True)
+    atomic.write_bytes(place, reproducer_bytes(found))
+
+
+def reproducer_bytes(found: Reproducer) -> bytes:
+    """Spell a reproducer as its file has it.
+
+    Args:
+        found: The reproducer.
+
+    Returns:
+        The content of the file.
+    """
     tensors = {"image": found.image, "perturbation": found.perturbation}
     plain = {name: tensor.detach().cpu().contiguous().clone() for name, tensor in tensors.items()}
     stated = {"schema": SCHEMA, **asdict(found.violation)}
     content = json.dumps({**stated, "checksum": _checksum(stated, plain)}, sort_keys=True)
-    temporary = place.with_name(f".{place.name}.{os.getpid()}")
-    save_file(plain, temporary, metadata={KEY: content})
-    temporary.replace(place)
+    return save(plain, metadata={KEY: content})
 
 
 def load_reproducer(place: Path) -> Reproducer:

@@ -5,6 +5,7 @@ from typing import Literal
 
 from robustcl.bench.metrics import wants_audit, wants_calibration, wants_study
 from robustcl.bench.suite import Model, Suite
+from robustcl.core.plain_name import objection_to_name
 from robustcl.errors import InputError
 from robustcl.threat import Norm
 
@@ -89,6 +90,10 @@ def _peer_cells(suite: Suite, found: list[Cell]) -> list[Cell]:
 
 def _folder_names(suite: Suite) -> dict[str, str]:
     names = {spec: spec.partition(":")[0] for spec in suite.data}
+    for spec, name in names.items():
+        objection = objection_to_name(name, longest=100)
+        if objection is not None:
+            raise InputError(f"the data {spec!r} cannot name a folder: {name!r} {objection}")
     repeated = [spec for spec, name in names.items() if list(names.values()).count(name) > 1]
     if repeated:
         raise InputError(

@@ -38,7 +38,8 @@ def model_cell(suite: Suite, cell: Cell, place: Place) -> dict[str, Any]:
     if not cell.model.checkpoint:
         encoder = home / ("encoder.safetensors" if cell.model.head else "model.safetensors")
         options = _options(cell, place, encoder)
-        if not encoder.exists():
+        state = encoder.with_suffix(".state.safetensors")
+        if not encoder.exists() or state.exists():  # the state is the last that a training removes
             train(options)
         metrics = training_metrics(suite.metrics, _last_row(options))
     if cell.model.head:
@@ -73,14 +74,13 @@ def load_model(checkpoint: str, arch: str | None, home: Path) -> tuple[Classifie
 
 
 def _options(cell: Cell, place: Place, out: Path) -> TrainOptions:
-    begun = any(out.parent.glob("*.state.safetensors"))  # its own, or that of its teacher
     return replace(
         training_options(cell.model.training, data=cell.data, out=out),
         data_root=place.data_root,
         download=place.download,
         device=place.device,
         seed=cell.seed,
-        resume=begun,
+        resume=True,  # of a run that has not begun as well: it may have been killed at any time
         quiet=not place.progress,
     )
 

@@ -20,6 +20,8 @@ from robustcl.bench.place import Place
 from robustcl.bench.study_cell import study_cell
 from robustcl.bench.suite import Suite
 from robustcl.commands.options import say
+from robustcl.core.folder_lock import session_lock
+from robustcl.core.output_folder import OutputFolder
 from robustcl.data import Draw
 from robustcl.errors import RunError
 from robustcl.report.suite_folder import MODEL_FAILED, read_cell
@@ -52,10 +54,19 @@ def run_suite(suite: Suite, place: Place, *, resume: bool = False) -> tuple[Cell
         How each cell ended.
 
     Raises:
-        RunError: When the folder holds another suite, or one and `resume` is off, or one of other
-            versions of robustcl or torch and the place is not mixed.
+        RunError: When the folder is not usable, or holds another suite, or one and `resume` is off,
+            or one of other versions of robustcl or torch and the place is not mixed.
     """
     wanted = cells(suite)
+    ended = any((place.folder / cell.folder / "cell.json").is_file() for cell in wanted)
+    OutputFolder(place.folder).check_start(begun=ended)
+    with session_lock(place.folder / ".session-0", repr(str(place.folder))):
+        return _run(suite, wanted, place, resume=resume)
+
+
+def _run(
+    suite: Suite, wanted: tuple[Cell, ...], place: Place, *, resume: bool
+) -> tuple[CellState, ...]:
     begun = time.monotonic()
     place = replace(place, draw=_start(suite, wanted, place, resume=resume))
     states: dict[str, CellState] = {}
@@ -148,8 +159,9 @@ def _read_or_restored(place: Place, stated: dict[str, Any]) -> dict[str, Any]:
             except RunError:
                 continue
             if (place.folder / cell / "cell.json").is_file():
-                kept = file.with_name("manifest.damaged.json")
-                file.replace(kept)
+                output = OutputFolder(place.folder)
+                output.adopt()  # a cell has just said that the folder is of this suite
+                kept = place.folder / output.set_aside(file.name, "manifest.damaged.json")
                 say(f"{error}: it is written again; the old one is {str(kept)!r}")
                 return {**stated, "sessions": [{"begun": "not known"}]}
         raise RunError(

@@ -15,6 +15,8 @@ from robustcl.bench.peers import PEERS
 from robustcl.bench.study_options import STUDY, check_study
 from robustcl.bench.training_options import TRAINING, training_options
 from robustcl.budgets import read_budgets
+from robustcl.core.listing import LISTING, MARKS, PARTS, TOPS
+from robustcl.core.plain_name import objection_to_name
 from robustcl.data.corrupted import CORRUPTIONS
 from robustcl.data.match_classes import MATCHINGS, Matching
 from robustcl.errors import InputError
@@ -23,6 +25,10 @@ from robustcl.threat import NORMS, Norm, check_norm
 
 SUITES = Path(__file__).with_name("suites")
 HEADS = ("prototype", "linear", "knn", "fine_tune")
+LONGEST_NAME = 100  # bytes
+RESERVED = {  # at the top of a suite's folder
+    *(LISTING, *MARKS, *PARTS, *TOPS, "peers", "manifest.damaged.json", "files.damaged.json"),
+}
 
 
 @dataclass(frozen=True)
@@ -191,8 +197,13 @@ def _model(name: str, entries: Mapping[str, Any], shared: Mapping[str, Any]) -> 
     where = f"[models.{name}]"
     if not isinstance(entries, Mapping):
         raise InputError(f"{where} is {entries!r}; write a table with the model's options")
-    if not all(sign.isalnum() or sign in "-_.+" for sign in name):
-        raise InputError(f"the model {name!r} cannot name a folder; use letters, digits, - and _")
+    objection = objection_to_name(name, longest=LONGEST_NAME, reserved=RESERVED)
+    if objection is None and not all(sign.isalnum() or sign in "-_.+" for sign in name):
+        objection = "has a sign that is neither a letter nor a digit"
+    if objection is not None:
+        raise InputError(
+            f"the model {name!r} cannot name a folder: it {objection}; use letters, digits, - and _"
+        )
     _known(entries, TRAINING | {"checkpoint", "head"}, where)
     own = {key: value for key, value in entries.items() if key not in ("checkpoint", "head")}
     checkpoint, head = str(entries.get("checkpoint", "")), str(entries.get("head", ""))
@@ -211,6 +222,10 @@ def _check_names(suite: Suite) -> None:
         raise InputError(f"suite {suite.name!r} has no models, or neither metrics nor peers")
     if not suite.data or not suite.seeds or not suite.norms:
         raise InputError(f"suite {suite.name!r} has an empty list of data, seeds or norms")
+    same = [model.name.casefold() for model in suite.models]
+    twice = [model.name for model in suite.models if same.count(model.name.casefold()) > 1]
+    if twice:
+        raise InputError(f"models {' and '.join(map(repr, twice))} differ in case only; rename one")
     for norm in suite.norms:
         check_norm(norm)
     for metric in suite.metrics:

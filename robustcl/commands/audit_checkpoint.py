@@ -18,7 +18,9 @@ from robustcl.classifier import Classifier
 from robustcl.commands.claimed_constant import checked_constant
 from robustcl.commands.load_and_tell import load_and_tell
 from robustcl.commands.options import answer, emit, old_rule, read_data, say
+from robustcl.commands.outputs import refuse_inside_data
 from robustcl.commands.viewed import Views, viewed
+from robustcl.core.output_folder import OutputFolder
 from robustcl.core.stopping import stop_code
 from robustcl.data import Dataset
 from robustcl.errors import InputError
@@ -40,6 +42,9 @@ def load_with_head(options: AuditOptions) -> tuple[Classifier, Loaded]:
     Raises:
         InputError: When it has no head.
     """
+    if options.plan is None and not rank():  # others wait until the first has found it usable
+        refuse_inside_data(options.out, options.data)
+        OutputFolder(options.out).check_start()
     loaded = load_and_tell(options.checkpoint, arch=options.arch)
     if loaded.classifier is None:
         raise InputError(

@@ -13,7 +13,8 @@ from robustcl import convert as conversion
 from robustcl.architectures import build_backbone, embedding_size
 from robustcl.checkpoint import Description, read_description, save_checkpoint
 from robustcl.classifier import Encoder
-from robustcl.commands.options import answer, emit, refuse_existing, say
+from robustcl.commands.options import answer, emit, say
+from robustcl.commands.outputs import check_checkpoint
 from robustcl.errors import CheckpointError, InputError
 from robustcl.look_alikes import ask_about_stem, timm_twins
 from robustcl.normalization import Normalization, Pair, assumed, in_weights, of_architecture, stated
@@ -30,7 +31,7 @@ def convert(options: ConvertOptions) -> int:
     Returns:
         The exit code.
     """
-    refuse_existing(options.out, overwrite=options.overwrite)
+    check_checkpoint(options.out, overwrite=options.overwrite, inputs=(options.weights,))
     shape = parse_size(options.input_size)
     given = stated(options.mean, options.std, channels=shape[0])
     weights = read_weights(options.weights)

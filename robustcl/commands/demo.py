@@ -14,6 +14,7 @@ from robustcl.checkpoint import Description, load_checkpoint, save_checkpoint
 from robustcl.classifier import Encoder
 from robustcl.commands.finish import finish
 from robustcl.commands.options import answer, check_device, say
+from robustcl.core.output_folder import OutputFolder
 from robustcl.core.stopping import stop_code
 from robustcl.data import load_data
 from robustcl.encoders import small_convnet
@@ -40,9 +41,11 @@ def demo(options: DemoOptions) -> int:
     """
     started = time.monotonic()
     folder = options.out or _free_name()
+    OutputFolder(folder).check_start()
     if folder.is_dir() and any(folder.iterdir()):
         raise InputError(f"{str(folder)!r} is not empty; give a new --out")
     check_device(options.device)
+    OutputFolder(folder).claim("encoder.safetensors")
     checkpoint = folder / "encoder.safetensors"
     _train(options, checkpoint)
     loaded = load_checkpoint(checkpoint)

@@ -26,6 +26,7 @@ from robustcl.commands.options import (
     read_data,
     say,
 )
+from robustcl.commands.outputs import refuse_inside_data
 from robustcl.commands.viewed import trained_views
 from robustcl.core.stopping import stop_code
 from robustcl.data import Dataset, Draw
@@ -36,7 +37,7 @@ from robustcl.options.multiview import MultiviewOptions
 from robustcl.report.study_page import headline_model, sentences, write_study_report
 from robustcl.runs.records import SCHEMA, config_hash
 from robustcl.runs.study_file import write_study
-from robustcl.runs.write_run import start_run, update_manifest
+from robustcl.runs.write_run import run_session, start_run, update_manifest
 from robustcl.views import draw_views
 from robustcl.views.multi_view import Aggregate
 
@@ -55,7 +56,14 @@ def multiview(options: MultiviewOptions) -> int:
     Raises:
         InputError: When the checkpoint has no head.
     """
-    plan, started = make_plan(options), time.monotonic()
+    plan = make_plan(options)
+    refuse_inside_data(options.out, options.data)
+    with run_session(options.out):
+        return _multiview(options, plan)
+
+
+def _multiview(options: MultiviewOptions, plan: StudyPlan) -> int:
+    started = time.monotonic()
     loaded = load_and_tell(options.checkpoint, arch=options.arch)
     if loaded.classifier is None:
         raise InputError(f"{str(options.checkpoint)!r} has no head; fit one by: robustcl probe")

@@ -146,17 +146,3 @@ def emit(content: Mapping[str, Any]) -> None:
         content: Plain values.
     """
     sys.stdout.write(json.dumps(dict(content), default=str) + "\n")
-
-
-def refuse_existing(path: Path, *, overwrite: bool) -> None:
-    """Refuse to replace a file unless told to.
-
-    Args:
-        path: The file.
-        overwrite: Whether it may be replaced.
-
-    Raises:
-        InputError: When it exists and may not.
-    """
-    if path.exists() and not overwrite:
-        raise InputError(f"{str(path)!r} exists; give another --out, or add --overwrite")

@@ -16,7 +16,8 @@ from robustcl.checkpoint import save_checkpoint
 from robustcl.classifier import Classifier, Encoder
 from robustcl.commands.attack import DEFAULT_EPS
 from robustcl.commands.load_and_tell import load_and_tell
-from robustcl.commands.options import answer, emit, read_data, refuse_existing, say
+from robustcl.commands.options import answer, emit, read_data, say
+from robustcl.commands.outputs import check_checkpoint, refuse_inside_data
 from robustcl.data import Dataset, label_subset, stratified_split
 from robustcl.errors import InputError
 from robustcl.fit_head import encoder_hash, fit_head
@@ -68,7 +69,8 @@ def probe(options: ProbeOptions) -> int:
         )
     _terms(options)  # a mistake in the options is said before anything is loaded
     name = options.protocol or options.head or "prototype"
-    refuse_existing(options.out, overwrite=options.overwrite)
+    check_checkpoint(options.out, overwrite=options.overwrite)
+    refuse_inside_data(options.out, options.data)
     loaded = load_and_tell(options.checkpoint, arch=options.arch)
     dataset = _labeled(read_data(options, split="train"), options)
     _doubt_inputs(loaded.encoder, dataset, options)

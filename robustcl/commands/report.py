@@ -10,6 +10,7 @@ from robustcl.report import write_comparison, write_suite_page
 from robustcl.report.study_page import write_study_report
 from robustcl.report.suite_folder import is_suite
 from robustcl.report.training_figure import write_training_figure
+from robustcl.runs.comparison_file import is_comparison
 from robustcl.runs.study_file import is_study
 
 
@@ -40,6 +41,8 @@ def report(options: ReportOptions) -> int:
     if folder.suffix == ".csv":
         _refuse_gates(options, "a training log")
         return _told(write_training_figure(folder), "figure", options)
+    if is_comparison(folder):
+        raise InputError(f"{str(folder)!r} is a comparison; give the folders of its runs again")
     if is_study(folder):
         _refuse_gates(options, "a multi-view study")
         return _told(write_study_report(folder), "report", options)

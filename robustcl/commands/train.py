@@ -14,12 +14,23 @@ from robustcl.checkpoint import Description, load_checkpoint, save_checkpoint
 from robustcl.classifier import Classifier, Encoder
 from robustcl.commands.claimed_constant import checked_constant, constants_text
 from robustcl.commands.load_and_tell import load_and_tell
-from robustcl.commands.options import answer, emit, read_data, refuse_existing, say
+from robustcl.commands.options import answer, emit, read_data, say
+from robustcl.commands.outputs import refuse_inside_data
 from robustcl.commands.tell_targets import tell_targets
+from robustcl.commands.train_files import (
+    difference,
+    is_over,
+    last_row,
+    teacher_place,
+    told,
+    training_files,
+    training_session,
+)
 from robustcl.commands.train_options import recipe_of
+from robustcl.core.atomic import remove
 from robustcl.data import Dataset, label_subset
 from robustcl.data.match_classes import absent_classes, some_names
-from robustcl.errors import InputError
+from robustcl.errors import InputError, RobustclError, RunError
 from robustcl.fit_head import fit_head
 from robustcl.options.train import TrainOptions
 from robustcl.out_of_memory import halving
@@ -28,7 +39,6 @@ from robustcl.robust.lipschitz import CLAIMED, Lipschitz
 from robustcl.training import Files, TrainLog, TrainRecipe, train_encoder
 from robustcl.training.processes import joined, rank_and_count
 from robustcl.training.resume_state import stated_data
-from robustcl.training.tensorboard_log import check_tensorboard
 
 SIZED = (  # take image_size
     *("small_convnet", "strided_convnet", "batch_norm_convnet"),
@@ -47,30 +57,82 @@ def train(options: TrainOptions) -> int:
     """
     from robustcl.report.training_figure import write_training_figure  # slow to import
 
-    refuse_existing(options.out, overwrite=options.overwrite)
-    files, recipe = _files(options), recipe_of(options)
-    with joined(options.device) as device:
-        options = replace(options, device=device)
-        dataset = _read(options, files)
-        _check_head(options, dataset)
-        geometry = tell_targets(recipe, dataset)
-        teacher = _teacher(options, recipe, files, dataset)
-        if isinstance(recipe.method, Deacl) and files.state is not None:  # killed with the teacher
-            files = replace(files, resume=options.resume and files.state.exists())
-        encoder, log, arguments = _trained(options, recipe, files, dataset, teacher)
-        if rank_and_count()[0]:
-            return 0
-    model, head = _with_head(encoder, dataset, options, recipe)
-    description = _description(options, recipe, encoder, arguments, dataset)
-    if head:
-        description = replace(description, recipe={**description.recipe, "head": head})
-    constants = _constants(encoder, description, options)
-    save_checkpoint(options.out, model, description)
-    assert files.state is not None and files.log is not None
-    files.state.unlink(missing_ok=True)
-    write_training_figure(files.log)
-    _tell(options, log, len(dataset), {"labels": 0, **head, **geometry, **constants})
+    recipe = recipe_of(options)
+    refuse_inside_data(options.out, options.data)
+    files = training_files(options, recipe)
+    with training_session(options.out):
+        with joined(options.device) as device:
+            options = replace(options, device=device)
+            dataset = _read(options, files)
+            _check_head(options, dataset)
+            geometry = tell_targets(recipe, dataset)
+            if _is_over(options, recipe, files, dataset):
+                return 0 if rank_and_count()[0] else _end_again(options, files, dataset, geometry)
+            teacher = _teacher(options, recipe, files, dataset)
+            files = _begun(options, files)
+            encoder, log, arguments = _trained(options, recipe, files, dataset, teacher)
+            if rank_and_count()[0]:
+                return 0
+        model, head = _with_head(encoder, dataset, options, recipe)
+        description = _description(options, recipe, arguments, dataset)
+        size = embedding_size(encoder.backbone, dataset.image_shape)
+        description = replace(description, embedding_size=size)
+        if head:
+            description = replace(description, recipe={**description.recipe, "head": head})
+        constants = _constants(encoder, description, options)
+        save_checkpoint(options.out, model, description)
+        assert files.state is not None and files.log is not None
+        write_training_figure(files.log)
+        remove(files.state)  # last: what comes before can be done again from it
+        _tell(options, log, len(dataset), {"labels": 0, **head, **geometry, **constants})
     return 0
+
+
+def _is_over(options: TrainOptions, recipe: TrainRecipe, files: Files, dataset: Dataset) -> bool:
+    # Killed after its checkpoint was saved. With --overwrite one of another run is replaced.
+    assert files.state is not None
+    if not options.resume:
+        return False
+    arguments = _arguments(options, recipe, dataset)
+    wanted = _description(options, recipe, arguments, dataset)
+    try:
+        return is_over(options.out, files.state, wanted, recipe.epochs)
+    except RobustclError:
+        if options.overwrite:
+            return False
+        raise
+
+
+def _end_again(
+    options: TrainOptions, files: Files, dataset: Dataset, geometry: dict[str, Any]
+) -> int:
+    # What a run does after its checkpoint is saved, of one that could not.
+    from robustcl.report.training_figure import write_training_figure  # slow to import
+
+    assert files.state is not None and files.log is not None
+    loaded = load_checkpoint(options.out)
+    constants = _constants(loaded.encoder, loaded.description, options)
+    row = last_row(files.log)
+    if row:
+        write_training_figure(files.log)
+    remove(files.state)
+    answer(f"the training was over; checkpoint: {options.out}", json=options.json)
+    if options.json:
+        facts = told(options, row, loaded.description.recipe)
+        emit({"checkpoint": str(options.out), "images": len(dataset), **facts, **geometry,
+              **constants})  # fmt: skip
+    return 0
+
+
+def _begun(options: TrainOptions, files: Files) -> Files:
+    # A run that was killed before its first state begins anew, and so does one that is overwritten.
+    assert files.state is not None
+    there = files.state.exists()
+    if options.resume and not there and not rank_and_count()[0]:
+        say(f"no state {str(files.state)!r} to go on from: the training begins anew")
+    if there and not options.resume and not rank_and_count()[0]:
+        remove(files.state)  # of the run that is overwritten
+    return replace(files, resume=options.resume and there)
 
 
 def _check_head(options: TrainOptions, dataset: Dataset) -> None:
@@ -101,17 +163,17 @@ def _read(options: TrainOptions, files: Files) -> Dataset:
 def _description(
     options: TrainOptions,
     recipe: TrainRecipe,
-    encoder: Encoder,
     arguments: dict[str, int],
     dataset: Dataset,
 ) -> Description:
+    # Without what only the trained encoder knows.
     kept = {"batch_norm": ADVERSARIAL} if isinstance(recipe.method, Acl) else {}
     stated = {"weights_seed": options.seed, "data": dataset.name, **kept}
+    stated["data_hash"] = dataset.hash()  # by which --resume knows a run that is over
     return Description(
         architecture=options.arch,
         arguments=arguments,
         image_shape=dataset.image_shape,
-        embedding_size=embedding_size(encoder.backbone, dataset.image_shape),
         recipe={**recipe.to_dict(), **stated},
         version=__version__,
         lipschitz_constant=CLAIMED if isinstance(recipe.method, Lipschitz) else None,
@@ -127,44 +189,39 @@ def _teacher(
         return None
     if method.teacher:
         return load_and_tell(method.teacher).encoder
-    place = options.out.with_suffix(".teacher.safetensors")
-    if options.resume and place.exists():
-        return load_checkpoint(place).encoder
+    place = teacher_place(options.out)
     standard = replace(recipe, robust="", projector=options.projector)
+    wanted = _description(options, standard, _arguments(options, standard, dataset), dataset)
     state = place.with_suffix(".state.safetensors")
+    if options.resume and place.exists():
+        other = difference(place, wanted)
+        if other:
+            raise RunError(
+                f"{str(place)!r} is not the teacher of this training ({other}); repeat its "
+                "options, or start again with --overwrite and without --resume"
+            )
+        if rank_and_count()[0] == 0:
+            remove(state)  # killed between the two
+        return load_checkpoint(place).encoder
     resume = options.resume and state.exists()
     own = replace(files, state=state, log=place.with_suffix(".csv"), resume=resume)
     encoder, _, arguments = _trained(options, standard, own, dataset)
     if rank_and_count()[0] == 0:
-        save_checkpoint(
-            place, encoder, _description(options, standard, encoder, arguments, dataset)
-        )
-        state.unlink(missing_ok=True)
+        size = embedding_size(encoder.backbone, dataset.image_shape)
+        save_checkpoint(place, encoder, replace(wanted, arguments=arguments, embedding_size=size))
+        remove(state)
         say(f"teacher: {place}")
     return encoder
 
 
-def _files(options: TrainOptions) -> Files:
-    if options.save_every < 0 or options.measure_every < 0:
-        raise InputError("--save-every and --measure-every are 0 or more")
-    if options.tensorboard is not None:
-        check_tensorboard()
-    if options.out.suffix != ".safetensors":
-        raise InputError(f"--out {options.out} does not end in .safetensors; name it so")
-    state = options.out.with_suffix(".state.safetensors")
-    if state.exists() and not (options.resume or options.overwrite):
-        raise InputError(
-            f"{str(state)!r} is there from an interrupted run; add --resume to go on, or "
-            "--overwrite to start again"
-        )
-    return Files(
-        state=state,
-        save_every=options.save_every,
-        resume=options.resume,
-        log=options.out.with_suffix(".csv"),
-        measure_every=options.measure_every,
-        tensorboard=options.tensorboard,
-    )
+def _arguments(options: TrainOptions, recipe: TrainRecipe, dataset: Dataset) -> dict[str, int]:
+    shape = dataset.image_shape
+    arguments: dict[str, int] = {"channels": shape[0]}
+    if options.arch in SIZED:
+        arguments["image_size"] = shape[1]
+    if isinstance(recipe.method, Lipschitz) and recipe.method.layers != "patch":
+        arguments["overlapping"] = 1
+    return arguments
 
 
 def _trained(
@@ -175,11 +232,7 @@ def _trained(
     teacher: Encoder | None = None,
 ) -> tuple[Encoder, TrainLog, dict[str, int]]:
     shape = dataset.image_shape
-    arguments: dict[str, int] = {"channels": shape[0]}
-    if options.arch in SIZED:
-        arguments["image_size"] = shape[1]
-    if isinstance(recipe.method, Lipschitz) and recipe.method.layers != "patch":
-        arguments["overlapping"] = 1
+    arguments = _arguments(options, recipe, dataset)
 
     def attempt(batch_size: int) -> tuple[Encoder, TrainLog]:
         torch.manual_seed(options.seed)

@@ -14,7 +14,7 @@ class BenchOptions:
 
     Args:
         suite: A suite that is shipped, or a TOML file; 'list' lists those that are shipped.
-        out: The folder; bench-SUITE by default.
+        out: The folder: new, empty, or that of a suite; bench-SUITE by default.
         resume: Go on with the suite in --out; cells that are done are kept, damaged ones run again.
         mixed_versions: Go on although robustcl or torch is another version; both are recorded.
         data: Instead of the suite's data, as for `robustcl train`; models are trained on its

@@ -19,7 +19,7 @@ class MultiviewOptions(LabeledDataOptions):
 
     Args:
         checkpoint: The .safetensors file, with a head (see `robustcl probe`).
-        out: The folder of the study.
+        out: The folder of the study: new, empty, or that of a study.
         split: Split of the data that is tested and held out from: not the one trained on.
         views: shift, crop, noise or training, with options as in shift:pixels=2,flip=false.
         count: Numbers of views, ascending; the largest is attacked.

@@ -14,7 +14,8 @@ class ReportOptions:
         folders: A run folder, the folder of a suite or of a multi-view study, or the .csv log of a
             training run, which is drawn into a .png; or two or more run folders, which are
             compared.
-        out: Where the comparison goes; robustcl-comparison by default.
+        out: Where the comparison goes: a folder that is new, empty, or of a comparison;
+            robustcl-comparison by default.
         require: Gates of a run, as in "certified_accuracy@0.25>=0.5"; exit code 3 when one is
             missed or the run is not complete.
         json: Write one JSON object on stdout.

@@ -52,7 +52,7 @@ class AuditOptions(LabeledDataOptions):
 
     Args:
         checkpoint: The .safetensors file, with a head (see `robustcl probe`).
-        out: The run folder.
+        out: The run folder: new, empty, or that of a run.
         split: Split of the data: train or test.
         norm: l2, linf or l1; radii are in pixel units of images in [0, 1].
         views: Measure multi-view inference: shift, crop, noise or training, with options as in

@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pandas as pd
 
+from robustcl.core.output_folder import OutputFolder
 from robustcl.errors import InputError
 from robustcl.report.compared_runs import (
     ComparedRun,
@@ -26,7 +27,9 @@ from robustcl.report.numbers import interval_text, norm_name
 from robustcl.report.robustbench import robustbench_entry
 from robustcl.report.sandwiches import Sandwich, sandwiches
 from robustcl.report.sections import Page, Section, Table, spelled, write_page
-from robustcl.runs.json_file import write_json
+from robustcl.runs.comparison_file import start_comparison
+from robustcl.runs.json_file import json_text
+from robustcl.runs.short_file import file_name
 
 
 def write_comparison(folders: Sequence[Path], out: Path) -> tuple[Path, list[str]]:
@@ -41,10 +44,12 @@ def write_comparison(folders: Sequence[Path], out: Path) -> tuple[Path, list[str
 
     Raises:
         InputError: When a folder comes twice, or is the one that is written.
+        RunError: When the folder that is written is not new, empty, or that of a comparison.
     """
     places = [folder.resolve() for folder in folders]
     if len(set(places)) < len(places) or out.resolve() in places:
         raise InputError("a run folder comes twice, or is --out; give each once, and a new --out")
+    OutputFolder(out).check_start()
     runs = [
         compared_run(folder, label)
         for folder, label in zip(folders, run_labels(folders), strict=True)
@@ -66,6 +71,7 @@ def write_comparison(folders: Sequence[Path], out: Path) -> tuple[Path, list[str
         sections=run_sections(runs, out),
         files=[Table("curves", curves_table(runs))],
     )
+    start_comparison(out, {run.label: str(run.run.manifest["config_hash"]) for run in runs})
     write_entries(runs, out)
     return write_page(out, page), violations(runs)
 
@@ -168,11 +174,14 @@ def write_entries(runs: Sequence[ComparedRun], out: Path) -> None:
         runs: The runs.
         out: Folder of the page.
     """
-    for run in runs:
-        label = run.label.replace("/", "-")
-        name = f"{label}-{run.data.replace('/', '-')}-{run.summary.norm}-{run.seed}.json"
+    names = set[str]()
+    for number, run in enumerate(runs):
+        name = file_name(f"{run.label}-{run.data}-{run.summary.norm}-{run.seed}")
+        if name.casefold() in names:  # as of labels that differ in a sign that no name can have
+            name = f"{name}-{number}"
+        names.add(name.casefold())
         entry = {**robustbench_entry(run.run, run.summary), "name": run.label}
-        write_json(out / "robustbench" / name, entry)
+        OutputFolder(out).write_text(f"robustbench/{name}.json", json_text(entry))
 
 
 def _grouped(runs: Sequence[ComparedRun]) -> dict[tuple[str, str], list[ComparedRun]]:

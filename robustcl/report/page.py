@@ -7,6 +7,7 @@ from typing import Any
 
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
+from robustcl.core.output_folder import OutputFolder
 from robustcl.report.budget import UNITS, WHOLE, budget_table
 from robustcl.report.convergence import doubts
 from robustcl.report.figures import draw, drawings
@@ -56,9 +57,10 @@ def write_page(run: Run, summary: Summary) -> Path:
     Returns:
         The path of report.html.
     """
+    OutputFolder(run.folder).check_start()
     write_json(run.folder / "summary.json", summary.to_dict())
     write_robustbench(run, summary)
-    write_tables(run.folder / "tables", tables(run, summary))
+    write_tables(run.folder, tables(run, summary))
     pictures = _write_figures(run, summary)
     environment = Environment(
         loader=FileSystemLoader(Path(__file__).parent),
@@ -70,11 +72,8 @@ def write_page(run: Run, summary: Summary) -> Path:
     page = environment.get_template("page.html.jinja").render(
         **page_data(run, summary), pictures=pictures
     )
-    place = run.folder / "report.html"
-    temporary = place.with_name(".report.html")
-    temporary.write_text(page, encoding="utf-8")
-    temporary.replace(place)
-    return place
+    OutputFolder(run.folder).write_text("report.html", page)
+    return run.folder / "report.html"
 
 
 def page_data(run: Run, summary: Summary) -> dict[str, Any]:
@@ -277,16 +276,18 @@ def _reproduce(run: Run, summary: Summary) -> list[tuple[str, str]]:
 
 def _write_figures(run: Run, summary: Summary) -> dict[str, str]:
     # Write figures/ and return the pictures of the page as data addresses.
-    folder = run.folder / "figures"
-    folder.mkdir(parents=True, exist_ok=True)
-    for old in [*folder.glob("*.png"), *folder.glob("*.svg")]:
-        old.unlink()
-    pictures = {}
+    output, pictures = OutputFolder(run.folder), dict[str, str]()
+    files = dict[str, bytes]()
     for drawing in drawings(run, summary):
         content, kind = draw(drawing, form="png"), "image/png"
-        (folder / f"{drawing.name}.png").write_bytes(content)
+        files[f"figures/{drawing.name}.png"] = content
         if drawing.name in VECTOR:
             content, kind = draw(drawing, form="svg"), "image/svg+xml"
-            (folder / f"{drawing.name}.svg").write_bytes(content)
+            files[f"figures/{drawing.name}.svg"] = content
         pictures[drawing.name] = f"data:{kind};base64,{base64.b64encode(content).decode()}"
+    output.claim(*files)
+    for name, content in files.items():
+        output.write_bytes(name, content)
+    old = (name for name in output.listed() if name.startswith("figures/"))
+    output.remove(name for name in old if name not in files)
     return pictures

@@ -14,10 +14,12 @@ from typing import Any
 import pandas as pd
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
+from robustcl.core.output_folder import OutputFolder
 from robustcl.report.drawing import Drawing
 from robustcl.report.figures import draw
 from robustcl.report.numbers import norm_name, percent, radius_text
 from robustcl.report.tables import write_tables
+from robustcl.runs.short_file import file_name
 
 HEADS = {
     "clean_accuracy": "clean",
@@ -113,9 +115,9 @@ def write_page(folder: Path, page: Page) -> Path:
     Returns:
         The path of report.html.
     """
+    OutputFolder(folder).check_start()
     found = [*(table for section in page.sections for table in section.tables), *page.files]
-    write_tables(folder / "tables", {table.name: table.values for table in found})
-    (folder / "figures").mkdir(parents=True, exist_ok=True)
+    write_tables(folder, {table.name: table.values for table in found})
     environment = Environment(
         loader=FileSystemLoader(Path(__file__).parent),
         autoescape=True,
@@ -125,18 +127,15 @@ def write_page(folder: Path, page: Page) -> Path:
     )
     sections = [_section(folder, section) for section in page.sections]
     text = environment.get_template("comparison.html.jinja").render(page=page, sections=sections)
-    place = folder / "report.html"
-    temporary = place.with_name(".report.html")
-    temporary.write_text(text, encoding="utf-8")
-    temporary.replace(place)
-    return place
+    OutputFolder(folder).write_text("report.html", text)
+    return folder / "report.html"
 
 
 def _section(folder: Path, section: Section) -> dict[str, Any]:
     pictures = []
     for drawing, caption in section.figures:
         content = draw(drawing, form="png")
-        (folder / "figures" / f"{drawing.name}.png").write_bytes(content)
+        OutputFolder(folder).write_bytes(f"figures/{file_name(drawing.name)}.png", content)
         source = f"data:image/png;base64,{base64.b64encode(content).decode()}"
         pictures.append({"source": source, "caption": caption, "alt": caption.split(".")[0]})
     tables = [_table(table) for table in section.tables if len(table.values)]

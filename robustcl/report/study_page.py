@@ -8,6 +8,7 @@ from typing import Any
 
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
+from robustcl.core.output_folder import OutputFolder
 from robustcl.report.count_curve import count_curve
 from robustcl.report.drawing import Drawing
 from robustcl.report.figures import draw
@@ -45,6 +46,7 @@ def write_study_report(folder: Path) -> Path:
         The path of report.html.
     """
     study, manifest, notes = read_study(folder)
+    OutputFolder(folder).check_start()
     places = Environment(
         loader=FileSystemLoader(Path(__file__).parent),
         autoescape=True,
@@ -66,11 +68,8 @@ def write_study_report(folder: Path) -> Path:
         config=json.dumps(manifest["config"], indent=1, sort_keys=True),
         title=f"Multi-view inference on {manifest['config']['data']}",
     )
-    place = folder / "report.html"
-    temporary = place.with_name(".report.html")
-    temporary.write_text(page, encoding="utf-8")
-    temporary.replace(place)
-    return place
+    OutputFolder(folder).write_text("report.html", page)
+    return folder / "report.html"
 
 
 def headline_model(study: Mapping[str, Any]) -> str:
@@ -192,11 +191,10 @@ def _fresh(study: Mapping[str, Any]) -> dict[str, str] | None:
 
 
 def _pictures(folder: Path, study: Mapping[str, Any]) -> dict[str, str]:
-    (folder / "figures").mkdir(exist_ok=True)
     found = {}
     for drawing in drawings(study):
         content = draw(drawing, form="png")
-        (folder / "figures" / f"{drawing.name}.png").write_bytes(content)
+        OutputFolder(folder).write_bytes(f"figures/{drawing.name}.png", content)
         found[drawing.name] = f"data:image/png;base64,{base64.b64encode(content).decode()}"
     return found
 

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pandas as pd
 
+from robustcl.core.output_folder import OutputFolder
 from robustcl.report.budget import budget_table
 from robustcl.runs.per_image import per_image
 from robustcl.runs.records import Run
@@ -83,17 +84,21 @@ def write_tables(folder: Path, found: dict[str, pd.DataFrame]) -> None:
     """Write every table as NAME.csv, NAME.md and NAME.tex, the latter two up to 1,000 rows.
 
     Args:
-        folder: Where; made if absent.
+        folder: The output folder; tables go into its folder tables/.
         found: Tables by name; those without rows are written with their header, if any.
     """
-    folder.mkdir(parents=True, exist_ok=True)
+    files = dict[str, str]()
     for name, table in found.items():
-        (folder / f"{name}.csv").write_text(table.to_csv(index=False), encoding="utf-8")
+        files[f"tables/{name}.csv"] = table.to_csv(index=False)
         read, left = table.head(MOST_ROWS), max(len(table) - MOST_ROWS, 0)
         more = f"{left:,} more rows: {name}.csv\n" if left else ""
         for ending, text, note in (("md", markdown(read), "\n"), ("tex", latex(read), "% ")):
             whole = text + (note + more if more else "")
-            (folder / f"{name}.{ending}").write_text(whole, encoding="utf-8")
+            files[f"tables/{name}.{ending}"] = whole
+    output = OutputFolder(folder)
+    output.claim(*files)
+    for name, text in files.items():
+        output.write_text(name, text)
 
 
 def markdown(table: pd.DataFrame) -> str:

@@ -9,7 +9,10 @@ import numpy as np
 import pandas as pd
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
+from PIL import Image
 
+from robustcl.core import atomic
+from robustcl.core.output_file import check_output
 from robustcl.errors import InputError
 from robustcl.report.figures import STYLE
 from robustcl.report.training_curves import training_curves
@@ -28,6 +31,8 @@ LOSSES = {
     "batch_prototypes": "batch prototypes",
 }
 PANEL = (3.5, 2.55)  # inches
+DPI = 150  # of the style
+SOFTWARE = "robustcl"  # what a picture says of who drew it
 
 
 @dataclass(frozen=True)
@@ -108,10 +113,28 @@ def write_training_figure(log: Path) -> Path:
     """
     content = training_figure(read_log(log))
     place = log.with_suffix(".png")
-    temporary = place.with_name(f".{place.name}")
-    temporary.write_bytes(content)
-    temporary.replace(place)
+    check_output(place, overwrite=True, ours=is_training_figure, kind="figure of a training log")
+    atomic.write_bytes(place, content)
     return place
+
+
+def is_training_figure(place: Path) -> bool:
+    """Tell whether a picture was drawn here; those of version 0.1 say so by their size alone.
+
+    Args:
+        place: The file, an ordinary one.
+
+    Returns:
+        Whether it was.
+    """
+    try:
+        with Image.open(place, formats=("PNG",)) as picture:
+            said, size = picture.info.get("Software"), picture.size
+    except (OSError, ValueError, SyntaxError, Image.DecompressionBombError):
+        return False
+    columns, rows = (round(pixels / (DPI * side)) for pixels, side in zip(size, PANEL, strict=True))
+    fits = size == (int(DPI * PANEL[0] * columns), int(DPI * PANEL[1] * rows)) and rows > 0
+    return said == SOFTWARE or (said is None and fits)
 
 
 def read_log(log: Path) -> pd.DataFrame:
@@ -166,7 +189,7 @@ def training_figure(table: pd.DataFrame) -> bytes:
             if number + width >= len(found):
                 ax.set_xlabel("epoch")
         stream = io.BytesIO()
-        figure.savefig(stream, format="png", metadata={"Software": None})
+        figure.savefig(stream, format="png", metadata={"Software": SOFTWARE})
     return stream.getvalue()
 
 

@@ -4,7 +4,6 @@ Each file says in `run` of which configuration and by which name it was written,
 a checksum of every array. Version 0.1 wrote no `run`.
 """
 
-import os
 import re
 import struct
 import zlib
@@ -14,6 +13,7 @@ from zipfile import BadZipFile
 
 import numpy as np
 
+from robustcl.core.output_folder import OutputFolder
 from robustcl.errors import RunError
 from robustcl.runs.ranks import rank
 from robustcl.runs.record_lines import OLD_SCHEMA
@@ -43,13 +43,11 @@ def save_arrays(
             have a row per image, unless `load_arrays` is told otherwise.
         compress: Whether to compress them, which shortens pictures but hardly embeddings.
     """
-    place = _place(folder, name, rank())
-    place.parent.mkdir(parents=True, exist_ok=True)
-    temporary = place.with_name(f".{name}.{rank()}.{os.getpid()}.npz")
+    place = _place(folder, name, rank()).relative_to(folder)
     save = np.savez_compressed if compress else np.savez
     bound = {**arrays, RUN: np.array(f"{_configuration(folder)[0]} {name}")}
-    save(temporary, **bound)  # pyright: ignore[reportArgumentType]
-    temporary.replace(place)
+    with OutputFolder(folder).writing(place.as_posix()) as stream:
+        save(stream, **bound)  # pyright: ignore[reportArgumentType]
 
 
 def own_arrays(folder: Path, name: str) -> dict[str, np.ndarray]:

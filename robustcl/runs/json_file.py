@@ -2,13 +2,12 @@
 
 import hashlib
 import json
-import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from robustcl.core.output_folder import OutputFolder
 from robustcl.errors import RunError
-from robustcl.runs.ranks import rank
 
 CHECKSUM = "checksum"
 
@@ -17,13 +16,22 @@ def write_json(place: Path, content: Mapping[str, Any]) -> None:
     """Write JSON so that the file is either the old one or the new one.
 
     Args:
-        place: The file.
+        place: The file, at the top of an output folder.
         content: Plain values.
     """
-    place.parent.mkdir(parents=True, exist_ok=True)
-    temporary = place.with_name(f".{place.name}.{rank()}.{os.getpid()}")
-    temporary.write_text(json.dumps(content, indent=1, default=str) + "\n", encoding="utf-8")
-    temporary.replace(place)
+    OutputFolder(place.parent).write_text(place.name, json_text(content))
+
+
+def json_text(content: Mapping[str, Any]) -> str:
+    """Spell JSON as files have it.
+
+    Args:
+        content: Plain values.
+
+    Returns:
+        The text, with its end.
+    """
+    return json.dumps(content, indent=1, default=str) + "\n"
 
 
 def sealed(content: Mapping[str, Any]) -> dict[str, Any]:

@@ -5,12 +5,12 @@ Nothing that can be read is thrown away: damaged lines of `records-N.jsonl` go t
 becomes `manifest.damaged.json`.
 """
 
-import os
 import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from robustcl.core.output_folder import OutputFolder
 from robustcl.errors import RunError
 from robustcl.runs.arrays import array_faults, array_files, written_for
 from robustcl.runs.json_file import write_sealed
@@ -26,6 +26,9 @@ from robustcl.runs.record_lines import (
     terms_of,
 )
 from robustcl.runs.records import read_manifest
+
+BLOCK = 1 << 16  # bytes
+MANIFEST = "manifest.json"
 
 
 def repair_manifest(folder: Path, wanted: Mapping[str, Any]) -> list[str]:
@@ -59,9 +62,10 @@ def repair_manifest(folder: Path, wanted: Mapping[str, Any]) -> list[str]:
         numbers = (record.get("session", 0) for record in whole)
         last = max((number for number in numbers if type(number) is int), default=0)
         lost = [{"begun": "not known", "images": ""}] * (last + 1)
-        kept = place.with_name("manifest.damaged.json")
+        output, kept = OutputFolder(folder), place.with_name("manifest.damaged.json")
+        output.adopt()  # what else is there has just been seen to be of this run
         if place.exists():
-            place.replace(kept)
+            kept = folder / output.set_aside(place.name, kept.name)
         schema = OLD_SCHEMA if old else wanted["schema"]
         write_sealed(place, {**wanted, "schema": schema, "sessions": lost})
         return [f"{error}: it is written again; the old one, if any, is {str(kept)!r}"]
@@ -93,11 +97,12 @@ def repair_records(
     faults += contradictions(folder, ledger.repeated)
     told = []
     for place in filter(_mends, record_files(folder)):
+        OutputFolder(folder).adopt(place.name)  # perhaps copied here, but of this run
         own = {fault.number: fault.reason for fault in faults if fault.place == place}
-        _cut_partial_line(place)
+        _cut_partial_line(folder, place)
         if own:
             side = place.with_suffix(".damaged")
-            _move_lines(place, side, set(own))
+            _move_lines(folder, place.name, side.name, set(own))
             number, reason = min(own.items())
             count = "1 damaged line" if len(own) == 1 else f"{len(own)} damaged lines"
             told.append(
@@ -119,16 +124,19 @@ def repair_arrays(folder: Path, manifest: Mapping[str, Any]) -> tuple[list[str],
         A line per file, and the names of all arrays that were ever damaged or are missing, which
         may lack rows.
     """
-    told = []
+    told, faults = [], array_faults(folder)
     owners = {place: number for place, _, number in array_files(folder)}
-    for place, reason in array_faults(folder):
+    sound = owners.keys() - {place for place, _ in faults}
+    OutputFolder(folder).adopt(*(place.relative_to(folder).as_posix() for place in sound), MANIFEST)
+    for place, reason in faults:
         if not _ours(owners.get(place, 0)):
             continue
         if place.exists():
-            place.replace(place.with_name(f"{place.name}.damaged"))
+            name = place.relative_to(folder).as_posix()
+            OutputFolder(folder).set_aside(name, f"{name}.damaged")
         told.append(f"{reason.partition('; repeat')[0]}; it is computed again")
-    ending = re.compile(r"(\.\d+)?\.npz\.damaged$")
-    spoiled = [ending.sub("", place.name) for place in folder.glob("arrays/*.damaged")]
+    ending = re.compile(r"(\.\d+)?\.npz\.damaged(\.\d+)?$")
+    spoiled = [ending.sub("", place.name) for place in folder.glob("arrays/*.npz.damaged*")]
     there = {name for _, name, _ in array_files(folder)}
     missing = set(manifest.get("arrays") or ()) - there
     return told, tuple(sorted({*spoiled, *missing}))
@@ -148,21 +156,29 @@ def _ours(number: int) -> bool:
     return number == rank() or (rank() == 0 and number >= rank_count())
 
 
-def _cut_partial_line(place: Path) -> None:
-    content = place.read_bytes()
-    whole = content.rfind(b"\n") + 1
-    if whole < len(content):
-        with place.open("r+b") as stream:
-            stream.truncate(whole)
+def _cut_partial_line(folder: Path, place: Path) -> None:
+    # Read from its end, since a file of records may be long.
+    size = place.stat().st_size
+    whole, end = size, size
+    with place.open("rb") as stream:
+        while end:
+            start = max(0, end - BLOCK)
+            stream.seek(start)
+            found = stream.read(end - start).rfind(b"\n")
+            whole = start + found + 1 if found >= 0 else start
+            if found >= 0:
+                break
+            end = start
+    if whole < size:
+        OutputFolder(folder).cut(place.name, whole)
 
 
-def _move_lines(place: Path, side: Path, numbers: set[int]) -> None:
+def _move_lines(folder: Path, name: str, side: str, numbers: set[int]) -> None:
     # The damaged ones are on the disk before the file without them takes the place of the old one.
-    temporary = place.with_name(f".{place.name}.{os.getpid()}")
-    with side.open("ab") as away, temporary.open("wb") as stay:
+    output, place = OutputFolder(folder), folder / name
+    output.append(side, b"".join(line for n, line in numbered_lines(place) if n in numbers))
+    output.sync(side)
+    with output.writing(name) as stay:
         for number, line in numbered_lines(place):
-            (away if number in numbers else stay).write(line)
-        for stream in (away, stay):
-            stream.flush()
-            os.fsync(stream.fileno())
-    temporary.replace(place)
+            if number not in numbers:
+                stay.write(line)

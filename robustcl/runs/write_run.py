@@ -1,17 +1,18 @@
 """Write a run folder: its manifest, and one file of JSON lines per process."""
 
 import json
-import os
 import sys
 import time
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from filelock import FileLock
 
+from robustcl.core.folder_lock import changing, session_lock
+from robustcl.core.output_folder import OutputFolder
 from robustcl.errors import RunError
 from robustcl.runs.arrays import array_files
 from robustcl.runs.json_file import write_sealed
@@ -37,6 +38,30 @@ class Begun:
     complete: bool = False
     session: int = 0
     lost: tuple[str, ...] = ()
+
+
+@contextmanager
+def run_session(folder: Path) -> Iterator[None]:
+    """Keep a run folder for this process until the block ends.
+
+    Several processes of one session have a lock each; a second session finds its own one taken.
+    Others than the first wait until that has found the folder usable and written its manifest.
+
+    Args:
+        folder: The run folder.
+
+    Yields:
+        Nothing.
+
+    Raises:
+        RunError: When the folder is neither new, nor empty, nor a run, or another session has it.
+    """
+    if rank():
+        _wait_for(folder / "manifest.json", folder)
+    else:
+        OutputFolder(folder).check_start()
+    with session_lock(folder / f".session-{rank()}", repr(str(folder))):
+        yield
 
 
 def start_run(
@@ -75,7 +100,7 @@ def start_run(
                 f"{str(folder)!r} has records but no manifest; give a new --out, or add --resume "
                 "where they are those of this command"
             )
-        (folder / "arrays").mkdir(parents=True, exist_ok=True)
+        OutputFolder(folder).check_start()
         write_sealed(place, {**manifest, "sessions": [new_session(manifest)]})
         return Begun()
     elif not resume:
@@ -90,7 +115,7 @@ def _go_on(
     folder: Path, manifest: Mapping[str, Any], *, mixed: bool, labels: Sequence[int] | None
 ) -> Begun:
     own = new_session(manifest)
-    with FileLock(folder / ".lock"):
+    with changing(folder):
         told = repair_manifest(folder, manifest)
         found = read_manifest(folder)
     if found.get("config_hash") != manifest["config_hash"]:
@@ -103,7 +128,7 @@ def _go_on(
     spoiled, lost = repair_arrays(folder, found)
     for line in (*told, *mended, *spoiled):
         sys.stderr.write(f"{line}\n")
-    with FileLock(folder / ".lock"):
+    with changing(folder):
         found = read_manifest(folder)
         sessions, complete = sessions_of(found), bool(found.get("complete")) and whole
         changes = {"sessions": [*sessions, own], "complete": complete}
@@ -114,13 +139,14 @@ def _go_on(
 def append_records(folder: Path, records: Iterable[Mapping[str, Any]]) -> None:
     """Append records as whole lines, which a process that is killed leaves behind.
 
+    Where the disk is full, none of them is left.
+
     Args:
         folder: The run folder.
         records: What to append; numbers that are not finite are written as null.
     """
     lines = b"".join(map(record_line, records))
-    with (folder / f"records-{rank()}.jsonl").open("ab") as stream:
-        stream.write(lines)
+    OutputFolder(folder).append(f"records-{rank()}.jsonl", lines)
 
 
 def sync_records(folder: Path) -> None:
@@ -129,8 +155,7 @@ def sync_records(folder: Path) -> None:
     Args:
         folder: The run folder.
     """
-    with (folder / f"records-{rank()}.jsonl").open("ab") as stream:
-        os.fsync(stream.fileno())
+    OutputFolder(folder).sync(f"records-{rank()}.jsonl")
 
 
 def update_manifest(folder: Path, changes: Mapping[str, Any]) -> None:
@@ -140,7 +165,7 @@ def update_manifest(folder: Path, changes: Mapping[str, Any]) -> None:
         folder: The run folder.
         changes: Entries that are set.
     """
-    with FileLock(folder / ".lock"):
+    with changing(folder):
         write_sealed(folder / "manifest.json", {**read_manifest(folder), **changes})
 
 
@@ -152,7 +177,7 @@ def note_sessions(folder: Path, made: Mapping[int, np.ndarray], own: int) -> Non
         made: By number of a session, (N,) whether it made a record of the image.
         own: Number of this session, which is left out if it made nothing and is the last.
     """
-    with FileLock(folder / ".lock"):
+    with changing(folder):
         manifest = read_manifest(folder)
         sessions = sessions_of(manifest)
         for number, rows in made.items():
@@ -188,7 +213,7 @@ def finish_run(
         Whether it is this process that reports the run: of several, the one that was last. A run
         that was complete before is the first process's.
     """
-    with FileLock(folder / ".lock"):
+    with changing(folder):
         manifest = read_manifest(folder)
         if manifest.get("complete") and rank_count() > 1:
             return before and rank() == 0

@@ -1,17 +1,17 @@
 """Write and read the state of an unfinished training run: safetensors, never a pickle."""
 
 import json
-import os
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import torch
 from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
 from torch import Tensor
 
 from robustcl.errors import RunError
+from robustcl.stored_file import write_tensors
 
 KEY = "robustcl-training"
 
@@ -24,11 +24,8 @@ def save_state(path: Path, tensors: Mapping[str, Tensor], numbers: Mapping[str, 
         tensors: By name.
         numbers: What JSON holds; floats are kept exactly.
     """
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.{os.getpid()}")
     copies = {name: value.detach().cpu().contiguous().clone() for name, value in tensors.items()}
-    save_file(copies, temporary, metadata={KEY: json.dumps(numbers)})
-    temporary.replace(path)
+    write_tensors(path, copies, {KEY: json.dumps(numbers)})
 
 
 def load_state(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
@@ -43,14 +40,35 @@ def load_state(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
     Raises:
         RunError: When the file is missing, damaged or something else.
     """
+    with _opened(path) as stored:
+        tensors = {name: stored.get_tensor(name) for name in stored.keys()}  # noqa: SIM118
+        return tensors, json.loads((stored.metadata() or {})[KEY])
+
+
+def read_numbers(path: Path) -> dict[str, Any]:
+    """Read how far a state is, and of which run, without its tensors.
+
+    Args:
+        path: The file.
+
+    Returns:
+        Its numbers.
+
+    Raises:
+        RunError: When the file is missing, damaged or something else.
+    """
+    with _opened(path) as stored:
+        return dict(json.loads((stored.metadata() or {})[KEY]))
+
+
+@contextmanager
+def _opened(path: Path) -> Iterator[Any]:
     if not path.is_file():
         raise RunError(f"there is no state {str(path)!r} to go on from; start without --resume")
     try:
         with safe_open(path, framework="pt") as stored:
-            metadata = stored.metadata() or {}
-            tensors = {name: stored.get_tensor(name) for name in stored.keys()}  # noqa: SIM118
-        return tensors, json.loads(metadata[KEY])
-    except (SafetensorError, OSError, ValueError, KeyError) as error:
+            yield stored
+    except (SafetensorError, OSError, ValueError, KeyError, TypeError) as error:
         raise RunError(
             f"{str(path)!r} is not the state of a training run ({error!r}); remove it, then "
             "start again"
@@ -69,9 +87,8 @@ def stated_data(path: Path) -> str:
     Raises:
         RunError: When the file is missing, damaged or something else.
     """
-    _, numbers = load_state(path)
     try:
-        return str(json.loads(numbers["key"])["data_hash"])
+        return str(json.loads(read_numbers(path)["key"])["data_hash"])
     except (KeyError, TypeError, ValueError):
         return ""
 

@@ -2,12 +2,14 @@
 
 import csv
 import io
-import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from robustcl.core import atomic
 from robustcl.heads import LinearHead
+
+COLUMNS = ("epoch", "steps", "seconds")  # that every log begins with
 
 
 @dataclass(frozen=True)
@@ -53,7 +55,18 @@ def write_rows(path: Path, rows: Sequence[dict[str, float]]) -> None:
     writer = csv.DictWriter(text, names, lineterminator="\n")
     writer.writeheader()
     writer.writerows(rows)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.{os.getpid()}")
-    temporary.write_text(text.getvalue())
-    temporary.replace(path)
+    atomic.write_text(path, text.getvalue())
+
+
+def is_log(path: Path) -> bool:
+    """Tell whether a file is the log of a training run.
+
+    Args:
+        path: The file, an ordinary one.
+
+    Returns:
+        Whether its columns are those that a log begins with.
+    """
+    with path.open("rb") as stream:
+        head = stream.readline(1000).decode("utf-8", "replace").strip().split(",")
+    return tuple(head[: len(COLUMNS)]) == COLUMNS and "loss" in head

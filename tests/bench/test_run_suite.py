@@ -15,6 +15,7 @@ from robustcl.bench import Place, Suite, cells, read_suite, run_suite
 from robustcl.bench.audit_cell import usable_attacks, usable_methods
 from robustcl.classifier import Classifier
 from robustcl.cli import robustcl
+from robustcl.core.output_folder import OutputFolder
 from robustcl.errors import RunError
 from robustcl.report.suite_folder import load_suite_run
 from robustcl.report.suite_tables import metrics_table
@@ -228,6 +229,9 @@ def test_a_damaged_manifest_of_another_suite_is_left_alone(suite: Suite, tmp_pat
     place = Place(tmp_path / "out")
     place.folder.mkdir()
     (place.folder / "manifest.json").write_text("{")
+    with pytest.raises(RunError, match=r"holds 'manifest\.json', which robustcl did not write"):
+        run_suite(suite, place, resume=True)
+    OutputFolder(place.folder).adopt("manifest.json")  # as if we had written it
     with pytest.raises(RunError, match="no cell in the folder is known to be of this suite"):
         run_suite(suite, place, resume=True)
     assert (place.folder / "manifest.json").read_text() == "{"

@@ -189,10 +189,11 @@ def test_tables_escape_their_language():
 
 def test_a_long_table_is_whole_in_csv_and_cut_where_people_read_it(tmp_path):
     write_tables(tmp_path, {"images": pd.DataFrame({"index": range(1003)})})
-    texts = {end: (tmp_path / f"images.{end}").read_text() for end in ("csv", "md", "tex")}
+    folder = tmp_path / "tables"
+    texts = {end: (folder / f"images.{end}").read_text() for end in ("csv", "md", "tex")}
     assert len(texts["csv"].splitlines()) == 1004
     assert "| 999 |" in texts["md"] and "| 1000 |" not in texts["md"]
     assert texts["md"].endswith("\n3 more rows: images.csv\n")
     assert texts["tex"].endswith("% 3 more rows: images.csv\n") and "1000" not in texts["tex"]
     write_tables(tmp_path, {"images": pd.DataFrame({"index": range(1000)})})
-    assert "more rows" not in (tmp_path / "images.md").read_text()
+    assert "more rows" not in (tmp_path / "tables" / "images.md").read_text()
