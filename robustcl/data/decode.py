@@ -56,7 +56,7 @@ def decode(
         arrays = [_decode_one(source, name, size, shape) for source, name in pairs]
     else:
         with ThreadPoolExecutor(max_workers=min(os.cpu_count() or 1, 16)) as pool:
-            arrays = list(pool.map(lambda pair: _decode_one(*pair, size, shape), pairs))
+            arrays = list(pool.map(lambda pair: _decode_one(pair[0], pair[1], size, shape), pairs))
     if any(array.shape[2] == 3 for array in arrays):
         arrays = [np.repeat(a, 3, axis=2) if a.shape[2] == 1 else a for a in arrays]
     return np.stack(arrays)

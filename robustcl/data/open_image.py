@@ -17,6 +17,7 @@ from PIL import Image, UnidentifiedImageError
 from torchvision.io import decode_jpeg
 
 from robustcl.core.regular_file import open_file
+from robustcl.data.image_heads import objection_to_head
 from robustcl.errors import InputError
 
 FORMATS = ("PNG", "JPEG", "BMP", "GIF", "WEBP", "TIFF", "PPM")
@@ -51,6 +52,9 @@ def opened_image(source: Source, name: str) -> Iterator[Image.Image]:
     """
     with _opened_stream(source, name) as stream:
         try:
+            found = objection_to_head(stream)
+            if found is not None:
+                raise InputError(f"{name} cannot be decoded ({found}); {CURE}")
             with Image.open(stream, formats=FORMATS) as image:
                 # WebP's decoder holds several images of this size.
                 most = MOST_PIXELS // 2 if image.format == "WEBP" else MOST_PIXELS
