@@ -23,6 +23,7 @@ from robustcl.errors import InputError
 FORMATS = ("PNG", "JPEG", "BMP", "GIF", "WEBP", "TIFF", "PPM")
 NAMED = "PNG, JPEG, BMP, GIF, WebP, TIFF or PPM"
 MOST_PIXELS = 2**26  # of an image, 8192 x 8192; decoding takes some 8 bytes for each
+FEW_PIXELS = 2**16
 MOST_FILE = 2**29  # of an image file; so many pixels need fewer
 # Starts of frames, with precision, height and width. Entropy-coded data never look like one.
 JPEG = b"\xff\xd8\xff"
@@ -118,12 +119,12 @@ def jpeg_tensor(content: bytes, name: str) -> torch.Tensor:
     _check_bytes(len(content), name)
     # Every start of a frame in the file counts, also of a thumbnail, so that no decoder's own
     # way of finding the right one matters.
-    sizes = [
-        (int.from_bytes(wide), int.from_bytes(high)) for high, wide in JPEG_FRAME.findall(content)
-    ]
-    for width, height in sizes:
+    most = 0
+    for high, wide in JPEG_FRAME.findall(content):
+        width, height = int.from_bytes(wide), int.from_bytes(high)
         check_pixels(width, height, name)
-    with _ROOM.taken(max((width * height for width, height in sizes), default=0)):
+        most = max(most, width * height)
+    with _ROOM.taken(most):
         try:
             pixels = decode_jpeg(torch.frombuffer(bytearray(content), dtype=torch.uint8))
         except RuntimeError as error:
@@ -176,8 +177,11 @@ class _Room:
         """Wait until so many are free, and take them.
 
         Args:
-            count: At most the number that is shared.
+            count: At most the number that is shared; few are not counted.
         """
+        if count < FEW_PIXELS:
+            yield
+            return
         with self._changed:
             self._changed.wait_for(lambda: self._free >= count)
             self._free -= count
