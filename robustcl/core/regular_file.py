@@ -37,6 +37,21 @@ def objection_to_file(path: Path) -> str | None:
     return _objection_to_mode(mode)
 
 
+def is_folder(path: Path) -> bool:
+    """Tell whether a path is a folder; one that cannot even be looked at is none.
+
+    Args:
+        path: The path.
+
+    Returns:
+        Whether it is, or leads to, a folder.
+    """
+    try:
+        return path.is_dir()
+    except (OSError, ValueError):
+        return False
+
+
 def require_file(path: Path, *, cure: str, error: type[RobustclError] = InputError) -> None:
     """Refuse a path that cannot be read as a file.
 
@@ -49,6 +64,8 @@ def require_file(path: Path, *, cure: str, error: type[RobustclError] = InputErr
         RobustclError: Of type `error`, when the path is no ordinary file.
     """
     found = objection_to_file(path)
+    if found == "does not exist":
+        raise error(f"there is no file {str(path)!r}; {cure}")
     if found is not None:
         raise error(f"{str(path)!r} {found}; {cure}")
 

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import numpy as np
 
-from robustcl.core.regular_file import require_file
+from robustcl.core.regular_file import is_folder, require_file
 from robustcl.data.dataset import Dataset
 from robustcl.data.listing import Listing, part_of
 from robustcl.data.match_classes import some_names
@@ -53,7 +53,7 @@ def list_npz(path: str | Path, *, split: Split, seed: int, whole: bool) -> Listi
         InputError: When the file or an array is missing, or is not what it should be.
     """
     given = Path(path)
-    file = given / f"{check_split(split)}.npz" if given.is_dir() else given
+    file = given / f"{check_split(split)}.npz" if is_folder(given) else given
     require_file(file, cure="give npz:PATH a file, or a folder with train.npz and test.npz")
     named = file.stem if file.stem in SPLITS else None
     if named not in (None, split):

@@ -161,8 +161,8 @@ def _header(stream: Stream, size: int, what: str) -> Header:
         ) from error
     if dtype.hasobject or dtype.kind == "V" or dtype.itemsize == 0:
         raise InputError(
-            f"{what} holds values of type {str(dtype)[:80]}; pickles and records are refused, so "
-            "store numbers or strings"
+            f"{what} holds values of type {str(dtype)[:80]}; pickles are refused, and so "
+            "are records: store numbers or strings"
         )
     if min(header.shape, default=1) < 0 or header.size > size - header.start:
         raise InputError(
