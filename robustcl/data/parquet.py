@@ -10,7 +10,7 @@ from robustcl.core.regular_file import is_folder, objection_to_file, require_fil
 from robustcl.data.dataset import Dataset
 from robustcl.data.hub_names import hub_names
 from robustcl.data.listing import Listing, part_of
-from robustcl.data.parquet_file import ParquetFile, open_parquet, read_group, values
+from robustcl.data.parquet_file import ParquetFile, open_parquet, read_group, reading, values
 from robustcl.data.read_labels import read_labels
 from robustcl.data.splits import SPLITS, Split, check_split, split_rows
 from robustcl.data.streamed_images import Fetch, hold_images
@@ -158,7 +158,7 @@ def _image_column(file: ParquetFile, column: str) -> tuple[str, str]:
         kind = kind.value_type if kinds.is_dictionary(kind) else kind
         return kinds.is_binary(kind) or kinds.is_large_binary(kind) or _is_view(kind, "binary")
 
-    kind = file.plain.schema_arrow.field(column).type
+    kind = _type_of(file, column)
     if is_bytes(kind):
         return column, ""
     inside = {kind.field(k).name: kind.field(k).type for k in range(kind.num_fields)}
@@ -174,6 +174,10 @@ def _image_column(file: ParquetFile, column: str) -> tuple[str, str]:
             "structs of bytes and path"
         )
     return tuple(f"{column}.{name}" if name in there else "" for name in usable)  # pyright: ignore[reportReturnType]
+
+
+def _type_of(file: ParquetFile, column: str) -> Any:
+    return reading(file.path, lambda: file.plain.schema_arrow.field(column).type)
 
 
 def _is_text(kind: Any) -> bool:
@@ -201,7 +205,7 @@ def _labels(files: list[ParquetFile], column: str) -> np.ndarray:
 def _labels_of(file: ParquetFile, column: str) -> np.ndarray:
     import pyarrow.types as kinds
 
-    kind = file.plain.schema_arrow.field(column).type
+    kind = _type_of(file, column)
     inner = kind.value_type if kinds.is_dictionary(kind) else kind
     if not (kinds.is_integer(inner) or _is_text(inner) or kinds.is_binary(inner)):
         raise InputError(
@@ -217,7 +221,9 @@ def _labels_of(file: ParquetFile, column: str) -> np.ndarray:
         if kinds.is_integer(stored.type):
             found.append(stored.to_numpy())
         else:
-            found.append(np.array([*values(stored, np.arange(size)), None], dtype=object)[:-1])
+            found.append(
+                np.array([*values(file, stored, np.arange(size)), None], dtype=object)[:-1]
+            )
     return np.concatenate(found[1:] or found)
 
 
@@ -230,11 +236,15 @@ def _fetcher(files: list[ParquetFile], columns: tuple[str, str]) -> Fetch:
     groups = [(file, number) for file in files for number in range(len(file.group_sizes))]
     sizes = [size for file in files for size in file.group_sizes]
     ends = np.cumsum(sizes)
-    stored = [column for column in columns if column]
 
-    @lru_cache(maxsize=2)
-    def cells(group: int) -> list[Any]:
-        return read_group(*groups[group], stored)
+    @lru_cache(maxsize=4)
+    def cells(group: int, column: str) -> Any:
+        return read_group(*groups[group], [column])[0]
+
+    def taken(group: int, column: str, rows: np.ndarray) -> list[Any]:
+        return (
+            values(groups[group][0], cells(group, column), rows) if column else [None] * len(rows)
+        )
 
     def fetch(rows: np.ndarray) -> list[bytes | Path]:
         # Each group is read once, whatever the order of the rows.
@@ -243,9 +253,9 @@ def _fetcher(files: list[ParquetFile], columns: tuple[str, str]) -> Fetch:
         for group in np.unique(owners).tolist():
             part = np.flatnonzero(owners == group)
             inside = rows[part] - (ends[group] - sizes[group])
-            taken = iter([values(column, inside) for column in cells(group)])
-            nothing = [None] * len(part)
-            contents, paths = (next(taken) if column else nothing for column in columns)
+            contents = taken(group, columns[0], inside)
+            lacking = any(content is None for content in contents)
+            paths = taken(group, columns[1] if lacking else "", inside)
             for number, content, path in zip(part.tolist(), contents, paths, strict=True):
                 found[number] = _source(content, path, groups[group][0].path)
         return [found[number] for number in range(len(rows))]

@@ -10,13 +10,21 @@ import numpy as np
 
 from robustcl.core.memory import require_memory
 from robustcl.core.regular_file import open_file
-from robustcl.data.parquet_pages import Pages, read_pages
+from robustcl.data.parquet_pages import (
+    LENGTHS,
+    PREFIXES,
+    Group,
+    Pages,
+    read_footer,
+    read_pages,
+)
 from robustcl.errors import InputError
 
 LARGE = 2**28  # bytes of a row group that may come from a far smaller part of the file
 DENSEST = 20  # times that encoded images shrink at most when they are packed
 SHARED = 2**30  # bytes of a row group whose equal values are kept once
 FEW = 16  # rows of a larger one that are read at once
+MANY = 1_000_000  # rows that no file is too small for
 CURE = "write it again, by pyarrow or the datasets library"
 
 
@@ -26,44 +34,40 @@ class ParquetFile:
 
     Args:
         path: The file.
-        size: Its bytes.
+        groups: What its footer says of the row groups.
         plain: As pyarrow opens it.
     """
 
     path: Path
-    size: int
+    groups: Sequence[Group]
     plain: Any
 
-    @property
+    @cached_property
     def columns(self) -> list[str]:
         """Names of the columns."""
-        return self.plain.schema_arrow.names
-
-    @cached_property
-    def leaves(self) -> list[str]:
-        """Paths of the stored columns, as 'img.bytes'."""
-        stored = self.plain.schema
-        return [stored.column(k).path for k in range(len(stored))]
+        return reading(self.path, lambda: self.plain.schema_arrow.names)
 
     @cached_property
     def shared(self) -> Any:
         """The file opened so that equal values of a page are kept once."""
         import pyarrow.parquet as pq
 
-        stored = self.plain.schema
-        texts = [
-            stored.column(k).path
-            for k in range(len(stored))
-            if stored.column(k).physical_type == "BYTE_ARRAY"
-            and stored.column(k).max_repetition_level == 0
-        ]
-        return reading(self.path, lambda: pq.ParquetFile(self.path, read_dictionary=texts))
+        def opened() -> Any:
+            schema = self.plain.schema
+            stored = [schema.column(k) for k in range(len(schema))]
+            texts = [
+                column.path
+                for column in stored
+                if column.physical_type == "BYTE_ARRAY" and column.max_repetition_level == 0
+            ]
+            return pq.ParquetFile(self.path, read_dictionary=texts)
 
-    @cached_property
+        return reading(self.path, opened)
+
+    @property
     def group_sizes(self) -> list[int]:
         """Rows of every row group."""
-        described = self.plain.metadata
-        return [described.row_group(k).num_rows for k in range(described.num_row_groups)]
+        return [group.rows for group in self.groups]
 
 
 def open_parquet(path: Path) -> ParquetFile:
@@ -84,14 +88,12 @@ def open_parquet(path: Path) -> ParquetFile:
         raise InputError("parquet:PATH needs pyarrow; pip install pyarrow") from error
     with open_file(path, cure=CURE) as stream:
         size = stream.seek(0, 2)
-    found = ParquetFile(path, size, reading(path, lambda: pq.ParquetFile(path)))
-    rows = reading(path, lambda: found.group_sizes)
+        groups = reading(path, lambda: read_footer(stream))
+    found = ParquetFile(path, groups, reading(path, lambda: pq.ParquetFile(path)))
+    rows, said = found.group_sizes, found.plain.metadata.num_rows
     # An image takes a byte of the file at least; labels alone may be packed to almost nothing.
-    if min(rows, default=0) < 0 or sum(rows) != found.plain.metadata.num_rows or sum(rows) > size:
-        raise InputError(
-            f"{str(path)!r} says that it has {found.plain.metadata.num_rows:,} rows in {size:,} "
-            f"bytes; {CURE}"
-        )
+    if min(rows, default=0) < 0 or sum(rows) != said or sum(rows) > max(size, MANY):
+        raise InputError(f"{str(path)!r} says that it has {said:,} rows in {size:,} bytes; {CURE}")
     return found
 
 
@@ -109,23 +111,24 @@ def read_group(file: ParquetFile, group: int, columns: Sequence[str]) -> list[An
     Raises:
         InputError: When the file is damaged, or holds far more than its size allows.
     """
-    unpacked, packed = 0, 0
+    unpacked, packed, sharing = 0, 0, True
     for column in columns:
         pages, size = reading(file.path, lambda column=column: _pages(file, group, column))
-        if pages.prefixes:
+        if PREFIXES in pages.encodings:
             raise InputError(
                 f"{str(file.path)!r} stores {column!r} in the encoding DELTA_BYTE_ARRAY, which is "
                 f"not read; {CURE}"
             )
         unpacked, packed = unpacked + pages.unpacked, packed + size
+        sharing = sharing and LENGTHS not in pages.encodings
     what = f"row group {group} of {str(file.path)!r}"
     if unpacked > max(LARGE, DENSEST * packed):
         raise InputError(
             f"{what} unpacks {packed:,} bytes to {unpacked:,}, which no images do; {CURE}"
         )
     require_memory(unpacked, what=what, cure="write smaller row groups")
-    table = reading(file.path, lambda: _table(file, group, columns, unpacked))
-    rows = file.group_sizes[group]
+    table = reading(file.path, lambda: _table(file, group, columns, unpacked, sharing))
+    rows = file.groups[group].rows
     if table.num_rows != rows:
         raise InputError(f"{what} has {table.num_rows:,} rows, not {rows:,}; {CURE}")
     return [_stored(table, column) for column in columns]
@@ -156,22 +159,21 @@ def reading(file: Path, work: Callable[[], Any]) -> Any:
 
 
 def _pages(file: ParquetFile, group: int, column: str) -> tuple[Pages, int]:
-    described = file.plain.metadata.row_group(group).column(file.leaves.index(column))
-    start, size = described.data_page_offset, described.total_compressed_size
-    if described.has_dictionary_page and 0 < (described.dictionary_page_offset or 0) < start:
-        start = described.dictionary_page_offset
-    if start < 0 or size < 0 or start + size > file.size:
-        raise ValueError(f"column {column!r} lies outside the file")
+    chunk = file.groups[group].chunks.get(column)
+    if chunk is None:
+        raise ValueError(f"row group {group} lacks the column {column!r}")
     with open_file(file.path, cure=CURE) as stream:
-        return read_pages(stream, start, size), size
+        return read_pages(stream, chunk), chunk.size
 
 
-def _table(file: ParquetFile, group: int, columns: Sequence[str], unpacked: int) -> Any:
-    if unpacked <= SHARED:
+def _table(
+    file: ParquetFile, group: int, columns: Sequence[str], unpacked: int, sharing: bool
+) -> Any:
+    if sharing and unpacked <= SHARED:
         return file.shared.read_row_group(group, columns=list(columns))
     import pyarrow as pa
 
-    # Larger ones are beyond what an array of shared values holds.
+    # More is beyond an array of shared values, and some encodings pyarrow does not read into one.
     parts, total = [], 0
     for part in file.plain.iter_batches(FEW, row_groups=[group], columns=list(columns)):
         parts.append(part)
@@ -195,16 +197,24 @@ def _stored(table: Any, column: str) -> Any:
     return pa.chunked_array([chunk.flatten()[position] for chunk in found.chunks])
 
 
-def values(column: Any, rows: np.ndarray) -> list[Any]:
+def values(file: ParquetFile, column: Any, rows: np.ndarray) -> list[Any]:
     """Take values of a column; equal ones of a page are one object.
 
     Args:
+        file: Whose column it is.
         column: A chunked array.
         rows: (R,) which.
 
     Returns:
         Python values; None for those that are null.
+
+    Raises:
+        InputError: When the file is damaged.
     """
+    return reading(file.path, lambda: _values(column, rows))
+
+
+def _values(column: Any, rows: np.ndarray) -> list[Any]:
     import pyarrow as pa
 
     ends = np.cumsum([len(chunk) for chunk in column.chunks])
