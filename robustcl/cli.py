@@ -11,6 +11,7 @@ import tyro
 
 from robustcl.commands.keep_freed_memory import keep_freed_memory
 from robustcl.commands.recipe_file import with_recipe
+from robustcl.core.terminal import say, say_lines, tame_warnings
 from robustcl.errors import RobustclError, ViolationError
 
 CERTIFY = ("run", "demo", "methods")
@@ -69,6 +70,7 @@ def _main(
         name: getattr(module, f"{name.capitalize()}Options") for name, module in modules.items()
     }
     keep_freed_memory()
+    tame_warnings()
     try:
         if wanted == ["train"]:  # a recipe's options go before those of the command line
             words = ["train", *with_recipe(words[1:], options["train"])]
@@ -84,7 +86,7 @@ def _main(
         sys.stdout.flush()
         return code
     except KeyboardInterrupt:
-        sys.stderr.write("interrupted\n")
+        say("interrupted")
         return 130
     except Exception as error:  # noqa: BLE001 - the last one; see `_failed`
         return _failed(error)
@@ -93,18 +95,18 @@ def _main(
 def _failed(error: Exception) -> int:
     # Code 1 is kept for violations, so nothing leaves a command as an exception.
     if isinstance(error, RobustclError):
-        sys.stderr.write(f"error: {error}\n")
+        say(f"error: {error}")
         return 1 if isinstance(error, ViolationError) else 2
     if isinstance(error, BrokenPipeError):
         # Whoever read stdout is gone; what is left must not be written at exit either.
         os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
         return 6
     if isinstance(error, OSError):
-        sys.stderr.write(f"error: {error}\n")
+        say(f"error: {error}")
         return 2 if error.errno in BAD_PATH else 6
     if isinstance(error, MemoryError):
-        sys.stderr.write("error: memory ran out; use a smaller --batch-size or --limit\n")
+        say("error: memory ran out; use a smaller --batch-size or --limit")
         return 6
-    sys.stderr.write(traceback.format_exc())
-    sys.stderr.write(f"error: unexpected {type(error).__name__}: {error}; please report it\n")
+    say_lines(traceback.format_exc())
+    say(f"error: unexpected {type(error).__name__}: {error}; please report it")
     return 5

@@ -4,27 +4,15 @@
 # pyright: reportArgumentType=false, reportCallIssue=false, reportAttributeAccessIssue=false
 # pyright: reportReturnType=false, reportOperatorIssue=false, reportIndexIssue=false
 
-import re
 from pathlib import Path
 
 import pandas as pd
 
 from robustcl.report.budget import budget_table
+from robustcl.report.escape import csv_cell, latex_cell, markdown_cell
 from robustcl.runs.per_image import per_image
 from robustcl.runs.records import Run
 from robustcl.runs.summary import Summary
-
-LATEX = {
-    "\\": r"\textbackslash{}",
-    "~": r"\textasciitilde{}",
-    "^": r"\textasciicircum{}",
-    **{sign: f"\\{sign}" for sign in "&%$#_{}"},
-    "<": r"\textless{}",
-    ">": r"\textgreater{}",
-    "|": r"\textbar{}",
-    "∞": r"$\infty$",
-}
-
 
 # What the columns are called where the data has no labels: nothing there is an accuracy.
 SHARES = {
@@ -88,12 +76,21 @@ def write_tables(folder: Path, found: dict[str, pd.DataFrame]) -> None:
     """
     folder.mkdir(parents=True, exist_ok=True)
     for name, table in found.items():
-        (folder / f"{name}.csv").write_text(table.to_csv(index=False), encoding="utf-8")
+        (folder / f"{name}.csv").write_text(_csv(table), encoding="utf-8")
         read, left = table.head(MOST_ROWS), max(len(table) - MOST_ROWS, 0)
         more = f"{left:,} more rows: {name}.csv\n" if left else ""
         for ending, text, note in (("md", markdown(read), "\n"), ("tex", latex(read), "% ")):
             whole = text + (note + more if more else "")
             (folder / f"{name}.{ending}").write_text(whole, encoding="utf-8")
+
+
+def _csv(table: pd.DataFrame) -> str:
+    safe = table.rename(columns=csv_cell)
+    for name in safe.columns:
+        if not pd.api.types.is_numeric_dtype(safe[name]):
+            cells = [csv_cell(value) for value in safe[name]]
+            safe[name] = pd.Series(cells, index=safe.index, dtype=object)
+    return safe.to_csv(index=False)
 
 
 def markdown(table: pd.DataFrame) -> str:
@@ -109,7 +106,7 @@ def markdown(table: pd.DataFrame) -> str:
         return "(nothing measured)\n"
     head, *body = _rows(table)
     rows = [head, ["---"] * len(head), *body]
-    lines = (" | ".join(re.sub(r"([|\\])", r"\\\1", cell) for cell in row) for row in rows)
+    lines = (" | ".join(markdown_cell(cell) for cell in row) for row in rows)
     return "".join(f"| {line} |\n" for line in lines)
 
 
@@ -125,7 +122,7 @@ def latex(table: pd.DataFrame) -> str:
     if not len(table.columns):
         return "% nothing measured\n"
     numeric = [pd.api.types.is_numeric_dtype(kind) for kind in table.dtypes]
-    lines = [" & ".join(_escaped(cell) for cell in row) + r" \\" for row in _rows(table)]
+    lines = [" & ".join(latex_cell(cell) for cell in row) + r" \\" for row in _rows(table)]
     return "\n".join([
         f"\\begin{{tabular}}{{{''.join('r' if right else 'l' for right in numeric)}}}",
         r"\hline",
@@ -144,7 +141,3 @@ def _cell(value: object) -> str:
     if value is None or value != value:  # NaN is the one value unlike itself
         return "–"
     return f"{value:.4g}".replace("inf", "∞") if isinstance(value, float) else str(value)
-
-
-def _escaped(cell: str) -> str:
-    return "".join(LATEX.get(sign, sign) for sign in cell)

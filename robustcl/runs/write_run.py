@@ -2,7 +2,6 @@
 
 import json
 import os
-import sys
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -12,6 +11,7 @@ from typing import Any
 import numpy as np
 from filelock import FileLock
 
+from robustcl.core.terminal import say
 from robustcl.errors import RunError
 from robustcl.runs.arrays import array_files
 from robustcl.runs.json_file import write_sealed
@@ -102,7 +102,7 @@ def _go_on(
     mended, whole = repair_records(folder, found, labels)  # of this process alone: needs no lock
     spoiled, lost = repair_arrays(folder, found)
     for line in (*told, *mended, *spoiled):
-        sys.stderr.write(f"{line}\n")
+        say(line)
     with FileLock(folder / ".lock"):
         found = read_manifest(folder)
         sessions, complete = sessions_of(found), bool(found.get("complete")) and whole
