@@ -10,6 +10,7 @@ import pandas as pd
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
+from robustcl.core.regular_file import require_file
 from robustcl.errors import InputError
 from robustcl.report.figures import STYLE
 from robustcl.report.training_curves import training_curves
@@ -126,6 +127,7 @@ def read_log(log: Path) -> pd.DataFrame:
     Raises:
         InputError: When the file is not such a log.
     """
+    require_file(log, cure="give the .csv beside a checkpoint")
     try:
         table = pd.read_csv(log)
     except (OSError, ValueError) as error:  # pandas' parser errors are ValueErrors
@@ -136,7 +138,10 @@ def read_log(log: Path) -> pd.DataFrame:
             f"{str(log)!r} is not the log of a training run, whose columns begin with epoch, "
             "steps, seconds and loss; give the .csv beside a checkpoint"
         )
-    return pd.DataFrame({name: pd.to_numeric(table[name], errors="coerce") for name in table})
+    numbers = pd.DataFrame({name: pd.to_numeric(table[name], errors="coerce") for name in table})
+    if not np.isfinite(numbers[["epoch", "loss"]]).all(axis=1).any():
+        raise InputError(f"{str(log)!r} has no epoch with a loss that is a number; train again")
+    return numbers
 
 
 def training_figure(table: pd.DataFrame) -> bytes:
