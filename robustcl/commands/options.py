@@ -2,11 +2,13 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import torch
 import tyro
 
+from robustcl.core.patience import patiently
 from robustcl.core.terminal import answer as answer
 from robustcl.core.terminal import emit as emit
 from robustcl.core.terminal import say as say
@@ -120,7 +122,8 @@ def read_data(
     if options.batch_size < 1:
         raise InputError(f"--batch-size {options.batch_size} is below 1")
     check_device(options.device)
-    dataset = load_data(
+    load = partial(
+        load_data,
         options.data,
         split=split,
         root=options.data_root,
@@ -131,6 +134,7 @@ def read_data(
         classes=classes,
         matching=options.classes if isinstance(options, LabeledDataOptions) else "names",
     )
+    dataset = patiently(load, what=options.data)
     tell_data(dataset, classes=classes)
     return dataset
 
