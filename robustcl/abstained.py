@@ -5,11 +5,12 @@ infinite in the network's own type: h / |h| is no direction. Such an image is wr
 label, and it is never left out of a denominator in silence.
 """
 
-import sys
 from collections.abc import Sequence
 
 import torch
 from torch import Tensor
+
+from robustcl.core.terminal import say
 
 ABSTAINED = -1
 SHOWN = 8  # images that a warning names
@@ -85,4 +86,4 @@ def warn_abstained(images: Sequence[int], consequence: str, *, among: str = "") 
         which = f"of {among}" if among else "images"
         what = f"{len(images)} {which} ({named}) have embeddings that are"
     reason = "0, not finite or too large to normalize"
-    sys.stderr.write(f"warning: {what} {reason}; {consequence}\n")
+    say(f"warning: {what} {reason}; {consequence}")

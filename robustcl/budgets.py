@@ -80,5 +80,3 @@ def _number(text: str) -> float:
         return parse_number(text)
     except InputError as error:
         raise InputError(f"eps {error}") from error
-    except OverflowError as error:  # a whole number beyond the largest float
-        raise InputError(f"eps {text[:20]}... is too large; write 0.25 or 8/255") from error

@@ -9,6 +9,7 @@ from robustcl.core.last_handler import exit_code
 from robustcl.core.processors import share_processors
 from robustcl.core.stopping import signals_stop
 from robustcl.core.streams import flush_streams, prepare_streams
+from robustcl.core.terminal import tame_warnings
 
 CERTIFY = ("run", "demo", "methods")
 ROBUSTCL = (
@@ -93,6 +94,7 @@ def _run(program: str, names: Sequence[str], description: str, words: list[str])
 
     share_processors()
     keep_freed_memory()
+    tame_warnings()
     module = importlib.import_module(f"robustcl.commands.{name}")
     return getattr(module, name)(options)
 

@@ -1,11 +1,11 @@
 """Halve the batch when memory runs out."""
 
-import sys
 from collections.abc import Callable
 from typing import TypeVar
 
 import torch
 
+from robustcl.core.terminal import say
 from robustcl.errors import RunError
 
 Result = TypeVar("Result")
@@ -37,7 +37,7 @@ def halving(function: Callable[[int], Result], batch_size: int) -> Result:
         size //= 2
         if torch.cuda.is_available():
             torch.cuda.empty_cache()
-        sys.stderr.write(f"out of memory: going on with --batch-size {size}\n")
+        say(f"out of memory: going on with --batch-size {size}")
 
 
 def is_out_of_memory(error: BaseException) -> bool:

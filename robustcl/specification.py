@@ -2,6 +2,7 @@
 
 import inspect
 import re
+from collections import Counter
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from typing import Any, get_args
@@ -9,6 +10,8 @@ from typing import Any, get_args
 from robustcl.errors import InputError
 
 Value = int | float | str | bool
+LONGEST = 10_000  # letters of a text
+LARGEST = 2**63 - 1
 _FRACTION = re.compile(r"([+-]?\d+(?:\.\d*)?)/(\d+(?:\.\d*)?)")
 
 
@@ -38,17 +41,25 @@ def parse_specification(text: str) -> Specification:
         The specification.
 
     Raises:
-        InputError: When a name, a key or a value is missing, or a key comes twice.
+        InputError: When a name, a key or a value is missing, a key comes twice, a number is not
+            finite, or the text is too long.
     """
+    if len(text) > LONGEST:
+        raise InputError(f"{_short(text)!r} has {len(text):,} letters; write NAME:key=value")
     name, colon, rest = text.strip().partition(":")
     options: dict[str, Value] = {}
     for part in rest.split(",") if colon else ():
         key, equals, value = part.strip().partition("=")
         if not (key and equals and value) or key in options:
-            raise InputError(f"cannot read {part!r} in {text!r}; write NAME:key=value,key=value")
-        options[key.replace("-", "_")] = _value(value)
+            raise InputError(
+                f"cannot read {_short(part)!r} in {_short(text)!r}; write NAME:key=value,key=value"
+            )
+        number = _value(value)
+        if not isinstance(number, str | bool) and not abs(number) <= LARGEST:  # also NaN
+            raise InputError(f"{key} is {_short(value)} in {_short(text)!r}; write a finite number")
+        options[key.replace("-", "_")] = number
     if not name:
-        raise InputError(f"{text!r} names no method; write NAME or NAME:key=value")
+        raise InputError(f"{_short(text)!r} names no method; write NAME or NAME:key=value")
     return Specification(name.replace("-", "_"), options, text.strip())
 
 
@@ -66,8 +77,11 @@ def parse_number(text: str) -> float:
     """
     value = _value(text)
     if isinstance(value, str | bool):
-        raise InputError(f"{text!r} is not a number; write 0.25 or 8/255")
-    return float(value)
+        raise InputError(f"{_short(text)!r} is not a number; write 0.25 or 8/255")
+    try:
+        return float(value)
+    except OverflowError as error:  # a whole number beyond the largest float
+        raise InputError(f"{_short(text)!r} is too large; write 0.25 or 8/255") from error
 
 
 def check_options(
@@ -96,9 +110,16 @@ def check_options(
             offered = ", ".join(sorted(known)) or "no options"
             raise InputError(f"{specification.name} has no option {key!r}; it takes {offered}")
         kinds = known[key] & {int, float, str, bool}
+        words = sorted(word for word in known[key] if isinstance(word, str))
         is_number = isinstance(value, int | float) and not isinstance(value, bool)
         if kinds and kinds <= {int, float} and not is_number:
             raise InputError(f"{specification.name}:{key} is {value!r}; expected a number")
+        if kinds == {str} and not isinstance(value, str):
+            raise InputError(f"{specification.name}:{key} is {value!r}; expected a word")
+        if words and value not in words:
+            raise InputError(
+                f"{specification.name}:{key} is {value!r}; expected {' or '.join(words)}"
+            )
         if kinds == {bool} and not isinstance(value, bool):
             raise InputError(f"{specification.name}:{key} is {value!r}; expected true or false")
         if kinds == {int} and isinstance(value, float):
@@ -122,7 +143,7 @@ def choose(name: str, known: Iterable[str], *, what: str) -> str:
     """
     names = sorted(known)
     if name not in names:
-        raise InputError(f"unknown {what} {name!r}; known: {', '.join(names)}")
+        raise InputError(f"unknown {what} {_short(name)!r}; known: {', '.join(names)}")
     return name
 
 
@@ -139,6 +160,10 @@ def _value(text: str) -> Value:
         except ValueError:
             continue
     return text
+
+
+def _short(text: str) -> str:
+    return text if len(text) <= 80 else f"{text[:79]}…"
 
 
 def split_specifications(text: str) -> tuple[str, ...]:
@@ -158,12 +183,12 @@ def split_specifications(text: str) -> tuple[str, ...]:
     methods: list[str] = []
     for part in (piece.strip() for piece in text.split(",")):
         if not part:
-            raise InputError(f"{text!r} has an empty part; write NAME,NAME:key=value")
+            raise InputError(f"{_short(text)!r} has an empty part; write NAME,NAME:key=value")
         if "=" in part and ":" not in part and methods and ":" in methods[-1]:
             methods[-1] += f",{part}"
         else:
             methods.append(part)
-    repeated = next((name for name in methods if methods.count(name) > 1), None)
+    repeated = next((name for name, count in Counter(methods).items() if count > 1), None)
     if repeated:
-        raise InputError(f"{repeated!r} comes twice in {text!r}; name it once")
+        raise InputError(f"{_short(repeated)!r} comes twice in {_short(text)!r}; name it once")
     return tuple(methods)

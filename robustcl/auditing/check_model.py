@@ -1,6 +1,5 @@
 """Check a model before it is attacked, and keep what was seen beside the records."""
 
-import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -12,6 +11,7 @@ from attacks.checks import Flag, model_flags
 from robustcl.abstained import answered
 from robustcl.auditing.audit import Audit
 from robustcl.classifier import Classifier
+from robustcl.core.terminal import say
 from robustcl.data.dataset import Dataset
 from robustcl.out_of_memory import halving
 from robustcl.runs.arrays import save_arrays
@@ -57,7 +57,7 @@ def check_model(
         keep_pixels(folder, dataset, flags)
         update_manifest(folder, {"flags": flags})
     for flag in flags:
-        sys.stderr.write(f"{flag_line(flag)}\n")
+        say(flag_line(flag))
 
 
 def flag_line(flag: Mapping[str, Any]) -> str:

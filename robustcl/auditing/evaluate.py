@@ -23,6 +23,7 @@ from robustcl.auditing.rebuild_arrays import rebuild_arrays
 from robustcl.auditing.recorded import recorded
 from robustcl.check_network import check_network
 from robustcl.classifier import Classifier
+from robustcl.core.terminal import line_of
 from robustcl.data.dataset import Dataset
 from robustcl.data.match_classes import check_classes
 from robustcl.errors import InputError
@@ -181,7 +182,10 @@ def _measure(
                     for start in range(0, len(rows), job.batch_size):
                         batch = dataset.batch(rows[start : start + job.batch_size])
                         abstained += measure_batch(
-                            job, batch, kept, say=lambda text: bar.update(shown, description=text)
+                            job,
+                            batch,
+                            kept,
+                            say=lambda text: bar.update(shown, description=line_of(text)),
                         )
                 bar.advance(shown, len(rows))
     finally:
@@ -191,7 +195,7 @@ def _measure(
 
 def _bar(visible: bool) -> Progress:
     return Progress(
-        TextColumn("{task.description}"),
+        TextColumn("{task.description}", markup=False),
         BarColumn(),
         MofNCompleteColumn(),
         TimeRemainingColumn(),

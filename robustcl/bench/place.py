@@ -2,10 +2,12 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 from robustcl.bench.suite import Suite
 from robustcl.commands.options import say
+from robustcl.core.patience import patiently
 from robustcl.data import Dataset, Draw, Split, load_data
 from robustcl.errors import InputError
 
@@ -62,7 +64,8 @@ def read_split(
     Raises:
         InputError: When it has no labels, or not those of the classifier.
     """
-    found = load_data(
+    load = partial(
+        load_data,
         data,
         split=split,
         root=place.data_root,
@@ -73,6 +76,7 @@ def read_split(
         classes=classes,
         matching=suite.classes,
     )
+    found = patiently(load, what=data)
     if not found.labeled:
         raise InputError(f"{found.name!r} has no labels, but suites measure accuracies")
     for note in found.notes:

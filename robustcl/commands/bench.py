@@ -30,7 +30,7 @@ def bench(options: BenchOptions) -> int:
     """
     if options.suite == "list":
         for name in suite_names():
-            sys.stdout.write(f"{name}: {load_suite(name).question}\n")
+            answer(f"{name}: {load_suite(name).question}")
         return 0
     suite = chosen_suite(options)
     if rank_count() > 1:

@@ -1,13 +1,15 @@
 """Read and say what commands share."""
 
-import json
-import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
-from typing import Any
 
 import torch
 
+from robustcl.core.patience import patiently
+from robustcl.core.terminal import answer as answer
+from robustcl.core.terminal import emit as emit
+from robustcl.core.terminal import say as say
 from robustcl.data import Dataset, Draw, Split, load_data
 from robustcl.data.match_classes import absent_classes, some_names
 from robustcl.errors import InputError, RunError
@@ -43,7 +45,8 @@ def read_data(
     if options.batch_size < 1:
         raise InputError(f"--batch-size {options.batch_size} is below 1")
     check_device(options.device)
-    dataset = load_data(
+    load = partial(
+        load_data,
         options.data,
         split=split,
         root=options.data_root,
@@ -54,6 +57,7 @@ def read_data(
         classes=classes,
         matching=options.classes if isinstance(options, LabeledDataOptions) else "names",
     )
+    dataset = patiently(load, what=options.data)
     tell_data(dataset, classes=classes)
     return dataset
 
@@ -118,31 +122,3 @@ def check_device(name: str) -> None:
     except (RuntimeError, AssertionError) as error:
         reason = str(error).splitlines()[0]
         raise InputError(f"--device {name} is not usable ({reason}); use cpu") from error
-
-
-def say(text: str) -> None:
-    """Write progress or a warning for people, on stderr.
-
-    Args:
-        text: The line.
-    """
-    sys.stderr.write(f"{text}\n")
-
-
-def answer(text: str, *, json: bool = False) -> None:
-    """Write a line of a command's answer on stdout, or on stderr beside a JSON object.
-
-    Args:
-        text: The line.
-        json: Whether stdout is for one JSON object.
-    """
-    (sys.stderr if json else sys.stdout).write(f"{text}\n")
-
-
-def emit(content: Mapping[str, Any]) -> None:
-    """Write one JSON object on stdout.
-
-    Args:
-        content: Plain values.
-    """
-    sys.stdout.write(json.dumps(dict(content), default=str) + "\n")

@@ -8,9 +8,9 @@ import traceback
 from contextlib import suppress
 
 from robustcl.core.environment import environment_failure, is_bad_path
-from robustcl.core.printable import printable
 from robustcl.core.stopping import say_stopped, stop_code
 from robustcl.core.streams import flush_streams
+from robustcl.core.terminal import say, say_lines
 from robustcl.errors import RobustclError, ViolationError
 
 VIOLATION, BAD_INPUT, PART_FAILED, UNEXPECTED, ENVIRONMENT = 1, 2, 4, 5, 6
@@ -63,7 +63,7 @@ def _of_exit(error: SystemExit) -> int:
 
 def _say(text: str) -> None:
     with suppress(OSError, ValueError):  # stderr may be what failed
-        sys.stderr.write(f"error: {printable(text)}\n")
+        say(f"error: {text}")
 
 
 def _kept(error: BaseException) -> str:
@@ -77,7 +77,7 @@ def _kept(error: BaseException) -> str:
             file.write(f"{shlex.join(sys.argv)}\nPython {sys.version}\n\n{text}")
     except OSError:
         with suppress(OSError, ValueError):
-            sys.stderr.write(text)
+            say_lines(text)
         return "the traceback above"
     return f"the traceback in {place}"
 

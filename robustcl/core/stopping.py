@@ -2,12 +2,13 @@
 
 import os
 import signal
-import sys
 import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from types import FrameType
+
+from robustcl.core.terminal import say
 
 NAMES = ("SIGINT", "SIGTERM", "SIGHUP")  # Windows has no SIGHUP
 GRACE = 2.0  # seconds: a terminal and torchrun send one signal each for the same Ctrl-C
@@ -87,4 +88,4 @@ def say_stopped(stop: KeyboardInterrupt) -> None:
     """
     name = str(stop) if isinstance(stop, Stopped) else "SIGINT"
     with suppress(OSError, ValueError):  # the terminal may be gone
-        sys.stderr.write("interrupted\n" if name == "SIGINT" else f"interrupted by {name}\n")
+        say("interrupted" if name == "SIGINT" else f"interrupted by {name}")

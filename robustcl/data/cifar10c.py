@@ -6,6 +6,7 @@ from pathlib import Path
 import numpy as np
 
 from robustcl.data.dataset import Dataset
+from robustcl.data.stored_array import map_npy, read_npy
 from robustcl.errors import InputError
 
 PER_SEVERITY = 10_000
@@ -56,14 +57,21 @@ def cifar10c(folder: Path, name: str, severity: int, clean: Dataset) -> Dataset:
         raise InputError(
             f"{str(folder)!r} has no {name!r}; it has {', '.join(cifar10c_names(folder))}"
         )
-    stored = np.load(folder / f"{name}.npy", mmap_mode="r", allow_pickle=False)
-    labels = np.load(folder / "labels.npy", allow_pickle=False)
+    if severity not in (1, 2, 3, 4, 5):
+        raise InputError(f"severity {severity!r} is not from 1 to 5")
+    stored = map_npy(folder / f"{name}.npy")
+    labels = read_npy(folder / "labels.npy")
     begin = (severity - 1) * PER_SEVERITY
     rows = begin + (np.arange(len(clean)) if clean.rows is None else clean.rows)
     if stored.dtype != np.uint8 or stored.ndim != 4 or len(stored) <= int(rows.max()):
         raise InputError(
             f"{name}.npy has shape {stored.shape} of {stored.dtype}; expected uint8 images, "
             f"{PER_SEVERITY} per severity"
+        )
+    if labels.ndim != 1 or labels.dtype.kind not in "iu" or len(labels) != len(stored):
+        raise InputError(
+            f"labels.npy in {str(folder)!r} has shape {labels.shape} of {labels.dtype}; expected "
+            f"one whole number for each of {len(stored)} images"
         )
     if not np.array_equal(labels[rows], clean.labels):
         raise InputError(

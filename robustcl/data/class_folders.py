@@ -4,6 +4,7 @@ import os
 from dataclasses import dataclass
 from pathlib import Path
 
+from robustcl.core.regular_file import is_folder, require_file
 from robustcl.errors import InputError
 
 EXTENSIONS = frozenset({".png", ".jpg", ".jpeg", ".bmp", ".gif", ".webp", ".tif", ".tiff", ".ppm"})
@@ -17,6 +18,7 @@ SPLIT_LIKE = frozenset({
     *("dev", "holdout", "held_out", "trainset", "testset", "valset"),
 })
 SHOWN = 3
+CURE = "remove it from the images"
 
 
 @dataclass(frozen=True)
@@ -52,10 +54,13 @@ def class_folders(folder: Path) -> ClassFolders:
             rather than classes.
     """
     entries = [entry for entry in _entries(folder) if not _is_stray(entry.name)]
-    files = [(entry, _files(entry)) for entry in entries if entry.is_dir()]
+    folders = [entry for entry in entries if is_folder(entry)]
+    files = [(entry, _files(entry)) for entry in folders]
     found = [(entry, tuple(filter(_is_image, inside))) for entry, inside in files]
     classes = tuple((entry.name, images) for entry, images in found if images)
-    loose = tuple(entry for entry in entries if entry.is_file() and _is_image(entry))
+    loose = tuple(entry for entry in entries if entry not in folders and _is_image(entry))
+    for file in loose:
+        require_file(file, cure=CURE)
     _refuse_splits(folder, [name for name, _ in classes])
     notes = []
     empty = [entry.name for entry, images in found if not images]
@@ -70,6 +75,10 @@ def class_folders(folder: Path) -> ClassFolders:
         names = [file.name for file in loose]
         count = "1 image" if len(loose) == 1 else f"{len(loose)} images"
         notes.append(f"left out {count} beside the class folders: {_some(names)}")
+    outside = [file for _, inside in found for file in inside if _leaves(file, folder)]
+    if outside:
+        count = "1 image is a link" if len(outside) == 1 else f"{len(outside)} images are links"
+        notes.append(f"{count} out of {folder.name!r}: {_some([file.name for file in outside])}")
     if not classes and not loose:
         hidden = len(_entries(folder)) - len(entries)
         besides = f"; {hidden} hidden or stray entries do not count" if hidden else ""
@@ -93,7 +102,7 @@ def split_folder(root: Path, split: str) -> Path | None:
     Raises:
         InputError: When the root has the other split only.
     """
-    names = {entry.name for entry in _entries(root) if entry.is_dir()}
+    names = {entry.name for entry in _entries(root) if is_folder(entry)}
     if split in names:
         others = sorted(n for n in names if n.casefold() not in SPLIT_LIKE and not _is_stray(n))
         if others and not {"train", "test"} <= names:
@@ -121,16 +130,38 @@ def _entries(folder: Path) -> list[Path]:
 
 
 def _files(folder: Path) -> list[Path]:
-    def refuse(error: OSError) -> None:
+    # Folders are entered, links to folders below are not: they may lead round in a ring.
+    found, waiting = [], [folder]
+    while waiting:
+        place = waiting.pop()
+        for entry in _scanned(place):
+            if _is_stray(entry.name):
+                continue
+            path = Path(entry.path)
+            if entry.is_dir(follow_symlinks=False):
+                waiting.append(path)
+                continue
+            if entry.is_symlink() and is_folder(path):
+                continue
+            if _is_image(path) and not entry.is_file(follow_symlinks=False):
+                require_file(path, cure=CURE)
+            found.append(path)
+    return sorted(found)
+
+
+def _scanned(folder: Path) -> list[os.DirEntry[str]]:
+    try:
+        with os.scandir(folder) as entries:
+            return list(entries)
+    except OSError as error:
         raise InputError(
-            f"the folder {error.filename!r} cannot be read ({error.strerror}); allow or remove it"
+            f"the folder {str(folder)!r} cannot be read ({error.strerror}); allow or remove it"
         ) from error
 
-    found = []
-    for place, folders, files in os.walk(folder, onerror=refuse):
-        folders[:] = [name for name in folders if not _is_stray(name)]
-        found += [Path(place) / name for name in files if not _is_stray(name)]
-    return sorted(found)
+
+def _leaves(file: Path, folder: Path) -> bool:
+    # Whether a file of a data set is a link to elsewhere, as is common where data sets share files.
+    return file.is_symlink() and not file.resolve().is_relative_to(folder.resolve())
 
 
 def _is_image(file: Path) -> bool:

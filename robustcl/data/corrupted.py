@@ -15,6 +15,7 @@ from PIL import Image
 from scipy.ndimage import gaussian_filter
 
 from robustcl.data.dataset import Dataset
+from robustcl.data.open_image import opened_image
 from robustcl.errors import InputError
 from robustcl.specification import choose
 
@@ -104,7 +105,8 @@ def _jpeg_compression(image: np.ndarray, severity: int, draws: np.random.Generat
     del draws
     stream = io.BytesIO()
     _picture(image).save(stream, "JPEG", quality=(80, 65, 58, 50, 40)[severity - 1])
-    return _pixels(Image.open(stream), image.shape)
+    with opened_image(stream.getvalue(), "the compressed image") as picture:
+        return _pixels(picture, image.shape)
 
 
 def _picture(image: np.ndarray) -> Image.Image:

@@ -53,6 +53,7 @@ class Dataset:
         if not isinstance(self.images, StreamedImages) and self.images.dtype != np.uint8:
             object.__setattr__(self, "images", self.images.astype(np.float32))
         object.__setattr__(self, "class_names", tuple(str(name) for name in self.class_names))
+        _check_names(self.name, self.class_names)
 
     def __len__(self) -> int:
         """Return the number of images."""
@@ -183,6 +184,16 @@ def _check_images(name: str, images: np.ndarray | StreamedImages) -> None:
             f"{name!r} has pixels from {low:g} to {high:g}, outside [0, 1]; "
             "undo any mean/std normalization, or divide by 255, or store uint8"
         )
+
+
+def _check_names(name: str, class_names: tuple[str, ...]) -> None:
+    for own in class_names:
+        try:
+            own.encode()
+        except UnicodeEncodeError as error:
+            raise InputError(
+                f"{name!r} has the class {own!r}, whose name is not UTF-8; rename it"
+            ) from error
 
 
 def _check_labels(name: str, labels: np.ndarray, count: int, num_names: int) -> None:

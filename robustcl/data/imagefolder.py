@@ -5,6 +5,7 @@ from pathlib import Path
 
 import numpy as np
 
+from robustcl.core.regular_file import is_folder
 from robustcl.data.class_folders import class_folders, split_folder
 from robustcl.data.dataset import Dataset
 from robustcl.data.listing import Listing, part_of
@@ -63,7 +64,7 @@ def list_imagefolder(
         InputError: When the folder is missing, holds no images or no classes, or cannot be read.
     """
     root = Path(path)
-    if not root.is_dir():
+    if not is_folder(root):
         raise InputError(f"there is no folder {str(path)!r}; give imagefolder:PATH a folder")
     own = split_folder(root, check_split(split))
     found = class_folders(root if own is None else own)

@@ -24,10 +24,16 @@ def label_subset(
         Sorted rows; none for share 0, all for share 1.
 
     Raises:
-        InputError: When the share is outside [0, 1], or leaves a class without a label.
+        InputError: When the share is outside [0, 1], labels are not in 0..K-1, or the share
+            leaves a class without a label.
     """
     if not 0.0 <= share <= 1.0:
         raise InputError(f"labels {share} is not a share in [0, 1]; try 0.1")
+    if num_classes < 1 or not len(labels):
+        raise InputError(f"{len(labels)} images of {num_classes} classes; one at least is needed")
+    low, high = int(labels.min()), int(labels.max())
+    if low < 0 or high >= num_classes:
+        raise InputError(f"labels from {low} to {high} are not those of {num_classes} classes")
     counts = np.bincount(labels, minlength=num_classes)
     if share == 0.0:
         return np.zeros(0, dtype=np.int64)

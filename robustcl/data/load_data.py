@@ -8,6 +8,7 @@ import numpy as np
 
 from robustcl.core.choices import Draw
 from robustcl.data.dataset import Dataset
+from robustcl.data.decode import check_size
 from robustcl.data.digits import list_digits
 from robustcl.data.draw_rows import draw_order
 from robustcl.data.imagefolder import list_imagefolder
@@ -124,9 +125,10 @@ def _options(source: str, text: str, spec: str) -> tuple[Path, int | None, bool]
                 f"{', '.join(PATH_SOURCES[source])}"
             )
         if key == "size":
-            if not value.isdecimal() or int(value) < 1:
+            if not (value.isascii() and value.isdecimal() and len(value) < 10) or int(value) < 1:
                 raise InputError(f"size {value!r} in {spec!r} is not a whole number >= 1")
             size = int(value)
+            check_size(size)
         elif value != "all":
             raise InputError(f"split {value!r} in {spec!r} is unknown; only split=all is")
         else:

@@ -1,14 +1,16 @@
 """Load arrays saved by numpy."""
 
-import zipfile
 from pathlib import Path
 
 import numpy as np
 
+from robustcl.core.regular_file import is_folder, require_file
 from robustcl.data.dataset import Dataset
 from robustcl.data.listing import Listing, part_of
-from robustcl.data.read_labels import as_text, read_labels
+from robustcl.data.match_classes import some_names
+from robustcl.data.read_labels import as_texts, read_labels
 from robustcl.data.splits import SPLITS, Split, check_split, split_rows
+from robustcl.data.stored_array import read_npz
 from robustcl.errors import InputError
 
 
@@ -51,9 +53,8 @@ def list_npz(path: str | Path, *, split: Split, seed: int, whole: bool) -> Listi
         InputError: When the file or an array is missing, or is not what it should be.
     """
     given = Path(path)
-    file = given / f"{check_split(split)}.npz" if given.is_dir() else given
-    if not file.is_file():
-        raise InputError(f"there is no file {str(file)!r} for npz:PATH")
+    file = given / f"{check_split(split)}.npz" if is_folder(given) else given
+    require_file(file, cure="give npz:PATH a file, or a folder with train.npz and test.npz")
     named = file.stem if file.stem in SPLITS else None
     if named not in (None, split):
         raise InputError(f"{file.name!r} has no {split!r} split; give the folder that has both")
@@ -77,27 +78,20 @@ def list_npz(path: str | Path, *, split: Split, seed: int, whole: bool) -> Listi
 
 
 def _read(file: Path) -> tuple[np.ndarray, np.ndarray, tuple[str, ...]]:
-    try:
-        with np.load(file, allow_pickle=False) as arrays:
-            missing = [name for name in ("images", "labels") if name not in arrays.files]
-            if missing:
-                raise InputError(
-                    f"{str(file)!r} has the arrays {', '.join(arrays.files) or 'none'} and lacks "
-                    f"{' and '.join(missing)}; save it by np.savez(path, images=..., labels=...)"
-                )
-            names = arrays["class_names"] if "class_names" in arrays.files else np.array([], str)
-            if names.ndim != 1 or names.dtype.kind not in "US":
-                raise InputError(
-                    f"{str(file)!r} has class_names of shape {names.shape} and type {names.dtype}; "
-                    "save one string per class"
-                )
-            return arrays["images"], arrays["labels"], tuple(as_text(name) for name in names)
-    except InputError:
-        raise
-    except (ValueError, OSError, zipfile.BadZipFile, AttributeError) as error:
+    arrays, there = read_npz(file, ("images", "labels", "class_names"))
+    missing = [name for name in ("images", "labels") if name not in arrays]
+    if missing:
         raise InputError(
-            f"{str(file)!r} cannot be read as an npz of plain arrays ({error}); pickles are refused"
-        ) from error
+            f"{str(file)!r} has the arrays {some_names(there) or 'none'} and lacks "
+            f"{' and '.join(missing)}; save it by np.savez(path, images=..., labels=...)"
+        )
+    names = arrays.get("class_names", np.array([], str))
+    if names.ndim != 1 or names.dtype.kind not in "US":
+        raise InputError(
+            f"{str(file)!r} has class_names of shape {names.shape} and type {names.dtype}; "
+            "save one string per class"
+        )
+    return arrays["images"], arrays["labels"], as_texts(names, what=str(file))
 
 
 def _channels_last(images: np.ndarray) -> np.ndarray:

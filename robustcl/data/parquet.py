@@ -1,15 +1,16 @@
 """Load parquet files in the layout of the Hugging Face hub."""
 
-import json
-from collections.abc import Callable
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from robustcl.core.regular_file import is_folder, objection_to_file, require_file
 from robustcl.data.dataset import Dataset
+from robustcl.data.hub_names import hub_names
 from robustcl.data.listing import Listing, part_of
+from robustcl.data.parquet_file import ParquetFile, open_parquet, read_group, reading, values
 from robustcl.data.read_labels import read_labels
 from robustcl.data.splits import SPLITS, Split, check_split, split_rows
 from robustcl.data.streamed_images import Fetch, hold_images
@@ -70,19 +71,17 @@ def list_parquet(
         InputError: When the file or a column is missing, or class names differ between files.
     """
     files, draws = _files(Path(path), check_split(split))
-    tables = _open(files)
-    image_column = _column(tables, IMAGE_COLUMNS, files)
-    label_column = _column(tables, LABEL_COLUMNS, files)
-    names = _class_names(tables, label_column, files)
-    labels, names, labeled = read_labels(
-        _labels(tables, label_column, files), names, what=str(files[0])
-    )
+    opened = [open_parquet(file) for file in files]
+    columns = image_columns(opened, _column(opened, IMAGE_COLUMNS))
+    label_column = _column(opened, LABEL_COLUMNS)
+    names = _class_names(opened, label_column)
+    labels, names, labeled = read_labels(_labels(opened, label_column), names, what=str(files[0]))
     listing = Listing(
         name=f"parquet/{Path(path).stem}/{split}",
         labels=labels,
         class_names=names,
         load=lambda rows: hold_images(
-            _fetcher(tables, image_column, files),
+            _fetcher(opened, columns),
             rows,
             names=lambda row: f"row {row} of {files[0].name}",
             size=size,
@@ -96,74 +95,156 @@ def list_parquet(
 
 def _files(path: Path, split: Split) -> tuple[list[Path], bool]:
     # The second value says whether a split must be drawn from the files.
-    if path.is_dir():
+    if is_folder(path):
         found = sorted(path.glob(f"{split}*.parquet")) or sorted(
             path.glob(f"data/{split}*.parquet")
         )
         if not found:
             raise InputError(f"there is no {split}*.parquet in {str(path)!r}; add {split}.parquet")
         return found, False
-    if not path.is_file():
+    if objection_to_file(path) == "does not exist":
         raise InputError(f"there is no file or folder {str(path)!r} for parquet:PATH")
+    require_file(path, cure="give parquet:PATH a file, or a folder with train*.parquet")
     named = next((side for side in SPLITS if path.stem.split("-")[0] == side), None)
     if named not in (None, split):
         raise InputError(f"{path.name!r} has no {split!r} split; give the folder that has both")
     return [path], named is None
 
 
-def _open(files: list[Path]) -> list[Any]:
-    try:
-        import pyarrow.parquet as pq
-    except ImportError as error:
-        raise InputError("parquet:PATH needs pyarrow; pip install pyarrow") from error
-    return [_reading(file, lambda file=file: pq.ParquetFile(file)) for file in files]
+def _column(files: list[ParquetFile], names: tuple[str, ...]) -> str:
+    # The first file decides, and the others have the same column.
+    wanted = names
+    for file in files:
+        there = file.columns
+        found = next((name for name in wanted if name in there), None)
+        if found is None:
+            raise InputError(
+                f"{str(file.path)!r} has the columns {', '.join(there[:20]) or 'none'}; "
+                f"expected one called {' or '.join(wanted)}"
+            )
+        if there.count(found) > 1:
+            raise InputError(f"{str(file.path)!r} has two columns called {found!r}; drop one")
+        wanted = (found,)
+    return wanted[0]
 
 
-def _reading(file: Path, work: Callable[[], Any]) -> Any:
-    # Damage shows itself as either error of pyarrow's, also after the file was opened.
-    try:
-        return work()
-    except (OSError, ValueError) as error:  # ArrowInvalid is a ValueError
-        reason = " ".join(str(error).split())
-        raise InputError(f"{str(file)!r} is not a parquet file, or damaged ({reason})") from error
+def image_columns(files: list[ParquetFile], column: str) -> tuple[str, str]:
+    """Name the stored columns of images.
 
+    Args:
+        files: The files.
+        column: The column of images.
 
-def _labels(tables: list[Any], column: str, files: list[Path]) -> np.ndarray:
-    parts = [
-        _reading(file, lambda table=table: table.read(columns=[column])[column])
-        for table, file in zip(tables, files, strict=True)
-    ]
-    for part, file in zip(parts, files, strict=True):
-        if part.null_count:
-            raise InputError(f"{str(file)!r} has rows without a label; drop them")
-    columns = [part.to_numpy() for part in parts]
-    other = next((k for k, stored in enumerate(columns) if _kind(stored) != _kind(columns[0])), 0)
+    Returns:
+        That of encoded bytes, and that of paths; '' where there is none.
+
+    Raises:
+        InputError: When the column holds something else, or files differ.
+    """
+    found = [_image_column(file, column) for file in files]
+    other = next((k for k, parts in enumerate(found) if parts != found[0]), 0)
     if other:
         raise InputError(
-            f"{files[0].name!r} and {files[other].name!r} have labels of other types; write both "
-            "with the same"
+            f"{files[0].path.name!r} and {files[other].path.name!r} store images in other ways; "
+            "write both with the same"
         )
-    return np.concatenate(columns)
+    return found[0]
+
+
+def _image_column(file: ParquetFile, column: str) -> tuple[str, str]:
+    import pyarrow.types as kinds
+
+    def is_bytes(kind: Any) -> bool:
+        kind = kind.value_type if kinds.is_dictionary(kind) else kind
+        return kinds.is_binary(kind) or kinds.is_large_binary(kind) or _is_view(kind, "binary")
+
+    kind = _type_of(file, column)
+    if is_bytes(kind):
+        return column, ""
+    inside = {kind.field(k).name: kind.field(k).type for k in range(kind.num_fields)}
+    usable = {
+        "bytes": lambda part: is_bytes(part) or kinds.is_null(part),
+        "path": lambda part: _is_text(part) or kinds.is_null(part),
+    }
+    there = [name for name in usable if name in inside]
+    whole = kinds.is_struct(kind) and len(inside) == kind.num_fields and there
+    if not whole or not all(usable[name](inside[name]) for name in there):
+        raise InputError(
+            f"{str(file.path)!r} has images of type {str(kind)[:80]}; store encoded bytes, or "
+            "structs of bytes and path"
+        )
+    return tuple(f"{column}.{name}" if name in there else "" for name in usable)  # pyright: ignore[reportReturnType]
+
+
+def _type_of(file: ParquetFile, column: str) -> Any:
+    return reading(file.path, lambda: file.plain.schema_arrow.field(column).type)
+
+
+def _is_text(kind: Any) -> bool:
+    import pyarrow.types as kinds
+
+    kind = kind.value_type if kinds.is_dictionary(kind) else kind
+    return kinds.is_string(kind) or kinds.is_large_string(kind) or _is_view(kind, "string")
+
+
+def _is_view(kind: Any, name: str) -> bool:
+    return str(kind) == f"{name}_view"  # newer versions of pyarrow know them
+
+
+def _labels(files: list[ParquetFile], column: str) -> np.ndarray:
+    parts = [_labels_of(file, column) for file in files]
+    other = next((k for k, stored in enumerate(parts) if _kind(stored) != _kind(parts[0])), 0)
+    if other:
+        raise InputError(
+            f"{files[0].path.name!r} and {files[other].path.name!r} have labels of other types; "
+            "write both with the same"
+        )
+    return np.concatenate(parts)
+
+
+def _labels_of(file: ParquetFile, column: str) -> np.ndarray:
+    import pyarrow.types as kinds
+
+    kind = _type_of(file, column)
+    inner = kind.value_type if kinds.is_dictionary(kind) else kind
+    if not (kinds.is_integer(inner) or _is_text(inner) or kinds.is_binary(inner)):
+        raise InputError(
+            f"{str(file.path)!r} has labels of type {str(kind)[:80]}; use integers from 0"
+        )
+    found = [np.zeros(0, dtype=np.int64 if kinds.is_integer(inner) else object)]
+    for group, size in enumerate(file.group_sizes):
+        (stored,) = read_group(file, group, [column]) if size else (None,)
+        if stored is None:
+            continue
+        if stored.null_count:
+            raise InputError(f"{str(file.path)!r} has rows without a label; drop them")
+        if kinds.is_integer(stored.type):
+            found.append(stored.to_numpy())
+        else:
+            found.append(
+                np.array([*values(file, stored, np.arange(size)), None], dtype=object)[:-1]
+            )
+    return np.concatenate(found[1:] or found)
 
 
 def _kind(stored: np.ndarray) -> str:
     return "integer" if stored.dtype.kind in "iu" else stored.dtype.kind
 
 
-def _fetcher(tables: list[Any], column: str, files: list[Path]) -> Fetch:
+def _fetcher(files: list[ParquetFile], columns: tuple[str, str]) -> Fetch:
     # Row groups are read as their images are asked for; the last ones stay in memory.
-    groups = [
-        (table, number, file)
-        for table, file in zip(tables, files, strict=True)
-        for number in range(table.num_row_groups)
-    ]
-    sizes = [table.metadata.row_group(number).num_rows for table, number, _ in groups]
+    groups = [(file, number) for file in files for number in range(len(file.group_sizes))]
+    sizes = [size for file in files for size in file.group_sizes]
     ends = np.cumsum(sizes)
 
-    @lru_cache(maxsize=2)
-    def cells(group: int) -> Any:
-        table, number, file = groups[group]
-        return _reading(file, lambda: table.read_row_group(number, columns=[column]).column(0))
+    @lru_cache(maxsize=4)
+    def cells(group: int, column: str) -> Any:
+        return read_group(*groups[group], [column])[0]
+
+    def taken(group: int, column: str, rows: np.ndarray) -> list[Any]:
+        return (
+            values(groups[group][0], cells(group, column), rows) if column else [None] * len(rows)
+        )
 
     def fetch(rows: np.ndarray) -> list[bytes | Path]:
         # Each group is read once, whatever the order of the rows.
@@ -172,70 +253,57 @@ def _fetcher(tables: list[Any], column: str, files: list[Path]) -> Fetch:
         for group in np.unique(owners).tolist():
             part = np.flatnonzero(owners == group)
             inside = rows[part] - (ends[group] - sizes[group])
-            taken = cells(group).take(inside).to_pylist()
-            sources = (_source(cell, groups[group][2]) for cell in taken)
-            found.update(zip(part.tolist(), sources, strict=True))
+            contents = taken(group, columns[0], inside)
+            lacking = any(content is None for content in contents)
+            paths = taken(group, columns[1] if lacking else "", inside)
+            for number, content, path in zip(part.tolist(), contents, paths, strict=True):
+                found[number] = _source(content, path, groups[group][0].path)
         return [found[number] for number in range(len(rows))]
 
     return fetch
 
 
-def _column(tables: list[Any], names: tuple[str, ...], files: list[Path]) -> str:
-    # The first file decides, and the others have the same column.
-    wanted = names
-    for table, file in zip(tables, files, strict=True):
-        there = table.schema_arrow.names
-        found = next((name for name in wanted if name in there), None)
-        if found is None:
-            raise InputError(
-                f"{str(file)!r} has the columns {', '.join(there) or 'none'}; "
-                f"expected one called {' or '.join(wanted)}"
-            )
-        if there.count(found) > 1:
-            raise InputError(f"{str(file)!r} has two columns called {found!r}; drop one")
-        wanted = (found,)
-    return wanted[0]
-
-
-def _source(cell: Any, file: Path) -> bytes | Path:
-    if isinstance(cell, bytes):
-        return cell
-    if cell is not None and not isinstance(cell, dict):
-        raise InputError(
-            f"{str(file)!r} has images of type {type(cell).__name__}; store encoded bytes, or "
-            "structs of bytes and path"
-        )
-    fields: dict[str, Any] = cell or {}
-    if fields.get("bytes") is not None:
-        return fields["bytes"]
-    relative = fields.get("path")
-    if relative is None:
+def _source(content: bytes | None, path: str | None, file: Path) -> bytes | Path:
+    if content is not None:
+        return content
+    if path is None:
         raise InputError(f"{str(file)!r} has an image with neither bytes nor path; drop that row")
-    return file.parent / relative
+    return inside_folder(file.parent, path, what=repr(str(file)))
 
 
-def _class_names(tables: list[Any], column: str, files: list[Path]) -> tuple[str, ...]:
-    found = [_names_of(table.schema_arrow.metadata, column) for table in tables]
+def inside_folder(folder: Path, path: str, *, what: str) -> Path:
+    """Find a file that a data file names, in the data file's own folder.
+
+    Args:
+        folder: The folder.
+        path: The file's path in it.
+        what: The data file, for messages.
+
+    Returns:
+        The path.
+
+    Raises:
+        InputError: When it leads out of the folder, also by a link.
+    """
+    cure = "store the image's bytes, or put the file beside the data"
+    try:
+        place = folder / path
+        outside = not place.resolve().is_relative_to(folder.resolve())
+    except (OSError, ValueError, RuntimeError) as error:  # a zero byte, or a loop of links
+        raise InputError(f"{what} names the image {path[:80]!r} ({error}); {cure}") from error
+    if outside or ".." in place.relative_to(folder).parts:
+        raise InputError(f"{what} names the image {path[:80]!r}, outside its folder; {cure}")
+    return place
+
+
+def _class_names(files: list[ParquetFile], column: str) -> tuple[str, ...]:
+    found = [
+        hub_names(file.plain.schema_arrow.metadata, column, file=str(file.path)) for file in files
+    ]
     other = next((k for k, names in enumerate(found) if names != found[0]), None)
     if other is not None:
         raise InputError(
-            f"{files[0].name!r} and {files[other].name!r} have other class names; write both with "
-            "the same"
+            f"{files[0].path.name!r} and {files[other].path.name!r} have other class names; write "
+            "both with the same"
         )
     return found[0]
-
-
-def _names_of(metadata: dict[bytes, bytes] | None, column: str) -> tuple[str, ...]:
-    try:
-        features = json.loads((metadata or {})[b"huggingface"])["info"]["features"]
-        names = features[column]["names"]
-    except (KeyError, TypeError, ValueError):
-        return ()
-    if names is None:
-        return ()
-    if not isinstance(names, list) or not all(isinstance(name, str) for name in names):
-        raise InputError(
-            f"the 'huggingface' metadata names the classes of {column!r} by {names!r}; write a "
-            "list of strings"
-        )
-    return tuple(names)

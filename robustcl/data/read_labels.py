@@ -25,7 +25,7 @@ def read_labels(
         InputError: When labels are of another type, or a name is not among those that are stated.
     """
     if stored.dtype.kind in "USO":
-        texts = [as_text(entry) for entry in stored]
+        texts = as_texts(stored, what=what)
         own = names or tuple(sorted(set(texts)))
         strangers = sorted(set(texts) - set(own))
         if strangers:
@@ -35,6 +35,8 @@ def read_labels(
             )
         number = {name: k for k, name in enumerate(own)}
         return np.array([number[text] for text in texts], dtype=np.int64), own, True
+    if len(names) > MOST + 1:
+        raise InputError(f"{what!r} has {len(names):,} class names; {MOST + 1:,} are the most")
     if stored.dtype.kind not in "iu":
         raise InputError(f"{what!r} has labels of type {stored.dtype}; use integers from 0")
     low, high = (int(stored.min()), int(stored.max())) if len(stored) else (0, 0)
@@ -54,18 +56,28 @@ def read_labels(
     return stored.astype(np.int64), names, True
 
 
-def as_text(entry: object) -> str:
-    """Read a name that a file holds as text or as bytes.
+def as_texts(stored: np.ndarray, *, what: str) -> tuple[str, ...]:
+    """Read names that a file holds as text or as bytes.
 
     Args:
-        entry: The name.
+        stored: (N,) names.
+        what: The file, for messages.
 
     Returns:
-        The text.
+        The texts.
 
     Raises:
-        InputError: When it is neither, or its bytes are not UTF-8.
+        InputError: When one is neither, or no valid Unicode.
     """
+    try:
+        return tuple(_as_text(entry) for entry in stored)
+    except InputError as error:
+        raise InputError(f"{what!r}: {error}") from error
+    except ValueError as error:  # a number beyond those of Unicode
+        raise InputError(f"{what!r} has a class name that is no text ({error})") from error
+
+
+def _as_text(entry: object) -> str:
     if isinstance(entry, bytes):
         try:
             return entry.decode()

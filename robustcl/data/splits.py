@@ -41,12 +41,14 @@ def stratified_split(
         Sorted train rows and sorted test rows; together every row exactly once.
 
     Raises:
-        InputError: When `test_share` is not strictly between 0 and 1, or `seed` is negative.
+        InputError: When `test_share` is not strictly between 0 and 1, `seed` is negative, or labels
+            are not integers from 0.
     """
     if not 0.0 < test_share < 1.0:
         raise InputError(f"test_share {test_share!r} is not strictly between 0 and 1; try 0.2")
     if seed < 0:
         raise InputError(f"seed {seed} is negative; use a seed >= 0")
+    _check_labels(labels)
     is_test = np.zeros(len(labels), dtype=bool)
     for label in np.unique(labels):
         rows = np.flatnonzero(labels == label)
@@ -54,6 +56,18 @@ def stratified_split(
         order = np.random.default_rng([seed, int(label)]).permutation(len(rows))
         is_test[rows[order[:count]]] = True
     return np.flatnonzero(~is_test), np.flatnonzero(is_test)
+
+
+def _check_labels(labels: np.ndarray) -> None:
+    kind = getattr(labels, "dtype", None)
+    if not isinstance(labels, np.ndarray) or labels.ndim != 1 or labels.dtype.kind not in "iu":
+        shape = getattr(labels, "shape", None)
+        raise InputError(f"labels of shape {shape} and type {kind} are no (N,) array of integers")
+    if len(labels) and int(labels.min()) < 0:
+        raise InputError(
+            f"there is the label {int(labels.min())}; labels are integers from 0, so drop the "
+            "images without a label (often marked -1)"
+        )
 
 
 def split_rows(labels: np.ndarray, split: str, *, seed: int, test_share: float = 0.2) -> np.ndarray:

@@ -1,20 +1,18 @@
 """Decode images when they are asked for, so that no data set need fit into memory."""
 
 import hashlib
-import io
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
-from pathlib import Path
 
 import numpy as np
-from PIL import Image, UnidentifiedImageError
 
+from robustcl.core.regular_file import read_file
 from robustcl.data.decode import GRAY_MODES, decode
+from robustcl.data.open_image import CURE, MOST_FILE, Source, opened_image
 from robustcl.errors import InputError
 
 MOST_BYTES = 256 * 2**20  # of decoded images that are held in memory; larger sets are streamed
 CHECKED = 1024  # images whose files are read at once before a run
-Source = bytes | Path
 Fetch = Callable[[np.ndarray], list[Source]]
 
 
@@ -130,7 +128,7 @@ def hold_images(
     for start in range(0, len(rows), CHECKED):
         chunk = rows[start : start + CHECKED]
         for row, source in zip(chunk.tolist(), fetch(chunk), strict=True):
-            content = source if isinstance(source, bytes) else source.read_bytes()
+            content = _content(source)
             digest.update(hashlib.sha256(content).digest())
             mode, (width, height) = _head(content, names(row))
             colored = colored or mode not in GRAY_MODES
@@ -143,9 +141,10 @@ def hold_images(
     return StreamedImages(fetch, rows, image, size, digest.hexdigest(), names)
 
 
+def _content(source: Source) -> bytes:
+    return source if isinstance(source, bytes) else read_file(source, most=MOST_FILE, cure=CURE)
+
+
 def _head(content: bytes, name: str) -> tuple[str, tuple[int, int]]:
-    try:
-        with Image.open(io.BytesIO(content)) as image:
-            return image.mode, image.size
-    except (UnidentifiedImageError, OSError) as error:
-        raise InputError(f"{name} cannot be decoded ({error}); remove or replace it") from error
+    with opened_image(content, name) as image:
+        return image.mode, image.size

@@ -5,11 +5,13 @@ from typing import Any
 
 import numpy as np
 
+from robustcl.core.regular_file import is_folder, open_file
 from robustcl.data.dataset import Dataset
 from robustcl.data.listing import Listing
 from robustcl.data.splits import Split, check_split
 from robustcl.errors import InputError
 
+MOST_BYTES = 2**28  # of a file without a checksum
 DIGIT_NAMES = tuple(str(digit) for digit in range(10))
 # name -> (class in torchvision.datasets, takes train=bool rather than split=str)
 TORCHVISION: dict[str, tuple[str, bool]] = {
@@ -62,6 +64,7 @@ def list_torchvision(
 
     Raises:
         InputError: When the name is unknown, or the files are missing or damaged.
+        MemoryError: When memory runs out all the same.
     """
     if name not in TORCHVISION:
         raise InputError(f"unknown data set {name!r}; torchvision offers {', '.join(TORCHVISION)}")
@@ -72,21 +75,41 @@ def list_torchvision(
     side: dict[str, Any] = {"split": check_split(split)}
     if takes_train:
         side = {"train": split == "train"}
+    _refuse_large(folder / class_name / "raw")
     try:
         source = getattr(datasets, class_name)(root=str(folder), download=download, **side)
-    except (RuntimeError, OSError) as error:
+        labels = np.asarray(source.labels if name in ("svhn", "stl10") else source.targets)
+        images = np.asarray(source.data)
+    except MemoryError:
+        raise
+    except Exception as error:  # damaged files of those without a checksum raise a dozen kinds
         raise InputError(
-            f"{name} is not complete in {str(folder)!r} ({error}); "
+            f"{name} is not complete in {str(folder)!r} ({str(error) or type(error).__name__}); "
             "allow the download, or point root at the folder that holds it"
         ) from error
-    labels = source.labels if name in ("svhn", "stl10") else source.targets
-    images = np.asarray(source.data)
+    if labels.dtype.kind not in "iu" or labels.shape != images.shape[:1] or images.ndim < 3:
+        raise InputError(
+            f"{name} in {str(folder)!r} has images of shape {images.shape} and labels of shape "
+            f"{labels.shape} and type {labels.dtype}; remove the files, and allow the download"
+        )
     return Listing(
         name=f"{name}/{split}",
-        labels=np.asarray(labels).astype(np.int64),
+        labels=labels.astype(np.int64),
         class_names=tuple(getattr(source, "classes", DIGIT_NAMES)),
         load=lambda rows: _channels_last(images[rows]),
     )
+
+
+def _refuse_large(folder: Path) -> None:
+    # Files of MNIST have no checksum, and are read whole.
+    for place in folder.glob("*") if is_folder(folder) else ():
+        if not is_folder(place):
+            with open_file(place, cure="remove it, and allow the download") as stream:
+                if stream.seek(0, 2) > MOST_BYTES:
+                    raise InputError(
+                        f"{str(place)!r} has more than {MOST_BYTES:,} bytes, so it is no file of "
+                        "this data set; remove it, and allow the download"
+                    )
 
 
 def _channels_last(images: np.ndarray) -> np.ndarray:

@@ -4,12 +4,12 @@ import contextlib
 import importlib
 import io
 import re
-import sys
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, TypeVar
 
 import tyro
 
+from robustcl.core.terminal import say_lines
 from robustcl.errors import InputError
 
 Found = TypeVar("Found")
@@ -81,7 +81,7 @@ def _read(parse: Callable[[], Found], program: str) -> Found:
     except SystemExit as stop:
         line = one_line(said.getvalue()) if stop.code == 2 else ""
         if not line:
-            sys.stderr.write(said.getvalue())
+            say_lines(said.getvalue())
             raise
     raise InputError(f"{line}; see {program} --help")
 

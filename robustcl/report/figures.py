@@ -18,6 +18,7 @@ from robustcl.report.budget import UNITS, WHOLE, budget, budget_table
 from robustcl.report.convergence import FEWEST, convergence, convergences
 from robustcl.report.drawing import Drawing, radius_label, short_name
 from robustcl.report.embedding_map import embedding_map
+from robustcl.report.escape import plain_texts
 from robustcl.report.estimates import estimates
 from robustcl.report.numbers import norm_name, radius_text, seconds_text
 from robustcl.report.principal_components import principal_components
@@ -72,6 +73,7 @@ def draw(drawing: Drawing, *, form: str) -> bytes:
         figure = Figure(figsize=drawing.size)
         FigureCanvasAgg(figure)
         drawing.draw(figure.add_subplot())
+        plain_texts(figure)
         stream = io.BytesIO()
         plain = {"Date": None, "Creator": None} if form == "svg" else {"Software": None}
         figure.savefig(stream, format=form, metadata=plain)

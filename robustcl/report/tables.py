@@ -4,28 +4,16 @@
 # pyright: reportArgumentType=false, reportCallIssue=false, reportAttributeAccessIssue=false
 # pyright: reportReturnType=false, reportOperatorIssue=false, reportIndexIssue=false
 
-import re
 from pathlib import Path
 
 import pandas as pd
 
 from robustcl.core.output_folder import OutputFolder
 from robustcl.report.budget import budget_table
+from robustcl.report.escape import csv_cell, latex_cell, markdown_cell
 from robustcl.runs.per_image import per_image
 from robustcl.runs.records import Run
 from robustcl.runs.summary import Summary
-
-LATEX = {
-    "\\": r"\textbackslash{}",
-    "~": r"\textasciitilde{}",
-    "^": r"\textasciicircum{}",
-    **{sign: f"\\{sign}" for sign in "&%$#_{}"},
-    "<": r"\textless{}",
-    ">": r"\textgreater{}",
-    "|": r"\textbar{}",
-    "∞": r"$\infty$",
-}
-
 
 # What the columns are called where the data has no labels: nothing there is an accuracy.
 SHARES = {
@@ -89,7 +77,7 @@ def write_tables(folder: Path, found: dict[str, pd.DataFrame]) -> None:
     """
     files = dict[str, str]()
     for name, table in found.items():
-        files[f"tables/{name}.csv"] = table.to_csv(index=False)
+        files[f"tables/{name}.csv"] = _csv(table)
         read, left = table.head(MOST_ROWS), max(len(table) - MOST_ROWS, 0)
         more = f"{left:,} more rows: {name}.csv\n" if left else ""
         for ending, text, note in (("md", markdown(read), "\n"), ("tex", latex(read), "% ")):
@@ -99,6 +87,15 @@ def write_tables(folder: Path, found: dict[str, pd.DataFrame]) -> None:
     output.claim(*files)
     for name, text in files.items():
         output.write_text(name, text)
+
+
+def _csv(table: pd.DataFrame) -> str:
+    safe = table.rename(columns=csv_cell)
+    for name in safe.columns:
+        if not pd.api.types.is_numeric_dtype(safe[name]):
+            cells = [csv_cell(value) for value in safe[name]]
+            safe[name] = pd.Series(cells, index=safe.index, dtype=object)
+    return safe.to_csv(index=False)
 
 
 def markdown(table: pd.DataFrame) -> str:
@@ -114,7 +111,7 @@ def markdown(table: pd.DataFrame) -> str:
         return "(nothing measured)\n"
     head, *body = _rows(table)
     rows = [head, ["---"] * len(head), *body]
-    lines = (" | ".join(re.sub(r"([|\\])", r"\\\1", cell) for cell in row) for row in rows)
+    lines = (" | ".join(markdown_cell(cell) for cell in row) for row in rows)
     return "".join(f"| {line} |\n" for line in lines)
 
 
@@ -130,7 +127,7 @@ def latex(table: pd.DataFrame) -> str:
     if not len(table.columns):
         return "% nothing measured\n"
     numeric = [pd.api.types.is_numeric_dtype(kind) for kind in table.dtypes]
-    lines = [" & ".join(_escaped(cell) for cell in row) + r" \\" for row in _rows(table)]
+    lines = [" & ".join(latex_cell(cell) for cell in row) + r" \\" for row in _rows(table)]
     return "\n".join([
         f"\\begin{{tabular}}{{{''.join('r' if right else 'l' for right in numeric)}}}",
         r"\hline",
@@ -149,7 +146,3 @@ def _cell(value: object) -> str:
     if value is None or value != value:  # NaN is the one value unlike itself
         return "–"
     return f"{value:.4g}".replace("inf", "∞") if isinstance(value, float) else str(value)
-
-
-def _escaped(cell: str) -> str:
-    return "".join(LATEX.get(sign, sign) for sign in cell)

@@ -9,10 +9,11 @@ import numpy as np
 import pandas as pd
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
-from PIL import Image
 
 from robustcl.core import atomic
 from robustcl.core.output_file import check_output
+from robustcl.core.regular_file import require_file
+from robustcl.data.open_image import opened_image
 from robustcl.errors import InputError
 from robustcl.report.figures import STYLE
 from robustcl.report.training_curves import training_curves
@@ -128,9 +129,9 @@ def is_training_figure(place: Path) -> bool:
         Whether it was.
     """
     try:
-        with Image.open(place, formats=("PNG",)) as picture:
+        with opened_image(place, str(place)) as picture:
             said, size = picture.info.get("Software"), picture.size
-    except (OSError, ValueError, SyntaxError, Image.DecompressionBombError):
+    except InputError:
         return False
     columns, rows = (round(pixels / (DPI * side)) for pixels, side in zip(size, PANEL, strict=True))
     fits = size == (int(DPI * PANEL[0] * columns), int(DPI * PANEL[1] * rows)) and rows > 0
@@ -149,6 +150,7 @@ def read_log(log: Path) -> pd.DataFrame:
     Raises:
         InputError: When the file is not such a log.
     """
+    require_file(log, cure="give the .csv beside a checkpoint")
     try:
         table = pd.read_csv(log)
     except (OSError, ValueError) as error:  # pandas' parser errors are ValueErrors
@@ -159,7 +161,10 @@ def read_log(log: Path) -> pd.DataFrame:
             f"{str(log)!r} is not the log of a training run, whose columns begin with epoch, "
             "steps, seconds and loss; give the .csv beside a checkpoint"
         )
-    return pd.DataFrame({name: pd.to_numeric(table[name], errors="coerce") for name in table})
+    numbers = pd.DataFrame({name: pd.to_numeric(table[name], errors="coerce") for name in table})
+    if not np.isfinite(numbers[["epoch", "loss"]]).all(axis=1).any():
+        raise InputError(f"{str(log)!r} has no epoch with a loss that is a number; train again")
+    return numbers
 
 
 def training_figure(table: pd.DataFrame) -> bytes:

@@ -1,7 +1,6 @@
 """Write a run folder: its manifest, and one file of JSON lines per process."""
 
 import json
-import sys
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -13,6 +12,7 @@ import numpy as np
 
 from robustcl.core.folder_lock import changing, session_lock
 from robustcl.core.output_folder import OutputFolder
+from robustcl.core.terminal import say
 from robustcl.errors import RunError
 from robustcl.runs.arrays import array_files
 from robustcl.runs.json_file import write_sealed
@@ -127,7 +127,7 @@ def _go_on(
     mended, whole = repair_records(folder, found, labels)  # of this process alone: needs no lock
     spoiled, lost = repair_arrays(folder, found)
     for line in (*told, *mended, *spoiled):
-        sys.stderr.write(f"{line}\n")
+        say(line)
     with changing(folder):
         found = read_manifest(folder)
         sessions, complete = sessions_of(found), bool(found.get("complete")) and whole

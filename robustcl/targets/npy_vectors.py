@@ -6,6 +6,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from robustcl.data.stored_array import read_npy
 from robustcl.errors import InputError
 
 
@@ -22,15 +23,11 @@ def npy_vectors(path: str | Path, num_classes: int) -> Tensor:
     Raises:
         InputError: When the file is missing or unreadable, or its array does not fit.
     """
-    try:
-        array = np.load(path, allow_pickle=False)
-    except (OSError, ValueError) as error:
-        raise InputError(f"{str(path)!r} cannot be read as .npy numbers ({error})") from error
-    if not isinstance(array, np.ndarray) or array.ndim != 2 or len(array) != num_classes:
-        shape = getattr(array, "shape", None)
+    array = read_npy(Path(path))
+    if array.ndim != 2 or len(array) != num_classes:
         raise InputError(
-            f"{str(path)!r} has shape {shape}; expected one row per class, ({num_classes}, D)"
+            f"{str(path)!r} has shape {array.shape}; expected one row per class, ({num_classes}, D)"
         )
-    if not np.issubdtype(array.dtype, np.number) or not np.isfinite(array).all():
-        raise InputError(f"{str(path)!r} has values that are not finite numbers")
+    if array.dtype.kind not in "iuf" or not np.isfinite(array).all():
+        raise InputError(f"{str(path)!r} has values that are not finite real numbers; mend them")
     return torch.from_numpy(array.astype(np.float64))

@@ -9,9 +9,13 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
+from robustcl.core.free_memory import require_memory
+from robustcl.core.regular_file import read_file
 from robustcl.errors import InputError
 
 Tree = Mapping[str, Any]
+MOST_BYTES = 2**22  # of a file
+DEEPEST = 100  # levels
 
 CIFAR10_TREE: Tree = {
     "animal": {
@@ -44,7 +48,7 @@ def taxonomy(class_names: Sequence[str], tree: Tree = CIFAR10_TREE) -> Tensor:
         (K, nodes) unit rows in float64.
 
     Raises:
-        InputError: When a class is not in the tree, or twice.
+        InputError: When a class is not in the tree, or twice, or the tree is too deep or too wide.
     """
     paths: dict[str, tuple[str, ...]] = {}
     _collect(tree, (), paths)
@@ -55,11 +59,17 @@ def taxonomy(class_names: Sequence[str], tree: Tree = CIFAR10_TREE) -> Tensor:
             "classes); give your own by taxonomy:FILE.toml, or use --targets simplex"
         )
     nodes = sorted({"/".join(path[: n + 1]) for path in paths.values() for n in range(len(path))})
+    place = {node: column for column, node in enumerate(nodes)}
+    require_memory(
+        16 * len(class_names) * len(nodes),
+        what=f"a taxonomy of {len(nodes):,} kinds for {len(class_names):,} classes",
+        cure="leave out kinds that no class belongs to",
+    )
     vectors = torch.zeros(len(class_names), len(nodes), dtype=torch.float64)
     for row, name in enumerate(class_names):
         path = paths[name]
         for depth in range(len(path)):
-            vectors[row, nodes.index("/".join(path[: depth + 1]))] = 1.0
+            vectors[row, place["/".join(path[: depth + 1])]] = 1.0
     return functional.normalize(vectors, dim=1)
 
 
@@ -75,13 +85,21 @@ def read_tree(path: str | Path) -> Tree:
     Raises:
         InputError: When the file is missing or not TOML.
     """
+    content = read_file(Path(path), most=MOST_BYTES, cure="give taxonomy:FILE.toml a small file")
     try:
-        return tomllib.loads(Path(path).read_text(encoding="utf-8"))
-    except (OSError, tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        return tomllib.loads(content.decode())
+    except (
+        ValueError,
+        RecursionError,
+    ) as error:  # TOML's and UTF-8's are ValueErrors
         raise InputError(f"{str(path)!r} is not a readable TOML file ({error})") from error
 
 
 def _collect(tree: Tree, above: tuple[str, ...], paths: dict[str, tuple[str, ...]]) -> None:
+    if len(above) > DEEPEST:
+        raise InputError(
+            f"the taxonomy has more than {DEEPEST} levels below {above[0]!r}; write fewer"
+        )
     for name, below in tree.items():
         if not isinstance(below, Mapping):
             raise InputError(f"{name!r} in the taxonomy is {below!r}; write {name} = {{}}")

@@ -1,14 +1,18 @@
 """Read the vectors of class names from a file of word vectors."""
 
 import re
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
+from typing import BinaryIO
 
 import numpy as np
 import torch
 from torch import Tensor
 
+from robustcl.core.regular_file import open_file
 from robustcl.errors import InputError
+
+LONGEST = 2**20  # bytes of a line; a word and 10,000 numbers take a tenth of that
 
 
 def word_vectors(path: str | Path, class_names: Sequence[str]) -> Tensor:
@@ -76,33 +80,43 @@ def _lookup(name: str, found: dict[str, np.ndarray]) -> np.ndarray | None:
 
 
 def _read(path: Path, wanted: set[str]) -> dict[str, np.ndarray]:
-    if not path.is_file():
-        raise InputError(f"there is no file {str(path)!r} of word vectors; check the path")
     found: dict[str, np.ndarray] = {}
     size = None
-    try:
-        with path.open(encoding="utf-8") as lines:
-            for number, line in enumerate(lines, start=1):
-                if not line.strip():
-                    continue
-                word, *values = line.split()
-                if number == 1 and len(values) == 1:
-                    continue  # the header of word2vec
-                size = size or len(values)
-                if len(values) > size:  # some words of GloVe hold spaces
-                    word, values = "_".join([word, *values[:-size]]), values[-size:]
-                if len(values) != size or not size:
-                    raise InputError(
-                        f"line {number} of {str(path)!r} has {len(values)} numbers, not {size}; "
-                        "expected a word and its vector, separated by spaces"
-                    )
-                if word in wanted and word not in found:
-                    found[word] = _numbers(values, number, path)
-    except UnicodeDecodeError as error:
-        raise InputError(
-            f"{str(path)!r} is not text; word2vec's binary format is not read, write it as text"
-        ) from error
+    with open_file(path, cure="give words:FILE a file of word vectors") as stream:
+        for number, line in enumerate(_lines(stream, path), start=1):
+            if not line.strip():
+                continue
+            word, *values = line.split()
+            if number == 1 and len(values) == 1:
+                continue  # the header of word2vec
+            size = size or len(values)
+            if len(values) > size:  # some words of GloVe hold spaces
+                word, values = "_".join([word, *values[:-size]]), values[-size:]
+            if len(values) != size or not size:
+                raise InputError(
+                    f"line {number} of {str(path)!r} has {len(values)} numbers, not {size}; "
+                    "expected a word and its vector, separated by spaces"
+                )
+            if word in wanted and word not in found:
+                found[word] = _numbers(values, number, path)
     return found
+
+
+def _lines(stream: BinaryIO, path: Path) -> Iterator[str]:
+    number = 0
+    while content := stream.readline(LONGEST + 1):
+        number += 1
+        if len(content) > LONGEST:
+            raise InputError(
+                f"line {number} of {str(path)!r} has more than {LONGEST:,} bytes; expected a word "
+                "and its vector, separated by spaces"
+            )
+        try:
+            yield content.decode()
+        except UnicodeDecodeError as error:
+            raise InputError(
+                f"{str(path)!r} is not text; word2vec's binary format is not read, write it as text"
+            ) from error
 
 
 def _numbers(values: list[str], line: int, path: Path) -> np.ndarray:
@@ -110,6 +124,6 @@ def _numbers(values: list[str], line: int, path: Path) -> np.ndarray:
         row = np.array([float(value) for value in values])
     except ValueError as error:
         raise InputError(f"line {line} of {str(path)!r} is not a vector ({error})") from error
-    if not np.isfinite(row).all() or not np.linalg.norm(row) > 0:
+    if not np.isfinite(row).all() or not 0 < np.linalg.norm(row) < np.inf:
         raise InputError(f"line {line} of {str(path)!r} is zero or not finite; remove it")
     return row

@@ -18,10 +18,10 @@ def training_bar(visible: bool) -> Iterator[Callable[[float, str], None]]:
         A function of the share that is done and a note.
     """
     bar = Progress(
-        TextColumn("{task.description}"),
+        TextColumn("{task.description}", markup=False),
         BarColumn(),
         TimeRemainingColumn(),
-        TextColumn("{task.fields[note]}"),
+        TextColumn("{task.fields[note]}", markup=False),
         console=Console(stderr=True),
         disable=not visible,
         transient=True,

@@ -136,7 +136,7 @@ def test_parquet_columns_and_names(tmp_path: Path) -> None:
         ({"image": [png(1)], "label": [0]}, "expected one called img"),
         ({"img": [png(1)], "labels": [0]}, "expected one called label"),
         ({"img": [png(1)], "label": ["cat"]}, "labels of other types"),
-        ({"img": ["a.png"], "label": [0]}, "test-1.parquet' has images of type str"),
+        ({"img": ["a.png"], "label": [0]}, "test-1.parquet' has images of type string"),
     ],
 )
 def test_parquet_files_of_one_split_agree(tmp_path: Path, columns: dict, message: str) -> None:

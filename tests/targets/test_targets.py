@@ -121,7 +121,7 @@ def test_arrays_and_trees(tmp_path: Path) -> None:
     with pytest.raises(InputError, match=r"shape \(3, 4\)"):
         load_targets(f"npy:{tmp_path / 'a.npy'}", "abcd")
     np.save(tmp_path / "o.npy", np.array([{}, {}], dtype=object), allow_pickle=True)
-    with pytest.raises(InputError, match="cannot be read"):
+    with pytest.raises(InputError, match="pickles are refused"):
         load_targets(f"npy:{tmp_path / 'o.npy'}", "ab")
     (tmp_path / "t.toml").write_text("low = {a = {}, b = {}}\nc = {}\n")
     table = cosines(load_targets(f"taxonomy:{tmp_path / 't.toml'}", "abc"))
