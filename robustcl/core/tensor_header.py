@@ -18,8 +18,8 @@ MOST_HEADER = 16_000_000  # bytes; a tensor takes about a hundred
 METADATA = "__metadata__"
 # What torch has a type for and our code treats. Types of four and six bits are left out.
 Dtype = Literal[
-    "F64", "F32", "F16", "BF16", "I64", "I32", "I16", "I8", "U8", "U16", "U32", "U64", "BOOL", "C64",
-    "F8_E4M3", "F8_E5M2", "F8_E4M3FNUZ", "F8_E5M2FNUZ",
+    "F64", "F32", "F16", "BF16", "I64", "I32", "I16", "I8", "U8", "U16", "U32", "U64", "BOOL",
+    "C64", "F8_E4M3", "F8_E5M2", "F8_E4M3FNUZ", "F8_E5M2FNUZ",
 ]  # fmt: skip
 Bytes = Annotated[int, Meta(ge=0, lt=2**62)]
 Sides = Annotated[list[Annotated[int, Meta(ge=0, lt=2**40)]], Meta(max_length=64)]
