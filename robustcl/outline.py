@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from torch.nn.modules import module as registration
 
 from robustcl.architectures import build_backbone, is_factory
+from robustcl.check_tensors import is_plain
 from robustcl.errors import InputError
 
 PARTS = 40  # modules and tensors registered for each tensor that is given, at most
@@ -64,7 +65,7 @@ def _built(
     architecture: str, arguments: Mapping[str, Any], given: Mapping[str, Tensor]
 ) -> nn.Module:
     most = PARTS * len(given) + FREE_PARTS
-    there = sum(value.numel() for value in given.values())
+    there = sum(value.numel() for value in given.values() if is_plain(value))
     seen = {"parts": 0, "numbers": 0}
 
     def register(owner: nn.Module, name: str, part: nn.Module | Tensor | None) -> None:

@@ -72,7 +72,7 @@ def read_header(place: Path) -> TensorHeader:
     try:
         with place.open("rb") as stream:
             size = os.fstat(stream.fileno()).st_size
-            _check_size(size)
+            check_memory(size)
             length = int.from_bytes(stream.read(PREAMBLE), "little")
             if size < PREAMBLE + 2 or length > size - PREAMBLE:
                 raise ValueError("is damaged or cut off (its header is longer than the file)")
@@ -89,7 +89,15 @@ def read_header(place: Path) -> TensorHeader:
         raise ValueError(f"is damaged or cut off (its header {error})") from error
 
 
-def _check_size(size: int) -> None:
+def check_memory(size: int) -> None:
+    """Refuse a file that is larger than the memory of this machine, as one with holes can be.
+
+    Args:
+        size: Of the file, in bytes.
+
+    Raises:
+        ValueError: In words that follow the file's name.
+    """
     memory = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
     if size > memory:
         raise ValueError(f"has {size:,} bytes, more than the memory of this machine ({memory:,})")
