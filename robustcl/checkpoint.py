@@ -100,6 +100,7 @@ def load_checkpoint(path: str | Path, *, arch: str | None = None) -> Loaded:
         objection = objection_to_numbers(value, name)
         if objection:
             raise CheckpointError(f"{name!r} in {str(place)!r} {objection}; train or convert again")
+    _check_names(tensors, description, place)
     _check_branch(tensors, description, place)
     encoder = _encoder(description, _under(tensors, "encoder."), place)
     classifier = None
@@ -268,6 +269,16 @@ def _check_same(
 
 def _forms(tensors: Mapping[str, Tensor]) -> dict[str, str]:
     return {name: f"{short(t.dtype)} {tuple(t.shape)}" for name, t in tensors.items()}
+
+
+def _check_names(tensors: dict[str, Tensor], description: Description, place: Path) -> None:
+    parts = ("encoder.",) if description.head is None else ("encoder.", "head.")
+    strange = next((name for name in tensors if not name.startswith(parts)), None)
+    if strange is not None:
+        raise CheckpointError(
+            f"{str(place)!r} holds {strange[:80]!r}, which is not of its "
+            f"{' or its '.join(part[:-1] for part in parts)}; train or convert it again"
+        )
 
 
 def _check_branch(tensors: dict[str, Tensor], description: Description, place: Path) -> None:

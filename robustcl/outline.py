@@ -12,13 +12,15 @@ from torch.nn.modules import module as registration
 
 from robustcl.architectures import build_backbone, is_factory
 from robustcl.check_tensors import is_plain
+from robustcl.encoders import ARCHITECTURES
 from robustcl.errors import InputError
 
 PARTS = 40  # modules and tensors registered for each tensor that is given, at most
 FREE_PARTS = 10_000  # what may be registered besides
 TIMES = 8  # numbers of the network for each number that is given, at most
 FREE_NUMBERS = 2**24  # what it may have besides
-PATIENCE = 60.0  # seconds; the largest networks of timm take 2
+MOST = 2**16  # of any number among the arguments of a library's network
+PATIENCE = 20.0  # seconds; the largest networks of timm take 2
 
 
 class TooLargeError(BaseException):
@@ -41,10 +43,12 @@ def outline(
 
     Raises:
         InputError: When the network would have far more tensors or numbers than are given, or takes
-            more than a minute to build, or cannot be built.
+            too long to build, or cannot be built.
     """
     if is_factory(architecture):
         return None
+    if architecture not in ARCHITECTURES:
+        _check_counts(arguments, architecture)
     try:
         try:
             with torch.device("meta"):
@@ -52,13 +56,26 @@ def outline(
         except InputError:  # also of what only the meta device cannot do
             _built(architecture, arguments, given)
             return None
-    except TooLargeError as error:
+    except (TooLargeError, RuntimeError) as error:  # build_backbone lets memory's end pass
         text = repr(dict(arguments))
         text = text if len(text) <= 200 else f"{text[:200]}..."
+        what = error if isinstance(error, TooLargeError) else "does not fit into memory"
         raise InputError(
-            f"architecture {architecture!r} with arguments {text} {error}; give the arguments that "
-            "the weights were made with"
+            f"architecture {architecture[:80]!r} with arguments {text} {what}; give the arguments "
+            "that the weights were made with"
         ) from None
+
+
+def _check_counts(arguments: object, where: str) -> None:
+    # A library may make a list of so many parts before it makes the first part.
+    if isinstance(arguments, Mapping):
+        for key, value in arguments.items():
+            _check_counts(value, f"argument {key!r} of {where}")
+    elif isinstance(arguments, list | tuple):
+        for value in arguments:
+            _check_counts(value, where)
+    elif isinstance(arguments, int | float) and not abs(arguments) <= MOST:
+        raise InputError(f"{where} is {arguments:g}, more than {MOST}; give that of the weights")
 
 
 def _built(

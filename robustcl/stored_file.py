@@ -22,6 +22,7 @@ SCHEMA = 1
 KEY = "robustcl"
 CHECKSUM = "robustcl_sha256"
 PROMISE = "checksum"  # entry of the description that says that there is one
+KIND = "sha256"
 PICKLES = (b"PK\x03\x04", b"\x80\x02", b"\x80\x03", b"\x80\x04", b"\x80\x05")
 REASON = 300  # signs of a library's error
 
@@ -57,7 +58,7 @@ def write_stored(path: Path, entries: Mapping[str, Any], tensors: Mapping[str, T
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(f".{path.name}.{os.getpid()}")
-    text = json.dumps({"schema": SCHEMA, PROMISE: "sha256", **entries})
+    text = json.dumps({"schema": SCHEMA, PROMISE: KIND, **entries})
     copies = {name: value.detach().cpu().contiguous().clone() for name, value in tensors.items()}
     try:
         save_file(copies, temporary, metadata={KEY: text, CHECKSUM: checksum(text, copies)})
@@ -102,10 +103,17 @@ def read_stored(place: Path) -> Stored:
             f"{str(place)!r} has a description that is no table; copy or train it again"
         )
     schema, promised = entries.pop("schema", None), entries.pop(PROMISE, None)
+    if promised not in (None, KIND):
+        raise CheckpointError(
+            f"{str(place)!r} has a checksum of kind {str(promised)[:60]!r}; this version knows "
+            f"{KIND!r}: update robustcl"
+        )
     if promised is not None and not verified:
         raise CheckpointError(_changed(place))
-    if schema != SCHEMA:
-        raise CheckpointError(f"{str(place)!r} has schema {schema!r}; this version reads {SCHEMA}")
+    if type(schema) is not int or schema != SCHEMA:
+        raise CheckpointError(
+            f"{str(place)!r} has schema {str(schema)[:60]!r}; this version reads {SCHEMA}"
+        )
     return Stored(entries, tensors, hashlib.sha256(content).hexdigest(), verified)
 
 

@@ -1,6 +1,7 @@
 """Read the tensors of a stranger's weight file, without running code."""
 
 import pickle
+import warnings
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -62,7 +63,9 @@ def read_weights(path: str | Path) -> dict[str, Tensor]:
             "trust it, save its state_dict() alone, or as .safetensors"
         ) from error
     except (Exception, RecursionError) as error:  # damage makes torch's readers fail in many ways
-        reason = printable(str(error).partition("\n")[0][:REASON]) or type(error).__name__
+        # The first sentence: torch's later ones advise to allow code.
+        said = str(error).partition("\n")[0].partition(". ")[0]
+        reason = printable(said[:REASON]) or type(error).__name__
         raise CheckpointError(f"{str(place)!r} is damaged or no weight file ({reason})") from error
     return found
 
@@ -92,7 +95,11 @@ def _read(place: Path) -> dict[str, Tensor]:
     except ValueError as error:
         raise _FaultError(f"{error}; give a smaller file") from error
     check_archive(place)
-    return _tensors(torch.load(place, map_location="cpu", weights_only=True))
+    with warnings.catch_warnings():
+        warnings.simplefilter(
+            "ignore"
+        )  # of kinds of tensors that are refused where they are wanted
+        return _tensors(torch.load(place, map_location="cpu", weights_only=True))
 
 
 def _tensors(content: Any) -> dict[str, Tensor]:

@@ -69,6 +69,9 @@ def convert(options: ConvertOptions) -> int:
 
     Returns:
         The exit code.
+
+    Raises:
+        CheckpointError: When the weights are not those of the architecture.
     """
     refuse_existing(options.out, overwrite=options.overwrite)
     shape = parse_size(options.input_size)
@@ -78,10 +81,13 @@ def convert(options: ConvertOptions) -> int:
     outline(options.arch, arguments, weights)  # before numbers are allocated
     network = build_backbone(options.arch, arguments)
     warnings = _look_alikes(options, arguments, weights)
-    normalization, known = _normalization(options, network, weights, given, shape[0])
-    placement = conversion.place_weights(
-        network, weights, allow_partial=options.allow_partial, known=known
-    )
+    try:
+        normalization, known = _normalization(options, network, weights, given, shape[0])
+        placement = conversion.place_weights(
+            network, weights, allow_partial=options.allow_partial, known=known
+        )
+    except CheckpointError as error:
+        raise CheckpointError(f"{str(options.weights)!r}: {error}") from error
     size = embedding_size(network, shape)
     encoder = Encoder(network, image_shape=shape, mean=normalization.mean, std=normalization.std)
     origin = {"converted_from": options.weights.name}

@@ -61,8 +61,9 @@ def parse(
         unknown = next((name for name in content if name not in known), None)
         if unknown is not None:
             found = f"field {str(unknown)[:60]!r} is not known; known are {', '.join(known)}"
-        checked = {name: value for name, value in content.items() if name not in any_number}
-        found = found or objection_to_values(checked) or ""
+        for name, value in content.items():
+            finite = name not in any_number
+            found = found or objection_to_values(value, where=str(name), finite=finite) or ""
     if not found:
         try:
             return msgspec.convert(content, kind)
@@ -90,7 +91,9 @@ def objection_to(kind: Any, value: object) -> str:
     return ""
 
 
-def objection_to_values(content: object, *, where: str = "", depth: int = 0) -> str | None:
+def objection_to_values(
+    content: object, *, where: str = "", depth: int = 1, finite: bool = True
+) -> str | None:
     """Say what in plain values no format of ours can hold.
 
     That is NaN, infinity, a whole number beyond 64 bits, a date, or too many levels.
@@ -99,6 +102,7 @@ def objection_to_values(content: object, *, where: str = "", depth: int = 0) -> 
         content: As JSON or TOML gives it.
         where: The field so far.
         depth: Levels above it.
+        finite: Whether numbers must be finite.
 
     Returns:
         What is wrong; None where nothing is.
@@ -109,7 +113,8 @@ def objection_to_values(content: object, *, where: str = "", depth: int = 0) -> 
         large = content.bit_length() > WIDEST
         return f"field {where} is a whole number of more than {WIDEST} bits" if large else None
     if isinstance(content, float):
-        return None if math.isfinite(content) else f"field {where} is {content}, no finite number"
+        fine = math.isfinite(content) or not finite
+        return None if fine else f"field {where} is {content}, no finite number"
     if depth > DEEPEST:
         return f"field {where.partition('.')[0].partition('[')[0]} has more than {DEEPEST} levels"
     parts: Iterable[tuple[str, object]]
@@ -120,7 +125,7 @@ def objection_to_values(content: object, *, where: str = "", depth: int = 0) -> 
     else:
         return f"field {where} is a {type(content).__name__}"
     for inner, value in parts:
-        found = objection_to_values(value, where=inner, depth=depth + 1)
+        found = objection_to_values(value, where=inner, depth=depth + 1, finite=finite)
         if found is not None:
             return found
     return None
