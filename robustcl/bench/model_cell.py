@@ -1,6 +1,5 @@
 """Train the model of a cell, or take its checkpoint."""
 
-import csv
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -16,6 +15,7 @@ from robustcl.commands.probe import ProbeOptions, probe
 from robustcl.commands.train import train
 from robustcl.commands.train_options import TrainOptions
 from robustcl.errors import InputError
+from robustcl.report.training_figure import read_log
 
 
 def model_cell(suite: Suite, cell: Cell, place: Place) -> dict[str, Any]:
@@ -37,9 +37,11 @@ def model_cell(suite: Suite, cell: Cell, place: Place) -> dict[str, Any]:
     if not cell.model.checkpoint:
         encoder = home / ("encoder.safetensors" if cell.model.head else "model.safetensors")
         options = _options(cell, place, encoder)
-        if not encoder.exists():
-            train(options)
-        metrics = training_metrics(suite.metrics, _last_row(options))
+        row = _last_row(options) if encoder.exists() else None
+        if row is None:  # not trained, or what it measured is lost
+            train(replace(options, overwrite=True))
+            row = _last_row(options)
+        metrics = training_metrics(suite.metrics, row or {})
     if cell.model.head:
         _probe(cell, place, encoder)
     load_model(cell.model.checkpoint, cell.model.training.get("arch"), home)
@@ -84,13 +86,18 @@ def _options(cell: Cell, place: Place, out: Path) -> TrainOptions:
     )
 
 
-def _last_row(options: TrainOptions) -> dict[str, Any]:
-    with options.out.with_suffix(".csv").open(encoding="utf-8", newline="") as stream:
-        row = list(csv.DictReader(stream))[-1]
-    found: dict[str, Any] = {key: value for key, value in row.items() if value}
-    images = float(row["steps"]) * options.batch_size * options.accumulate
-    found["training_seconds"] = float(row["seconds"])
-    found["images_per_second"] = images / max(float(row["seconds"]), 1e-9)
+def _last_row(options: TrainOptions) -> dict[str, float] | None:
+    # None where the log is missing or damaged.
+    try:
+        table = read_log(options.out.with_suffix(".csv"))
+        last = table.iloc[-1].dropna()
+        found = {str(name): float(value) for name, value in last.items()}
+        seconds, steps = found["seconds"], found["steps"]
+    except (InputError, KeyError):
+        return None
+    images = steps * options.batch_size * options.accumulate
+    found["training_seconds"] = seconds
+    found["images_per_second"] = images / max(seconds, 1e-9)
     return found
 
 

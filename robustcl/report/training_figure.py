@@ -10,6 +10,7 @@ import pandas as pd
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
+from robustcl.core.plain_file import read_bytes
 from robustcl.errors import InputError
 from robustcl.report.figures import STYLE
 from robustcl.report.training_curves import training_curves
@@ -28,6 +29,9 @@ LOSSES = {
     "batch_prototypes": "batch prototypes",
 }
 PANEL = (3.5, 2.55)  # inches
+MOST = 64_000_000  # bytes of a log
+LARGEST = 1e100  # what an axis can be drawn for
+REASON = 200  # signs of a library's error in a message
 
 
 @dataclass(frozen=True)
@@ -127,16 +131,27 @@ def read_log(log: Path) -> pd.DataFrame:
         InputError: When the file is not such a log.
     """
     try:
-        table = pd.read_csv(log)
-    except (OSError, ValueError) as error:  # pandas' parser errors are ValueErrors
-        raise InputError(f"cannot read the training log {str(log)!r} ({error})") from error
+        table = pd.read_csv(io.BytesIO(read_bytes(log, most=MOST)))
+    except (ValueError, OverflowError) as error:  # pandas' parser errors are ValueErrors
+        reason = " ".join(str(error).split())[:REASON]
+        raise InputError(
+            f"cannot read the training log {str(log)!r} (it {reason}); give the .csv beside a "
+            "checkpoint"
+        ) from error
     wanted = {"epoch", "loss"}
     if table.empty or not wanted <= set(table.columns):
         raise InputError(
             f"{str(log)!r} is not the log of a training run, whose columns begin with epoch, "
             "steps, seconds and loss; give the .csv beside a checkpoint"
         )
-    return pd.DataFrame({name: pd.to_numeric(table[name], errors="coerce") for name in table})
+    found = pd.DataFrame({name: pd.to_numeric(table[name], errors="coerce") for name in table})
+    drawn = found.where(found.abs() < LARGEST)
+    if not np.isfinite(drawn[["epoch", "loss"]].to_numpy(dtype=float)).all(axis=1).any():
+        raise InputError(
+            f"{str(log)!r} has no epoch with a loss that is a number; give the .csv beside a "
+            "checkpoint"
+        )
+    return drawn
 
 
 def training_figure(table: pd.DataFrame) -> bytes:

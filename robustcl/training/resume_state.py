@@ -11,9 +11,12 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 
+from robustcl.core.plain_file import parse_json
+from robustcl.core.tensor_header import read_header
 from robustcl.errors import RunError
 
 KEY = "robustcl-training"
+CURE = "remove it, then start again"
 
 
 def save_state(path: Path, tensors: Mapping[str, Tensor], numbers: Mapping[str, Any]) -> None:
@@ -43,18 +46,21 @@ def load_state(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
     Raises:
         RunError: When the file is missing, damaged or something else.
     """
-    if not path.is_file():
-        raise RunError(f"there is no state {str(path)!r} to go on from; start without --resume")
     try:
+        numbers = parse_json(read_header(path).metadata.get(KEY, "null"))
         with safe_open(path, framework="pt") as stored:
-            metadata = stored.metadata() or {}
             tensors = {name: stored.get_tensor(name) for name in stored.keys()}  # noqa: SIM118
-        return tensors, json.loads(metadata[KEY])
-    except (SafetensorError, OSError, ValueError, KeyError) as error:
+    except (SafetensorError, OSError, ValueError, KeyError, RuntimeError) as error:
+        if not path.exists():
+            raise RunError(
+                f"there is no state {str(path)!r} to go on from; start without --resume"
+            ) from error
         raise RunError(
-            f"{str(path)!r} is not the state of a training run ({error!r}); remove it, then "
-            "start again"
+            f"{str(path)!r} is not the state of a training run (it {error}); {CURE}"
         ) from error
+    if not isinstance(numbers, dict):
+        raise RunError(f"{str(path)!r} is not the state of a training run; {CURE}")
+    return tensors, numbers
 
 
 def stated_data(path: Path) -> str:
@@ -71,7 +77,7 @@ def stated_data(path: Path) -> str:
     """
     _, numbers = load_state(path)
     try:
-        return str(json.loads(numbers["key"])["data_hash"])
+        return str(parse_json(str(numbers.get("key", "")))["data_hash"])
     except (KeyError, TypeError, ValueError):
         return ""
 
