@@ -1,7 +1,7 @@
 """Check what a file says against the dataclass that it is read into."""
 
 import math
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import fields
 from functools import cache
 from types import UnionType
@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 Shape = TypeVar("Shape", bound="DataclassInstance")
 DEEPEST = 100  # levels of tables within tables that a file may have
 WIDEST = 64  # bits of a whole number
+FAR = 2**63
 LONGEST = 300  # letters of what is wrong
 WORDS = {"object": "table", "array": "list"}  # msgspec's words for what JSON and TOML both have
 
@@ -117,14 +118,14 @@ def objection_to_values(
         return None if fine else f"field {where} is {content}, no finite number"
     if depth > DEEPEST:
         return f"field {where.partition('.')[0].partition('[')[0]} has more than {DEEPEST} levels"
-    parts: Iterable[tuple[str, object]]
-    if isinstance(content, Mapping):
-        parts = ((f"{where}.{key}" if where else str(key), value) for key, value in content.items())
-    elif isinstance(content, list | tuple):
-        parts = ((f"{where}[{number}]", value) for number, value in enumerate(content))
-    else:
+    if not isinstance(content, Mapping | list | tuple):
         return f"field {where} is a {type(content).__name__}"
-    for inner, value in parts:
+    parts = content.items() if isinstance(content, Mapping) else enumerate(content)
+    for key, value in parts:
+        if type(value) is str or (type(value) is int and -FAR < value < FAR):
+            continue  # most of what long lists hold
+        inner = f"{where}[{key}]" if not isinstance(content, Mapping) else f"{where}.{key}"
+        inner = inner.removeprefix(".")
         found = objection_to_values(value, where=inner, depth=depth + 1, finite=finite)
         if found is not None:
             return found

@@ -78,8 +78,8 @@ def without_checksum(folder: Path) -> None:
         (resealed(rows=...), "damaged in 'rows'"),
         (resealed(color="red"), "damaged in 'color'"),
         (lambda f: (f / "a/model/cell.json").write_text("{"), "not JSON"),
-        (lambda f: (f / "a/model/cell.json").write_bytes(b"\xff"), "not JSON"),
-        (lambda f: (f / "a/model/cell.json").write_text("[]"), "no object"),
+        (lambda f: (f / "a/model/cell.json").write_bytes(b"\xff"), "no text in UTF-8"),
+        (lambda f: (f / "a/model/cell.json").write_text("[]"), "no table"),
     ],
 )
 def test_a_damaged_cell_is_named_and_run_again(
