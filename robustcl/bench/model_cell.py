@@ -11,10 +11,11 @@ from robustcl.bench.suite import Suite
 from robustcl.bench.training_options import training_options
 from robustcl.checkpoint import Loaded, load_checkpoint
 from robustcl.classifier import Classifier
+from robustcl.commands.options import say
 from robustcl.commands.probe import ProbeOptions, probe
 from robustcl.commands.train import train
 from robustcl.commands.train_options import TrainOptions
-from robustcl.errors import InputError
+from robustcl.errors import CheckpointError, InputError
 from robustcl.report.training_figure import read_log
 
 
@@ -37,7 +38,7 @@ def model_cell(suite: Suite, cell: Cell, place: Place) -> dict[str, Any]:
     if not cell.model.checkpoint:
         encoder = home / ("encoder.safetensors" if cell.model.head else "model.safetensors")
         options = _options(cell, place, encoder)
-        row = _last_row(options) if encoder.exists() else None
+        row = _last_row(options) if _is_sound(encoder) else None
         if row is None:  # not trained, or what it measured is lost
             train(replace(options, overwrite=True))
             row = _last_row(options)
@@ -84,6 +85,17 @@ def _options(cell: Cell, place: Place, out: Path) -> TrainOptions:
         resume=begun,
         quiet=not place.progress,
     )
+
+
+def _is_sound(encoder: Path) -> bool:
+    if not encoder.exists():
+        return False
+    try:
+        load_checkpoint(encoder)
+    except CheckpointError as error:
+        say(f"{error}: it is trained again")
+        return False
+    return True
 
 
 def _last_row(options: TrainOptions) -> dict[str, float] | None:

@@ -142,7 +142,8 @@ def _spelled(message: str, kind: Any, content: object) -> str:
     text = text.replace("`", "")
     text = f"{text[:1].lower()}{text[1:]}"
     if text.startswith("object missing required field"):
-        return f"field {text.removeprefix('object missing required field ')} is missing"
+        name = text.removeprefix("object missing required field ")
+        return f"field {field}.{name} is missing" if field else f"field {name} is missing"
     if text.startswith("invalid enum value") and field.isidentifier():
         known = _choices(kind).get(field, ())
         value = content.get(field) if isinstance(content, Mapping) else None
