@@ -9,6 +9,8 @@ from typing import Any, get_args
 from robustcl.errors import InputError
 
 Value = int | float | str | bool
+FAR = 2**63
+SHOWN = 100  # signs of a text in a message
 _FRACTION = re.compile(r"([+-]?\d+(?:\.\d*)?)/(\d+(?:\.\d*)?)")
 
 
@@ -38,7 +40,8 @@ def parse_specification(text: str) -> Specification:
         The specification.
 
     Raises:
-        InputError: When a name, a key or a value is missing, or a key comes twice.
+        InputError: When a name, a key or a value is missing, or a key comes twice, or a number is
+            not finite or has more than 64 bits.
     """
     name, colon, rest = text.strip().partition(":")
     options: dict[str, Value] = {}
@@ -46,7 +49,12 @@ def parse_specification(text: str) -> Specification:
         key, equals, value = part.strip().partition("=")
         if not (key and equals and value) or key in options:
             raise InputError(f"cannot read {part!r} in {text!r}; write NAME:key=value,key=value")
-        options[key.replace("-", "_")] = _value(value)
+        number = _value(value)
+        if not isinstance(number, str | bool) and not -FAR < number < FAR:  # NaN as well
+            raise InputError(
+                f"{key} {value[:SHOWN]!r} in {text[:SHOWN]!r} is no finite number below 2^63"
+            )
+        options[key.replace("-", "_")] = number
     if not name:
         raise InputError(f"{text!r} names no method; write NAME or NAME:key=value")
     return Specification(name.replace("-", "_"), options, text.strip())
@@ -99,6 +107,8 @@ def check_options(
         is_number = isinstance(value, int | float) and not isinstance(value, bool)
         if kinds and kinds <= {int, float} and not is_number:
             raise InputError(f"{specification.name}:{key} is {value!r}; expected a number")
+        if kinds == {str} and not isinstance(value, str):
+            raise InputError(f"{specification.name}:{key} is {value!r}; expected a text")
         if kinds == {bool} and not isinstance(value, bool):
             raise InputError(f"{specification.name}:{key} is {value!r}; expected true or false")
         if kinds == {int} and isinstance(value, float):

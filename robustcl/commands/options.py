@@ -15,6 +15,7 @@ from robustcl.data.match_classes import absent_classes, some_names
 from robustcl.errors import InputError, RunError
 from robustcl.runs.ranks import rank
 from robustcl.runs.records import read_manifest
+from robustcl.seeds import check_seed
 from robustcl.threat import Norm
 from robustcl.views.multi_view import Aggregate
 
@@ -119,6 +120,7 @@ def read_data(
         raise InputError(f"--limit {options.limit} leaves no image; use 1 or more")
     if options.batch_size < 1:
         raise InputError(f"--batch-size {options.batch_size} is below 1")
+    check_seed(options.seed, "--seed")
     check_device(options.device)
     dataset = load_data(
         options.data,
@@ -191,9 +193,10 @@ def check_device(name: str) -> None:
         InputError: When torch cannot compute there.
     """
     try:
-        torch.zeros(1, device=name)
+        if torch.zeros(1, device=name).is_meta:
+            raise InputError("--device meta computes nothing; use cpu")
     except (RuntimeError, AssertionError) as error:
-        reason = str(error).splitlines()[0]
+        reason = (str(error).splitlines() or [""])[0]
         raise InputError(f"--device {name} is not usable ({reason}); use cpu") from error
 
 
