@@ -1,18 +1,23 @@
 """Build a backbone from its name."""
 
 import importlib
-from collections.abc import Mapping
+import math
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from robustcl.encoders import ARCHITECTURES
 from robustcl.errors import InputError
+from robustcl.out_of_memory import is_out_of_memory
 
 CLASSIFICATION_LAYERS = ("fc", "classifier", "heads", "head")
 # Arguments by which timm and torchvision would read or download other files.
 READING = ("weights", "pretrained", "checkpoint", "cache_dir", "url")
+MOST_VALUES = 2**26  # of an image, C x H x W
+REASON = 300  # signs of an error of other code
+USUAL = (TypeError, AttributeError, ModuleNotFoundError, RuntimeError)
 
 
 def is_factory(architecture: str) -> bool:
@@ -51,29 +56,58 @@ def build_backbone(architecture: str, arguments: Mapping[str, Any]) -> nn.Module
         raise InputError(
             f"argument {reads[0]!r} of {architecture!r} reads other files; leave it out"
         )
+    known = ", ".join(sorted(ARCHITECTURES))
+    if architecture not in ARCHITECTURES and not (source and name):
+        raise InputError(
+            f"unknown architecture {architecture!r}; use {known}, torchvision:NAME, timm:NAME or "
+            "package.module:factory"
+        )
     try:
         if architecture in ARCHITECTURES:
             return ARCHITECTURES[architecture](**arguments)
-        if source == "torchvision" and name:
+        if source == "torchvision":
             return _torchvision(name, arguments)
-        if source == "timm" and name:
+        if source == "timm":
             return _timm(name, arguments)
-        if name:
-            network = getattr(importlib.import_module(source), name)(**arguments)
-            if isinstance(network, nn.Module):
-                return network
-            raise InputError(f"{architecture!r} gives a {type(network).__name__}, not a nn.Module")
-    except (TypeError, AttributeError, ModuleNotFoundError, RuntimeError) as error:
-        reason = " ".join(str(error).split())
-        raise InputError(
-            f"architecture {architecture!r} cannot be built ({reason}); a module in this folder is "
-            "found with PYTHONPATH=."
-        ) from error
-    known = ", ".join(sorted(ARCHITECTURES))
-    raise InputError(
-        f"unknown architecture {architecture!r}; use {known}, torchvision:NAME, timm:NAME or "
-        "package.module:factory"
+        network = getattr(importlib.import_module(source), name)(**arguments)
+    except InputError:
+        raise
+    except SystemExit as error:  # of the caller's own code, which is not to end the command
+        raise InputError(_unbuilt(architecture, error)) from error
+    except Exception as error:  # of that code or a library's
+        if is_out_of_memory(error):
+            raise
+        raise InputError(_unbuilt(architecture, error)) from error
+    if not isinstance(network, nn.Module):
+        raise InputError(f"{architecture!r} gives a {type(network).__name__}, not a nn.Module")
+    return network
+
+
+def _unbuilt(architecture: str, error: BaseException) -> str:
+    reason = " ".join(str(error).split())[:REASON]
+    what = reason if isinstance(error, USUAL) else f"{type(error).__name__}: {reason}"
+    return (
+        f"architecture {architecture!r} cannot be built ({what}); a module in this folder is "
+        "found with PYTHONPATH=."
     )
+
+
+def check_size(image_shape: Sequence[int]) -> None:
+    """Refuse images that no network here is made for, before one is allocated.
+
+    Args:
+        image_shape: (C, H, W).
+
+    Raises:
+        InputError: When a side is below 1, or an image has too many values.
+    """
+    if min(image_shape) < 1:
+        raise InputError(f"image_shape {tuple(image_shape)} has a side below 1")
+    if math.prod(image_shape) > MOST_VALUES:
+        raise InputError(
+            f"image_shape {tuple(image_shape)} has more than {MOST_VALUES:,} values; use smaller "
+            "images"
+        )
 
 
 def embedding_size(backbone: nn.Module, image_shape: tuple[int, int, int]) -> int:
@@ -89,11 +123,17 @@ def embedding_size(backbone: nn.Module, image_shape: tuple[int, int, int]) -> in
     Raises:
         InputError: When the network does not take such images, or its output is not (B, d).
     """
+    check_size(image_shape)
     try:
         with torch.no_grad():
             output = backbone.eval()(torch.zeros(2, *image_shape))
-    except RuntimeError as error:
-        raise InputError(f"the network does not take images of {image_shape}: {error}") from error
+    except Exception as error:  # of the network's own code
+        if is_out_of_memory(error):
+            raise
+        reason = " ".join(str(error).split())[:REASON]
+        raise InputError(f"the network does not take images of {image_shape}: {reason}") from error
+    if not isinstance(output, Tensor):
+        raise InputError(f"the network gives a {type(output).__name__} for 2 images, not (2, d)")
     if output.ndim != 2:
         raise InputError(f"the network gives {tuple(output.shape)} for 2 images, not (2, d)")
     return int(output.shape[1])

@@ -8,6 +8,20 @@ COUNTER = "num_batches_tracked"
 VARIANCE = "running_var"
 
 
+def is_plain(value: Tensor) -> bool:
+    """Tell whether a tensor is numbers in memory.
+
+    Args:
+        value: The tensor.
+
+    Returns:
+        False for one that is sparse, nested, quantized, or on the meta device.
+    """
+    return not (
+        value.is_meta or value.is_nested or value.is_quantized or value.layout != torch.strided
+    )
+
+
 def objection_to_numbers(value: Tensor, name: str) -> str | None:
     """Say why no network may be filled with a tensor, whatever its shape and type.
 
@@ -20,10 +34,11 @@ def objection_to_numbers(value: Tensor, name: str) -> str | None:
     """
     if value.is_meta:
         return "is on the meta device and holds no numbers"
-    if value.layout != torch.strided or value.is_quantized or value.is_nested:
+    if not is_plain(value):
         return "is sparse, nested or quantized, not a plain tensor"
     if value.is_floating_point():
-        wide = value.to(torch.float64)  # the types of eight bits have no test of their own
+        # The types of eight bits have no test of their own.
+        wide = value.to(torch.float64) if value.element_size() == 1 else value
         if not bool(torch.isfinite(wide).all()):
             return "has NaN or infinite values"
         if name.rpartition(".")[2] == VARIANCE and bool((wide < 0).any()):

@@ -1,18 +1,21 @@
 """Save and load an encoder with its head: one safetensors file, never a pickle."""
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field, fields
+from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from robustcl.architectures import build_backbone, is_factory
+from robustcl.architectures import REASON, build_backbone, is_factory
 from robustcl.check_network import weight_type
 from robustcl.check_tensors import objection_to_numbers, short
 from robustcl.classifier import Classifier, Encoder
+from robustcl.core.schema import parse
+from robustcl.description import Description as Description
 from robustcl.errors import CheckpointError, InputError
+from robustcl.out_of_memory import is_out_of_memory
+from robustcl.outline import outline, outlined_size
 from robustcl.robust.dual_batch_norm import BRANCHES
 from robustcl.stored_file import Stored, read_stored, write_stored
 from robustcl.stored_head import build_head, describe_head
@@ -20,43 +23,6 @@ from robustcl.stored_head import build_head, describe_head
 DUAL = ("acl", "dynacl")  # trained with two BatchNorm branches
 ROUNDING = 2.0**-7  # a mean in bfloat16, as an encoder has that was converted and converted back
 KINDS = (torch.float16, torch.bfloat16, torch.float32, torch.float64)
-
-
-@dataclass(frozen=True)
-class Description:
-    """Describe a checkpoint in full; it lies in the file's metadata.
-
-    Args:
-        architecture: See `build_backbone`.
-        arguments: Its keyword arguments.
-        image_shape: (C, H, W).
-        mean: Channel means of the input normalization.
-        std: Channel standard deviations.
-        embedding_size: d.
-        head: 'prototype', 'linear', 'knn', or None.
-        head_arguments: Numbers the head needs besides its tensors.
-        class_names: K names, or none without a head.
-        recipe: How it was trained.
-        version: Version of robustcl that wrote it.
-        lipschitz_constant: What the maker claims of the raw embedding in L2, in pixel units; None
-            for nothing. Certificates compute their own, and commands refuse a claim below it.
-        normalization: Where mean and std of a converted encoder come from, as in 'stated' or
-            'assumed'; '' where it was trained here, or converted by an earlier version.
-    """
-
-    architecture: str
-    arguments: dict[str, Any]
-    image_shape: tuple[int, int, int]
-    mean: tuple[float, ...] = (0.0,)
-    std: tuple[float, ...] = (1.0,)
-    embedding_size: int = 0
-    head: str | None = None
-    head_arguments: dict[str, Any] = field(default_factory=dict)
-    class_names: tuple[str, ...] = ()
-    recipe: dict[str, Any] = field(default_factory=dict)
-    version: str = ""
-    lipschitz_constant: float | None = None
-    normalization: str = ""
 
 
 @dataclass(frozen=True, eq=False)
@@ -134,6 +100,7 @@ def load_checkpoint(path: str | Path, *, arch: str | None = None) -> Loaded:
         objection = objection_to_numbers(value, name)
         if objection:
             raise CheckpointError(f"{name!r} in {str(place)!r} {objection}; train or convert again")
+    _check_names(tensors, description, place)
     _check_branch(tensors, description, place)
     encoder = _encoder(description, _under(tensors, "encoder."), place)
     classifier = None
@@ -200,14 +167,15 @@ def _notes(stored: Stored, place: Path) -> tuple[str, ...]:
 
 
 def _description(stored: Stored, place: Path) -> Description:
-    known = {entry.name for entry in fields(Description)}
-    values = {key: value for key, value in stored.entries.items() if key in known}
-    try:
-        for key in ("image_shape", "mean", "std", "class_names"):
-            values[key] = tuple(values[key])
-        return Description(**values)
-    except (KeyError, TypeError) as error:
-        raise CheckpointError(f"{str(place)!r} has an unreadable description ({error})") from error
+    return parse(
+        Description,
+        stored.entries,
+        what=f"the description in {str(place)!r}",
+        error=CheckpointError,
+        cure="copy it again, or train or convert it again",
+        strange=True,  # a later version may say more
+        any_number=("recipe",),
+    )
 
 
 def _under(tensors: Mapping[str, Tensor], prefix: str) -> dict[str, Tensor]:
@@ -216,6 +184,7 @@ def _under(tensors: Mapping[str, Tensor], prefix: str) -> dict[str, Tensor]:
 
 def _encoder(description: Description, tensors: dict[str, Tensor], place: Path) -> Encoder:
     # In the type that it was saved in, so that no number is rounded.
+    size = _outlined(description, tensors, place)
     backbone = build_backbone(description.architecture, description.arguments)
     given = tensors.get("mean")
     kind = given.dtype if given is not None else None
@@ -235,11 +204,60 @@ def _encoder(description: Description, tensors: dict[str, Tensor], place: Path) 
                 f"{str(place)!r} states {name} {value.flatten().tolist()} but holds "
                 f"{getattr(encoder, name).flatten().tolist()}; convert or train it again"
             )
-    return encoder.eval()
+    _check_size(encoder.eval(), description, size, place)
+    return encoder
+
+
+def _outlined(description: Description, tensors: dict[str, Tensor], place: Path) -> int | None:
+    # Before a number is allocated: what the description asks for is what the file holds.
+    # Returns the size of embeddings where that can be told.
+    own = _under(tensors, "backbone.")
+    try:
+        found = outline(description.architecture, description.arguments, own)
+    except InputError as error:
+        raise CheckpointError(
+            f"the description in {str(place)!r} is not usable: {error}"
+        ) from error
+    if found is None:
+        return None
+    wanted, there = ({k: tuple(v.shape) for k, v in t.items()} for t in (_numbers(found), own))
+    _check_same(wanted, there, place, description.architecture)
+    return outlined_size(found, description.image_shape)
+
+
+def _check_size(encoder: Encoder, description: Description, size: int | None, place: Path) -> None:
+    if size is None and not is_factory(description.architecture):
+        try:
+            with torch.no_grad():
+                size = encoder(torch.full((1, *description.image_shape), 0.5)).shape[1]
+        except Exception as error:  # of a library's code
+            if is_out_of_memory(error):
+                raise
+            reason = " ".join(str(error).split())[:REASON]
+            raise CheckpointError(
+                f"the network in {str(place)!r} does not take images of "
+                f"{description.image_shape}, which its description states ({reason}); train or "
+                "convert it again"
+            ) from error
+    if size is not None and description.embedding_size not in (0, size):
+        raise CheckpointError(
+            f"the description in {str(place)!r} states embedding_size "
+            f"{description.embedding_size}, and its network gives {size}; train or convert it again"
+        )
+
+
+def _numbers(module: nn.Module) -> dict[str, Tensor]:
+    return {k: v for k, v in module.state_dict().items() if isinstance(v, Tensor)}
 
 
 def _fill(module: nn.Module, tensors: dict[str, Tensor], place: Path, what: str) -> None:
-    wanted, found = _forms(module.state_dict()), _forms(tensors)
+    _check_same(_forms(_numbers(module)), _forms(tensors), place, what)
+    module.load_state_dict(tensors)
+
+
+def _check_same(
+    wanted: Mapping[str, object], found: Mapping[str, object], place: Path, what: str
+) -> None:
     wrong = sorted(n for n in {*wanted, *found} if wanted.get(n) != found.get(n))
     if wrong:
         first = "; ".join(f"{n}: {found.get(n)} for {wanted.get(n)}" for n in wrong[:3])
@@ -247,11 +265,20 @@ def _fill(module: nn.Module, tensors: dict[str, Tensor], place: Path, what: str)
             f"{str(place)!r} does not hold a {what}: {len(wrong)} tensors differ ({first}); "
             "use the checkpoint of that architecture"
         )
-    module.load_state_dict(tensors)
 
 
 def _forms(tensors: Mapping[str, Tensor]) -> dict[str, str]:
     return {name: f"{short(t.dtype)} {tuple(t.shape)}" for name, t in tensors.items()}
+
+
+def _check_names(tensors: dict[str, Tensor], description: Description, place: Path) -> None:
+    parts = ("encoder.",) if description.head is None else ("encoder.", "head.")
+    strange = next((name for name in tensors if not name.startswith(parts)), None)
+    if strange is not None:
+        raise CheckpointError(
+            f"{str(place)!r} holds {strange[:80]!r}, which is not of its "
+            f"{' or its '.join(part[:-1] for part in parts)}; train or convert it again"
+        )
 
 
 def _check_branch(tensors: dict[str, Tensor], description: Description, place: Path) -> None:

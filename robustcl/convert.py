@@ -18,6 +18,7 @@ from robustcl.check_tensors import (
     objection_to_type,
     short,
 )
+from robustcl.core.printable import printable
 from robustcl.errors import CheckpointError
 from robustcl.weight_file import read_weights as read_weights
 
@@ -34,6 +35,10 @@ HEADS = (
     *("momentum_backbone.", "momentum_encoder.", "encoder_k.", "target_encoder."),
     *("backbone_momentum.", "queue", "queue_ptr"),
 )
+
+
+LONGEST = 2000  # signs of a key; its prefixes are taken off one by one
+SHOWN = 200  # signs of a key in a message
 
 
 @dataclass(frozen=True)
@@ -73,7 +78,7 @@ def named_weights(network: nn.Module, weights: Mapping[str, Tensor]) -> dict[str
     claims = Counter(name for name in named.values() if name in wanted)
     twice = sorted(name for name, count in claims.items() if count > 1)
     if twice:
-        keys = ", ".join(key for key, name in named.items() if name == twice[0])
+        keys = _some(tuple(key for key, name in named.items() if name == twice[0]))
         raise CheckpointError(
             f"{len(twice)} tensors have two candidates each ({keys}); keep one network in the file"
         )
@@ -134,21 +139,22 @@ def place_weights(
 def _converted(key: str, value: Tensor, wanted: Tensor) -> Tensor:
     objection = objection_to_numbers(value, key) or objection_to_type(value, wanted)
     if objection:
-        raise CheckpointError(f"{key!r} {objection}; this is no file of these weights")
+        raise CheckpointError(f"{key[:SHOWN]!r} {objection}; this is no file of these weights")
     if value.dtype == wanted.dtype:
         return value
     exact = exactly(value, wanted.dtype)
     if exact is None:
         raise CheckpointError(
-            f"{key!r} is {short(value.dtype)} and would be rounded to {short(wanted.dtype)}; where "
-            "that is wanted, convert the tensors and save the file again"
+            f"{key[:SHOWN]!r} is {short(value.dtype)} and would be rounded to "
+            f"{short(wanted.dtype)}; where that is wanted, convert the tensors and save the file "
+            "again"
         )
     return exact
 
 
 def _strip(key: str, known: set[str]) -> str:
     name = key
-    while name not in known:
+    while name not in known and len(key) <= LONGEST:
         prefix = next((p for p in PREFIXES if name.startswith(p)), None)
         if prefix is None:
             return name
@@ -174,4 +180,5 @@ def _problem(
 
 
 def _some(names: tuple[str, ...]) -> str:
-    return ", ".join(names[:4]) + (", ..." if len(names) > 4 else "")
+    shown = (printable(name[:SHOWN]) for name in names[:4])
+    return ", ".join(shown) + (", ..." if len(names) > 4 else "")

@@ -8,6 +8,7 @@ from pathlib import Path
 
 from torch import Tensor, nn
 
+from robustcl.check_tensors import is_plain
 from robustcl.errors import CheckpointError, InputError
 from robustcl.specification import parse_number
 
@@ -108,7 +109,7 @@ def in_weights(unplaced: Mapping[str, Tensor], *, channels: int) -> tuple[Pair, 
             if not all(key in unplaced for key in keys):
                 continue
             rows = [unplaced[key] for key in keys]
-            if any(not row.is_floating_point() or row.numel() > channels for row in rows):
+            if not all(_is_row(row, channels) for row in rows):
                 raise CheckpointError(f"{' and '.join(keys)} are no means and deviations; {CURE}")
             mean, std = (tuple(float(number) for number in row.flatten()) for row in rows)
             try:
@@ -197,6 +198,10 @@ def _of_torchvision(name: str, weights: Path, channels: int) -> Normalization | 
         if channels == len(mean) == len(std):
             return Normalization(mean, std, f"torchvision's configuration of {entry}")
     return None
+
+
+def _is_row(row: Tensor, channels: int) -> bool:
+    return is_plain(row) and row.is_floating_point() and 1 <= row.numel() <= channels
 
 
 def _is_word(text: str) -> bool:

@@ -7,6 +7,22 @@ from typing import Literal
 import torch
 from torch import Tensor
 
+from robustcl.errors import InputError
+
+
+def check_seed(seed: int, name: str) -> None:
+    """Refuse a seed that not every generator takes.
+
+    Args:
+        seed: The seed.
+        name: Of the option, for the message.
+
+    Raises:
+        InputError: When it is negative or has more than 63 bits.
+    """
+    if not 0 <= seed < 2**63:
+        raise InputError(f"{name} {seed} is not from 0 to 2^63 - 1; use a smaller one")
+
 
 def example_seed(seed: int, index: int, purpose: str) -> int:
     """Mix a run's seed, an example's index and a purpose into one seed.

@@ -56,7 +56,9 @@ def parse_specification(text: str) -> Specification:
             )
         number = _value(value)
         if not isinstance(number, str | bool) and not abs(number) <= LARGEST:  # also NaN
-            raise InputError(f"{key} is {_short(value)} in {_short(text)!r}; write a finite number")
+            raise InputError(
+                f"{key} is {_short(value)} in {_short(text)!r}; write a finite number below 2^63"
+            )
         options[key.replace("-", "_")] = number
     if not name:
         raise InputError(f"{_short(text)!r} names no method; write NAME or NAME:key=value")

@@ -15,15 +15,18 @@ from torch import Tensor
 
 from robustcl.checksum import checksum
 from robustcl.core import atomic
+from robustcl.core.plain_file import parse_json
+from robustcl.core.regular_file import objection_to_file
+from robustcl.core.tensor_header import MOST_HEADER, PREAMBLE, read_header
 from robustcl.errors import CheckpointError
 
 SCHEMA = 1
 KEY = "robustcl"
 CHECKSUM = "robustcl_sha256"
 PROMISE = "checksum"  # entry of the description that says that there is one
+KIND = "sha256"
 PICKLES = (b"PK\x03\x04", b"\x80\x02", b"\x80\x03", b"\x80\x04", b"\x80\x05")
-PREAMBLE = 8  # bytes that hold the length of the header
-LONGEST_HEADER = 100_000_000  # bytes, as the format allows
+REASON = 300  # signs of a library's error
 
 
 @dataclass(frozen=True, eq=False)
@@ -55,7 +58,7 @@ def write_stored(path: Path, entries: Mapping[str, Any], tensors: Mapping[str, T
         entries: The description's entries.
         tensors: By name.
     """
-    text = json.dumps({"schema": SCHEMA, PROMISE: "sha256", **entries})
+    text = json.dumps({"schema": SCHEMA, PROMISE: KIND, **entries})
     copies = {name: value.detach().cpu().contiguous().clone() for name, value in tensors.items()}
     metadata = {KEY: text, CHECKSUM: checksum(text, copies)}
     write_tensors(path, copies, metadata)
@@ -96,16 +99,12 @@ def read_stored(place: Path) -> Stored:
     Raises:
         CheckpointError: When the file is missing, damaged, a pickle, foreign or of another schema.
     """
-    if not place.is_file():
-        raise CheckpointError(f"there is no checkpoint {str(place)!r}; check the path")
-    content = place.read_bytes()
     try:
+        metadata = read_header(place).metadata
+        content = place.read_bytes()
         tensors = load(content)
-        length = int.from_bytes(content[:PREAMBLE], "little")
-        header = json.loads(content[PREAMBLE : PREAMBLE + length])
-    except (SafetensorError, ValueError, KeyError, TypeError, RuntimeError) as error:
-        raise CheckpointError(_unreadable(place, content, error)) from error
-    metadata = header.get("__metadata__") or {}
+    except (OSError, SafetensorError, ValueError, KeyError, TypeError, RuntimeError) as error:
+        raise CheckpointError(_unreadable(place, error)) from error
     if KEY not in metadata:
         raise CheckpointError(
             f"{str(place)!r} has no robustcl description; bring its weights in by: robustcl convert"
@@ -114,14 +113,27 @@ def read_stored(place: Path) -> Stored:
     if verified and checksum(metadata[KEY], tensors) != metadata[CHECKSUM]:
         raise CheckpointError(_changed(place))
     try:
-        entries = json.loads(metadata[KEY])
-        schema, promised = entries.pop("schema"), entries.pop(PROMISE, None)
-    except (KeyError, TypeError, ValueError, AttributeError) as error:
-        raise CheckpointError(f"{str(place)!r} has an unreadable description ({error})") from error
+        entries = parse_json(metadata[KEY])
+    except ValueError as error:
+        raise CheckpointError(
+            f"{str(place)!r} has an unreadable description (it {error}); copy or train it again"
+        ) from error
+    if not isinstance(entries, dict):
+        raise CheckpointError(
+            f"{str(place)!r} has a description that is no table; copy or train it again"
+        )
+    schema, promised = entries.pop("schema", None), entries.pop(PROMISE, None)
+    if promised not in (None, KIND):
+        raise CheckpointError(
+            f"{str(place)!r} has a checksum of kind {str(promised)[:60]!r}; this version knows "
+            f"{KIND!r}: update robustcl"
+        )
     if promised is not None and not verified:
         raise CheckpointError(_changed(place))
-    if schema != SCHEMA:
-        raise CheckpointError(f"{str(place)!r} has schema {schema!r}; this version reads {SCHEMA}")
+    if type(schema) is not int or schema != SCHEMA:
+        raise CheckpointError(
+            f"{str(place)!r} has schema {str(schema)[:60]!r}; this version reads {SCHEMA}"
+        )
     return Stored(entries, tensors, hashlib.sha256(content).hexdigest(), verified)
 
 
@@ -147,9 +159,12 @@ def header_names(place: Path, key: str) -> bool:
     Returns:
         Whether it stands there.
     """
-    with place.open("rb") as stream:
-        length = int.from_bytes(stream.read(PREAMBLE), "little")
-        header = stream.read(min(length, place.stat().st_size, LONGEST_HEADER))
+    try:
+        with place.open("rb") as stream:
+            length = int.from_bytes(stream.read(PREAMBLE), "little")
+            header = stream.read(min(length, MOST_HEADER, place.stat().st_size))
+    except OSError:
+        return False
     return f'"{key}"'.encode() in header
 
 
@@ -160,10 +175,24 @@ def _changed(place: Path) -> str:
     )
 
 
-def _unreadable(place: Path, content: bytes, error: Exception) -> str:
-    if content.startswith(PICKLES):  # a sound file may begin with the same bytes by chance
+def _unreadable(place: Path, error: Exception) -> str:
+    if not place.exists():
+        return f"there is no checkpoint {str(place)!r}; check the path"
+    if objection_to_file(place) is None and _begins_as_pickle(place):
         return (
             f"{str(place)!r} is a pickle (torch.save), which can run code and is not loaded; "
             "bring its weights in by: robustcl convert WEIGHTS --arch ARCH --out CKPT"
         )
-    return f"{str(place)!r} is damaged or cut off ({error}); copy or train it again"
+    reason = " ".join(str(error).split())[:REASON]
+    if type(error) is ValueError:  # the header's fault, in words that follow the file's name
+        return f"{str(place)!r} {reason}; copy or train it again"
+    return f"{str(place)!r} is damaged or cut off ({reason}); copy or train it again"
+
+
+def _begins_as_pickle(place: Path) -> bool:
+    # A sound file may begin with the same bytes by chance: this is asked of unsound ones.
+    try:
+        with place.open("rb") as stream:
+            return stream.read(PREAMBLE).startswith(PICKLES)
+    except OSError:
+        return False

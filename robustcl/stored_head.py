@@ -1,14 +1,34 @@
 """Name a head in a checkpoint, and build it again."""
 
 from collections.abc import Mapping
-from typing import Any
+from dataclasses import asdict, dataclass
+from typing import Annotated, Any
 
 import torch
+from msgspec import Meta
 from torch import Tensor, nn
 
 from robustcl.check_tensors import short
+from robustcl.core.schema import parse
 from robustcl.errors import CheckpointError, InputError
 from robustcl.heads import KNNHead, LinearHead, PrototypeHead
+
+MOST_CLASSES = 1_000_000
+
+
+@dataclass(frozen=True)
+class KnnArguments:
+    """Hold what a kNN head needs besides its tensors (see `KNNHead`).
+
+    Args:
+        k: Neighbors that vote.
+        num_classes: K.
+        temperature: Of their votes.
+    """
+
+    k: Annotated[int, Meta(ge=1)]
+    num_classes: Annotated[int, Meta(ge=1, le=MOST_CLASSES)]
+    temperature: Annotated[float, Meta(gt=0.0)] = 0.1
 
 
 def describe_head(head: nn.Module) -> tuple[str, dict[str, Any]]:
@@ -28,8 +48,7 @@ def describe_head(head: nn.Module) -> tuple[str, dict[str, Any]]:
     if isinstance(head, LinearHead):
         return "linear", {}
     if isinstance(head, KNNHead):
-        numbers = {"k": head.k, "num_classes": head.num_classes, "temperature": head.temperature}
-        return "knn", numbers
+        return "knn", asdict(KnnArguments(head.k, head.num_classes, head.temperature))
     raise CheckpointError(f"a head of type {type(head).__name__} cannot be saved; use a known head")
 
 
@@ -58,7 +77,14 @@ def build_head(name: str, arguments: Mapping[str, Any], tensors: Mapping[str, Te
         if name == "knn":
             if tensors["labels"].dtype != torch.int64:
                 raise InputError(f"labels are {short(tensors['labels'].dtype)}, not int64")
-            return KNNHead(tensors["bank"], tensors["labels"], **arguments)
-    except (KeyError, TypeError, RuntimeError) as error:
+            own = parse(
+                KnnArguments,
+                arguments,
+                what="head_arguments",
+                error=InputError,
+                cure="fit the head again",
+            )
+            return KNNHead(tensors["bank"], tensors["labels"], **asdict(own))
+    except (KeyError, TypeError, IndexError, RuntimeError) as error:
         raise InputError(f"{type(error).__name__}: {error}") from error
     raise InputError(f"unknown head {name!r}; update robustcl")

@@ -1,7 +1,7 @@
 """Read the tensors of a stranger's weight file, without running code."""
 
 import pickle
-import zipfile
+import warnings
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -10,10 +10,20 @@ import torch
 from safetensors.torch import load_file
 from torch import Tensor
 
+from robustcl.check_tensors import is_plain
+from robustcl.core.printable import printable
+from robustcl.core.regular_file import objection_to_file
+from robustcl.core.tensor_header import check_memory, read_header
 from robustcl.errors import CheckpointError
 from robustcl.stored_file import has_description, read_stored
+from robustcl.weight_archive import check_archive
 
 WRAPPERS = ("state_dict", "model", "model_state_dict", "net")
+MOST_TENSORS = 200_000
+TIMES = 8  # bytes that tensors may claim for each byte that the file holds
+FREE_BYTES = 2**26  # what they may claim besides
+REASON = 300  # signs of a library's error
+SHOWN, MENTIONED = 60, 8  # signs of a key, and keys, in a message
 
 
 def read_weights(path: str | Path) -> dict[str, Tensor]:
@@ -33,24 +43,31 @@ def read_weights(path: str | Path) -> dict[str, Tensor]:
         CheckpointError: When the file is missing or damaged, needs unpickling, or has no tensors.
     """
     place = Path(path)
-    if not place.is_file():
+    objection = objection_to_file(place)
+    if objection == "does not exist":
         raise CheckpointError(f"there is no weight file {str(place)!r}; check the path")
+    if objection:
+        raise CheckpointError(f"{str(place)!r} {objection}; give a weight file")
+    if is_checkpoint(place):
+        return read_stored(place).tensors
     try:
-        if place.suffix == ".safetensors":
-            return read_stored(place).tensors if is_checkpoint(place) else load_file(place)
-        _check_archive(place)
-        content: Any = torch.load(place, map_location="cpu", weights_only=True)
+        found = _read(place)
+        _check_tensors(found)
     except CheckpointError:
         raise
+    except _FaultError as error:  # in words that follow the file's name
+        raise CheckpointError(f"{str(place)!r} {error}") from error
     except pickle.UnpicklingError as error:
         raise CheckpointError(
             f"{str(place)!r} holds more than tensors and would run code when loaded; where you "
             "trust it, save its state_dict() alone, or as .safetensors"
         ) from error
-    except Exception as error:  # damaged files make torch's readers fail in many ways
-        reason = str(error).partition("\n")[0] or type(error).__name__
+    except (Exception, RecursionError) as error:  # damage makes torch's readers fail in many ways
+        # The first sentence: torch's later ones advise to allow code.
+        said = str(error).partition("\n")[0].partition(". ")[0]
+        reason = printable(said[:REASON]) or type(error).__name__
         raise CheckpointError(f"{str(place)!r} is damaged or no weight file ({reason})") from error
-    return _tensors(content, place)
+    return found
 
 
 def is_checkpoint(path: str | Path) -> bool:
@@ -66,37 +83,78 @@ def is_checkpoint(path: str | Path) -> bool:
     return place.suffix == ".safetensors" and has_description(place)
 
 
-def _tensors(content: Any, place: Path) -> dict[str, Tensor]:
-    while isinstance(content, Mapping) and any(
-        isinstance(content.get(key), Mapping) for key in WRAPPERS
-    ):
-        content = next(content[key] for key in WRAPPERS if isinstance(content.get(key), Mapping))
+def _read(place: Path) -> dict[str, Tensor]:
+    if place.suffix == ".safetensors":
+        try:
+            read_header(place)
+        except ValueError as error:
+            raise _FaultError(f"{error}; copy it again") from error
+        return load_file(place)
+    try:
+        check_memory(place.stat().st_size)
+    except ValueError as error:
+        raise _FaultError(f"{error}; give a smaller file") from error
+    check_archive(place)
+    with warnings.catch_warnings():
+        warnings.simplefilter(
+            "ignore"
+        )  # of kinds of tensors that are refused where they are wanted
+        return _tensors(torch.load(place, map_location="cpu", weights_only=True))
+
+
+def _tensors(content: Any) -> dict[str, Tensor]:
+    # A table may hold itself: those that were entered before are not entered again.
+    seen: set[int] = set()
+    while isinstance(content, Mapping) and id(content) not in seen:
+        seen.add(id(content))
+        inner = (content[key] for key in WRAPPERS if isinstance(content.get(key), Mapping))
+        content = next(inner, content)
     entries = content if isinstance(content, Mapping) else {}
-    found = {str(key): value for key, value in entries.items() if isinstance(value, Tensor)}
+    given = {key: value for key, value in entries.items() if isinstance(value, Tensor)}
+    strange = next((key for key in given if type(key) not in (str, int)), None)
+    if strange is not None:
+        raise _FaultError(f"has a tensor under a {type(strange).__name__}; name tensors by texts")
+    found = {str(key): value for key, value in given.items()}
+    if len(found) < len(given):
+        raise _FaultError("has two tensors of one name, a text and a number; save a state_dict()")
     if found:
         return found
-    within = [str(key) for key, value in entries.items() if _holds_tensors(value)]
+    within = [str(key)[:SHOWN] for key, value in entries.items() if _holds_tensors(value)]
     if within:
-        raise CheckpointError(
-            f"{str(place)!r} holds no tensors by name itself, but its entries {within} do; save "
+        raise _FaultError(
+            f"holds no tensors by name itself, but its entries {within[:MENTIONED]} do; save "
             "the one that is the encoder"
         )
-    raise CheckpointError(f"{str(place)!r} holds no tensors by name; save a state_dict()")
+    raise _FaultError("holds no tensors by name; save a state_dict()")
 
 
 def _holds_tensors(value: Any) -> bool:
     if isinstance(value, list | tuple):
-        return any(_holds_tensors(part) for part in value)
+        return any(_of_tensors(part) for part in value)
+    return _of_tensors(value)
+
+
+def _of_tensors(value: Any) -> bool:
     return isinstance(value, Mapping) and any(isinstance(part, Tensor) for part in value.values())
 
 
-def _check_archive(place: Path) -> None:
-    if not zipfile.is_zipfile(place):
-        return
-    with zipfile.ZipFile(place) as archive:
-        damaged = archive.testzip()
-    if damaged is not None:
-        raise CheckpointError(
-            f"{str(place)!r} is damaged: {damaged!r} does not have its checksum; copy it again, or "
-            "save it again where it was written without checksums"
+def _check_tensors(found: Mapping[str, Tensor]) -> None:
+    # A view of few numbers may claim to be many: by a stride of 0, or many views of the same ones.
+    if len(found) > MOST_TENSORS:
+        raise _FaultError(f"holds {len(found):,} tensors, more than {MOST_TENSORS:,}")
+    claimed, held = 0, dict[int, int]()
+    for value in found.values():
+        if not is_plain(value):
+            continue  # refused where it is wanted
+        claimed += value.numel() * value.element_size()
+        storage = value.untyped_storage()
+        held[storage.data_ptr()] = storage.nbytes()
+    if claimed > TIMES * sum(held.values()) + FREE_BYTES:
+        raise _FaultError(
+            f"claims tensors of {claimed:,} bytes and holds {sum(held.values()):,}: its views "
+            "repeat numbers; save contiguous copies"
         )
+
+
+class _FaultError(Exception):
+    """Say what is wrong with a file, in words that follow its name."""

@@ -2,13 +2,13 @@
 
 import hashlib
 import json
-import math
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 import torch
+from msgspec import Meta
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
 from torch import Tensor
@@ -16,13 +16,17 @@ from torch import Tensor
 from attacks.exact_margin import exact_margin
 from robustcl.classifier import Classifier
 from robustcl.core import atomic
+from robustcl.core.plain_file import parse_json
+from robustcl.core.schema import parse
+from robustcl.core.tensor_header import read_header
 from robustcl.errors import InputError
 from robustcl.exact_copy import exact_copy
 from robustcl.frozen import frozen
 from robustcl.network_hash import network_hash
 from robustcl.objectives import misclassify
-from robustcl.threat import ORDERS, check_norm, perturbation_norm
+from robustcl.threat import Norm, check_norm, perturbation_norm
 
+Count = Annotated[int, Meta(ge=0)]
 SCHEMA = 2
 OLD_SCHEMA = 1  # without a checksum
 CURE = "give a file of OUT/violations as the run wrote it, or repeat the run"
@@ -53,10 +57,10 @@ class Violation:
         versions: Package to version.
     """
 
-    index: int
-    predicted: int
-    rival: int
-    norm: str
+    index: Count
+    predicted: Count
+    rival: Count
+    norm: Norm
     certified: float
     certificate: str
     attacked: float
@@ -150,35 +154,41 @@ def load_reproducer(place: Path) -> Reproducer:
         InputError: When the file is missing, or is no reproducer that this version reads, or is
             damaged.
     """
-    if not place.is_file():
-        raise InputError(f"{str(place)!r} is not there; give a file of OUT/violations")
     try:
+        metadata = read_header(place).metadata
+        content = parse_json(metadata.get(KEY, "null"))
         with safe_open(place, framework="pt") as stored:
-            content: Any = json.loads((stored.metadata() or {})[KEY])
             tensors = {name: stored.get_tensor(name) for name in stored.keys()}  # noqa: SIM118
-    except (SafetensorError, KeyError, ValueError, RecursionError) as error:
+    except (SafetensorError, OSError, KeyError, ValueError, RuntimeError) as error:
         raise InputError(
-            f"{str(place)!r} is no reproducer of a violation ({error}); {CURE}"
+            f"{str(place)!r} is no reproducer of a violation (it {error}); {CURE}"
         ) from error
     if not isinstance(content, dict):
         raise InputError(f"{str(place)!r} is no reproducer of a violation; {CURE}")
     schema, known = content.get("schema"), content.pop("checksum", None)
-    if schema not in (OLD_SCHEMA, SCHEMA):
+    if type(schema) is not int or schema not in (OLD_SCHEMA, SCHEMA):
         versions = content.get("versions")
         made = versions.get("robustcl") if isinstance(versions, dict) else None
         raise InputError(
-            f"{str(place)!r} has schema {schema!r}, this version reads {OLD_SCHEMA} and {SCHEMA}; "
-            f"install robustcl {made or 'of the run'}"
+            f"{str(place)!r} has schema {str(schema)[:60]!r}, this version reads {OLD_SCHEMA} and "
+            f"{SCHEMA}; install robustcl {str(made)[:60] if made else 'of the run'}"
         )
     if (known is None) != (schema == OLD_SCHEMA) or (
         known is not None and known != _checksum(content, tensors)
     ):
         raise InputError(f"{str(place)!r} was changed after it was written; {CURE}")
     del content["schema"]
-    wrong = _wrong_field(content) or _wrong_tensor(tensors)
+    violation = parse(
+        Violation,
+        content,
+        what=repr(str(place)),
+        error=InputError,
+        cure=CURE,
+        any_number=("certified",),  # infinite where no class can overtake
+    )
+    wrong = _contradiction(violation) or _wrong_tensor(tensors)
     if wrong:
-        raise InputError(f"{str(place)!r} is damaged: {wrong}; {CURE}")
-    violation = Violation(**content)
+        raise InputError(f"{str(place)!r} is not usable: {wrong}; {CURE}")
     return Reproducer(violation, tensors["image"], tensors["perturbation"], known is not None)
 
 
@@ -190,28 +200,15 @@ def _checksum(content: Mapping[str, Any], tensors: Mapping[str, Tensor]) -> str:
     return digest.hexdigest()
 
 
-def _wrong_field(content: Mapping[str, Any]) -> str:
-    kinds = {entry.name: entry.type for entry in fields(Violation)}
-    strange = sorted(content.keys() ^ kinds.keys())
-    if strange:
-        return f"its field {strange[0]!r} is {'lacking' if strange[0] in kinds else 'not known'}"
-    for name, value in content.items():
-        kind = dict if name == "versions" else kinds[name]
-        good = type(value) is kind or (kind is float and type(value) is int)
-        endless = value == math.inf and name == "certified"
-        if not good or (kind is float and not (math.isfinite(value) or endless)):
-            return f"its {name} is {value!r}"
-        if name in ("index", "predicted", "rival") and value < 0:
-            return f"its {name} is {value}, below 0"
-    if content["norm"] not in ORDERS:
-        return f"its norm is {content['norm']!r}, none of {', '.join(ORDERS)}"
-    if not 0 < content["attacked"] < content["certified"]:
+def _contradiction(violation: Violation) -> str:
+    # What no single field says.
+    if not 0 < violation.attacked < violation.certified:
         return (
-            f"its certified radius is {content['certified']} and the attacked one "
-            f"{content['attacked']}, which is no violation"
+            f"its certified radius is {violation.certified} and the attacked one "
+            f"{violation.attacked}, which is no violation"
         )
-    if content["predicted"] == content["rival"]:
-        return f"its predicted class and its rival are both {content['rival']}"
+    if violation.predicted == violation.rival:
+        return f"its predicted class and its rival are both {violation.rival}"
     return ""
 
 

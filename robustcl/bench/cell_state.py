@@ -1,44 +1,15 @@
 """Keep in cell.json how a cell ended."""
 
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict
 from pathlib import Path
-from typing import Any, Literal
 
 from robustcl.auditing.manifest import device_name, package_versions
 from robustcl.commands.options import say
 from robustcl.errors import RunError
+from robustcl.report.suite_folder import CellState as CellState
 from robustcl.report.suite_folder import read_cell
 from robustcl.runs.json_file import write_sealed
 from robustcl.runs.records import read_manifest
-
-Status = Literal["done", "failed", "skipped"]
-
-
-@dataclass(frozen=True)
-class CellState:
-    """Say how a cell ended.
-
-    Args:
-        cell: Its folder.
-        kind: As in `Cell`.
-        status: 'skipped' where what it needs is not installed.
-        reason: Why it failed or was skipped.
-        seconds: Time of the session that ended it.
-        about: model, data, seed, norm, peer: what tables name it by.
-        metrics: What was measured, by name.
-        left_out: Methods that do not treat the model, with the reason.
-        rows: Of a table, for a calibration or a peer.
-    """
-
-    cell: str
-    kind: str
-    status: Status
-    reason: str = ""
-    seconds: float = 0.0
-    about: dict[str, Any] = field(default_factory=dict)
-    metrics: dict[str, float | None] = field(default_factory=dict)
-    left_out: dict[str, str] = field(default_factory=dict)
-    rows: list[dict[str, Any]] = field(default_factory=list)
 
 
 def save_state(folder: Path, state: CellState, device: str = "cpu") -> None:

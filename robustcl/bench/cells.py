@@ -1,15 +1,13 @@
 """Work out the cells of a suite: what is run, in which folder, and after what."""
 
 from dataclasses import dataclass
-from typing import Literal
 
 from robustcl.bench.metrics import wants_audit, wants_calibration, wants_study
 from robustcl.bench.suite import Model, Suite
 from robustcl.core.plain_name import objection_to_name
 from robustcl.errors import InputError
+from robustcl.report.suite_folder import Kind as Kind
 from robustcl.threat import Norm
-
-Kind = Literal["model", "audit", "calibration", "study", "peer"]
 
 
 @dataclass(frozen=True)

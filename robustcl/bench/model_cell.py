@@ -1,6 +1,5 @@
 """Train the model of a cell, or take its checkpoint."""
 
-import csv
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -12,11 +11,13 @@ from robustcl.bench.suite import Suite
 from robustcl.bench.training_options import training_options
 from robustcl.checkpoint import Loaded, load_checkpoint
 from robustcl.classifier import Classifier
+from robustcl.commands.options import say
 from robustcl.commands.probe import probe
 from robustcl.commands.train import train
-from robustcl.errors import InputError
+from robustcl.errors import CheckpointError, InputError
 from robustcl.options.probe import ProbeOptions
 from robustcl.options.train import TrainOptions
+from robustcl.report.training_figure import read_log
 
 
 def model_cell(suite: Suite, cell: Cell, place: Place) -> dict[str, Any]:
@@ -38,10 +39,12 @@ def model_cell(suite: Suite, cell: Cell, place: Place) -> dict[str, Any]:
     if not cell.model.checkpoint:
         encoder = home / ("encoder.safetensors" if cell.model.head else "model.safetensors")
         options = _options(cell, place, encoder)
-        state = encoder.with_suffix(".state.safetensors")
-        if not encoder.exists() or state.exists():  # the state is the last that a training removes
-            train(options)
-        metrics = training_metrics(suite.metrics, _last_row(options))
+        state = encoder.with_suffix(".state.safetensors")  # the last that a training removes
+        row = _last_row(options) if _is_sound(encoder) and not state.exists() else None
+        if row is None:  # not trained, or not to its end, or what it measured is lost
+            train(replace(options, overwrite=True))
+            row = _last_row(options)
+        metrics = training_metrics(suite.metrics, row or {})
     if cell.model.head:
         _probe(cell, place, encoder)
     load_model(cell.model.checkpoint, cell.model.training.get("arch"), home)
@@ -85,13 +88,29 @@ def _options(cell: Cell, place: Place, out: Path) -> TrainOptions:
     )
 
 
-def _last_row(options: TrainOptions) -> dict[str, Any]:
-    with options.out.with_suffix(".csv").open(encoding="utf-8", newline="") as stream:
-        row = list(csv.DictReader(stream))[-1]
-    found: dict[str, Any] = {key: value for key, value in row.items() if value}
-    images = float(row["steps"]) * options.batch_size * options.accumulate
-    found["training_seconds"] = float(row["seconds"])
-    found["images_per_second"] = images / max(float(row["seconds"]), 1e-9)
+def _is_sound(encoder: Path) -> bool:
+    if not encoder.exists():
+        return False
+    try:
+        load_checkpoint(encoder)
+    except CheckpointError as error:
+        say(f"{error}: it is trained again")
+        return False
+    return True
+
+
+def _last_row(options: TrainOptions) -> dict[str, float] | None:
+    # None where the log is missing or damaged.
+    try:
+        table = read_log(options.out.with_suffix(".csv"))
+        last = table.iloc[-1].dropna()
+        found = {str(name): float(value) for name, value in last.items()}
+        seconds, steps = found["seconds"], found["steps"]
+    except (InputError, KeyError):
+        return None
+    images = steps * options.batch_size * options.accumulate
+    found["training_seconds"] = seconds
+    found["images_per_second"] = images / max(seconds, 1e-9)
     return found
 
 

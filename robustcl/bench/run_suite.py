@@ -13,7 +13,7 @@ from robustcl.bench.audit_cell import audit_cell
 from robustcl.bench.calibration_cell import calibration_cell
 from robustcl.bench.cell_state import CellState, load_state, save_state
 from robustcl.bench.cells import Cell, Kind, cells
-from robustcl.bench.model_cell import model_cell
+from robustcl.bench.model_cell import load_model, model_cell
 from robustcl.bench.peer_cell import peer_cell
 from robustcl.bench.peers.comparison import AbsentError
 from robustcl.bench.place import Place
@@ -23,11 +23,12 @@ from robustcl.commands.options import say
 from robustcl.core.folder_lock import session_lock
 from robustcl.core.output_folder import OutputFolder
 from robustcl.data import Draw
-from robustcl.errors import RunError
+from robustcl.errors import RobustclError, RunError
 from robustcl.report.suite_folder import MODEL_FAILED, read_cell
 from robustcl.runs.json_file import write_sealed
-from robustcl.runs.records import SCHEMA, config_hash, read_manifest
+from robustcl.runs.records import SCHEMA, config_hash, load_run, read_manifest
 from robustcl.runs.sessions import compare_sessions, new_session, sessions_of
+from robustcl.runs.study_file import read_study
 
 RUNNERS: Mapping[Kind, Callable[[Suite, Cell, Place], dict[str, Any]]] = {
     "model": model_cell,
@@ -72,7 +73,7 @@ def _run(
     states: dict[str, CellState] = {}
     for number, cell in enumerate(wanted, start=1):
         before = load_state(place.folder, cell.folder)
-        if before is not None and before.status == "done":
+        if before is not None and before.status == "done" and _is_whole(cell, place):
             states[cell.folder] = before
             continue
         say(f"[{number}/{len(wanted)}] {cell.folder}")
@@ -85,6 +86,23 @@ def _run(
             say(f"left out {name}: {reason}")
     _finish(place, time.monotonic() - begun)
     return tuple(states.values())
+
+
+def _is_whole(cell: Cell, place: Place) -> bool:
+    # What a cell left may be damaged since; running it again mends it.
+    folder = place.folder / cell.folder
+    try:
+        if cell.kind == "model":
+            arch = cell.model.training.get("arch")
+            load_model(cell.model.checkpoint, arch, folder)
+        elif cell.kind == "audit":
+            load_run(folder)
+        elif cell.kind == "study":
+            read_study(folder)
+    except RobustclError as error:
+        say(f"{error}: the cell is run again")
+        return False
+    return True
 
 
 def _ended(suite: Suite, cell: Cell, place: Place, states: Mapping[str, CellState]) -> CellState:

@@ -7,6 +7,7 @@ from typing import Any
 
 from robustcl.bench.metrics import OF_A_STUDY, wants_study
 from robustcl.commands.multiview import make_plan
+from robustcl.commands.typed_options import check_types
 from robustcl.errors import InputError
 from robustcl.options.multiview import MultiviewOptions
 from robustcl.threat import Norm
@@ -41,11 +42,9 @@ def study_options(
         key: ",".join(map(str, value)) if isinstance(value, list) else value
         for key, value in study.items()
     }
+    check_types(MultiviewOptions, words, "[multiview]")
     options = MultiviewOptions(**{**common, **words}, norm=norm, eps=str(eps))
-    try:
-        make_plan(options)
-    except (AttributeError, TypeError) as error:
-        raise InputError(f"[multiview] {dict(study)} has a wrong type ({error})") from error
+    make_plan(options)
     return options
 
 

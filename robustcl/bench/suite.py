@@ -1,6 +1,5 @@
 """Read a suite: models x data x norms x seeds, and what is measured of each."""
 
-import tomllib
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
@@ -13,18 +12,22 @@ from robustcl.bench.attack_name import attack_name
 from robustcl.bench.metrics import check_metric, is_training_metric
 from robustcl.bench.peers import PEERS
 from robustcl.bench.study_options import STUDY, check_study
+from robustcl.bench.suite_file import Methods, ModelEntry, SuiteFile
 from robustcl.bench.training_options import TRAINING, training_options
 from robustcl.budgets import read_budgets
+from robustcl.commands.typed_options import check_types
 from robustcl.core.listing import LISTING, MARKS, PARTS, TOPS
+from robustcl.core.plain_file import read_toml
 from robustcl.core.plain_name import objection_to_name
+from robustcl.core.schema import parse
 from robustcl.data.corrupted import CORRUPTIONS
-from robustcl.data.match_classes import MATCHINGS, Matching
+from robustcl.data.match_classes import Matching
 from robustcl.errors import InputError
+from robustcl.options.train import TrainOptions
 from robustcl.specification import choose
-from robustcl.threat import NORMS, Norm, check_norm
+from robustcl.threat import Norm, check_norm
 
 SUITES = Path(__file__).with_name("suites")
-HEADS = ("prototype", "linear", "knn", "fine_tune")
 LONGEST_NAME = 100  # bytes
 RESERVED = {  # at the top of a suite's folder
     *(LISTING, *MARKS, *PARTS, *TOPS, "peers", "manifest.damaged.json", "files.damaged.json"),
@@ -106,7 +109,7 @@ class Suite:
         return {**plain, "models": models, **({"defaults": defaults} if defaults else {})}
 
 
-KEYS = {entry.name for entry in fields(Suite)} - {"name"} | {"train"}
+LISTS = ("data", "seeds", "norms", "metrics", "corruptions", "severities", "peers")
 
 
 def suite_names() -> tuple[str, ...]:
@@ -134,9 +137,12 @@ def load_suite(name: str) -> Suite:
     if place.suffix != ".toml":
         place = SUITES / f"{choose(name, suite_names(), what='suite')}.toml"
     try:
-        content = tomllib.loads(place.read_text(encoding="utf-8"))
-    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
-        raise InputError(f"{name!r} is not a readable TOML file ({error})") from error
+        content = read_toml(place)
+    except ValueError as error:
+        raise InputError(
+            f"{name!r} is not a readable TOML file: it {error}; give a suite, or one of "
+            f"{', '.join(suite_names())}"
+        ) from error
     return read_suite(place.stem, content)
 
 
@@ -154,39 +160,28 @@ def read_suite(name: str, content: Mapping[str, Any]) -> Suite:
         InputError: When a key, a method, an attack, a metric, a peer or an option is unknown, or
             something needed is missing.
     """
-    _known(content, KEYS, f"suite {name!r}")
-    if not isinstance(content.get("question"), str) or not content["question"]:
-        raise InputError(f'suite {name!r} asks no question; write question = "..."')
-    plain: dict[str, Any] = {
-        key: tuple(_list(content[key], key))
-        for key in ("data", "seeds", "norms", "corruptions", "severities", "peers")
-        if key in content
-    }
-    plain |= {k: _whole(content[k], k) for k in ("limit", "repeats", "batch_size") if k in content}
-    plain |= {k: str(content[k]) for k in ("corrupted_folder",) if k in content}
-    if "classes" in content:
-        plain["classes"] = choose(
-            str(content["classes"]), MATCHINGS, what="way of matching classes"
-        )
-    shared, study = content.get("train", {}), content.get("multiview", {})
-    _known(study, STUDY, f"[multiview] of suite {name!r}")
-    _known(shared, TRAINING, f"[train] of suite {name!r}")
-    models = tuple(_model(key, value, shared) for key, value in content.get("models", {}).items())
+    given = parse(
+        SuiteFile, content, what=f"suite {name!r}", error=InputError, cure="mend its TOML file"
+    )
+    for key in LISTS:
+        _distinct(getattr(given, key), key)
+    _known(given.multiview, STUDY, f"[multiview] of suite {name!r}")
+    _known(given.train, TRAINING, f"[train] of suite {name!r}")
+    same = ("question", *LISTS, "limit", "repeats", "batch_size", "corrupted_folder")
     suite = Suite(
         name=name,
-        question=content["question"],
-        models=models,
-        metrics=tuple(_list(content.get("metrics", []), "metrics")),
-        multiview=study,
-        **plain,
+        models=tuple(_model(key, value, given.train) for key, value in given.models.items()),
+        multiview=given.multiview,
+        classes=given.classes,
+        **{key: getattr(given, key) for key in same},
     )
     _check_names(suite)
     norms = suite.norms
     suite = replace(
         suite,
-        certificates=_by_norm(content.get("certificates", []), norms, "certificates"),
-        attacks=_by_norm(content.get("attacks", []), norms, "attacks"),
-        eps={**_eps(content.get("eps", {}), norms)},
+        certificates=_by_norm(given.certificates, norms, "certificates"),
+        attacks=_by_norm(given.attacks, norms, "attacks"),
+        eps=_eps(given.eps, norms),
     )
     _check_methods(suite)
     check_study(suite.multiview, suite.eps, suite.metrics)
@@ -195,8 +190,6 @@ def read_suite(name: str, content: Mapping[str, Any]) -> Suite:
 
 def _model(name: str, entries: Mapping[str, Any], shared: Mapping[str, Any]) -> Model:
     where = f"[models.{name}]"
-    if not isinstance(entries, Mapping):
-        raise InputError(f"{where} is {entries!r}; write a table with the model's options")
     objection = objection_to_name(name, longest=LONGEST_NAME, reserved=RESERVED)
     if objection is None and not all(sign.isalnum() or sign in "-_.+" for sign in name):
         objection = "has a sign that is neither a letter nor a digit"
@@ -206,15 +199,17 @@ def _model(name: str, entries: Mapping[str, Any], shared: Mapping[str, Any]) -> 
         )
     _known(entries, TRAINING | {"checkpoint", "head"}, where)
     own = {key: value for key, value in entries.items() if key not in ("checkpoint", "head")}
-    checkpoint, head = str(entries.get("checkpoint", "")), str(entries.get("head", ""))
-    if head:
-        choose(head, HEADS, what="head")
-    if checkpoint and set(own) - {"arch"}:
+    plain = parse(
+        ModelEntry, entries, what=where, error=InputError, cure="mend the suite", strange=True
+    )
+    if plain.checkpoint and set(own) - {"arch"}:
         raise InputError(f"{where} has a checkpoint and is trained ({', '.join(own)}); keep one")
-    training = own if checkpoint else {**shared, **own}
-    if not checkpoint:
+    training = own if plain.checkpoint else {**shared, **own}
+    if plain.checkpoint:
+        check_types(TrainOptions, training, where)
+    else:
         training_options(training, data="digits", out=Path("model.safetensors"))
-    return Model(name, checkpoint, head, training)
+    return Model(name, plain.checkpoint, plain.head, training)
 
 
 def _check_names(suite: Suite) -> None:
@@ -232,10 +227,6 @@ def _check_names(suite: Suite) -> None:
         check_metric(metric)
     for peer in suite.peers:
         choose(peer, PEERS, what="peer")
-    for seed in suite.seeds:
-        _whole(seed, "seeds", least=0)
-    if not all(severity in (1, 2, 3, 4, 5) for severity in suite.severities):
-        raise InputError(f"severities {suite.severities} are not from 1 to 5")
     for name in suite.corruptions:
         choose(name, CORRUPTIONS, what="corruption")
     trained = [model.name for model in suite.models if not model.checkpoint]
@@ -260,19 +251,20 @@ def _treats(text: str, norms: Iterable[Norm], norm: Norm) -> None:
         )
 
 
-def _by_norm(value: Any, norms: tuple[Norm, ...], key: str) -> dict[Norm, tuple[str, ...]]:
-    if not isinstance(value, Mapping):
-        return {norm: tuple(_list(value, key)) for norm in norms}
-    _known(value, set(NORMS), f"[{key}]")
-    return {norm: tuple(_list(value.get(norm, []), key)) for norm in norms}
+def _by_norm(value: Methods, norms: tuple[Norm, ...], key: str) -> dict[Norm, tuple[str, ...]]:
+    found = value if isinstance(value, dict) else dict.fromkeys(norms, value)
+    for texts in found.values():
+        _distinct(texts, key)
+    return {norm: found.get(norm, ()) for norm in norms}
 
 
-def _eps(value: Mapping[str, Any], norms: tuple[Norm, ...]) -> dict[Norm, tuple[float, ...]]:
-    if not isinstance(value, Mapping):
-        raise InputError(f"eps is {value!r}; write [eps] with l2 = [...] and linf = [...]")
-    _known(value, set(NORMS), "[eps]")
+def _eps(
+    value: Mapping[Norm, tuple[float | str, ...]], norms: tuple[Norm, ...]
+) -> dict[Norm, tuple[float, ...]]:
+    for budgets in value.values():
+        _distinct(budgets, "eps")
     return {
-        norm: read_budgets(",".join(map(str, _list(value[norm], "eps"))), norm)
+        norm: read_budgets(",".join(map(str, value[norm])), norm)
         if norm in value
         else DEFAULT_EPS[norm]
         for norm in norms
@@ -285,15 +277,6 @@ def _known(entries: Mapping[str, Any], known: set[str], where: str) -> None:
             raise InputError(f"unknown key {key!r} in {where}; known: {', '.join(sorted(known))}")
 
 
-def _list(value: Any, key: str) -> list[Any]:
-    if not isinstance(value, list):
-        raise InputError(f"{key} is {value!r}; write a list, as in {key} = [{value!r}]")
-    if len(set(map(str, value))) < len(value):
-        raise InputError(f"{key} = {value} names something twice")
-    return value
-
-
-def _whole(value: Any, key: str, *, least: int = 1) -> int:
-    if not isinstance(value, int) or isinstance(value, bool) or value < least:
-        raise InputError(f"{key} is {value!r}; write a whole number >= {least}")
-    return value
+def _distinct(values: tuple[Any, ...], key: str) -> None:
+    if len(set(map(str, values))) < len(values):
+        raise InputError(f"{key} = {list(values)} names something twice")

@@ -5,10 +5,9 @@ from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
-from robustcl.commands.train_options import VIEWS, recipe_of
-from robustcl.errors import InputError
+from robustcl.commands.train_options import recipe_of
+from robustcl.commands.typed_options import check_types
 from robustcl.options.train import TrainOptions
-from robustcl.specification import choose
 
 # Of a training run, what the runner itself says.
 SAID_BY_RUNNER = {
@@ -32,10 +31,7 @@ def training_options(training: Mapping[str, Any], *, data: str, out: Path) -> Tr
     Raises:
         InputError: When a value is not usable.
     """
+    check_types(TrainOptions, training, "training options")
     options = TrainOptions(data=data, out=out, quiet=True, **training)
-    choose(options.views, VIEWS, what="kind of views")
-    try:
-        recipe_of(options)
-    except TypeError as error:
-        raise InputError(f"{dict(training)} has a value of a wrong type ({error})") from error
+    recipe_of(options)
     return options

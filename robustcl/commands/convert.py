@@ -1,6 +1,7 @@
 """Bring in a stranger's encoder."""
 
 import json as json_text
+import re
 from collections.abc import Mapping
 from dataclasses import asdict
 from functools import partial
@@ -10,16 +11,22 @@ from torch import Tensor, nn
 
 from robustcl import __version__
 from robustcl import convert as conversion
-from robustcl.architectures import build_backbone, embedding_size
+from robustcl.architectures import build_backbone, check_size, embedding_size
 from robustcl.checkpoint import Description, read_description, save_checkpoint
 from robustcl.classifier import Encoder
 from robustcl.commands.options import answer, emit, say
 from robustcl.commands.outputs import check_checkpoint
+from robustcl.core.plain_file import parse_json
+from robustcl.core.printable import printable
+from robustcl.core.schema import objection_to_values
 from robustcl.errors import CheckpointError, InputError
 from robustcl.look_alikes import ask_about_stem, timm_twins
 from robustcl.normalization import Normalization, Pair, assumed, in_weights, of_architecture, stated
 from robustcl.options.convert import ConvertOptions
+from robustcl.outline import outline
 from robustcl.weight_file import is_checkpoint, read_weights
+
+SIDE = re.compile(r"[1-9][0-9]{0,8}")
 
 
 def convert(options: ConvertOptions) -> int:
@@ -30,18 +37,25 @@ def convert(options: ConvertOptions) -> int:
 
     Returns:
         The exit code.
+
+    Raises:
+        CheckpointError: When the weights are not those of the architecture.
     """
     check_checkpoint(options.out, overwrite=options.overwrite, inputs=(options.weights,))
     shape = parse_size(options.input_size)
     given = stated(options.mean, options.std, channels=shape[0])
     weights = read_weights(options.weights)
     arguments = read_arguments(options.arguments)
+    outline(options.arch, arguments, weights)  # before numbers are allocated
     network = build_backbone(options.arch, arguments)
     warnings = _look_alikes(options, arguments, weights)
-    normalization, known = _normalization(options, network, weights, given, shape[0])
-    placement = conversion.place_weights(
-        network, weights, allow_partial=options.allow_partial, known=known
-    )
+    try:
+        normalization, known = _normalization(options, network, weights, given, shape[0])
+        placement = conversion.place_weights(
+            network, weights, allow_partial=options.allow_partial, known=known
+        )
+    except CheckpointError as error:
+        raise CheckpointError(f"{str(options.weights)!r}: {error}") from error
     size = embedding_size(network, shape)
     encoder = Encoder(network, image_shape=shape, mean=normalization.mean, std=normalization.std)
     origin = {"converted_from": options.weights.name}
@@ -65,7 +79,7 @@ def convert(options: ConvertOptions) -> int:
     tell(f"normalization ({normalization.source}): {_text(normalization.mean, normalization.std)}")
     for what in ("converted", "dropped", "unplaced", "missing"):
         for key in getattr(placement, what):
-            tell(f"{what}: {key}")
+            tell(f"{what}: {printable(key)}")
     if options.json:
         facts = {"normalization": asdict(normalization), "warnings": warnings}
         where = {"embedding_size": size, "checkpoint": str(options.out)}
@@ -131,11 +145,14 @@ def read_arguments(text: str) -> dict[str, Any]:
         InputError: When the text is no JSON object.
     """
     try:
-        found = json_text.loads(text)
-    except json_text.JSONDecodeError as error:
-        raise InputError(f"--arguments {text!r} is not JSON ({error})") from error
+        found = parse_json(text)
+    except ValueError as error:
+        raise InputError(f"--arguments {text[:200]!r} {error}") from error
     if not isinstance(found, dict):
-        raise InputError(f'--arguments {text!r} is no object; write {{"channels": 1}}')
+        raise InputError(f'--arguments {text[:200]!r} is no object; write {{"channels": 1}}')
+    wrong = objection_to_values(found)
+    if wrong:
+        raise InputError(f'--arguments: {printable(wrong)}; write {{"channels": 1}}')
     return found
 
 
@@ -152,9 +169,12 @@ def parse_size(text: str) -> tuple[int, int, int]:
         InputError: When the text is neither.
     """
     parts = text.lower().split("x")
-    if not all(part.isdigit() and int(part) > 0 for part in parts) or len(parts) not in (1, 3):
-        raise InputError(f"cannot read --input-size {text!r}; write 224 or 3x224x224")
+    right = all(SIDE.fullmatch(part) for part in parts) and len(parts) in (1, 3)
+    if not right:
+        raise InputError(f"cannot read --input-size {text[:200]!r}; write 224 or 3x224x224")
     numbers = [int(part) for part in parts]
-    return (
+    shape = (
         (3, numbers[0], numbers[0]) if len(numbers) == 1 else (numbers[0], numbers[1], numbers[2])
     )
+    check_size(shape)
+    return shape

@@ -16,6 +16,7 @@ from robustcl.errors import InputError, RunError
 from robustcl.options.shared import DataOptions, LabeledDataOptions
 from robustcl.runs.ranks import rank
 from robustcl.runs.records import read_manifest
+from robustcl.seeds import check_seed
 
 
 def read_data(
@@ -44,6 +45,7 @@ def read_data(
         raise InputError(f"--limit {options.limit} leaves no image; use 1 or more")
     if options.batch_size < 1:
         raise InputError(f"--batch-size {options.batch_size} is below 1")
+    check_seed(options.seed, "--seed")
     check_device(options.device)
     load = partial(
         load_data,
@@ -118,7 +120,8 @@ def check_device(name: str) -> None:
         InputError: When torch cannot compute there.
     """
     try:
-        torch.zeros(1, device=name)
+        if torch.zeros(1, device=name).is_meta:
+            raise InputError("--device meta computes nothing; use cpu")
     except (RuntimeError, AssertionError) as error:
-        reason = str(error).splitlines()[0]
+        reason = (str(error).splitlines() or [""])[0]
         raise InputError(f"--device {name} is not usable ({reason}); use cpu") from error

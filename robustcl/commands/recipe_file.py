@@ -1,11 +1,12 @@
 """Read the options of a training run from a TOML file."""
 
-import tomllib
 from collections.abc import Sequence
 from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
+from robustcl.commands.typed_options import check_types
+from robustcl.core.plain_file import read_toml
 from robustcl.errors import InputError
 
 
@@ -33,23 +34,30 @@ def with_recipe(words: Sequence[str], options: type) -> list[str]:
     if place is None:
         return list(words)
     try:
-        entries = tomllib.loads(Path(place).read_text(encoding="utf-8"))
-    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
-        raise InputError(f"--recipe {place} is not a readable TOML file ({error})") from error
+        entries = read_toml(Path(place))
+    except ValueError as error:
+        raise InputError(
+            f"--recipe {place!r} is not a readable TOML file: it {error}; give one with options of "
+            "the command"
+        ) from error
     known = {entry.name for entry in fields(options)} - {"recipe"}
-    found: list[str] = []
+    found: dict[str, Any] = {}
     for key, value in entries.items():
         name = key.replace("-", "_")
         if name not in known:
-            raise InputError(f"unknown key {key!r} in {place}; known: {', '.join(sorted(known))}")
-        found += _word(name, value, place)
-    return [*found, *words]
+            raise InputError(
+                f"unknown key {key[:60]!r} in {place!r}; known: {', '.join(sorted(known))}"
+            )
+        if name in found:
+            raise InputError(f"{name!r} comes twice in {place!r}; keep one")
+        found[name] = value
+    check_types(options, found, repr(place))
+    return [*(_word(name, value) for name, value in found.items()), *words]
 
 
-def _word(name: str, value: Any, place: str) -> list[str]:
+def _word(name: str, value: str | float | bool) -> str:
+    # In one word: a text that begins with a dash is no option.
     option = name.replace("_", "-")
     if isinstance(value, bool):
-        return [f"--{option}" if value else f"--no-{option}"]
-    if isinstance(value, str | int | float):
-        return [f"--{option}", str(value)]
-    raise InputError(f"{name} in {place} is {value!r}; write a number, a text, true or false")
+        return f"--{option}" if value else f"--no-{option}"
+    return f"--{option}={value}"

@@ -1,9 +1,11 @@
 """Check what a file says against the dataclass that it is read into."""
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping
 from dataclasses import fields
-from typing import TYPE_CHECKING, Any, TypeVar
+from functools import cache
+from types import UnionType
+from typing import TYPE_CHECKING, Any, Literal, TypeVar, Union, get_args, get_origin, get_type_hints
 
 import msgspec
 
@@ -15,6 +17,10 @@ if TYPE_CHECKING:
 
 Shape = TypeVar("Shape", bound="DataclassInstance")
 DEEPEST = 100  # levels of tables within tables that a file may have
+WIDEST = 64  # bits of a whole number
+FAR = 2**63
+LONGEST = 300  # letters of what is wrong
+WORDS = {"object": "table", "array": "list"}  # msgspec's words for what JSON and TOML both have
 
 
 def parse(
@@ -25,12 +31,13 @@ def parse(
     error: type[RobustclError],
     cure: str,
     strange: bool = False,
+    any_number: Collection[str] = (),
 ) -> Shape:
     """Build a dataclass from plain values, or refuse them in one line.
 
     Types are strict: a number in a text is no number, and true is no whole number. Bounds are
-    stated with the field, as in `Annotated[int, msgspec.Meta(ge=1)]`. Numbers that are not finite
-    are refused at any depth: no format of ours holds one.
+    stated with the field, as in `Annotated[int, msgspec.Meta(ge=1)]`. Numbers that are not finite,
+    and whole numbers beyond 64 bits, are refused at any depth.
 
     Args:
         kind: A frozen dataclass, whose fields are the schema.
@@ -39,6 +46,7 @@ def parse(
         error: The exception that is raised.
         cure: What the user can do.
         strange: Whether fields that `kind` does not have are left aside; refused by default.
+        any_number: Fields of `kind` in which numbers need not be finite.
 
     Returns:
         The instance.
@@ -46,55 +54,115 @@ def parse(
     Raises:
         RobustclError: Of type `error`, naming file and field, when the content does not fit.
     """
-    found = objection_to_values(content)
-    if found is None and not strange and isinstance(content, Mapping):
-        known = [entry.name for entry in fields(kind)]
-        unknown = [str(key) for key in content if key not in known]
-        if unknown:
-            found = f"field {unknown[0]!r} is not known"
-    if found is None:
+    found, content = "", dict(content) if isinstance(content, Mapping) else content
+    if isinstance(content, dict):
+        known = tuple(entry.name for entry in fields(kind))
+        if strange:
+            content = {name: value for name, value in content.items() if name in known}
+        unknown = next((name for name in content if name not in known), None)
+        if unknown is not None:
+            found = f"field {str(unknown)[:60]!r} is not known; known are {', '.join(known)}"
+        for name, value in content.items():
+            finite = name not in any_number
+            found = found or objection_to_values(value, where=str(name), finite=finite) or ""
+    if not found:
         try:
             return msgspec.convert(content, kind)
         except msgspec.ValidationError as wrong:
-            found = _spelled(str(wrong))
+            found = _spelled(str(wrong), kind, content)
         except (RobustclError, ValueError, TypeError) as wrong:  # a dataclass's own checks
             found = str(wrong)
-    raise error(f"{what} is not usable: {printable(found)}; {cure}")
+    raise error(f"{what} is not usable: {_line(found)}; {cure}")
 
 
-def objection_to_values(content: object, *, where: str = "", depth: int = 0) -> str | None:
-    """Say what in plain values no format of ours can hold: NaN, infinity, too many levels.
+def objection_to(kind: Any, value: object) -> str:
+    """Say why a plain value is not of a kind.
+
+    Args:
+        kind: A type, as the field of a dataclass has it.
+        value: As JSON or TOML gives it.
+
+    Returns:
+        What is wrong, with the field where there is one; '' where nothing is.
+    """
+    try:
+        msgspec.convert(value, kind)
+    except msgspec.ValidationError as wrong:
+        return _line(_spelled(str(wrong), kind, value))
+    return ""
+
+
+def objection_to_values(
+    content: object, *, where: str = "", depth: int = 1, finite: bool = True
+) -> str | None:
+    """Say what in plain values no format of ours can hold.
+
+    That is NaN, infinity, a whole number beyond 64 bits, a date, or too many levels.
 
     Args:
         content: As JSON or TOML gives it.
         where: The field so far.
         depth: Levels above it.
+        finite: Whether numbers must be finite.
 
     Returns:
         What is wrong; None where nothing is.
     """
-    if isinstance(content, float) and not math.isfinite(content):
-        return f"field {where or 'itself'} is {content}, no finite number"
+    if content is None or isinstance(content, str | bool):
+        return None
+    if isinstance(content, int):
+        large = content.bit_length() > WIDEST
+        return f"field {where} is a whole number of more than {WIDEST} bits" if large else None
+    if isinstance(content, float):
+        fine = math.isfinite(content) or not finite
+        return None if fine else f"field {where} is {content}, no finite number"
     if depth > DEEPEST:
-        return f"field {where.split('.')[0] or 'itself'} has more than {DEEPEST} levels"
-    parts: Sequence[tuple[Any, object]] = ()
-    if isinstance(content, Mapping):
-        parts = list(content.items())
-    elif isinstance(content, list | tuple):
-        parts = list(enumerate(content))
+        return f"field {where.partition('.')[0].partition('[')[0]} has more than {DEEPEST} levels"
+    if not isinstance(content, Mapping | list | tuple):
+        return f"field {where} is a {type(content).__name__}"
+    parts = content.items() if isinstance(content, Mapping) else enumerate(content)
     for key, value in parts:
-        if isinstance(value, str | int | None):
-            continue
-        inner = f"{where}.{key}" if where else str(key)
-        found = objection_to_values(value, where=inner, depth=depth + 1)
+        if type(value) is str or (type(value) is int and -FAR < value < FAR):
+            continue  # most of what long lists hold
+        inner = f"{where}[{key}]" if not isinstance(content, Mapping) else f"{where}.{key}"
+        inner = inner.removeprefix(".")
+        found = objection_to_values(value, where=inner, depth=depth + 1, finite=finite)
         if found is not None:
             return found
     return None
 
 
-def _spelled(message: str) -> str:
+def _spelled(message: str, kind: Any, content: object) -> str:
     # "Expected `int`, got `str` - at `$.eps[2]`" becomes "field eps[2]: expected int, got str".
     text, _, place = message.partition(" - at ")
-    field = place.strip("`").removeprefix("$").removeprefix(".")
+    inner = place.startswith("`key` in ")
+    field = place.removeprefix("`key` in ").strip("`").removeprefix("$").removeprefix(".")
+    for word, ours in WORDS.items():
+        text = text.replace(f"`{word}`", ours)
     text = text.replace("`", "")
-    return f"field {field}: {text[:1].lower()}{text[1:]}" if field else text
+    text = f"{text[:1].lower()}{text[1:]}"
+    if text.startswith("object missing required field"):
+        name = text.removeprefix("object missing required field ")
+        return f"field {field}.{name} is missing" if field else f"field {name} is missing"
+    if text.startswith("invalid enum value") and field.isidentifier():
+        known = _choices(kind).get(field, ())
+        value = content.get(field) if isinstance(content, Mapping) else None
+        text = f"{value!r} is none of {', '.join(map(repr, known))}" if known else text
+    return f"{'a key of ' if inner else ''}field {field}: {text}" if field else text
+
+
+@cache
+def _choices(kind: Any) -> Mapping[str, tuple[Any, ...]]:
+    found = {}
+    for name, hint in get_type_hints(kind).items():
+        parts = get_args(hint) if get_origin(hint) in (Union, UnionType) else (hint,)
+        options = [
+            value for part in parts if get_origin(part) is Literal for value in get_args(part)
+        ]
+        found[name] = tuple(options)
+    return found
+
+
+def _line(text: str) -> str:
+    plain = printable(text[:LONGEST])
+    return f"{plain}..." if len(text) > LONGEST else plain

@@ -3,11 +3,13 @@
 import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, fields
-from typing import Any
+from functools import cache
+from typing import Any, get_type_hints
 
 import torch
 from torch import Tensor
 
+from robustcl.core.schema import objection_to
 from robustcl.errors import InputError
 from robustcl.losses.batch_prototypes import batch_prototypes
 from robustcl.losses.cross_entropy import cross_entropy
@@ -85,7 +87,7 @@ class Term:
             self.rule()
         else:
             check_options(Specification(self.name, {**self.options}), LOSSES[self.name])
-        if not self.temperature > 0.0:
+        if isinstance(self.temperature, str | bool) or not self.temperature > 0.0:
             raise InputError(f"temperature {self.temperature} of {self.name} is not positive")
 
     @property
@@ -109,6 +111,9 @@ class Term:
             if key not in known:
                 offered = ", ".join(sorted({*known, "temperature", *TIMES}))
                 raise InputError(f"filter has no option {key!r}; it takes {offered}")
+            wrong = objection_to(_rule_types()[key], chosen[key])
+            if wrong:
+                raise InputError(f"{key} {chosen[key]!r} of filter: {wrong}")
         return FilterRule(**chosen)
 
     def active(self, epoch: int) -> bool:
@@ -121,6 +126,11 @@ class Term:
             True when it does.
         """
         return self.weight > 0 and self.after <= epoch < (self.until or epoch + 1)
+
+
+@cache
+def _rule_types() -> dict[str, Any]:
+    return get_type_hints(FilterRule)
 
 
 @dataclass(frozen=True, eq=False)

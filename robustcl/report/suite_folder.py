@@ -12,28 +12,55 @@ the `device` that ended the cell; version 0.1 wrote none of these.
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field, fields
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any, Literal, get_args
 
+from msgspec import Meta
+
+from robustcl.core.schema import parse
 from robustcl.errors import RunError
 from robustcl.runs.json_file import CHECKSUM, read_sealed
 from robustcl.runs.record_lines import OLD_SCHEMA
 from robustcl.runs.records import read_manifest
 from robustcl.runs.sessions import session_notes
 
-KINDS = ("model", "audit", "calibration", "study", "peer")
-STATUSES = ("done", "failed", "skipped")
-CELL: Mapping[str, type | tuple[type, ...]] = {
-    **dict.fromkeys(("cell", "kind", "status", "reason"), str),
-    "seconds": (int, float),
-    **dict.fromkeys(("about", "metrics", "left_out"), dict),
-    "rows": list,
-}
+Kind = Literal["model", "audit", "calibration", "study", "peer"]
+Status = Literal["done", "failed", "skipped"]
+STATUSES: tuple[Status, ...] = get_args(Status)
+Plain = str | int | float | bool | None
 BOUND = ("config_hash", "versions", "device", CHECKSUM)  # of newer files
 CURE = "repeat the command of the suite with --resume, which runs the cell again"
 
+CALIBRATED = {"corruption", "severity", "accuracy", "nll", "calibration_error"}
 MODEL_FAILED = "its model failed"  # how the reason of a cell begins that needs one
+
+
+@dataclass(frozen=True)
+class CellState:
+    """Say how a cell ended, as cell.json does.
+
+    Args:
+        cell: Its folder.
+        kind: As in `robustcl.bench.cells`.
+        status: 'skipped' where what it needs is not installed.
+        reason: Why it failed or was skipped.
+        seconds: Time of the session that ended it.
+        about: model, data, seed, norm, peer: what tables name it by.
+        metrics: What was measured, by name.
+        left_out: Methods that do not treat the model, with the reason.
+        rows: Of a table, for a calibration or a peer.
+    """
+
+    cell: str
+    kind: Kind
+    status: Status
+    reason: str = ""
+    seconds: Annotated[float, Meta(ge=0.0)] = 0.0
+    about: dict[str, Plain] = field(default_factory=dict)
+    metrics: dict[str, float | None] = field(default_factory=dict)
+    left_out: dict[str, str] = field(default_factory=dict)
+    rows: list[dict[str, Plain | list[Plain]]] = field(default_factory=list)
 
 
 @dataclass(frozen=True, eq=False)
@@ -78,7 +105,9 @@ def load_suite_run(folder: Path) -> SuiteRun:
         RunError: When the manifest or a cell is damaged.
     """
     manifest = read_manifest(folder)
-    found = (read_cell(folder, str(cell), manifest) for cell in manifest["cells"])
+    if "suite" not in manifest:
+        raise RunError(f"{str(folder)!r} is not the folder of a suite; give one of: robustcl bench")
+    found = (read_cell(folder, str(cell), manifest) for cell in manifest.get("cells") or ())
     notes = session_notes(manifest)
     if manifest.get("schema") == OLD_SCHEMA:
         version = (manifest.get("versions") or {}).get("robustcl", "an older version")
@@ -104,7 +133,7 @@ def read_cell(folder: Path, cell: str, manifest: Mapping[str, Any]) -> dict[str,
         RunError: When it is damaged, or of another suite or cell.
     """
     place, old = folder / cell / "cell.json", manifest.get("schema") == OLD_SCHEMA
-    if not place.is_file():
+    if not place.exists():
         return None
     content = read_sealed(place, cure=CURE, required=not old)
     known, plain = content.get("config_hash"), {k: v for k, v in content.items() if k not in BOUND}
@@ -113,13 +142,34 @@ def read_cell(folder: Path, cell: str, manifest: Mapping[str, Any]) -> dict[str,
             f"{str(place)!r} belongs to another suite (configuration {known!r}, this one has "
             f"{manifest['config_hash']!r}); {CURE}"
         )
-    strange = sorted(plain.keys() ^ CELL.keys())
-    wrong = [name for name, value in plain.items() if not isinstance(value, CELL.get(name, object))]
-    if strange or wrong:
-        raise RunError(f"{str(place)!r} is damaged in {(strange + wrong)[0]!r}; {CURE}")
-    if plain["cell"] != cell or plain["kind"] not in KINDS or plain["status"] not in STATUSES:
-        raise RunError(
-            f"{str(place)!r} is about {plain['cell']!r} ({plain['kind']}, {plain['status']}); "
-            f"{CURE}"
-        )
+    found = parse(
+        CellState,
+        plain,
+        what=repr(str(place)),
+        error=RunError,
+        cure=CURE,
+        any_number=("metrics", "rows"),  # what is measured may be infinite
+    )
+    wrong = _contradiction(found, plain, cell)
+    if wrong:
+        raise RunError(f"{str(place)!r} is not usable: {wrong}; {CURE}")
     return plain
+
+
+def _contradiction(found: CellState, plain: Mapping[str, Any], cell: str) -> str:
+    # What no single field says.
+    lacking = [entry.name for entry in fields(CellState) if entry.name not in plain]
+    if lacking:
+        return f"field {lacking[0]} is missing"
+    if found.cell != cell:
+        return f"it is about {found.cell[:60]!r}"
+    wanted = ["model", "data", "seed"] + ["norm"] * (found.kind in ("audit", "study"))
+    lacking = [name for name in wanted if name not in found.about]
+    if lacking and found.status == "done":
+        return f"field about has no {lacking[0]}"
+    if found.kind == "calibration":
+        for row in found.rows:
+            ends = row.get("interval95", [0.0, 0.0])
+            if not row.keys() >= CALIBRATED or not isinstance(ends, list) or len(ends) != 2:
+                return f"field rows has one without {', '.join(sorted(CALIBRATED))}"
+    return ""

@@ -12,7 +12,7 @@ from matplotlib.figure import Figure
 
 from robustcl.core import atomic
 from robustcl.core.output_file import check_output
-from robustcl.core.regular_file import require_file
+from robustcl.core.plain_file import read_bytes
 from robustcl.data.open_image import opened_image
 from robustcl.errors import InputError
 from robustcl.report.figures import STYLE
@@ -34,6 +34,9 @@ LOSSES = {
 PANEL = (3.5, 2.55)  # inches
 DPI = 150  # of the style
 SOFTWARE = "robustcl"  # what a picture says of who drew it
+MOST = 64_000_000  # bytes of a log
+LARGEST = 1e100  # what an axis can be drawn for
+REASON = 200  # signs of a library's error in a message
 
 
 @dataclass(frozen=True)
@@ -150,21 +153,28 @@ def read_log(log: Path) -> pd.DataFrame:
     Raises:
         InputError: When the file is not such a log.
     """
-    require_file(log, cure="give the .csv beside a checkpoint")
     try:
-        table = pd.read_csv(log)
-    except (OSError, ValueError) as error:  # pandas' parser errors are ValueErrors
-        raise InputError(f"cannot read the training log {str(log)!r} ({error})") from error
+        table = pd.read_csv(io.BytesIO(read_bytes(log, most=MOST)))
+    except (ValueError, OverflowError) as error:  # pandas' parser errors are ValueErrors
+        reason = " ".join(str(error).split())[:REASON]
+        raise InputError(
+            f"cannot read the training log {str(log)!r} (it {reason}); give the .csv beside a "
+            "checkpoint"
+        ) from error
     wanted = {"epoch", "loss"}
     if table.empty or not wanted <= set(table.columns):
         raise InputError(
             f"{str(log)!r} is not the log of a training run, whose columns begin with epoch, "
             "steps, seconds and loss; give the .csv beside a checkpoint"
         )
-    numbers = pd.DataFrame({name: pd.to_numeric(table[name], errors="coerce") for name in table})
-    if not np.isfinite(numbers[["epoch", "loss"]]).all(axis=1).any():
-        raise InputError(f"{str(log)!r} has no epoch with a loss that is a number; train again")
-    return numbers
+    found = pd.DataFrame({name: pd.to_numeric(table[name], errors="coerce") for name in table})
+    drawn = found.where(found.abs() < LARGEST)
+    if not np.isfinite(drawn[["epoch", "loss"]].to_numpy(dtype=float)).all(axis=1).any():
+        raise InputError(
+            f"{str(log)!r} has no epoch with a loss that is a number; give the .csv beside a "
+            "checkpoint"
+        )
+    return drawn
 
 
 def training_figure(table: pd.DataFrame) -> bytes:

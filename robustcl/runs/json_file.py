@@ -7,6 +7,9 @@ from pathlib import Path
 from typing import Any
 
 from robustcl.core.output_folder import OutputFolder
+from robustcl.core.plain_file import read_json
+from robustcl.core.printable import printable
+from robustcl.core.schema import LONGEST, objection_to_values
 from robustcl.errors import RunError
 
 CHECKSUM = "checksum"
@@ -73,11 +76,15 @@ def read_sealed(place: Path, *, cure: str, required: bool = False) -> dict[str, 
         RunError: When the file is no JSON object, or was changed after it was written.
     """
     try:
-        content = json.loads(place.read_text(encoding="utf-8"))
-    except (OSError, ValueError, RecursionError) as error:  # wrong UTF-8 and wrong JSON as well
-        raise RunError(f"{str(place)!r} is not JSON ({error}); {cure}") from error
+        content = read_json(place)
+    except ValueError as error:
+        raise RunError(f"{str(place)!r} {error}; {cure}") from error
     if not isinstance(content, dict):
-        raise RunError(f"{str(place)!r} is a JSON {type(content).__name__}, no object; {cure}")
+        raise RunError(f"{str(place)!r} is a {type(content).__name__} in JSON, no table; {cure}")
+    # Of measurements some may be infinite.
+    wrong = objection_to_values(content, finite=False)
+    if wrong:
+        raise RunError(f"{str(place)!r} is not usable: {printable(wrong[:LONGEST])}; {cure}")
     known = content.get(CHECKSUM)
     if known is None:
         if required:
@@ -86,8 +93,8 @@ def read_sealed(place: Path, *, cure: str, required: bool = False) -> dict[str, 
     found = _digest({key: value for key, value in content.items() if key != CHECKSUM})
     if known != found:
         raise RunError(
-            f"{str(place)!r} was changed after it was written (its checksum is {known!r}, its "
-            f"content has {found!r}); {cure}"
+            f"{str(place)!r} was changed after it was written (its checksum is "
+            f"{str(known)[:60]!r}, its content has {found!r}); {cure}"
         )
     return content
 

@@ -62,6 +62,7 @@ from robustcl.core.lazily import lazily
 from robustcl.errors import RunError
 from robustcl.runs.json_file import CHECKSUM, read_sealed
 from robustcl.runs.ledger import Ledger, checked_lines, contradictions
+from robustcl.runs.manifest_file import check_manifest
 from robustcl.runs.record_kinds import CERTIFIED_BALL as CERTIFIED_BALL
 from robustcl.runs.record_kinds import KINDS, field_names
 from robustcl.runs.record_lines import OLD_SCHEMA, measures_of, record_files, terms_of
@@ -225,14 +226,14 @@ def read_manifest(folder: Path) -> dict[str, Any]:
             changed after it was written.
     """
     place = folder / "manifest.json"
-    if not place.is_file():
+    if not place.exists():
         raise RunError(f"{str(folder)!r} holds no run (no manifest.json); give a folder of --out")
     manifest = read_sealed(place, cure=MANIFEST_CURE)
     schema = manifest.get("schema")
-    if schema not in (OLD_SCHEMA, SCHEMA):
+    if type(schema) is not int or schema not in (OLD_SCHEMA, SCHEMA):
         raise RunError(
-            f"{str(place)!r} has schema {schema!r}, this version reads {OLD_SCHEMA} and {SCHEMA}; "
-            "install the version named there"
+            f"{str(place)!r} has schema {str(schema)[:60]!r}, this version reads {OLD_SCHEMA} and "
+            f"{SCHEMA}; install the version named there"
         )
     if schema == SCHEMA and CHECKSUM not in manifest:
         raise RunError(f"{str(place)!r} has lost its checksum; {MANIFEST_CURE}")
@@ -240,8 +241,9 @@ def read_manifest(folder: Path) -> dict[str, Any]:
     if not isinstance(config, dict) or known != config_hash(config):
         raise RunError(
             f"{str(place)!r} was changed after it was written: its config does not have the hash "
-            f"{known!r}; {MANIFEST_CURE}"
+            f"{str(known)[:60]!r}; {MANIFEST_CURE}"
         )
+    check_manifest(manifest, what=repr(str(place)), cure=MANIFEST_CURE)
     return manifest
 
 

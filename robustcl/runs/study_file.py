@@ -9,6 +9,7 @@ from robustcl.runs.json_file import read_sealed, write_sealed
 from robustcl.runs.record_lines import OLD_SCHEMA
 from robustcl.runs.records import read_manifest
 from robustcl.runs.sessions import session_notes
+from robustcl.runs.study_kinds import check_study_file
 
 STUDY = "study.json"
 _CURE = "repeat the command of the study with --resume, which writes it again from its stages"
@@ -51,7 +52,7 @@ def read_study(folder: Path) -> tuple[dict[str, Any], dict[str, Any], list[str]]
             study.
     """
     manifest, place = read_manifest(folder), folder / STUDY
-    if not place.is_file():
+    if not place.exists():
         raise RunError(f"{str(folder)!r} has no {STUDY}: the study has not ended; {_CURE}")
     old = manifest.get("schema") == OLD_SCHEMA
     study = read_sealed(place, cure=_CURE, required=not old)
@@ -61,6 +62,7 @@ def read_study(folder: Path) -> tuple[dict[str, Any], dict[str, Any], list[str]]
             f"{str(place)!r} belongs to another study (configuration {known!r}, this one has "
             f"{manifest['config_hash']!r}); {_CURE}"
         )
+    check_study_file(study, what=repr(str(place)), cure=_CURE)
     notes = session_notes(manifest)
     if known is None:
         version = (manifest.get("versions") or {}).get("robustcl", "an older version")

@@ -3,19 +3,45 @@
 import json
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 import torch
+from msgspec import Meta
 from torch import Tensor
 
+from robustcl.core.plain_file import parse_json
+from robustcl.core.schema import parse
 from robustcl.errors import RunError
+from robustcl.out_of_memory import is_out_of_memory
 from robustcl.training.resume_state import (
+    CURE,
     fill_optimizer,
     load_state,
     optimizer_tensors,
     save_state,
 )
 from robustcl.training.start_run import Run
+
+Count = Annotated[int, Meta(ge=0)]
+REASON = 200  # signs of an error or a value in a message
+
+
+@dataclass(frozen=True)
+class Numbers:
+    """State the numbers of a state's file (see `Position`).
+
+    Args:
+        key: What a resumed run must have in common, see `run_key`.
+        epoch: As in `Position`; likewise the others.
+    """
+
+    key: str
+    epoch: Count
+    step: Count
+    steps: Count
+    done: Annotated[float, Meta(ge=0.0)]
+    seconds: Annotated[float, Meta(ge=0.0)]
+    rows: tuple[dict[str, int | float], ...]
 
 
 @dataclass(frozen=True, eq=False)
@@ -40,7 +66,7 @@ class Position:
     seconds: float = 0.0
     order: Tensor | None = None
     sums: dict[str, Any] = field(default_factory=dict)
-    rows: tuple[dict[str, float], ...] = ()
+    rows: tuple[dict[str, int | float], ...] = ()
 
 
 def saved(run: Run, place: Position, path: Path) -> None:
@@ -89,11 +115,41 @@ def resumed(run: Run, path: Path) -> Position:
         How far it is.
 
     Raises:
-        RunError: When the state is of another run.
+        RunError: When the state is of another run, or damaged.
+        RuntimeError: When memory runs out.
     """
-    tensors, numbers = load_state(path)
-    _check_key(numbers["key"], run.key, path)
-    device = run.images.device
+    tensors, content = load_state(path)
+    numbers = parse(
+        Numbers,
+        content,
+        what=repr(str(path)),
+        error=RunError,
+        cure=CURE,
+        any_number=("rows",),  # what is measured may be no number, as where a class is absent
+    )
+    _check_key(numbers.key, run.key, path)
+    try:
+        return _filled(run, tensors, numbers)
+    except (ArithmeticError, AttributeError, LookupError, TypeError, ValueError) as error:
+        reason = f"{type(error).__name__}: {error}"
+    except RuntimeError as error:  # torch's word for shapes and types that do not fit
+        if is_out_of_memory(error):
+            raise
+        reason = str(error)
+    shown = " ".join(reason.split())[:REASON]
+    raise RunError(f"{str(path)!r} does not fit the run that it is of ({shown}); {CURE}")
+
+
+def _filled(run: Run, tensors: dict[str, Tensor], numbers: Numbers) -> Position:
+    device, count = run.images.device, len(run.images)
+    order = tensors.get("order")
+    if order is not None and not torch.equal(order.sort().values, torch.arange(count)):
+        raise ValueError(f"order is not that of {count} images")
+    if len(numbers.rows) != numbers.epoch or not all("loss" in row for row in numbers.rows):
+        raise ValueError(f"rows are {len(numbers.rows)}, not one with a loss for each epoch")
+    for name, own in (("thresholds", run.thresholds), ("prototypes", run.prototypes)):
+        if tensors[name].shape != own.shape:
+            raise ValueError(f"{name} is {tuple(tensors[name].shape)}, not {tuple(own.shape)}")
     run.model.load_state_dict(_under("model", tensors))
     if run.average is not None:
         run.average.load_state_dict(_under("average", tensors))
@@ -108,28 +164,33 @@ def resumed(run: Run, path: Path) -> Position:
     run.prototypes.copy_(tensors["prototypes"])
     for number, probe in enumerate(run.probes):
         probe.vector.copy_(tensors[f"probe.{number}"])
-    order = tensors.get("order")
     return Position(
-        epoch=numbers["epoch"],
-        step=numbers["step"],
-        steps=numbers["steps"],
-        done=numbers["done"],
-        seconds=numbers["seconds"],
+        epoch=numbers.epoch,
+        step=numbers.step,
+        steps=numbers.steps,
+        done=numbers.done,
+        seconds=numbers.seconds,
         order=None if order is None else order.to(device),
         sums={name: value.to(device) for name, value in _under("sum", tensors).items()},
-        rows=tuple(numbers["rows"]),
+        rows=numbers.rows,
     )
 
 
 def _check_key(old: str, new: str, path: Path) -> None:
     if old == new:
         return
-    before, now = json.loads(old), json.loads(new)
+    now = json.loads(new)
+    try:
+        before = parse_json(old)
+    except ValueError:
+        before = None
+    if not isinstance(before, dict):
+        raise RunError(f"{str(path)!r} does not say of which run it is; {CURE}")
     for name in sorted({*before, *now}):
         if before.get(name) != now.get(name):
             raise RunError(
-                f"{str(path)!r} is of a run with {name} {before.get(name)!r}, not "
-                f"{now.get(name)!r}; go on with the same options, or remove it to start again"
+                f"{str(path)!r} is of a run with {name[:60]} {str(before.get(name))[:REASON]!r}, "
+                f"not {now.get(name)!r}; go on with the same options, or remove it to start again"
             )
 
 

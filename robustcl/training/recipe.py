@@ -12,10 +12,12 @@ from robustcl.robust.deacl import Deacl
 from robustcl.robust.dynacl import Dynacl
 from robustcl.robust.gradient_penalty import GradientPenalty
 from robustcl.robust.parse_robust import Robust, parse_robust
+from robustcl.seeds import check_seed
 from robustcl.views.view_options import ViewOptions
 
 # Losses that look at more than a batch, which is there only where they are trained.
 OWN_STATE = ("cross_entropy", "false_negative_filter", "semantic")
+MOST = 10**9  # epochs, or batches of a step
 
 
 @dataclass(frozen=True)
@@ -86,8 +88,8 @@ class TrainRecipe:
         self._check_losses()
         self._check_robust()
         for name in ("epochs", "accumulate"):
-            if getattr(self, name) < 1:
-                raise InputError(f"{name} {getattr(self, name)} is below 1")
+            if not 1 <= getattr(self, name) <= MOST:
+                raise InputError(f"{name} {getattr(self, name)} is not from 1 to {MOST:,}")
         if self.projector < 0:
             raise InputError(f"projector {self.projector} is negative; use 0 for none")
         if self.projector and self.log_norm_penalty:
@@ -112,8 +114,7 @@ class TrainRecipe:
         if self.max_seconds is not None and not self.max_seconds > 0.0:
             raise InputError(f"max_seconds {self.max_seconds} is not positive")
         for name in ("seed", "label_seed"):
-            if getattr(self, name) < 0:
-                raise InputError(f"{name} {getattr(self, name)} is negative; use a seed >= 0")
+            check_seed(getattr(self, name), name)
 
     def _check_losses(self) -> None:
         if not 0.0 <= self.labels <= 1.0:

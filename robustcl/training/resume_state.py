@@ -10,10 +10,13 @@ import torch
 from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
+from robustcl.core.plain_file import parse_json
+from robustcl.core.tensor_header import read_header
 from robustcl.errors import RunError
 from robustcl.stored_file import write_tensors
 
 KEY = "robustcl-training"
+CURE = "remove it, then start again"
 
 
 def save_state(path: Path, tensors: Mapping[str, Tensor], numbers: Mapping[str, Any]) -> None:
@@ -36,13 +39,9 @@ def load_state(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
 
     Returns:
         Tensors on the CPU, and numbers.
-
-    Raises:
-        RunError: When the file is missing, damaged or something else.
     """
-    with _opened(path) as stored:
-        tensors = {name: stored.get_tensor(name) for name in stored.keys()}  # noqa: SIM118
-        return tensors, json.loads((stored.metadata() or {})[KEY])
+    with _opened(path) as (stored, numbers):
+        return {name: stored.get_tensor(name) for name in stored.keys()}, numbers  # noqa: SIM118
 
 
 def read_numbers(path: Path) -> dict[str, Any]:
@@ -53,25 +52,26 @@ def read_numbers(path: Path) -> dict[str, Any]:
 
     Returns:
         Its numbers.
-
-    Raises:
-        RunError: When the file is missing, damaged or something else.
     """
-    with _opened(path) as stored:
-        return dict(json.loads((stored.metadata() or {})[KEY]))
+    with _opened(path) as (_, numbers):
+        return numbers
 
 
 @contextmanager
-def _opened(path: Path) -> Iterator[Any]:
-    if not path.is_file():
-        raise RunError(f"there is no state {str(path)!r} to go on from; start without --resume")
+def _opened(path: Path) -> Iterator[tuple[Any, dict[str, Any]]]:
     try:
+        numbers = parse_json(read_header(path).metadata.get(KEY, "null"))
+        if not isinstance(numbers, dict):
+            raise ValueError("does not say how far it is")
         with safe_open(path, framework="pt") as stored:
-            yield stored
-    except (SafetensorError, OSError, ValueError, KeyError, TypeError) as error:
+            yield stored, numbers
+    except (SafetensorError, OSError, ValueError, KeyError, TypeError, RuntimeError) as error:
+        if not path.exists():
+            raise RunError(
+                f"there is no state {str(path)!r} to go on from; start without --resume"
+            ) from error
         raise RunError(
-            f"{str(path)!r} is not the state of a training run ({error!r}); remove it, then "
-            "start again"
+            f"{str(path)!r} is not the state of a training run (it {error}); {CURE}"
         ) from error
 
 
@@ -88,7 +88,7 @@ def stated_data(path: Path) -> str:
         RunError: When the file is missing, damaged or something else.
     """
     try:
-        return str(json.loads(read_numbers(path)["key"])["data_hash"])
+        return str(parse_json(str(read_numbers(path).get("key", "")))["data_hash"])
     except (KeyError, TypeError, ValueError):
         return ""
 

@@ -89,31 +89,31 @@ def loaded(place: Path) -> Reproducer | None:
 
 
 FIELDS = [
-    ("index", -1, "index is -1"),
-    ("index", 1.0, "index is 1.0"),
-    ("index", True, "index is True"),
-    ("index", None, "index is None"),
-    ("predicted", -1, "predicted is -1"),
-    ("predicted", "1", "predicted is '1'"),
+    ("index", -1, "field index: expected int >= 0"),
+    ("index", 1.0, "field index: expected int, got float"),
+    ("index", True, "field index: expected int, got bool"),
+    ("index", None, "field index: expected int, got null"),
+    ("predicted", -1, "field predicted: expected int >= 0"),
+    ("predicted", "1", "field predicted: expected int, got str"),
     ("predicted", 8, "predicted class and its rival are both 8"),
-    ("rival", -1, "rival is -1"),
+    ("rival", -1, "field rival: expected int >= 0"),
     ("rival", 1, "both 1"),
-    ("norm", "l3", "norm is 'l3', none of l2, linf, l1"),
-    ("norm", 2, "norm is 2"),
+    ("norm", "l3", "field norm: 'l3' is none of 'l2', 'linf', 'l1'"),
+    ("norm", 2, "field norm: expected str, got int"),
     ("certified", 0.0, "no violation"),
     ("certified", -1.0, "no violation"),
-    ("certified", float("nan"), "certified is nan"),
-    ("certified", "1", "certified is '1'"),
+    ("certified", float("nan"), "no violation"),
+    ("certified", "1", "field certified: expected float, got str"),
     ("certified", 0.01, "no violation"),
     ("attacked", 0.0, "no violation"),
     ("attacked", 9.0, "no violation"),
-    ("attacked", float("nan"), "attacked is nan"),
-    ("attacked", float("inf"), "attacked is inf"),
-    ("certificate", None, "certificate is None"),
-    ("network", 7, "network is 7"),
-    ("versions", [], r"versions is \[\]"),
-    ("data", ..., "'data' is lacking"),
-    ("color", "red", "'color' is not known"),
+    ("attacked", float("nan"), "field attacked is nan, no finite number"),
+    ("attacked", float("inf"), "field attacked is inf, no finite number"),
+    ("certificate", None, "field certificate: expected str, got null"),
+    ("network", 7, "field network: expected str, got int"),
+    ("versions", [], "field versions: expected table, got list"),
+    ("data", ..., "field data is missing"),
+    ("color", "red", "field 'color' is not known"),
 ]
 
 
@@ -125,7 +125,7 @@ def test_every_field_is_looked_at(place: Path, name: str, value: Any, words: str
         load_reproducer(place)
     place.write_bytes(kept)
     rewrite(place, old=True, **{name: value})
-    with pytest.raises(InputError, match=rf"is damaged: .*{words}"):
+    with pytest.raises(InputError, match=rf"is not usable: .*{words}"):
         load_reproducer(place)
     command = ["reproduce", str(place), "--checkpoint", str(GOLDEN / "model.safetensors")]
     assert robustcl(command) == 2
@@ -157,14 +157,14 @@ def test_both_tensors_are_looked_at(place: Path, tensors: dict[str, Any], words:
         load_reproducer(place)
     place.write_bytes(kept)
     rewrite(place, old=True, tensors=tensors)
-    with pytest.raises(InputError, match=rf"is damaged: .*{words}"):
+    with pytest.raises(InputError, match=rf"is not usable: .*{words}"):
         load_reproducer(place)
 
 
 @pytest.mark.parametrize(
     ("changes", "words"),
     [
-        ({"schema": 3}, "has schema 3, this version reads 1 and 2; install robustcl 0.1.0"),
+        ({"schema": 3}, "has schema '3', this version reads 1 and 2; install robustcl 0.1.0"),
         ({"schema": 3, "versions": 7}, "install robustcl of the run"),
         ({"schema": 1}, "changed after it was written"),
         ({"checksum": ...}, "changed after it was written"),

@@ -14,7 +14,8 @@ from robustcl.report.suite_folder import load_suite_run
 from robustcl.runs.json_file import CHECKSUM, sealed, write_sealed
 from robustcl.runs.records import SCHEMA, config_hash, read_manifest
 
-STATE = CellState("a/model", "model", "done", metrics={"knn_accuracy": 0.5})
+ABOUT = {"model": "a", "data": "digits", "seed": 0}
+STATE = CellState("a/model", "model", "done", about=ABOUT, metrics={"knn_accuracy": 0.5})
 
 
 @pytest.fixture
@@ -70,16 +71,16 @@ def without_checksum(folder: Path) -> None:
         (without_checksum, "lost its checksum"),
         (of_another_suite, "belongs to another suite"),
         (resealed(config_hash="x"), "belongs to another suite"),
-        (resealed(cell="b/model"), "is about 'b/model'"),
-        (resealed(kind="toy"), r"is about 'a/model' \(toy, done\)"),
-        (resealed(status="well"), r"is about 'a/model' \(model, well\)"),
-        (resealed(metrics=[]), "damaged in 'metrics'"),
-        (resealed(seconds="1"), "damaged in 'seconds'"),
-        (resealed(rows=...), "damaged in 'rows'"),
-        (resealed(color="red"), "damaged in 'color'"),
+        (resealed(cell="b/model"), "it is about 'b/model'"),
+        (resealed(kind="toy"), "field kind: 'toy' is none of 'model'"),
+        (resealed(status="well"), "field status: 'well' is none of 'done'"),
+        (resealed(metrics=[]), "field metrics: expected table, got list"),
+        (resealed(seconds="1"), "field seconds: expected float, got str"),
+        (resealed(rows=...), "field rows is missing"),
+        (resealed(color="red"), "field 'color' is not known"),
         (lambda f: (f / "a/model/cell.json").write_text("{"), "not JSON"),
-        (lambda f: (f / "a/model/cell.json").write_bytes(b"\xff"), "not JSON"),
-        (lambda f: (f / "a/model/cell.json").write_text("[]"), "no object"),
+        (lambda f: (f / "a/model/cell.json").write_bytes(b"\xff"), "no text in UTF-8"),
+        (lambda f: (f / "a/model/cell.json").write_text("[]"), "no table"),
     ],
 )
 def test_a_damaged_cell_is_named_and_run_again(

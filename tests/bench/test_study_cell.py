@@ -68,7 +68,7 @@ def test_metrics_of_a_study_ask_for_one_per_model_seed_and_norm() -> None:
         ({"multiview": {"cuont": [1]}}, ["'cuont'", "[multiview]", "count"]),
         ({"multiview": {"eps": 0.5}}, ["'eps'"]),  # the suite says it
         ({"multiview": {"count": [0]}}, ["zero views"]),
-        ({"multiview": {"count": 3}}, ["wrong type"]),
+        ({"multiview": {"count": 3}}, ["count is 3: expected str, got int"]),
         ({"multiview": {"aggregate": ["mean"]}}, ["mean", "embedding"]),
         ({"multiview": {"views": "shfit"}}, ["shfit"]),
         ({"multiview": {"attack": "pgd:stepps=3"}}, ["stepps"]),

@@ -166,7 +166,7 @@ def test_a_stage_of_another_study_is_computed_again(
     [
         (lambda text: text.replace('"corrections": ', '"corrections": 1'), "changed after it was"),
         (lambda text: text[: len(text) // 2], "not JSON"),
-        (lambda text: "[]", "no object"),
+        (lambda text: "[]", "no table"),
         (lambda text: "{}", "lost its checksum"),
         (lambda text: None, "has no study.json"),
     ],

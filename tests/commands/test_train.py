@@ -62,7 +62,15 @@ def test_targets_are_reported(tmp_path: Path, capsys: pytest.CaptureFixture[str]
     ("text", "message"),
     [
         ("epoch = 3", "unknown key 'epoch'"),
-        ("loss = [1]", "write a number"),
+        ("loss = [1]", "loss is [1]: expected str, got list"),
+        ("epochs = 2.5", "epochs is 2.5: expected int, got float"),
+        ("epochs = true", "epochs is True: expected int, got bool"),
+        ("labels = nan", "field labels is nan, no finite number"),
+        ("seed = 1979-05-27", "field seed is a date"),
+        ("epochs = {a = 1}", "expected int, got table"),
+        ("label-seed = 1\nlabel_seed = 2", "'label_seed' comes twice"),
+        ('loss = "--overwrite"', "unknown loss '__overwrite'"),
+        ("a = " + "[" * 5000, "nested too deeply"),
         ("loss = ", "not a readable TOML"),
     ],
 )

@@ -1,0 +1,1 @@
+"""Malformed inputs of every kind, and what commands make of them."""

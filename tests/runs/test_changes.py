@@ -284,9 +284,15 @@ NAMED: list[tuple[Change, str]] = [
     (sealed_config, r"manifest\.json.*its config does not have the hash"),
     (manifest_without_checksum, r"manifest\.json.*lost its checksum"),
     (other_manifest, r"line 1 of .*records-0\.jsonl.*belongs to another run"),
-    (lambda folder: (folder / "manifest.json").write_bytes(b"\xff{"), r"manifest\.json.*not JSON"),
-    (lambda folder: (folder / "manifest.json").write_text("[]"), r"manifest\.json.*list, no obj"),
-    (lambda folder: (folder / "manifest.json").write_text(""), r"manifest\.json.*not JSON"),
+    (
+        lambda folder: (folder / "manifest.json").write_bytes(b"\xff{"),
+        r"manifest\.json.*no text in UTF-8",
+    ),
+    (
+        lambda folder: (folder / "manifest.json").write_text("[]"),
+        r"manifest\.json.*list in JSON, no table",
+    ),
+    (lambda folder: (folder / "manifest.json").write_text(""), r"manifest\.json.*is empty"),
     (lambda folder: (folder / "manifest.json").unlink(), r"holds no run"),
 ]
 
