@@ -8,8 +8,9 @@ import pytest
 
 from robustcl.core.folder_lock import changing, session_lock
 from robustcl.core.listing import LISTING
+from robustcl.core.output_file import check_output
 from robustcl.core.output_folder import OutputFolder
-from robustcl.errors import RunError
+from robustcl.errors import InputError, RunError
 from tests.core.hard_cases import forked, small_disk
 
 
@@ -110,6 +111,13 @@ def test_a_root_that_can_be_no_folder(kind: str, tmp_path: Path) -> None:
     root = place / "inner" if kind == "below" else place
     with pytest.raises(RunError, match=r"is a file|is a link that leads nowhere"):
         OutputFolder(root).check_start()
+
+
+def test_a_zero_byte_is_refused_in_words(tmp_path: Path) -> None:
+    with pytest.raises(RunError, match="zero byte"):
+        OutputFolder(tmp_path / "a\0b").check_start()
+    with pytest.raises(InputError, match="zero byte"):
+        check_output(tmp_path / "a\0b", overwrite=False, ours=lambda _: True, kind="file")
 
 
 def test_the_root_may_be_a_link(tmp_path: Path) -> None:
