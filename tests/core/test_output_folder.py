@@ -2,10 +2,12 @@
 
 import json
 import os
+import time
 from pathlib import Path
 
 import pytest
 
+from robustcl.core import atomic
 from robustcl.core.folder_lock import changing, session_lock
 from robustcl.core.listing import LISTING
 from robustcl.core.output_file import check_output
@@ -88,6 +90,22 @@ def test_a_folder_with_something_else_is_refused(tmp_path: Path) -> None:
     (tmp_path / "figures" / "elsewhere").symlink_to("/")
     with pytest.raises(RunError, match="figures/elsewhere"):
         OutputFolder(tmp_path).check_start()
+
+
+def test_what_dead_processes_left_goes_at_the_start(tmp_path: Path) -> None:
+    output = OutputFolder(tmp_path)
+    output.write_text("manifest.json", '{"config_hash": "a"}')
+    output.claim("arrays/embeddings.npz", "arrays/embeddings.1.npz", "summary.json")
+    (tmp_path / "arrays").mkdir()
+    dead = f".robustcl-{atomic._machine()}-999999999-1-0.part"
+    old = ["arrays/.embeddings.0.77.npz", "arrays/.embeddings.1.77.npz", ".summary.json.0.77"]
+    kept = [".notes.0.77", "arrays/.mine.0.77.npz", "arrays/.embeddings.npz"]
+    for name in (dead, f"arrays/{dead}", *old, *kept):
+        (tmp_path / name).write_text("")
+    for name in old[1:] + kept:
+        os.utime(tmp_path / name, (time.time() - 90_000, time.time() - 90_000))
+    output.check_start()
+    assert set(tree(tmp_path)) == {"manifest.json", old[0], *kept}  # that may still be written to
 
 
 def test_a_list_of_somebody_else_makes_no_folder_ours(tmp_path: Path) -> None:
