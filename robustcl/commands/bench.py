@@ -10,6 +10,7 @@ import tyro
 
 from robustcl.bench import Place, Suite, load_suite, run_suite, suite_names
 from robustcl.commands.options import answer, check_device, emit, say
+from robustcl.commands.outputs import refuse_inside_data
 from robustcl.data import Matching
 from robustcl.errors import InputError
 from robustcl.report.suite_page import write_suite_page
@@ -87,6 +88,8 @@ def bench(options: BenchOptions) -> int:
         progress=not options.quiet,
         mixed=options.mixed_versions,
     )
+    for data in suite.data:
+        refuse_inside_data(place.folder, data)
     try:
         states = run_suite(suite, place, resume=options.resume)
     except KeyboardInterrupt:
