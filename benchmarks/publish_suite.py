@@ -18,7 +18,7 @@ from pathlib import Path
 if __package__ in (None, ""):
     sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from robustcl.runs.json_file import CHECKSUM, write_sealed
+from robustcl.runs.json_file import CHECKSUM, json_text, sealed
 
 RESULTS = Path(__file__).resolve().parent / "results"
 ALWAYS = ("manifest.json", "cell.json", "summary.json", "study.json")
@@ -55,9 +55,9 @@ def publish(folder: Path) -> Path:
         target = place / path.relative_to(folder)
         target.parent.mkdir(parents=True, exist_ok=True)
         text = OUT.sub(rf"\1bench-{place.name}", path.read_text(encoding="utf-8"))
-        target.write_text(text, encoding="utf-8")
         if path.suffix == ".json" and CHECKSUM in json.loads(text):
-            write_sealed(target, json.loads(text))  # the command in it is another now
+            text = json_text(sealed(json.loads(text)))  # the command in it is another now
+        target.write_text(text, encoding="utf-8")
     for page in place.rglob("report.html"):
         plain_dead_links(page)
     return place

@@ -8,6 +8,7 @@ from pathlib import Path
 
 from robustcl.bench import Place, Suite, load_suite, run_suite, suite_names
 from robustcl.commands.options import answer, check_device, emit, say
+from robustcl.commands.outputs import refuse_inside_data
 from robustcl.core.last_handler import PART_FAILED, VIOLATION
 from robustcl.core.stopping import stop_code
 from robustcl.errors import InputError
@@ -45,6 +46,8 @@ def bench(options: BenchOptions) -> int:
         progress=not options.quiet,
         mixed=options.mixed_versions,
     )
+    for data in suite.data:
+        refuse_inside_data(place.folder, data)
     try:
         states = run_suite(suite, place, resume=options.resume)
     except KeyboardInterrupt as stop:

@@ -57,7 +57,8 @@ def multiview(options: MultiviewOptions) -> int:
         InputError: When the checkpoint has no head.
     """
     plan = make_plan(options)
-    refuse_inside_data(options.out, options.data)
+    for data in (options.data, options.held_out_data or ""):
+        refuse_inside_data(options.out, data)
     with run_session(options.out):
         return _multiview(options, plan)
 

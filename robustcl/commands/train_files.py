@@ -71,7 +71,8 @@ def training_files(options: TrainOptions, recipe: TrainRecipe) -> Files:
             kinds[place] = (has_description, "checkpoint")
             kinds[place.with_suffix(".csv")] = (is_log, "log of a training run")
             kinds[place.with_suffix(".state.safetensors")] = (_is_state, "state")
-    if options.overwrite or not options.resume:  # else see `checkpoint_is_of`
+    there = options.out.is_file() and not options.out.is_symlink()
+    if options.overwrite or not (options.resume and there):  # else see `is_over`
         check_output(
             options.out, overwrite=options.overwrite, ours=is_ours(has_description),
             kind="checkpoint", inputs=given,

@@ -103,7 +103,8 @@ def remove_dead_files(folder: Path, *, names: Iterable[str] = ()) -> None:
 
     Args:
         folder: The folder; nothing below it is touched.
-        names: Files of ours, beside which versions 0.1 and 0.2 left `.NAME.PROCESS`.
+        names: Files of ours, beside which versions 0.1 and 0.2 left `.NAME.PROCESS` and, for
+            arrays, `.STEM.RANK.PROCESS.npz`.
     """
     with suppress(OSError):
         for place in list(folder.glob(".robustcl-*.part")):
@@ -112,9 +113,10 @@ def remove_dead_files(folder: Path, *, names: Iterable[str] = ()) -> None:
                 own = match[1] == _machine()
                 dead = own and not _alive(int(match[2]), int(match[3]))
                 _remove(place, dead=dead or (not own and _is_old(place)))
-        known = tuple(names)
-        for place in list(folder.glob(".*[0-9]")) if known else ():
-            if any(re.fullmatch(rf"\.{re.escape(name)}(\.\d+)+", place.name) for name in known):
+        known = {re.sub(r"(\.\d+)?\.npz$", "", name) for name in names}
+        for place in list(folder.glob(".*")) if known else ():
+            match = re.fullmatch(r"\.(.+?)(\.\d+)+(\.npz)?", place.name)
+            if match and match[1] in known:
                 _remove(place, dead=_is_old(place))
 
 

@@ -21,6 +21,8 @@ def objection_to_root(root: Path) -> str | None:
     Returns:
         What is in the way, and the cure; None where nothing is.
     """
+    if "\0" in str(root):
+        return "has a zero byte, which no path may have; give another --out"
     nearest = root
     while not os.path.lexists(nearest) and nearest != nearest.parent:
         nearest = nearest.parent

@@ -34,6 +34,8 @@ def check_output(
     shown = printable(repr(str(path)))
     if len(os.fsencode(path.name)) > LONGEST:
         raise InputError(f"{shown} has a name of more than {LONGEST} bytes; give a shorter one")
+    if "\0" in str(path):
+        raise InputError(f"{shown} has a zero byte, which no path may have; give another --out")
     if path.is_symlink():
         raise InputError(f"{shown} is a link; name the file that is to be written itself")
     if not os.path.lexists(path):

@@ -64,7 +64,12 @@ class OutputFolder:
         if found is not None:
             raise RunError(f"{printable(repr(str(self.root)))} {found}")
         if self.root.exists():
-            atomic.remove_dead_files(self.root, names=self._names())
+            listing = self._stored() or Listing()
+            files = [Path(name) for name in (*listing.files, *listing.found)]
+            for part in (".", *PARTS):
+                if not (self.root / part).is_symlink():
+                    names = [place.name for place in files if place.parent == Path(part)]
+                    atomic.remove_dead_files(self.root / part, names=names)
 
     def adopt(self, *names: str) -> None:
         """List files that the caller knows to be ours by what they say.

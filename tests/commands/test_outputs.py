@@ -215,6 +215,7 @@ def test_nothing_is_written_among_the_images(
         for command, words, ending in (
             (certify, ["run", given[0]], ""),
             (robustcl, ["multiview", given[0]], ""),
+            (robustcl, ["bench", "quick"], ""),
             (robustcl, ["train"], ".safetensors"),
             (robustcl, ["probe", given[0]], ".safetensors"),
             (robustcl, ["embed", given[0]], ".npz"),

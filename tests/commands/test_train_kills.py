@@ -158,7 +158,7 @@ def test_a_teacher_is_taken_only_for_its_own_student(
                                "a.teacher.safetensors"]  # fmt: skip
 
 
-@pytest.mark.parametrize("name", ["a.csv", "a.png", "a.state.safetensors"])
+@pytest.mark.parametrize("name", ["a.safetensors", "a.csv", "a.png", "a.state.safetensors"])
 @pytest.mark.parametrize("kind", ["foreign", "link", "folder"])
 def test_files_beside_the_checkpoint_stay_their_owners(
     name: str, kind: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]

@@ -2,14 +2,17 @@
 
 import json
 import os
+import time
 from pathlib import Path
 
 import pytest
 
+from robustcl.core import atomic
 from robustcl.core.folder_lock import changing, session_lock
 from robustcl.core.listing import LISTING
+from robustcl.core.output_file import check_output
 from robustcl.core.output_folder import OutputFolder
-from robustcl.errors import RunError
+from robustcl.errors import InputError, RunError
 from tests.core.hard_cases import forked, small_disk
 
 
@@ -89,6 +92,22 @@ def test_a_folder_with_something_else_is_refused(tmp_path: Path) -> None:
         OutputFolder(tmp_path).check_start()
 
 
+def test_what_dead_processes_left_goes_at_the_start(tmp_path: Path) -> None:
+    output = OutputFolder(tmp_path)
+    output.write_text("manifest.json", '{"config_hash": "a"}')
+    output.claim("arrays/embeddings.npz", "arrays/embeddings.1.npz", "summary.json")
+    (tmp_path / "arrays").mkdir()
+    dead = f".robustcl-{atomic._machine()}-999999999-1-0.part"
+    old = ["arrays/.embeddings.0.77.npz", "arrays/.embeddings.1.77.npz", ".summary.json.0.77"]
+    kept = [".notes.0.77", "arrays/.mine.0.77.npz", "arrays/.embeddings.npz"]
+    for name in (dead, f"arrays/{dead}", *old, *kept):
+        (tmp_path / name).write_text("")
+    for name in old[1:] + kept:
+        os.utime(tmp_path / name, (time.time() - 90_000, time.time() - 90_000))
+    output.check_start()
+    assert set(tree(tmp_path)) == {"manifest.json", old[0], *kept}  # that may still be written to
+
+
 def test_a_list_of_somebody_else_makes_no_folder_ours(tmp_path: Path) -> None:
     (tmp_path / LISTING).write_text('["photo.png"]')
     (tmp_path / "photo.png").write_text("")
@@ -110,6 +129,13 @@ def test_a_root_that_can_be_no_folder(kind: str, tmp_path: Path) -> None:
     root = place / "inner" if kind == "below" else place
     with pytest.raises(RunError, match=r"is a file|is a link that leads nowhere"):
         OutputFolder(root).check_start()
+
+
+def test_a_zero_byte_is_refused_in_words(tmp_path: Path) -> None:
+    with pytest.raises(RunError, match="zero byte"):
+        OutputFolder(tmp_path / "a\0b").check_start()
+    with pytest.raises(InputError, match="zero byte"):
+        check_output(tmp_path / "a\0b", overwrite=False, ours=lambda _: True, kind="file")
 
 
 def test_the_root_may_be_a_link(tmp_path: Path) -> None:
