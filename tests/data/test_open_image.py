@@ -37,8 +37,8 @@ def test_an_image_that_is_not_the_first_is_checked_too() -> None:
 
 def test_every_format_that_is_named_is_decoded() -> None:
     for form in FORMATS:
-        lossless = {"lossless": True} if form == "WEBP" else {}
-        found = decode([encoded(form, **lossless)], names=[form])
+        content = encoded(form, lossless=True) if form == "WEBP" else encoded(form)
+        found = decode([content], names=[form])
         assert found.shape == (1, 8, 8, 3), form
         assert np.abs(found[0, 0, 0].astype(int) - (200, 100, 0)).max() <= 2, form
 
