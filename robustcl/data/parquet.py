@@ -283,7 +283,7 @@ def inside_folder(folder: Path, path: str, *, what: str) -> Path:
         The path.
 
     Raises:
-        InputError: When it leads out of the folder, also by a link.
+        InputError: When it leads out of the folder, also by a link, or is no file.
     """
     cure = "store the image's bytes, or put the file beside the data"
     try:
@@ -293,6 +293,9 @@ def inside_folder(folder: Path, path: str, *, what: str) -> Path:
         raise InputError(f"{what} names the image {path[:80]!r} ({error}); {cure}") from error
     if outside or ".." in place.relative_to(folder).parts:
         raise InputError(f"{what} names the image {path[:80]!r}, outside its folder; {cure}")
+    found = objection_to_file(place)
+    if found is not None:
+        raise InputError(f"{what} names the image {path[:80]!r}, which {found}; {cure}")
     return place
 
 

@@ -73,7 +73,7 @@ def as_texts(stored: np.ndarray, *, what: str) -> tuple[str, ...]:
         return tuple(_as_text(entry) for entry in stored)
     except InputError as error:
         raise InputError(f"{what!r}: {error}") from error
-    except ValueError as error:  # a number beyond those of Unicode
+    except (ValueError, SystemError) as error:  # a number beyond those of Unicode
         raise InputError(f"{what!r} has a class name that is no text ({error})") from error
 
 

@@ -2,9 +2,10 @@
 
 import re
 
+from matplotlib.axis import Axis
 from matplotlib.figure import Figure
 from matplotlib.text import Text
-from matplotlib.ticker import FixedFormatter
+from matplotlib.ticker import FixedFormatter, FuncFormatter
 
 from robustcl.core.printable import printable
 
@@ -75,15 +76,23 @@ def plain_texts(figure: Figure) -> None:
     """
     for ax in figure.axes:
         for axis in (ax.xaxis, ax.yaxis):
-            marks = axis.get_major_formatter()
-            if isinstance(marks, FixedFormatter):
-                axis.set_major_formatter(FixedFormatter([_plain(text) for text in marks.seq]))
+            _plain_marks(axis)
         ticks = [label for axis in (ax.xaxis, ax.yaxis) for label in axis.get_ticklabels()]
         for text in ax.findobj(Text):
             if isinstance(text, Text) and text not in ticks:
                 plain = _plain(text.get_text())
                 if plain != text.get_text():
                     text.set_text(plain)
+
+
+def _plain_marks(axis: Axis) -> None:
+    # Only labels that were given: those of numbers may be formulas of matplotlib's own.
+    marks = axis.get_major_formatter()
+    if isinstance(marks, FixedFormatter):
+        axis.set_major_formatter(FixedFormatter([_plain(text) for text in marks.seq]))
+    elif isinstance(marks, FuncFormatter):
+        given = marks.func
+        axis.set_major_formatter(FuncFormatter(lambda x, place: _plain(given(x, place))))
 
 
 def _plain(text: str) -> str:
