@@ -15,11 +15,11 @@ from attacks.nearest_on_plane import nearest_on_plane
 from attacks.rivals import LEAP
 from attacks.scene import Scene
 from robustcl.batching import fill
+from robustcl.core.memory import is_out_of_memory
 from robustcl.errors import UnsupportedError
 from robustcl.exact_copy import exact_copy
 from robustcl.frozen import frozen
 from robustcl.objectives import Objective
-from robustcl.out_of_memory import is_out_of_memory
 from robustcl.threat import Norm, Threat, perturbation_norm
 
 PUSHES = 12

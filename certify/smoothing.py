@@ -34,6 +34,7 @@ from robustcl.classifier import Classifier
 from robustcl.core.special_functions import ndtr, ndtri
 from robustcl.errors import InputError
 from robustcl.frozen import frozen
+from robustcl.out_of_memory import halving
 
 __all__ = ["check_smoothing", "smoothing"]
 DOWN = 1.0 - 1e-12
@@ -118,19 +119,24 @@ def smoothing(
         return decide_radius(classifier, images, radius=target, **common, **options).claim
     terms = smoothed(classifier, form=form, sigma=sigma, clip=clip)
     images = images.to(classifier.encoder.mean.device)
-    found: list[Found] = []
-    with torch.no_grad(), frozen(classifier):
+
+    def attempt(size: int) -> list[Found]:
+        found: list[Found] = []
         outputs = noisy_outputs(
             base_function(classifier, form),
             images,
             noise_streams(images, seeds),
             sigma=sigma,
             count=n_select + n,
-            batch_size=batch_size,
+            batch_size=size,
         )
         for rows in _bunched(outputs) if images.device.type == "cpu" else outputs:
             chosen, fresh = rows.numpy()[:n_select], rows.numpy()[n_select:]
             found.append(_certify(chosen, fresh, terms, alpha, bound))
+        return found
+
+    with torch.no_grad(), frozen(classifier):
+        found = halving(attempt, batch_size, what="noisy images per call:")
     predicted, radii, rivals = zip(*found, strict=True)
     scale = 1.0 if norm == "l2" else DOWN / float(np.sqrt(images[0].numel()))
     radius = torch.tensor(radii, dtype=torch.float64) * scale

@@ -11,8 +11,8 @@ from robustcl.abstained import on_sphere
 from robustcl.check_images import check_form
 from robustcl.check_network import check_network, weight_device, weight_type
 from robustcl.check_outputs import check_outputs
+from robustcl.core.memory import is_out_of_memory
 from robustcl.errors import InputError
-from robustcl.out_of_memory import is_out_of_memory
 from robustcl.unchanged import unchanged
 
 REASON = 160  # signs of a network's own error in a message

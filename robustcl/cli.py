@@ -3,8 +3,10 @@
 import importlib
 import sys
 from collections.abc import Sequence
+from contextlib import nullcontext
 from typing import Any, NoReturn
 
+from robustcl.core.foreign_exit import foreign_exits_abort
 from robustcl.core.last_handler import exit_code
 from robustcl.core.processors import share_processors
 from robustcl.core.stopping import signals_stop
@@ -66,8 +68,9 @@ def _main(
     program: str, names: Sequence[str], description: str, arguments: Sequence[str] | None
 ) -> int:
     # Nothing leaves as an exception: Python would end with code 1, which means a violation.
+    own_process = arguments is None
     try:
-        with signals_stop():
+        with signals_stop(), foreign_exits_abort() if own_process else nullcontext():
             return _guarded(program, names, description, arguments)
     except KeyboardInterrupt as stop:
         return exit_code(stop)

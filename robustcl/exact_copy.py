@@ -8,6 +8,7 @@ from typing import Any, TypeVar
 import torch
 from torch import Tensor, nn
 
+from robustcl.core.memory import is_out_of_memory
 from robustcl.errors import UnsupportedError
 from robustcl.rows_seen import RowCounter
 
@@ -41,6 +42,8 @@ def exact_copy(module: Module) -> Module:
             for weight in copied.parameters():
                 weight.requires_grad_(False)
     except Exception as error:  # copying runs the network's own code
+        if is_out_of_memory(error):
+            raise
         reason = str(error).partition("\n")[0]
         raise UnsupportedError(
             f"{type(module).__name__} cannot be copied in float64 ({reason}); {CURE}"

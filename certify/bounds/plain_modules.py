@@ -15,6 +15,7 @@ from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.nn.modules import module as module_globals
 from torch.utils._python_dispatch import TorchDispatchMode
 
+from robustcl.core.memory import is_out_of_memory
 from robustcl.errors import UnsupportedError
 from robustcl.rows_seen import RowCounter
 
@@ -228,6 +229,8 @@ def check_values(network: nn.Module, inputs: Tensor) -> None:
             warnings.simplefilter("ignore")
             _call_without_numbers(network, inputs)
     except Exception as error:  # the network's own code runs
+        if is_out_of_memory(error):
+            raise
         words = str(error).strip().split("\n")[0] or type(error).__name__
         raise UnsupportedError(
             f"the network's code looks at the numbers it computes ({words}), so that it may do "

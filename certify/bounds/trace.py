@@ -23,6 +23,7 @@ from certify.bounds.plain_modules import (
     state_of,
 )
 from robustcl.classifier import Encoder
+from robustcl.core.memory import is_out_of_memory
 from robustcl.encoders.max_min import MaxMin
 from robustcl.errors import UnsupportedError
 from robustcl.exact_copy import exact_copy
@@ -205,6 +206,8 @@ def _run(encoder: Encoder) -> tuple[fx.GraphModule, _Recorder, list[Any]]:
     except UnsupportedError:
         raise
     except Exception as error:  # tracing runs the network's own code
+        if is_out_of_memory(error):
+            raise
         raise UnsupportedError(f"torch.fx cannot trace the network ({error}); {CURE}") from error
     check_still(backbone, before)
     check_values(backbone, images)

@@ -6,7 +6,7 @@ import re
 from collections.abc import Iterator
 
 from robustcl.core.memory import is_out_of_memory
-from robustcl.errors import RobustclError
+from robustcl.errors import CheckpointError, InputError, RobustclError
 
 # What a path that the user named can be at fault for.
 BAD_PATH = frozenset({
@@ -44,7 +44,8 @@ def environment_failure(error: BaseException) -> str | None:
     """
     for cause in causes(error):
         if is_out_of_memory(cause):
-            # Of a message of ours the cure is kept.
+            if isinstance(error, InputError | CheckpointError):
+                return None  # what was asked for would fit into no memory
             return str(error) if isinstance(error, RobustclError) else MEMORY
         if _failed(cause, strict=cause is not error):
             text = str(cause) or type(cause).__name__

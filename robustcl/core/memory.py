@@ -1,6 +1,9 @@
 """Recognize that memory ran out, in every form in which libraries say it."""
 
+import ctypes
 import errno
+import gc
+import platform
 import re
 
 # Of torch on CPUs and GPUs, CUDA's libraries, oneDNN and C++, which name no type of their own.
@@ -21,6 +24,9 @@ _SAID = re.compile(
     """,
     re.IGNORECASE | re.VERBOSE,
 )
+
+FRUGAL = 128 * 1024  # bytes: glibc's own thresholds before they grow
+_TRIM_THRESHOLD, _MMAP_THRESHOLD = -1, -3  # of mallopt, in malloc.h
 
 
 def is_out_of_memory(error: BaseException) -> bool:
@@ -46,3 +52,18 @@ def is_out_of_memory(error: BaseException) -> bool:
     return isinstance(error, RuntimeError | SystemError | ImportError | OSError) and bool(
         _SAID.search(str(error))
     )
+
+
+def release_freed_memory() -> None:
+    """Give memory that was freed back to the system, and keep less of it from now on.
+
+    glibc keeps it, the more so as commands ask it to: in a limited address space, what it keeps in
+    small pieces is lacking for a large one.
+    """
+    gc.collect()
+    if platform.libc_ver()[0] != "glibc":
+        return
+    library = ctypes.CDLL(None)
+    for what in (_TRIM_THRESHOLD, _MMAP_THRESHOLD):
+        library.mallopt(what, FRUGAL)
+    library.malloc_trim(0)
