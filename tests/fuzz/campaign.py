@@ -1,16 +1,22 @@
 """Build many malformed inputs and run a command on each."""
 
+import importlib
 import os
 import pickle
+import pkgutil
 import random
 import shutil
 import sys
 import time
 from collections import Counter, defaultdict
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
+import attacks
+import certify
+import robustcl
 from tests.fuzz import kinds_data, kinds_files, kinds_places, kinds_texts
 from tests.fuzz.case import Case, Ended, Outcome
 from tests.fuzz.isolated import run_forked
@@ -20,6 +26,11 @@ from tests.fuzz.surroundings import difference, snapshot
 
 MODULES = (kinds_data, kinds_files, kinds_places, kinds_texts)  # imported for what they register
 Run = Callable[[Case, Path], Ended]
+LIBRARIES = (
+    *("seaborn", "sklearn.metrics", "sklearn.datasets", "scipy.stats", "scipy.special", "pandas"),
+    *("torch.export", "torchvision", "torchvision.io", "pyarrow.parquet", "PIL.PngImagePlugin"),
+    *("matplotlib.backends.backend_agg", "jinja2", "tyro", "timm", "torchattacks", "rich.progress"),
+)
 APART = 1_000_003  # between the seeds of two campaigns
 
 
@@ -100,17 +111,18 @@ def campaign(
 
 def load_package() -> None:
     """Load everything that commands load, before anything is forked."""
-    import importlib
-
     import torch
 
-    from robustcl import cli
-
     torch.set_num_threads(1)
-    for name in (*cli.CERTIFY, *cli.ROBUSTCL):
-        importlib.import_module(f"robustcl.commands.{name}")
-    for name in ("seaborn", "sklearn.metrics", "scipy.stats", "pandas", "torch.export"):
-        importlib.import_module(name)
+    for package in (attacks, certify, robustcl):
+        for module in pkgutil.walk_packages(package.__path__, f"{package.__name__}."):
+            # Peers load packages that no malformed input is about, and modules that run are not
+            # imported.
+            if "peers" not in module.name and not module.name.endswith("__main__"):
+                importlib.import_module(module.name)
+    for name in LIBRARIES:
+        with suppress(ImportError):
+            importlib.import_module(name)
 
 
 def _started(seeds: Sequence[int], good: Path, folder: Path, kinds: str) -> tuple[int, int]:
