@@ -7,7 +7,7 @@ from contextlib import nullcontext
 from typing import Any, NoReturn
 
 from robustcl.core.foreign_exit import foreign_exits_abort
-from robustcl.core.last_handler import exit_code
+from robustcl.core.last_handler import ENVIRONMENT, exit_code
 from robustcl.core.processors import share_processors
 from robustcl.core.stopping import signals_stop
 from robustcl.core.streams import flush_streams, prepare_streams
@@ -87,7 +87,9 @@ def _guarded(
         code = exit_code(error)
     failure = flush_streams()
     # What the command found out counts for more than whether its answer was read.
-    return exit_code(failure) if failure is not None and code == 0 else code
+    if failure is None or code:
+        return code
+    return ENVIRONMENT if isinstance(failure, BrokenPipeError) else exit_code(failure)
 
 
 def _run(program: str, names: Sequence[str], description: str, words: list[str]) -> int:

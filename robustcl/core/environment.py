@@ -25,7 +25,7 @@ _NUMBER = re.compile(r"\(os error (\d+)\)|\berrno:? (\d+)\b", re.IGNORECASE)
 # Of writers that lose it: NumPy's `tofile`, torch's and Pillow's; and of Python's threads.
 _NUMBERLESS = re.compile(
     r"\d+ requested and \d+ written|PytorchStreamWriter failed|file write failed|"
-    r"encoder error -\d+ when writing|can't start new thread"
+    r"encoder error -\d+ when writing|iostream error|can't start new thread"
 )
 _TEXTS = {os.strerror(number).lower(): number for number in (*FAILURES, *BAD_PATH)}
 _WRAPPERS = ("SafetensorError", "ArrowException", "ArrowInvalid")

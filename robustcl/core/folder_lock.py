@@ -23,7 +23,8 @@ def changing(folder: Path) -> Iterator[None]:
     """Let one process at a time change what several write; a process may enter it again.
 
     Args:
-        folder: The output folder; it is made where it is missing.
+        folder: The output folder; it is made where it is missing. Where the change fails in a
+            folder without a lock, as in one of somebody else, none is left.
 
     Yields:
         Nothing.
@@ -36,8 +37,16 @@ def changing(folder: Path) -> Iterator[None]:
     def busy() -> str:
         return f"{str(folder)!r} has been locked for {PATIENCE:.0f} s by a process that hangs"
 
-    with _locked(folder / ".lock", busy, timeout=PATIENCE, reentrant=True):
-        yield
+    place = folder / ".lock"
+    new = not os.path.lexists(place)
+    try:
+        with _locked(place, busy, timeout=PATIENCE, reentrant=True):
+            yield
+    except RunError:
+        if new:
+            with suppress(OSError):
+                place.unlink(missing_ok=True)
+        raise
 
 
 @contextmanager

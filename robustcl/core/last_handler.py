@@ -9,7 +9,7 @@ from contextlib import suppress
 
 from robustcl.core.environment import environment_failure, is_bad_path
 from robustcl.core.stopping import say_stopped, stop_code
-from robustcl.core.streams import flush_streams
+from robustcl.core.streams import stdout_is_pipe
 from robustcl.core.terminal import say, say_lines
 from robustcl.errors import RobustclError, ViolationError
 
@@ -35,7 +35,7 @@ def exit_code(error: BaseException) -> int:
     if isinstance(error, ViolationError):
         _say(str(error))
         return VIOLATION
-    if isinstance(error, BrokenPipeError) and flush_streams() is not None:
+    if isinstance(error, BrokenPipeError) and stdout_is_pipe():
         return ENVIRONMENT  # whoever read stdout is gone, and wants no more
     failure = environment_failure(error)
     if failure is not None:

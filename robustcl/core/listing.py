@@ -16,6 +16,8 @@ from robustcl.errors import RobustclError, RunError
 LISTING = "files.json"
 MARKS = {"manifest.json": "config_hash", "cell.json": "cell"}  # of ours, with a field they have
 TOPS = ("report.html", "robustbench.json", "study.json", "summary.json")  # written at the end
+OF_RECORDS = (b'"kind":', b'"config":', b'"index":')
+BEGIN = 65_536  # bytes
 PARTS = ("arrays", "figures", "robustbench", "tables", "violations")  # folders within
 
 
@@ -87,6 +89,25 @@ def has_mark(root: Path) -> bool:
                 if isinstance(content, dict) and field in content:
                     return True
     return False
+
+
+def are_records(place: Path) -> bool:
+    """Tell whether a file holds records of a run, whose manifest may be lost.
+
+    Args:
+        place: The file.
+
+    Returns:
+        Whether its begin has what every record has.
+    """
+    if odd(place, folder=False) is not None:
+        return False
+    try:
+        with place.open("rb") as stream:
+            begin = stream.read(BEGIN)
+    except OSError:
+        return False
+    return all(field in begin for field in OF_RECORDS)
 
 
 def odd(place: Path, *, folder: bool) -> str | None:

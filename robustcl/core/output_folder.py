@@ -22,6 +22,7 @@ from robustcl.core.listing import (
     PARTS,
     TOPS,
     Listing,
+    are_records,
     free_place,
     has_mark,
     odd,
@@ -270,7 +271,7 @@ class OutputFolder:
 
     def _begun(self) -> bool:
         # With a damaged manifest records or arrays count, from which `--resume` knows the run.
-        if has_mark(self.root) or any(self.root.glob("records-*.jsonl")):
+        if has_mark(self.root) or any(map(are_records, self.root.glob("records-*.jsonl"))):
             return True
         damaged = os.path.lexists(self.root / "manifest.json")
         return damaged and any(self.root.glob("arrays/*.npz"))

@@ -9,7 +9,7 @@ from pathlib import Path
 GROUPS = Path("/sys/fs/cgroup")
 OWN_GROUPS = Path("/proc/self/cgroup")
 # Whoever sets one of these has chosen how threads wait, or how many there are.
-WAITS = ("OMP_WAIT_POLICY", "GOMP_SPINCOUNT")
+WAITS = ("OMP_WAIT_POLICY", "GOMP_SPINCOUNT", "KMP_BLOCKTIME", "KMP_LIBRARY")
 COUNTS = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OMP_THREAD_LIMIT", "GOMP_CPU_AFFINITY")
 
 
@@ -24,8 +24,7 @@ def share_processors() -> None:
     """
     if "torch" in sys.modules:
         return
-    chosen = [name for name in os.environ if name in WAITS or name.startswith("KMP_")]
-    if not chosen:
+    if not any(name in os.environ for name in WAITS):
         os.environ["OMP_WAIT_POLICY"] = "PASSIVE"
     allowed = allowed_processors()
     if allowed is not None and not any(name in os.environ for name in COUNTS):

@@ -3,6 +3,7 @@
 import errno
 import io
 import os
+import stat
 import sys
 from contextlib import suppress
 
@@ -47,6 +48,19 @@ def flush_streams() -> OSError | None:
                 os.dup2(null, stream.fileno())
                 os.close(null)
     return failure
+
+
+def stdout_is_pipe() -> bool:
+    """Tell whether another program reads what is written on stdout.
+
+    Returns:
+        True for a pipe or a socket.
+    """
+    try:
+        mode = os.fstat(sys.stdout.fileno()).st_mode
+    except (OSError, ValueError, AttributeError):  # closed, or no file
+        return False
+    return stat.S_ISFIFO(mode) or stat.S_ISSOCK(mode)
 
 
 def _take_numbers() -> None:

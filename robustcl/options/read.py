@@ -13,7 +13,6 @@ from robustcl.core.terminal import say_lines
 from robustcl.errors import InputError
 
 Found = TypeVar("Found")
-_FRAME = re.compile(r"^[│|] ?(.*?) ?[│|]?$")
 _RULE = re.compile(r"^[─\-]{3,}$")
 _HELP = 8  # columns from which tyro writes what an option is for
 
@@ -95,13 +94,15 @@ def one_line(box: str) -> str:
     Returns:
         The message, and what was perhaps meant; '' where there is none.
     """
+    _, *lines = box.splitlines() or [""]
+    if lines and _RULE.match(lines[0].strip()):  # below the title, where frames are ASCII
+        del lines[0]
     parts: list[list[str]] = [[]]
-    for line in box.splitlines():
-        match = _FRAME.match(line)
-        text = match[1].rstrip() if match else ""
+    for line in lines:
+        text = line[2:].rstrip().removesuffix("│").rstrip()
         if _RULE.match(text.strip()):
             parts.append([])
-        elif match:
+        elif not line.startswith("╰"):
             parts[-1].append(text)
     message = _sentence(parts[0])
     meant = [_sentence(part) for part in parts[1:] if part and part[0].startswith("Perhaps")]

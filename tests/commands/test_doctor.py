@@ -61,7 +61,7 @@ def test_a_blind_attack_is_found_out(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(attacks.ATTACKS, "pgd", healthy)
     monkeypatch.setitem(attacks.ATTACKS, "autoattack", healthy)
     monkeypatch.setattr(room, "PLANTS", 1)
-    assert robustcl(["doctor"]) == 1
+    assert robustcl(["doctor"]) == 4
     ill = {check.name for check in run_checks(DoctorOptions()) if check.outcome == "failed"}
     assert ill == {
         f"{test}, {name}, {norm}"

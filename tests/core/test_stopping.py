@@ -1,0 +1,99 @@
+"""Signals become an exception that runs every `finally`, and codes that name them."""
+
+import os
+import signal
+import threading
+
+import pytest
+
+from robustcl.cli import certify
+from robustcl.commands import methods
+from robustcl.core import stopping
+from robustcl.core.stopping import Stopped, signals_stop, stop_code
+
+SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+
+
+def wait_for_signals() -> None:
+    for _ in range(1000):  # handlers run between two steps of Python
+        pass
+
+
+@pytest.mark.parametrize("number", SIGNALS)
+def test_a_signal_runs_what_cleans_up_and_leaves_no_handler(number: signal.Signals) -> None:
+    before, cleaned = {one: signal.getsignal(one) for one in SIGNALS}, []
+
+    @signals_stop()
+    def work() -> None:
+        try:
+            os.kill(os.getpid(), number)
+            wait_for_signals()
+        finally:
+            cleaned.append(True)
+
+    with pytest.raises(Stopped) as caught:
+        work()
+    assert cleaned and stop_code(caught.value) == 128 + number
+    assert {one: signal.getsignal(one) for one in SIGNALS} == before
+
+
+def test_the_second_of_one_request_cuts_no_cleaning_short(monkeypatch: pytest.MonkeyPatch) -> None:
+    ended = []
+    monkeypatch.setattr(os, "_exit", ended.append)
+    cleaned = []
+
+    @signals_stop()
+    def work() -> None:
+        try:
+            os.kill(os.getpid(), signal.SIGINT)
+            wait_for_signals()
+        finally:
+            os.kill(os.getpid(), signal.SIGTERM)  # torchrun's, after the terminal's
+            wait_for_signals()
+            cleaned.append(True)
+            monkeypatch.setattr(stopping, "GRACE", -1.0)
+            os.kill(os.getpid(), signal.SIGTERM)  # whoever waits no longer
+            wait_for_signals()
+
+    with pytest.raises(Stopped) as caught:
+        work()
+    assert cleaned and caught.value.number == signal.SIGINT
+    assert ended == [128 + signal.SIGTERM]
+
+
+def test_what_is_ignored_or_handled_stays_so() -> None:
+    seen = []
+    hangup = signal.signal(signal.SIGHUP, signal.SIG_IGN)  # as nohup does
+    terminate = signal.signal(signal.SIGTERM, lambda *_: seen.append(True))
+    try:
+        with signals_stop():
+            for number in (signal.SIGHUP, signal.SIGTERM):
+                os.kill(os.getpid(), number)
+            wait_for_signals()
+    finally:
+        signal.signal(signal.SIGHUP, hangup)
+        signal.signal(signal.SIGTERM, terminate)
+    assert seen == [True]
+
+
+def test_other_threads_are_left_alone() -> None:
+    codes = []
+    thread = threading.Thread(target=lambda: codes.append(certify(["methods", "--json"])))
+    thread.start()
+    thread.join()
+    assert codes == [0]
+
+
+@pytest.mark.parametrize("number", SIGNALS)
+def test_a_command_ends_with_128_and_the_signal(
+    number: signal.Signals, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def stopped(_: object) -> int:
+        os.kill(os.getpid(), number)
+        wait_for_signals()
+        raise AssertionError("the signal was lost")
+
+    monkeypatch.setattr(methods, "methods", stopped)
+    assert certify(["methods"]) == 128 + number
+    (line,) = capsys.readouterr().err.splitlines()
+    assert line.startswith("interrupted")
