@@ -2,6 +2,7 @@
 
 import re
 
+from markupsafe import Markup
 from matplotlib.axis import Axis
 from matplotlib.figure import Figure
 from matplotlib.text import Text
@@ -11,6 +12,7 @@ from robustcl.core.printable import printable
 
 FORMULA = ("=", "+", "-", "@", "＝", "＋", "－", "＠")  # what spreadsheets take for a formula
 LONGEST = 120  # letters of a line in a figure
+ACTING = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069\ud800-\udfff]")
 LATEX = {
     "\\": r"\textbackslash{}",
     "~": r"\textasciitilde{}",
@@ -64,6 +66,22 @@ def latex_cell(text: str) -> str:
         One line.
     """
     return "".join(LATEX.get(sign, sign) for sign in printable(text))
+
+
+def page_text(value: object) -> object:
+    """Escape control characters, and marks that turn the direction of reading, for a page.
+
+    What HTML itself gives a meaning is the template's to escape.
+
+    Args:
+        value: What a template shows.
+
+    Returns:
+        The same, where it is no text of ours to change.
+    """
+    if not isinstance(value, str) or isinstance(value, Markup):
+        return value
+    return ACTING.sub(lambda found: printable(found[0]), value)
 
 
 def plain_texts(figure: Figure) -> None:

@@ -10,6 +10,7 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from robustcl.core.output_folder import OutputFolder
 from robustcl.report.budget import UNITS, WHOLE, budget_table
 from robustcl.report.convergence import doubts
+from robustcl.report.escape import page_text
 from robustcl.report.figures import draw, drawings
 from robustcl.report.flagged_images import flagged_images, model_flags
 from robustcl.report.flags import flags
@@ -65,6 +66,7 @@ def write_page(run: Run, summary: Summary) -> Path:
     environment = Environment(
         loader=FileSystemLoader(Path(__file__).parent),
         autoescape=True,
+        finalize=page_text,
         undefined=StrictUndefined,
         trim_blocks=True,
         lstrip_blocks=True,

@@ -16,6 +16,7 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
 from robustcl.core.output_folder import OutputFolder
 from robustcl.report.drawing import Drawing
+from robustcl.report.escape import page_text
 from robustcl.report.figures import draw
 from robustcl.report.numbers import norm_name, percent, radius_text
 from robustcl.report.tables import write_tables
@@ -121,6 +122,7 @@ def write_page(folder: Path, page: Page) -> Path:
     environment = Environment(
         loader=FileSystemLoader(Path(__file__).parent),
         autoescape=True,
+        finalize=page_text,
         undefined=StrictUndefined,
         trim_blocks=True,
         lstrip_blocks=True,

@@ -11,6 +11,7 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from robustcl.core.output_folder import OutputFolder
 from robustcl.report.count_curve import count_curve
 from robustcl.report.drawing import Drawing
+from robustcl.report.escape import page_text
 from robustcl.report.figures import draw
 from robustcl.report.gains import gains
 from robustcl.report.numbers import norm_name, percent, radius_text
@@ -50,6 +51,7 @@ def write_study_report(folder: Path) -> Path:
     places = Environment(
         loader=FileSystemLoader(Path(__file__).parent),
         autoescape=True,
+        finalize=page_text,
         undefined=StrictUndefined,
         trim_blocks=True,
         lstrip_blocks=True,

@@ -13,7 +13,7 @@ import robustcl
 from robustcl.data.decode import check_size, decode
 from robustcl.data.open_image import FORMATS, MOST_PIXELS, jpeg_tensor, opened_image
 from robustcl.errors import InputError
-from tests.fuzz.build_data import bad_images, encoded, jpeg, odd_entries, png
+from tests.fuzz.build_data import bad_images, encoded, jpeg, odd_entries, png, tiff_of_a_tile
 
 ROOT = Path(robustcl.__file__).parents[1]
 
@@ -75,6 +75,12 @@ def test_the_largest_image_is_decoded_and_one_row_more_is_refused() -> None:
         decode([png(8192, MOST_PIXELS // 8192 + 1)], names=["x"])
     with pytest.raises(InputError, match=r"x has 8192x8193 pixels"):
         jpeg_tensor(jpeg(8192, 8193), "x")
+
+
+def test_a_tile_is_no_larger_than_an_image_may_be() -> None:
+    with pytest.raises(InputError, match="40000x40000 pixels in every tile"):
+        decode([tiff_of_a_tile()], names=["x"])
+    assert decode([tiff_of_a_tile(64)], names=["x"]).shape == (1, 8, 8, 1)
 
 
 def test_resizing_is_refused_before_it_is_done() -> None:

@@ -23,6 +23,17 @@ def test_bad_archives_are_refused_in_one_line(tmp_path: Path) -> None:
         assert place.stem in text and "\n" not in text and "unexpected" not in text, (kind, text)
 
 
+def test_a_header_is_compared_with_its_file(tmp_path: Path) -> None:
+    place = tmp_path / "x.npy"
+    for shape in ("(9,)", "(10000000000,)", "(-8,)", "(-1, -8)"):
+        place.write_bytes(npy(shape, data=bytes(8)))
+        for read in (read_npy, map_npy):
+            with pytest.raises(InputError, match=r"says that it has the shape .* holds 8 bytes"):
+                read(place)
+    place.write_bytes(npy("(8,)", data=bytes(8)))
+    assert read_npy(place).shape == map_npy(place).shape == (8,)
+
+
 def test_good_archives_are_read_in_every_order(tmp_path: Path) -> None:
     images = np.random.default_rng(0).random((4, 8, 8, 3))
     labels, place = np.array([0, 1, 0, 1]), tmp_path / "x.npz"

@@ -91,6 +91,21 @@ def tiff(width: int, height: int) -> bytes:
     return bytes(content)
 
 
+def tiff_of_a_tile(side: int = 40_000) -> bytes:
+    """A small gray TIFF whose one tile is far larger, and deflated."""
+    known = ((256, 4, 1, 8), (257, 4, 1, 8), (258, 3, 1, 8), (259, 3, 1, 8), (262, 3, 1, 1))
+    known += (
+        (277, 3, 1, 1),
+        (322, 4, 1, side),
+        (323, 4, 1, side),
+        (324, 4, 1, 200),
+        (325, 4, 1, 50),
+    )
+    entries = b"".join(struct.pack("<HHII", *entry) for entry in known)
+    head = b"II*\0" + struct.pack("<IH", 8, len(known)) + entries + bytes(4)
+    return head.ljust(200, b"\0") + zlib.compress(bytes(4096)).ljust(50, b"\0")
+
+
 def tiff_of_tags(count: int = 20_000, size: int = 100_000) -> bytes:
     """A TIFF whose many tags all name the same bytes, which a decoder copies for each."""
     known = ((256, 4, 1, 8), (257, 4, 1, 8), (258, 3, 1, 8), (259, 3, 1, 1), (262, 3, 1, 1))
@@ -127,6 +142,7 @@ def bad_images() -> dict[str, bytes]:
         "gif of comments": gif(8, 8, comments=5_000),
         "webp of 16,383 x 16,383": webp(16_383, 16_383),
         "tiff of 50,000 x 50,000": tiff(50_000, 50_000),
+        "tiff of a large tile": tiff_of_a_tile(),
         "tiff of many tags": tiff_of_tags(),
         "ppm of 50,000 x 50,000": b"P6 50000 50000 255\n",
         "ppm with a long header": b"P6\n#" + b"a" * 10_000,

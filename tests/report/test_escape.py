@@ -1,16 +1,18 @@
 """Names of strangers in tables and figures stay text."""
 
 import csv
+import importlib
 import io
 import math
 from pathlib import Path
 
 import pandas as pd
 import pytest
+from markupsafe import Markup
 from matplotlib.axes import Axes
 
 from robustcl.report.drawing import Drawing
-from robustcl.report.escape import csv_cell, latex_cell, markdown_cell
+from robustcl.report.escape import csv_cell, latex_cell, markdown_cell, page_text
 from robustcl.report.figures import draw
 from robustcl.report.tables import latex, markdown, write_tables
 from tests.fuzz.build_data import NOWHERE
@@ -82,6 +84,15 @@ def test_figures_draw_any_text(form: str) -> None:
     assert len(content) < 10**6
     if form == "svg":
         assert b"\x1b" not in content and b"\x00" not in content
+
+
+def test_pages_show_what_would_act() -> None:
+    assert page_text("a\x1b\x00\u202e\ud800b\n\té\u200c") == "a\\x1b\\x00\\u202e\\ud800b\n\té\u200c"
+    assert page_text(3) == 3 and page_text(Markup("<b>\x1b")) == "<b>\x1b"
+    for name in ("page", "sections", "study_page"):
+        module = importlib.import_module(f"robustcl.report.{name}")
+        text = Path(module.__file__ or "").read_text(encoding="utf-8")
+        assert text.count("Environment(") == text.count("finalize=page_text") == 1
 
 
 def test_figures_of_good_text_do_not_change(monkeypatch: pytest.MonkeyPatch) -> None:

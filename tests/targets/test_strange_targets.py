@@ -40,10 +40,10 @@ TREES = (
 
 
 def test_bad_files_are_refused_in_words(tmp_path: Path) -> None:
+    place = tmp_path / "x"
     arrays = (npy("(2, 10000000000)"), npy("(2,)", dtype="'|O'", data=bytes(99)), b"")
     for source, contents in (("words", WORDS), ("taxonomy", TREES), ("npy", arrays)):
         for content in contents:
-            place = tmp_path / "x"
             place.write_bytes(content)
             with pytest.raises(InputError):
                 load_targets(f"{source}:{place}", NAMES)
