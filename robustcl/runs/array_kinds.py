@@ -52,12 +52,13 @@ def objection_to_arrays(name: str, arrays: Mapping[str, np.ndarray]) -> str:
         array = arrays[key]
         if array.dtype.kind not in kinds or array.ndim != axes:
             return f"its array {key!r} holds {array.dtype} on {array.ndim} axes"
+    if len(arrays["index"]) and int(arrays["index"].min()) < 0:
+        return "its array 'index' has one below 0"
     if name.startswith("curves-"):
         return _curves(arrays)
     if "attacked" in wanted and arrays["attacked"].shape != arrays["clean"].shape:
         return "its arrays 'clean' and 'attacked' are of different shapes"
-    negative = len(arrays["index"]) and int(arrays["index"].min()) < 0
-    return "its array 'index' has one below 0" if negative else ""
+    return ""
 
 
 def _curves(arrays: Mapping[str, np.ndarray]) -> str:
