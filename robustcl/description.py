@@ -38,7 +38,7 @@ class Description:
             deviations as channels.
     """
 
-    architecture: Annotated[str, Meta(min_length=1)]
+    architecture: Annotated[str, Meta(min_length=1, max_length=300)]
     arguments: dict[str, Any]
     image_shape: tuple[Side, Side, Side]
     mean: tuple[float, ...] = (0.0,)

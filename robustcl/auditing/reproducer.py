@@ -66,7 +66,7 @@ class Violation:
     attacked: float
     attack: str
     seed: int
-    example_seed: int
+    example_seed: Count
     network: str
     checkpoint: str
     data: str

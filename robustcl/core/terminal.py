@@ -8,7 +8,7 @@ from typing import Any, TextIO
 
 from robustcl.core.printable import printable
 
-LONGEST = 4000  # characters of a line
+LONGEST = 1600  # characters of a line
 
 
 def say(text: str) -> None:
