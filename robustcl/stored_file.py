@@ -65,7 +65,7 @@ def write_stored(path: Path, entries: Mapping[str, Any], tensors: Mapping[str, T
 
 
 def write_tensors(path: Path, tensors: Mapping[str, Tensor], metadata: Mapping[str, str]) -> None:
-    """Write tensors whole.
+    """Write tensors whole; equal ones give equal bytes.
 
     Args:
         path: The file.
@@ -85,6 +85,19 @@ def write_tensors(path: Path, tensors: Mapping[str, Tensor], metadata: Mapping[s
                 raise
             code = int(number[1])
             raise OSError(code, os.strerror(code), str(path)) from error
+        _order_header(temporary)
+
+
+def _order_header(place: Path) -> None:
+    # safetensors writes the metadata in an order that differs from file to file.
+    with place.open("r+b") as stream:
+        length = int.from_bytes(stream.read(PREAMBLE), "little")
+        header = json.loads(stream.read(length))
+        header["__metadata__"] = dict(sorted(header.get("__metadata__", {}).items()))
+        text = json.dumps(header, separators=(",", ":"), ensure_ascii=False).encode()
+        if len(text) <= length:  # the same signs in another order
+            stream.seek(PREAMBLE)
+            stream.write(text.ljust(length))
 
 
 def read_stored(place: Path) -> Stored:

@@ -10,12 +10,14 @@ import torch
 from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
+from robustcl.checksum import checksum
 from robustcl.core.plain_file import parse_json
 from robustcl.core.tensor_header import read_header
 from robustcl.errors import RunError
 from robustcl.stored_file import write_tensors
 
 KEY = "robustcl-training"
+CHECKSUM = "robustcl-training-sha256"
 CURE = "remove it, then start again"
 
 
@@ -28,11 +30,12 @@ def save_state(path: Path, tensors: Mapping[str, Tensor], numbers: Mapping[str, 
         numbers: What JSON holds; floats are kept exactly.
     """
     copies = {name: value.detach().cpu().contiguous().clone() for name, value in tensors.items()}
-    write_tensors(path, copies, {KEY: json.dumps(numbers)})
+    text = json.dumps(numbers)
+    write_tensors(path, copies, {KEY: text, CHECKSUM: checksum(text, copies)})
 
 
 def load_state(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
-    """Read a state.
+    """Read a state, and compare its checksum.
 
     Args:
         path: The file.
@@ -41,7 +44,12 @@ def load_state(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
         Tensors on the CPU, and numbers.
     """
     with _opened(path) as (stored, numbers):
-        return {name: stored.get_tensor(name) for name in stored.keys()}, numbers  # noqa: SIM118
+        tensors = {name: stored.get_tensor(name) for name in stored.keys()}  # noqa: SIM118
+        metadata = stored.metadata()
+        known = metadata.get(CHECKSUM)  # versions before 0.3 wrote none
+        if known is not None and known != checksum(metadata[KEY], tensors):
+            raise ValueError("does not have the checksum that was written with it")
+        return tensors, numbers
 
 
 def read_numbers(path: Path) -> dict[str, Any]:
@@ -117,10 +125,17 @@ def fill_optimizer(optimizer: torch.optim.Optimizer, tensors: Mapping[str, Tenso
     Args:
         optimizer: A fresh one with the same weights and options.
         tensors: By 'NUMBER.NAME'.
+
+    Raises:
+        ValueError: When they are not of these weights.
     """
+    weights = [weight for group in optimizer.param_groups for weight in group["params"]]
     state: dict[int, dict[str, Tensor]] = {}
     for key, value in tensors.items():
         number, _, name = key.partition(".")
+        if value.ndim and value.shape != weights[int(number)].shape:
+            shapes = f"{tuple(value.shape)}, not {tuple(weights[int(number)].shape)}"
+            raise ValueError(f"the optimizer's {key} is {shapes}")
         state.setdefault(int(number), {})[name] = value
     groups = optimizer.state_dict()["param_groups"]
     optimizer.load_state_dict({"state": state, "param_groups": groups})
