@@ -109,7 +109,7 @@ def _wrong_arrays(place: Path) -> dict[str, bytes]:
         "zeros": bytes(100),
         "text": b"no arrays",
         "cut": content[: len(content) // 2],
-        "a flipped bit": flipped(content, len(content) // 2),
+        "a flipped bit": flipped(content, _within(place)),
         "a renamed npy": _npy(arrays[key]),
         "a pickle": _saved({**arrays, key: np.array([{}, None], dtype=object)}),
         "texts": _saved({**arrays, key: np.array(["a", "b"])}),
@@ -127,6 +127,15 @@ def _wrong_arrays(place: Path) -> dict[str, bytes]:
         "header nested deeply": archive({"index.npy": _npy_header("(" * 3000)}),
         "header of 10^15 numbers": archive({"index.npy": _npy_header("(1000000000000000,)")}),
     }
+
+
+def _within(place: Path) -> int:
+    # A byte of the largest array; the length of what lies before it stands in its own header.
+    with zipfile.ZipFile(place) as opened:
+        entry = max(opened.infolist(), key=lambda info: info.compress_size)
+    start = entry.header_offset
+    lengths = struct.unpack("<HH", place.read_bytes()[start + 26 : start + 30])
+    return start + 30 + sum(lengths) + entry.compress_size * 3 // 4
 
 
 def _saved(arrays: Mapping[str, np.ndarray]) -> bytes:
