@@ -42,13 +42,16 @@ def load_state(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
 
     Returns:
         Tensors on the CPU, and numbers.
+
+    Raises:
+        RunError: When the file is missing, damaged or something else.
     """
     with _opened(path) as (stored, numbers):
         tensors = {name: stored.get_tensor(name) for name in stored.keys()}  # noqa: SIM118
         metadata = stored.metadata()
         known = metadata.get(CHECKSUM)  # versions before 0.3 wrote none
         if known is not None and known != checksum(metadata[KEY], tensors):
-            raise ValueError("does not have the checksum that was written with it")
+            raise RunError(f"{str(path)!r} was changed after it was written; {CURE}")
         return tensors, numbers
 
 
