@@ -20,6 +20,7 @@ from robustcl.checksum import checksum
 from robustcl.runs.json_file import sealed
 from robustcl.runs.record_lines import record_line
 from robustcl.stored_file import CHECKSUM, KEY
+from robustcl.training import resume_state
 from tests.fuzz.case import BAD_INPUT, Case
 from tests.fuzz.mutations import spoiled, spoiled_bytes
 from tests.fuzz.registry import kind
@@ -284,18 +285,19 @@ def training_state(draws: random.Random, folder: Path, good: Path) -> Case:
         shutil.copy(good / name, folder)
     place = folder / "trained.state.safetensors"
     tensors, metadata = read_tensors(place)
-    (key,) = metadata
+    text = metadata[resume_state.KEY]
     action = draws.randrange(3)
     if action == 0:
         place.write_bytes(spoiled_bytes(draws, place.read_bytes()))
-    elif action == 1:
-        name = draws.choice(sorted(tensors))
-        tensors[name] = draws.choice((tensors[name].flatten()[:0], tensors[name][None].clone()))
-        place.write_bytes(save(tensors, metadata=metadata))
     else:
-        content, _ = spoiled(draws, json.loads(metadata[key]))
-        text = json.dumps(content).encode("utf-8", "replace").decode()
-        place.write_bytes(save(tensors, metadata={key: text}))
+        if action == 1:
+            name = draws.choice(sorted(tensors))
+            tensors[name] = draws.choice((tensors[name].flatten()[:0], tensors[name][None].clone()))
+        else:
+            content, _ = spoiled(draws, json.loads(text))
+            text = json.dumps(content).encode("utf-8", "replace").decode()
+        stated = {resume_state.KEY: text, resume_state.CHECKSUM: checksum(text, tensors)}
+        place.write_bytes(save(tensors, metadata=stated))
     words = ["train", "--recipe", "recipe.toml", "--out", "trained.safetensors", "--save-every",
              "1", "--epochs", "4", "--resume"]  # fmt: skip
     return Case("robustcl", words, FINE, out="trained.safetensors", kept=_OF_TRAINING)
