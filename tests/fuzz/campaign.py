@@ -17,14 +17,20 @@ from typing import Any
 import attacks
 import certify
 import robustcl
-from tests.fuzz import kinds_data, kinds_files, kinds_places, kinds_texts
+from tests.fuzz import kinds_built, kinds_data, kinds_files, kinds_places, kinds_texts
 from tests.fuzz.case import Case, Ended, Outcome
 from tests.fuzz.isolated import run_forked
 from tests.fuzz.judge import faults_of
 from tests.fuzz.registry import KINDS
 from tests.fuzz.surroundings import difference, snapshot
 
-MODULES = (kinds_data, kinds_files, kinds_places, kinds_texts)  # imported for what they register
+MODULES = (
+    kinds_built,
+    kinds_data,
+    kinds_files,
+    kinds_places,
+    kinds_texts,
+)  # imported for what they register
 Run = Callable[[Case, Path], Ended]
 LIBRARIES = (
     *("seaborn", "sklearn.metrics", "sklearn.datasets", "scipy.stats", "scipy.special", "pandas"),

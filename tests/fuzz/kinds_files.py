@@ -25,6 +25,7 @@ from tests.fuzz.case import BAD_INPUT, Case
 from tests.fuzz.mutations import spoiled, spoiled_bytes
 from tests.fuzz.registry import kind
 
+ONLY_BAD = frozenset({BAD_INPUT})
 FINE = frozenset({
     0,
     BAD_INPUT,

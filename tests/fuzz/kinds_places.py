@@ -8,9 +8,9 @@ from pathlib import Path
 from typing import Any
 
 from tests.fuzz.case import BAD_INPUT, Case
+from tests.fuzz.kinds_files import ONLY_BAD
 from tests.fuzz.registry import kind
 
-ONLY_BAD = frozenset({BAD_INPUT})
 READERS: dict[str, tuple[str, ...]] = {
     "model.safetensors": ("robustcl", "inspect", "model.safetensors"),
     "weights.pth": (
