@@ -3,9 +3,9 @@
 import sys
 
 if sys.argv[:1] == ["-m"]:  # `python -m certify` imports the package before its __main__
-    from robustcl.cli import certify_module
+    from certify.__main__ import start_without_torch
 
-    certify_module()
+    start_without_torch()
 
 from certify import bounds
 from certify.center_smoothing import Centers, Noise, center_smoothing, smoothed_centers

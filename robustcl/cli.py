@@ -4,7 +4,7 @@ import importlib
 import sys
 from collections.abc import Sequence
 from contextlib import nullcontext
-from typing import Any, NoReturn
+from typing import Any
 
 from robustcl.core.foreign_exit import foreign_exits_abort
 from robustcl.core.last_handler import ENVIRONMENT, exit_code
@@ -51,17 +51,6 @@ def robustcl(arguments: Sequence[str] | None = None) -> int:
         The exit code.
     """
     return _main("robustcl", ROBUSTCL, "Train, convert and study encoders.", arguments)
-
-
-def certify_module() -> NoReturn:
-    """Run `python -m certify` before the package itself is loaded, and torch with it.
-
-    Raises:
-        SystemExit: With the exit code.
-    """
-    del sys.modules["certify"]  # which is loaded when the command needs it
-    sys.argv[0] = "certify"
-    raise SystemExit(certify())
 
 
 def _main(
