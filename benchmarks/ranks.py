@@ -27,8 +27,9 @@ from typing import Any
 if __package__ in (None, ""):
     sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from benchmarks.kill_and_resume import finished, launch, plain_records, same_arrays, whole_lines
+from benchmarks.kill_and_resume import finished, launch
 from benchmarks.provenance import provenance, record
+from benchmarks.resumable_jobs import plain_records, same_arrays, whole_lines
 
 SPEED = (
     *("certify", "run", "CHECKPOINT", "--data", "digits", "--quiet", "--batch-size", "16"),
