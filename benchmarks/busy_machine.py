@@ -38,6 +38,9 @@ def cost(tree: Path, threads: int | None, *, busy: bool) -> tuple[float, float]:
 
     Returns:
         Processor seconds and wall seconds.
+
+    Raises:
+        SystemExit: When the demo fails.
     """
     clean = {key: value for key, value in os.environ.items() if not key.startswith(CHOSEN)}
     chosen = {} if threads is None else {"OMP_NUM_THREADS": str(threads)}
@@ -82,17 +85,14 @@ def main() -> None:
             tree, threads, busy = settings[name]
             found[name].append(cost(tree, threads, busy=busy))
     alone = [used for used, _ in found["one thread, alone"]]
-    rows = {
-        name: {
+    rows = {}
+    for name, costs in found.items():
+        ratios = [used / one for (used, _), one in zip(costs, alone, strict=True)]
+        rows[name] = {
             "processor_seconds": [round(used, 1) for used, _ in costs],
             "wall_seconds": [round(wall, 1) for _, wall in costs],
-            "over_one_thread": round(
-                statistics.median(used / one for (used, _), one in zip(costs, alone, strict=True)),
-                2,
-            ),
+            "over_one_thread": round(statistics.median(ratios), 2),
         }
-        for name, costs in found.items()
-    }
     hidden = (str(options.before), str(options.out))
     record({"settings": rows, **provenance(hidden=hidden)}, options.out)
 

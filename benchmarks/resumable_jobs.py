@@ -169,7 +169,15 @@ def _tensors(place: Path) -> dict[str, np.ndarray]:
 
 
 def same(first: Any, second: Any) -> bool:
-    # Compare plain values and arrays, bit for bit.
+    """Compare plain values and arrays, bit for bit.
+
+    Args:
+        first: What a run gave.
+        second: What another gave.
+
+    Returns:
+        Whether they are equal.
+    """
     if isinstance(first, np.ndarray):
         numbers = first.dtype.kind == "f"
         return first.dtype == second.dtype and np.array_equal(first, second, equal_nan=numbers)
