@@ -127,8 +127,9 @@ def _patience() -> Iterator[None]:
     finally:
         with lock:
             ended.set()
+        # What was asked for is raised by now, at the latest above. It is never taken back: in
+        # Python 3.11 that leaves a mark under which a traced function runs for ever.
         timer.cancel()
-        ctypes.pythonapi.PyThreadState_SetAsyncExc(own, None)
 
 
 class _LateError(TooLargeError):

@@ -17,7 +17,7 @@ from robustcl.checksum import checksum
 from robustcl.core import atomic
 from robustcl.core.plain_file import parse_json
 from robustcl.core.regular_file import objection_to_file
-from robustcl.core.tensor_header import MOST_HEADER, PREAMBLE, read_header
+from robustcl.core.tensor_header import MOST_HEADER, PREAMBLE, order_metadata, read_header
 from robustcl.errors import CheckpointError
 
 SCHEMA = 1
@@ -85,19 +85,7 @@ def write_tensors(path: Path, tensors: Mapping[str, Tensor], metadata: Mapping[s
                 raise
             code = int(number[1])
             raise OSError(code, os.strerror(code), str(path)) from error
-        _order_header(temporary)
-
-
-def _order_header(place: Path) -> None:
-    # safetensors writes the metadata in an order that differs from file to file.
-    with place.open("r+b") as stream:
-        length = int.from_bytes(stream.read(PREAMBLE), "little")
-        header = json.loads(stream.read(length))
-        header["__metadata__"] = dict(sorted(header.get("__metadata__", {}).items()))
-        text = json.dumps(header, separators=(",", ":"), ensure_ascii=False).encode()
-        if len(text) <= length:  # the same signs in another order
-            stream.seek(PREAMBLE)
-            stream.write(text.ljust(length))
+        order_metadata(temporary)
 
 
 def read_stored(place: Path) -> Stored:

@@ -1,6 +1,8 @@
 """What a description asks for is held against the tensors of its file before it is built."""
 
 import resource
+import subprocess
+import sys
 
 import pytest
 import torch
@@ -112,3 +114,20 @@ def test_sizes_of_images_are_bounded() -> None:
     for shape in ((1, 10**6, 10**6), (0, 8, 8), (3, -1, 8)):
         with pytest.raises(InputError, match="image_shape"):
             check_size(shape)
+
+
+TRACED = """\
+import sys
+from robustcl.encoders import small_convnet
+from robustcl.outline import outline
+arguments = {"channels": 1, "image_size": 8, "width": 4, "embedding_size": 5}
+outline("small_convnet", arguments, small_convnet(**arguments).state_dict())
+sys.settrace(lambda frame, event, argument: None)
+(lambda: None)()
+sys.settrace(None)
+"""
+
+
+def test_building_leaves_no_mark_that_a_traced_function_hangs_on() -> None:
+    # As those of AutoAttack's check for randomness are.
+    subprocess.run([sys.executable, "-c", TRACED], check=True, timeout=100)

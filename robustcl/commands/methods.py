@@ -1,12 +1,12 @@
 """Print the table of claims, without loading what computes them."""
 
-import json
 import sys
 from collections.abc import Sequence
 
 from rich.console import Console
 from rich.table import Table
 
+from robustcl.core.terminal import answer, emit
 from robustcl.declarations.attacks import ATTACK_ROWS
 from robustcl.declarations.claims import CLAIMS
 from robustcl.options.methods import MethodsOptions
@@ -29,9 +29,9 @@ def methods(options: MethodsOptions) -> int:
     if options.json:
         found = {name: row.claim for name, row in ATTACK_ROWS.items()}
         content = {"methods": [dict(zip(heads, row, strict=True)) for row in rows]}
-        sys.stdout.write(json.dumps({**content, "attacks": found}) + "\n")
+        emit({**content, "attacks": found})
         return 0
-    console = Console(width=None if sys.stdout.isatty() else 140)
+    console = Console(width=None if sys.stdout.isatty() else 140, color_system=None)
     tables = [_table("certificates: what is claimed, about which model", heads, rows)]
     rows = [(name, row.claim, row.reference) for name, row in ATTACK_ROWS.items()]
     heads = ("attack", "what it does", "reference")
@@ -39,7 +39,8 @@ def methods(options: MethodsOptions) -> int:
     with console.capture() as drawn:  # Rich itself would end the process where a reader goes away
         for table in tables:
             console.print(table)
-    sys.stdout.write(drawn.get())
+    for line in drawn.get().splitlines():
+        answer(line)
     return 0
 
 

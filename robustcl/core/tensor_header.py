@@ -1,5 +1,6 @@
 """Read the header of a safetensors file: what it claims is checked before anything is allocated."""
 
+import json
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -51,6 +52,24 @@ class TensorHeader:
 
     metadata: Mapping[str, str]
     shapes: Mapping[str, tuple[int, ...]]
+
+
+def order_metadata(place: Path) -> None:
+    """Sort the metadata of a file that is being written, so that equal tensors give equal bytes.
+
+    The library writes it in an order that differs from file to file.
+
+    Args:
+        place: The file, which nobody else knows yet.
+    """
+    with place.open("r+b") as stream:
+        length = int.from_bytes(stream.read(PREAMBLE), "little")
+        header = json.loads(stream.read(length))
+        header[METADATA] = dict(sorted(header.get(METADATA, {}).items()))
+        text = json.dumps(header, separators=(",", ":"), ensure_ascii=False).encode()
+        if len(text) <= length:  # the same signs in another order
+            stream.seek(PREAMBLE)
+            stream.write(text.ljust(length))
 
 
 def read_header(place: Path) -> TensorHeader:
