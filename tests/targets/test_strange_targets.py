@@ -32,6 +32,7 @@ TREES = (
     b"ant = {}\nbee = {}\n[x]\nant = {}",
     b"a = " + b"[" * 5000,
     b"a." * 3000 + b"ant = {}\nbee = {}",
+    b"a." * 300_000 + b"ant = {}\nbee = {}",  # levels that take hours
     b"[" + b"a." * 200 + b"ant]\n[bee]",
     b"x = " + b"9" * 10_000,
     b"#" * 5_000_000,
