@@ -273,7 +273,7 @@ NAMED: list[tuple[Change, str]] = [
     (no_checksum, r"line 6 of .*records-0\.jsonl.*has no checksum.*--resume"),
     (contradiction, r"another record of image 3 by product contradicts it.*--resume"),
     (no_records, r"lacks 8 records, first that of image 0 by clean"),
-    (a_folder_for_records, r"records-1\.jsonl.*cannot be read"),
+    (a_folder_for_records, r"records-1\.jsonl' is a folder, no file"),
     (edited_manifest("config", "eps", value=[1.0]), r"manifest\.json.*changed after.*--resume"),
     (edited_manifest("config", "norm", value="linf"), r"manifest\.json.*changed after.*--resume"),
     (edited_manifest("config", "methods", value=[]), r"manifest\.json.*changed after.*--resume"),
