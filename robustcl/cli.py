@@ -1,6 +1,7 @@
 """Open the two commands, `certify` and `robustcl`."""
 
 import importlib
+import os
 import sys
 from collections.abc import Sequence
 from contextlib import nullcontext
@@ -58,6 +59,8 @@ def _main(
 ) -> int:
     # Nothing leaves as an exception: Python would end with code 1, which means a violation.
     own_process = arguments is None
+    if own_process:
+        os.environ["MPLBACKEND"] = "agg"  # figures are files: a notebook's choice may be unusable
     try:
         with signals_stop(), foreign_exits_abort() if own_process else nullcontext():
             return _guarded(program, names, description, arguments)

@@ -113,8 +113,11 @@ def _end_again(
     loaded = load_checkpoint(options.out)
     constants = _constants(loaded.encoder, loaded.description, options)
     row = last_row(files.log)
-    if row:
-        write_training_figure(files.log)
+    if files.log.exists():
+        try:
+            write_training_figure(files.log)
+        except InputError as error:  # a damaged log takes nothing from the checkpoint
+            say(f"note: {error}; its figure is not drawn")
     remove(files.state)
     answer(f"the training was over; checkpoint: {options.out}", json=options.json)
     if options.json:

@@ -2,7 +2,9 @@
 
 import csv
 import hashlib
+import io
 import json
+import math
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -14,6 +16,7 @@ from robustcl.commands.outputs import is_ours
 from robustcl.core.atomic import remove_dead_files
 from robustcl.core.folder_lock import session_lock
 from robustcl.core.output_file import check_output
+from robustcl.core.plain_file import read_text
 from robustcl.core.plain_name import LONGEST
 from robustcl.errors import InputError, RunError
 from robustcl.options.train import TrainOptions
@@ -24,6 +27,8 @@ from robustcl.training import Files, TrainRecipe
 from robustcl.training.resume_state import KEY, read_numbers
 from robustcl.training.tensorboard_log import check_tensorboard
 from robustcl.training.train_log import is_log
+
+MOST_LOG = 32_000_000  # bytes
 
 
 def training_files(options: TrainOptions, recipe: TrainRecipe) -> Files:
@@ -203,13 +208,15 @@ def last_row(log: Path) -> dict[str, float]:
         log: The file.
 
     Returns:
-        Its numbers by name; none where there is no log.
+        Its numbers by name; none where there is no log, or it is damaged.
     """
-    if not log.is_file():
+    try:
+        text = read_text(log, most=MOST_LOG)
+        rows = list(csv.DictReader(io.StringIO(text, newline=""), strict=True))
+        found = {key: float(value) for key, value in rows[-1].items() if value} if rows else {}
+    except (ValueError, TypeError, csv.Error):  # too many columns are a list
         return {}
-    with log.open(encoding="utf-8", newline="") as stream:
-        rows = list(csv.DictReader(stream))
-    return {key: float(value) for key, value in rows[-1].items() if value} if rows else {}
+    return {key: value for key, value in found.items() if math.isfinite(value)}
 
 
 def told(options: TrainOptions, row: dict[str, float], recipe: dict[str, Any]) -> dict[str, Any]:
@@ -221,13 +228,15 @@ def told(options: TrainOptions, row: dict[str, float], recipe: dict[str, Any]) -
         recipe: What its checkpoint says.
 
     Returns:
-        Entries of the JSON object of `robustcl train`.
+        Entries of the JSON object of `robustcl train`; None for what only a lost log said.
     """
-    images = row.get("steps", 0.0) * options.batch_size * options.accumulate
-    seconds = row.get("seconds", 0.0)
+    seconds, steps = row.get("seconds"), row.get("steps")
+    speed = None
+    if seconds is not None and steps is not None:
+        speed = steps * options.batch_size * options.accumulate / max(seconds, 1e-9)
     return {
         "seconds": seconds,
-        "images_per_second": images / max(seconds, 1e-9),
+        "images_per_second": speed,
         **(recipe.get("head") or {"labels": 0}),
         **{key: row[key] for key in ("knn_accuracy", "contradiction_share") if key in row},
     }

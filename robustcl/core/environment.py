@@ -48,8 +48,10 @@ def environment_failure(error: BaseException) -> str | None:
                 return None  # what was asked for would fit into no memory
             return str(error) if isinstance(error, RobustclError) else MEMORY
         if _failed(cause, strict=cause is not error):
-            text = str(cause) or type(cause).__name__
-            return text if cause is error or text in str(error) else f"{error} ({text})"
+            text, said = str(cause) or type(cause).__name__, str(error)
+            reason = getattr(cause, "strerror", None) or text
+            told = cause is error or text in said or reason in said
+            return said or text if told else f"{error} ({text})"
     return None
 
 

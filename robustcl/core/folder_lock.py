@@ -94,8 +94,8 @@ def _locked(
     lock = FileLock(place, timeout=timeout, is_singleton=reentrant)
     try:
         lock.acquire()
-    except Timeout as error:
-        raise RunError(f"{busy()}; wait until it has ended, or stop it") from error
+    except Timeout:  # no failure of the environment, as the system's time-outs are
+        raise RunError(f"{busy()}; wait until it has ended, or stop it") from None
     except (OSError, NotImplementedError) as error:
         if isinstance(error, OSError) and error.errno not in NO_LOCKS:
             raise

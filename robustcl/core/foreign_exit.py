@@ -1,6 +1,7 @@
 """Keep libraries that end the process by themselves from choosing the exit code."""
 
 import ctypes
+import faulthandler
 import signal
 import threading
 from collections.abc import Iterator
@@ -27,6 +28,7 @@ def foreign_exits_abort() -> Iterator[None]:
     try:
         yield
     finally:
+        faulthandler.disable()  # when Python ends it would bring back what SIGABRT did before
         signal.signal(signal.SIGABRT, signal.SIG_IGN)  # what is registered stays so
 
 

@@ -1,6 +1,7 @@
 """Read JSON and TOML of others: bounded in size and depth, each key once, one sentence of fault."""
 
 import json
+import re
 import tomllib
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -14,6 +15,7 @@ MOST_DOTS = 200  # in a line of TOML: the reader's memory grows with the square 
 MOST_PARTS = (
     1_000_000  # tables and lists in a file, each of which takes 25 times its text in memory
 )
+QUOTED = re.compile(r""""(?:\\.|[^"\\])*"|'[^']*'""")  # dots in quotes part no key
 
 
 def read_bytes(path: Path, *, most: int) -> bytes:
@@ -94,11 +96,12 @@ def parse_json(text: str) -> Any:
     return _parsed(text, "JSON", lambda: json.loads(text, object_pairs_hook=_once))
 
 
-def read_toml(path: Path) -> dict[str, Any]:
+def read_toml(path: Path, *, most: int = MOST_TOML) -> dict[str, Any]:
     """Read a TOML file.
 
     Args:
         path: The file.
+        most: Bytes that it may have.
 
     Returns:
         Its content.
@@ -106,8 +109,8 @@ def read_toml(path: Path) -> dict[str, Any]:
     Raises:
         ValueError: In words that follow the file's name, also where it is no TOML.
     """
-    text = read_text(path, most=MOST_TOML)
-    if any(line.count(".") > MOST_DOTS for line in text.split("\n")):
+    text = read_text(path, most=most)
+    if any(QUOTED.sub("", line).count(".") > MOST_DOTS for line in text.split("\n")):
         raise ValueError(f"has a line with more than {MOST_DOTS} dots")
     return _parsed(text, "TOML", lambda: tomllib.loads(text))
 

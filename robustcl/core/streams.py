@@ -6,6 +6,7 @@ import os
 import stat
 import sys
 from contextlib import suppress
+from typing import TextIO
 
 
 def prepare_streams() -> None:
@@ -20,9 +21,9 @@ def prepare_streams() -> None:
     """
     if None in (sys.stdin, sys.stdout, sys.stderr):
         _take_numbers()
-    if sys.stderr is None:
+    if sys.stderr is None or not _takes(sys.stderr):
         sys.stderr = open(os.devnull, "w", encoding="utf-8")  # noqa: SIM115 lives as the process
-    if sys.stdout is None:
+    if sys.stdout is None or not _takes(sys.stdout):
         raise OSError(errno.EBADF, "stdout is closed; give it somewhere to go, as in >/dev/null")
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
@@ -61,6 +62,19 @@ def stdout_is_pipe() -> bool:
     except (OSError, ValueError, AttributeError):  # closed, or no file
         return False
     return stat.S_ISFIFO(mode) or stat.S_ISSOCK(mode)
+
+
+def _takes(stream: TextIO) -> bool:
+    # The number of a closed stream may be that of a file to read: a shell opens its script so.
+    try:
+        number = stream.fileno()
+    except (OSError, ValueError, AttributeError):  # no file
+        return True
+    try:
+        os.write(number, b"")
+    except OSError as error:
+        return error.errno != errno.EBADF
+    return True
 
 
 def _take_numbers() -> None:

@@ -1,4 +1,4 @@
-"""Declare what manifest.json holds: of a run, of a study, of a suite.
+"""Declare what manifest.json holds: of a run, a study, a suite or a comparison.
 
 A field with a default may be absent, since older versions did not write it. Fields that are not
 declared here are left as they are.
@@ -62,7 +62,7 @@ class FlagEntry:
     name: str
     sentence: str = ""
     images: tuple[Count, ...] = ()
-    rule: str = ""
+    rule: int | None = None
 
 
 @dataclass(frozen=True)
@@ -73,7 +73,7 @@ class ManifestFile:
     config: dict[str, Any]
     config_hash: str
     checksum: str | None = None
-    kind: Literal["multiview"] | None = None
+    kind: Literal["multiview", "comparison"] | None = None
     suite: str | None = None
     question: str = ""
     cells: Texts = ()
@@ -137,6 +137,16 @@ class StudyConfig:
     num_attacked: Count
 
 
+@dataclass(frozen=True)
+class ComparisonConfig:
+    """State what a comparison is of: the hash of each run's configuration, by label."""
+
+    runs: dict[str, str]
+
+
+CONFIGS = {None: RunConfig, "multiview": StudyConfig, "comparison": ComparisonConfig}
+
+
 def check_manifest(content: Mapping[str, Any], *, what: str, cure: str) -> None:
     """Refuse a manifest whose fields are not as declared.
 
@@ -151,5 +161,4 @@ def check_manifest(content: Mapping[str, Any], *, what: str, cure: str) -> None:
     terms: dict[str, Any] = {"error": RunError, "cure": cure, "strange": True}
     found = parse(ManifestFile, content, what=what, **terms)
     if found.suite is None:
-        kind = RunConfig if found.kind is None else StudyConfig
-        parse(kind, found.config, what=f"'config' in {what}", **terms)
+        parse(CONFIGS[found.kind], found.config, what=f"'config' in {what}", **terms)

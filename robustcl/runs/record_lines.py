@@ -13,6 +13,7 @@ from typing import Any
 
 import orjson
 
+from robustcl.core.regular_file import open_file
 from robustcl.errors import RunError
 from robustcl.runs.record_kinds import CERTIFIED_BALL
 
@@ -21,6 +22,8 @@ Key = tuple[str, int, str]
 Measure = tuple[str, str]  # kind and method
 SELF_TIMED = ("seconds", "forwards", "stage_seconds", "session")  # differ when measured twice
 CURE = "repeat the command of the run with --resume, which sets it aside and computes it again"
+AWAY = "move it out of the folder"
+LONGEST = 64_000_000  # bytes of a line
 _TAIL = b',"crc":"'
 _LENGTH = len(_TAIL) + 8 + len(b'"}')
 
@@ -176,12 +179,17 @@ def numbered_lines(place: Path) -> Iterator[tuple[int, bytes]]:
         Number and line.
 
     Raises:
-        RunError: When the file cannot be read.
+        RunError: When the file cannot be read, is a pipe or a device, or has a line that no record
+            has.
     """
     try:
-        with place.open("rb") as stream:
-            yield from enumerate(stream, start=1)
+        with open_file(place, cure=AWAY, error=RunError) as stream:
+            for number, line in enumerate(iter(lambda: stream.readline(LONGEST + 1), b""), start=1):
+                if len(line) > LONGEST:
+                    raise RunError(
+                        f"line {number} of {str(place)!r} has more than {LONGEST:,} bytes, which "
+                        f"no record has; {AWAY}"
+                    )
+                yield number, line
     except OSError as error:
-        raise RunError(
-            f"{str(place)!r} cannot be read ({error.strerror}); move it out of the folder"
-        ) from error
+        raise RunError(f"{str(place)!r} cannot be read ({error.strerror}); {AWAY}") from error

@@ -129,6 +129,9 @@ def load_run(folder: str | Path) -> Run:
     """
     place = Path(folder)
     manifest = read_manifest(place)
+    kind = "suite" if manifest.get("suite") is not None else manifest.get("kind")
+    if kind is not None:
+        raise RunError(f"{str(place)!r} is a {kind}, no run; give the folder of a run")
     ledger = Ledger(terms_of(manifest))
     run = run_of(place, manifest, _sound(place, manifest, ledger))
     for fault in contradictions(place, ledger.repeated):

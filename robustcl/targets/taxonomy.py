@@ -1,6 +1,5 @@
 """Make class vectors from a tree of kinds."""
 
-import tomllib
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -10,7 +9,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from robustcl.core.free_memory import require_memory
-from robustcl.core.regular_file import read_file
+from robustcl.core.plain_file import read_toml
 from robustcl.errors import InputError
 
 Tree = Mapping[str, Any]
@@ -85,14 +84,12 @@ def read_tree(path: str | Path) -> Tree:
     Raises:
         InputError: When the file is missing or not TOML.
     """
-    content = read_file(Path(path), most=MOST_BYTES, cure="give taxonomy:FILE.toml a small file")
     try:
-        return tomllib.loads(content.decode())
-    except (
-        ValueError,
-        RecursionError,
-    ) as error:  # TOML's and UTF-8's are ValueErrors
-        raise InputError(f"{str(path)!r} is not a readable TOML file ({error})") from error
+        return read_toml(Path(path), most=MOST_BYTES)
+    except ValueError as error:
+        raise InputError(
+            f"{str(path)!r} {error}; give taxonomy:FILE.toml a TOML file of kinds and classes"
+        ) from error
 
 
 def _collect(tree: Tree, above: tuple[str, ...], paths: dict[str, tuple[str, ...]]) -> None:

@@ -12,6 +12,7 @@ import pytest
 
 from robustcl.cli import certify, robustcl
 from robustcl.commands import inspect
+from robustcl.core.streams import prepare_streams
 from tests.commands.random_checkpoint import ARCHITECTURE, random_checkpoint
 
 NONE = ("--methods", "none", "--attack", "none", "--quiet")
@@ -135,3 +136,26 @@ def test_a_library_that_exits_by_itself_is_no_violation() -> None:
     )
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, check=False)
     assert done.returncode == -signal.SIGABRT
+
+
+def test_a_handler_of_faults_does_not_change_the_end() -> None:
+    program = (
+        "import os, sys; from robustcl.cli import certify; sys.argv = ['certify', 'methods']; "
+        "code = certify(); assert os.environ['MPLBACKEND'] == 'agg'; sys.exit(code)"
+    )
+    command = [sys.executable, "-X", "faulthandler", "-c", program]
+    environment = {**os.environ, "MPLBACKEND": "of a notebook elsewhere"}
+    done = subprocess.run(command, capture_output=True, check=False, env=environment)
+    assert done.returncode == 0 and not done.stderr
+
+
+def test_a_number_that_is_a_file_to_read_is_no_stream(monkeypatch: pytest.MonkeyPatch) -> None:
+    # A shell opens its script by the number of a closed stream, and leaves it to the command.
+    number = os.open(os.devnull, os.O_RDONLY)
+    with open(number, "w", encoding="utf-8") as useless:
+        monkeypatch.setattr(sys, "stderr", useless)
+        prepare_streams()
+        print("a message that is lost", file=sys.stderr, flush=True)
+        monkeypatch.setattr(sys, "stdout", useless)
+        with pytest.raises(OSError, match="stdout is closed"):
+            prepare_streams()

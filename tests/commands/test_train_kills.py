@@ -200,3 +200,27 @@ def test_two_trainings_toward_one_checkpoint(
             assert robustcl([*BASE, "--out", str(place), *more]) == 2
             assert f"'{place}' is in use by process" in capsys.readouterr().err
     assert not names(tmp_path)
+
+
+DAMAGED_LOGS = {
+    "a word": b"epoch,steps,seconds,loss\n1,few,1,2\n",
+    "columns": b"epoch,steps,seconds,loss\n1,1,1,2,3,4\n",
+    "bytes": b"epoch,steps,seconds,loss\n1,1,1,\xff\xfe\n",
+    "no number": b"epoch,steps,seconds,loss\n1,1,nan,inf\n",
+    "no row": b"epoch,steps,seconds,loss\n",
+    "long": b'epoch,steps,seconds,loss\n1,1,1,"' + b"a" * 200_000 + b'"\n',
+}
+
+
+def test_a_damaged_log_does_not_keep_a_training_from_its_end(
+    whole: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    place = Path(shutil.copy(whole, tmp_path / "a.safetensors"))
+    for content in DAMAGED_LOGS.values():
+        place.with_suffix(".csv").write_bytes(content)
+        assert robustcl([*BASE, "--out", str(place), "--resume", "--json"]) == 0
+        said = json.loads(capsys.readouterr().out)
+        assert said["checkpoint"] == str(place)
+        assert said["seconds"] is None or said["seconds"] == 1.0  # never a number that is made up
+        assert said["images_per_second"] in (None, 128.0, 64.0)
+        assert place.with_suffix(".csv").read_bytes() == content

@@ -129,3 +129,11 @@ def test_never_into_the_current_folder(
     assert exit_code(ZeroDivisionError("x")) == 5
     assert not list(tmp_path.iterdir())
     assert capsys.readouterr().err.splitlines()[-1].endswith("the traceback above")
+
+
+def test_a_reason_is_said_once() -> None:
+    cause = PermissionError(errno.EACCES, "Permission denied", "a.bin")
+    told = raised_from(InputError("'a.bin' cannot be read (Permission denied); allow it"), cause)
+    assert environment_failure(told) == str(told)
+    untold = raised_from(InputError("'a.bin' cannot be read; allow it"), cause)
+    assert environment_failure(untold) == f"{untold} ({cause})"

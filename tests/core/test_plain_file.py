@@ -97,3 +97,12 @@ def test_headers_of_tensors(tmp_path: Path) -> None:
         stream.truncate(2**43)
     with pytest.raises(ValueError, match="more than the memory of this machine"):
         read_header(place)
+
+
+def test_dots_in_quotes_are_no_levels(tmp_path: Path) -> None:
+    place = tmp_path / "a.toml"
+    place.write_text("a = '" + "." * 300 + '\'\nb = "\\"' + "." * 300 + '"\n')
+    assert read_toml(place) == {"a": "." * 300, "b": '"' + "." * 300}
+    place.write_text('"\\"" .' + "a." * 300 + 'b = "\\""\n')
+    with pytest.raises(ValueError, match="more than 200 dots"):
+        read_toml(place)

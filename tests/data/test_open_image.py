@@ -95,7 +95,7 @@ def test_resizing_is_refused_before_it_is_done() -> None:
 
 
 def test_all_images_are_refused_before_their_array_is_made(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("robustcl.core.memory.available_memory", lambda: 1000)
+    monkeypatch.setattr("robustcl.core.free_memory.available_memory", lambda: 1000)
     with pytest.raises(InputError, match=r"10 images of 8x8 pixels would take .* GiB"):
         decode([encoded()] * 10, names=["x"] * 10)
     assert len(decode([encoded()] * 2, names=["x"] * 2)) == 2  # 768 bytes

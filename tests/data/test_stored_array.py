@@ -61,7 +61,7 @@ def test_what_unpacks_to_far_more_is_refused(
 
 
 def test_more_than_memory_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("robustcl.core.memory.available_memory", lambda: 1000)
+    monkeypatch.setattr("robustcl.core.free_memory.available_memory", lambda: 1000)
     np.save(tmp_path / "x.npy", np.zeros(600, dtype=np.uint8))
     with pytest.raises(InputError, match="would take"):
         read_npy(tmp_path / "x.npy")

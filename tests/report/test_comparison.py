@@ -8,8 +8,11 @@ from pathlib import Path
 import pytest
 
 from robustcl.cli import robustcl
-from robustcl.errors import InputError
+from robustcl.errors import InputError, RunError
 from robustcl.report import write_comparison
+from robustcl.runs import load_run
+from robustcl.runs.comparison_file import is_comparison
+from robustcl.runs.study_file import is_study
 from tests.report.synthetic_run import attack, certificate, four_images, write_run
 
 
@@ -93,3 +96,17 @@ def test_a_folder_given_twice_is_refused(two: list[Path], tmp_path: Path) -> Non
     with pytest.raises(InputError, match="--out"):
         write_comparison(two, two[1])
     assert robustcl(["report", str(two[0]), "--out", str(tmp_path / "out")]) == 2
+
+
+def test_a_comparison_is_made_again_and_keeps_what_is_not_its_own(
+    two: list[Path], tmp_path: Path
+) -> None:
+    out = tmp_path / "out"
+    page, _ = write_comparison(two, out)
+    first = page.read_bytes()
+    (out / "figures/photo.png").write_bytes(b"mine")
+    assert write_comparison(two, out)[0].read_bytes() == first
+    assert (out / "figures/photo.png").read_bytes() == b"mine"
+    assert is_comparison(out) and not is_study(out)
+    with pytest.raises(RunError, match="is a comparison, no run"):
+        load_run(out)

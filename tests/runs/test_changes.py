@@ -1,6 +1,7 @@
 """Change single things in the folder of a finished run: each is named, or changes no figure."""
 
 import json
+import os
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -272,7 +273,7 @@ NAMED: list[tuple[Change, str]] = [
     (no_checksum, r"line 6 of .*records-0\.jsonl.*has no checksum.*--resume"),
     (contradiction, r"another record of image 3 by product contradicts it.*--resume"),
     (no_records, r"lacks 8 records, first that of image 0 by clean"),
-    (a_folder_for_records, r"records-1\.jsonl.*cannot be read"),
+    (a_folder_for_records, r"records-1\.jsonl' is a folder, no file"),
     (edited_manifest("config", "eps", value=[1.0]), r"manifest\.json.*changed after.*--resume"),
     (edited_manifest("config", "norm", value="linf"), r"manifest\.json.*changed after.*--resume"),
     (edited_manifest("config", "methods", value=[]), r"manifest\.json.*changed after.*--resume"),
@@ -372,3 +373,17 @@ def test_a_flipped_bit_of_records_or_manifest_never_changes_a_figure(folder: Pat
             assert found == before or str(folder) in found
         place.write_bytes(content)
     assert noticed > 250
+
+
+def test_a_pipe_among_the_records_is_refused_and_not_waited_for(folder: Path) -> None:
+    os.mkfifo(folder / "records-9.jsonl")
+    with pytest.raises(RunError, match=r"records-9\.jsonl' is a named pipe, no file; move it"):
+        load_run(folder)
+
+
+def test_a_line_without_end_is_refused_before_it_fills_the_memory(folder: Path) -> None:
+    place = folder / "records-9.jsonl"
+    place.touch()
+    os.truncate(place, 2**33)  # a hole: it takes no room on the disk
+    with pytest.raises(RunError, match=r"line 1 of .*records-9\.jsonl' has more than 64,000,000"):
+        load_run(folder)

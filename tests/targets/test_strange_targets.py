@@ -32,6 +32,7 @@ TREES = (
     b"ant = {}\nbee = {}\n[x]\nant = {}",
     b"a = " + b"[" * 5000,
     b"a." * 3000 + b"ant = {}\nbee = {}",
+    b"a." * 300_000 + b"ant = {}\nbee = {}",  # levels that take hours
     b"[" + b"a." * 200 + b"ant]\n[bee]",
     b"x = " + b"9" * 10_000,
     b"#" * 5_000_000,
@@ -87,7 +88,7 @@ def test_a_taxonomy_of_many_kinds_is_refused_before_it_is_made(
     tree = {f"kind{k}": {f"class{k}": {}} for k in range(50)}
     names = [f"class{k}" for k in range(50)]
     assert taxonomy(names, tree).shape == (50, 100)
-    monkeypatch.setattr("robustcl.core.memory.available_memory", lambda: 1000)
+    monkeypatch.setattr("robustcl.core.free_memory.available_memory", lambda: 1000)
     with pytest.raises(InputError, match="100 kinds for 50 classes"):
         taxonomy(names, tree)
 
