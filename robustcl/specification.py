@@ -118,7 +118,9 @@ def check_options(
             raise InputError(f"{specification.name}:{key} is {value!r}; expected a number")
         if kinds == {str} and not isinstance(value, str):
             raise InputError(f"{specification.name}:{key} is {value!r}; expected a word")
-        if words and value not in words:
+        if (
+            words and value not in words and not hasattr(function, "__post_init__")
+        ):  # says it itself
             raise InputError(
                 f"{specification.name}:{key} is {value!r}; expected {' or '.join(words)}"
             )

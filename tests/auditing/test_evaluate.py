@@ -96,7 +96,9 @@ def test_every_batch_is_on_the_disk_before_the_next(tmp_path: Path, monkeypatch)
     synced: list[int] = []
 
     def fsync(number: int) -> None:
-        synced.append((tmp_path / "run/records-0.jsonl").read_bytes().count(b"\n"))
+        place = tmp_path / "run/records-0.jsonl"
+        if place.exists() and os.path.samestat(os.fstat(number), place.stat()):
+            synced.append(place.read_bytes().count(b"\n"))
 
     monkeypatch.setattr(os, "fsync", fsync)
     evaluate(model, dataset, AUDIT, tmp_path / "run", progress=False)

@@ -63,7 +63,7 @@ def test_a_linf_budget_in_255ths_is_refused(place, tmp_path, capsys, command, ep
         ("0", "eps 0 is not positive"),
         ("nan", "eps nan is not positive"),
         ("inf", "eps inf is not positive and finite"),
-        ("9" * 400, "9999... is too large"),
+        ("9" * 400, "is too large"),
         ("0.2,0.1", "eps 0.2,0.1 is not ascending"),
     ],
 )

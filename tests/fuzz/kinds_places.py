@@ -111,7 +111,7 @@ def writers(name: str) -> list[tuple[str, ...]]:
         ("robustcl", "multiview", "model.safetensors", "--data", "npz:data.npz", "--count", "1,2",
          "--limit", "6", "--held-out", "6", "--attacked", "1", "--out", name),
         ("robustcl", "bench", "suite.toml", "--out", name),
-        ("robustcl", "report", "run", "run", "--out", name),
+        ("robustcl", "report", "run", "again", "--out", name),
         ("certify", "demo", "--out", name),
     ]  # fmt: skip
 
@@ -123,6 +123,7 @@ def foreign_files(draws: random.Random, folder: Path, good: Path) -> Case:
         place = folder / "mine" / draws.choice(THEIRS)
         place.parent.mkdir(parents=True, exist_ok=True)
         place.write_bytes(draws.choice((b"mine", b"{}", b"[]", b"")))
+    shutil.copytree(folder / "run", folder / "again")
     program, *words = draws.choice(writers("mine"))
     more = draws.choice(((), (), ("--resume",))) if words[0] in ("run", "attack", "bench") else ()
     return Case(program, [*words, *more], ONLY_BAD, names=("mine",), out="nothing")

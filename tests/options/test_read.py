@@ -37,7 +37,7 @@ def test_a_recipe(tmp_path, capsys: pytest.CaptureFixture[str]) -> None:
     words = ["train", "--data", "digits", "--out", "o.safetensors", "--recipe", str(place)]
     assert robustcl(words) == 2
     (line,) = capsys.readouterr().err.splitlines()
-    assert line.startswith("error: ") and "--epochs" in line and "'many'" in line
+    assert line.startswith("error: ") and "epochs" in line and "'many'" in line
 
 
 def test_help_is_no_mistake(capsys: pytest.CaptureFixture[str]) -> None:

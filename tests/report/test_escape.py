@@ -56,13 +56,13 @@ def test_tables_are_escaped_in_every_form(tmp_path: Path) -> None:
         NOWHERE: [1, 2, 3],
     })
     write_tables(tmp_path, {"x": table})
-    text = (tmp_path / "x.csv").read_text(encoding="utf-8")
+    text = (tmp_path / "tables" / "x.csv").read_text(encoding="utf-8")
     rows = list(csv.reader(io.StringIO(text)))
     assert len(rows) == len(text.splitlines()) == 4
     assert [row[0] for row in rows[2:]] == ["'=1", "plain"] and rows[1][1] == "-1.0"
     assert [row[2] for row in rows[1:]] == ["", "-2", "'-2"]
     for form in ("csv", "md", "tex"):
-        whole = (tmp_path / f"x.{form}").read_text(encoding="utf-8")
+        whole = (tmp_path / "tables" / f"x.{form}").read_text(encoding="utf-8")
         assert all(line.isprintable() for line in whole.splitlines()), form
         assert "\x1b" not in whole
     assert len(markdown(table).splitlines()) == 5
