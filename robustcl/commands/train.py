@@ -28,6 +28,7 @@ from robustcl.commands.train_files import (
 )
 from robustcl.commands.train_options import recipe_of
 from robustcl.core.atomic import remove
+from robustcl.core.stopping import stop_code
 from robustcl.data import Dataset, label_subset
 from robustcl.data.match_classes import absent_classes, some_names
 from robustcl.errors import InputError, RobustclError, RunError
@@ -36,6 +37,7 @@ from robustcl.options.train import TrainOptions
 from robustcl.out_of_memory import halving
 from robustcl.robust import ADVERSARIAL, Acl, Deacl, NoisyViews
 from robustcl.robust.lipschitz import CLAIMED, Lipschitz
+from robustcl.runs.ranks import rank
 from robustcl.training import Files, TrainLog, TrainRecipe, train_encoder
 from robustcl.training.processes import joined, rank_and_count
 from robustcl.training.resume_state import stated_data
@@ -55,11 +57,20 @@ def train(options: TrainOptions) -> int:
     Returns:
         The exit code.
     """
-    from robustcl.report.training_figure import write_training_figure  # slow to import
-
     recipe = recipe_of(options)
     refuse_inside_data(options.out, options.data)
     files = training_files(options, recipe)
+    try:
+        return _train(options, recipe, files)
+    except KeyboardInterrupt as stop:
+        if rank() == 0:
+            say(f"interrupted; go on by the same command and --resume ({options.out})")
+        return stop_code(stop)
+
+
+def _train(options: TrainOptions, recipe: TrainRecipe, files: Files) -> int:
+    from robustcl.report.training_figure import write_training_figure  # slow to import
+
     with training_session(options.out):
         with joined(options.device) as device:
             options = replace(options, device=device)

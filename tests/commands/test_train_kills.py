@@ -66,9 +66,9 @@ def test_every_point_of_the_end(
         else:
             stop_at(point, patch)
         assert robustcl([*BASE, "--out", str(place)]) == 130
+    assert "go on by the same command and --resume" in capsys.readouterr().err
     saved = place.read_bytes() if place.exists() else b""
     assert bool(saved) == (point != "fit_head")
-    capsys.readouterr()
     for _ in range(2):  # and once more when nothing is left to do
         assert robustcl([*BASE, "--out", str(place), "--resume", "--json"]) == 0
         said = json.loads(capsys.readouterr().out)
