@@ -78,7 +78,7 @@ def list_imagefolder(
         load=lambda rows: hold_images(
             lambda some: [files[row] for row in some.tolist()],
             rows,
-            names=lambda row: files[row].name,
+            names=lambda row: files[row].relative_to(root).as_posix(),
             size=size,
         ),
         labeled=bool(found.classes),

@@ -147,9 +147,16 @@ def _filled(run: Run, tensors: dict[str, Tensor], numbers: Numbers) -> Position:
         raise ValueError(f"order is not that of {count} images")
     if len(numbers.rows) != numbers.epoch or not all("loss" in row for row in numbers.rows):
         raise ValueError(f"rows are {len(numbers.rows)}, not one with a loss for each epoch")
-    for name, own in (("thresholds", run.thresholds), ("prototypes", run.prototypes)):
-        if tensors[name].shape != own.shape:
-            raise ValueError(f"{name} is {tuple(tensors[name].shape)}, not {tuple(own.shape)}")
+    sums = _under("sum", tensors)
+    wanted = {
+        "thresholds": run.thresholds.shape,
+        "prototypes": run.prototypes.shape,
+        **{f"probe.{number}": probe.vector.shape for number, probe in enumerate(run.probes)},
+        **{f"sum.{name}": torch.Size() for name in sums},
+    }
+    for name, shape in wanted.items():
+        if tensors[name].shape != shape:
+            raise ValueError(f"{name} is {tuple(tensors[name].shape)}, not {tuple(shape)}")
     run.model.load_state_dict(_under("model", tensors))
     if run.average is not None:
         run.average.load_state_dict(_under("average", tensors))
@@ -171,7 +178,7 @@ def _filled(run: Run, tensors: dict[str, Tensor], numbers: Numbers) -> Position:
         done=numbers.done,
         seconds=numbers.seconds,
         order=None if order is None else order.to(device),
-        sums={name: value.to(device) for name, value in _under("sum", tensors).items()},
+        sums={name: value.to(device) for name, value in sums.items()},
         rows=numbers.rows,
     )
 

@@ -17,7 +17,7 @@ from pathlib import Path
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
-from tests.fuzz.campaign import campaign, run_one, seeds_of, table
+from tests.fuzz.campaign import campaign, load_package, run_one, seeds_of, table
 from tests.fuzz.isolated import run_apart
 from tests.fuzz.originals import make_originals
 
@@ -38,6 +38,7 @@ def main() -> int:
     good.mkdir()
     make_originals(good)
     if options.only is not None:
+        load_package()
         found = run_one(options.only, place / "case", good, kinds=options.kinds, keep=True)
         print(found.kind, found.case, found.ended, *found.faults, place / "case", sep="\n")
         return 1 if found.faults else 0

@@ -5,6 +5,7 @@ import resource
 import signal
 import subprocess
 import sys
+import tempfile
 import time
 from pathlib import Path
 
@@ -114,6 +115,7 @@ def _in_child(case: Case, folder: Path, kept: Path) -> int:
     home = folder / "home"
     for name, value in {"TMPDIR": kept, "HOME": home, "XDG_CACHE_HOME": home}.items():
         os.environ[name] = str(value)
+    tempfile.tempdir = str(kept)  # which this process found out before
     _redirect(kept)
     mapped = int(Path("/proc/self/statm").read_text().split()[0]) * resource.getpagesize()
     resource.setrlimit(resource.RLIMIT_AS, (mapped + MEMORY, mapped + MEMORY))

@@ -14,7 +14,8 @@ from robustcl.training import (
     TrainRecipe,
     train_encoder,
 )
-from robustcl.training.position import Position, saved
+from robustcl.training.position import Position, resumed, saved
+from robustcl.training.resume_state import load_state, save_state
 from robustcl.training.start_run import start_run
 from tests.training.test_train_encoder import PLAIN, digits, encoder, rough_encoder, weights
 
@@ -102,3 +103,27 @@ def test_a_foreign_state_is_refused(tmp_path: Path) -> None:
             train_encoder(
                 encoder(), digits(256), PLAIN, files=Files(state=state, resume=True), progress=False
             )
+
+
+def test_a_state_that_does_not_fit_is_named(tmp_path: Path) -> None:
+    # Signed anew, as by a program: what a wrong shape would be broadcast to is no state of the run.
+    recipe, data = TrainRecipe(epochs=2, batch_size=32), digits(96)
+    files = Files(state=tmp_path / "s.safetensors", save_every=1, measure_every=1)
+    assert files.state is not None
+    run = start_run(encoder(), data, recipe, torch.device("cpu"))
+    train_encoder(encoder(), data, recipe, files=files, progress=False)
+    tensors, numbers = load_state(files.state)
+    tensors["sum.loss"] = torch.tensor(1.5)
+    found = [key for key in tensors if key.startswith(("optimizer.", "sum.", "model."))]
+    assert len({key.partition(".")[0] for key in found}) == 3
+    for key in (*found, "thresholds", "prototypes", "generator"):
+        save_state(files.state, {**tensors, key: torch.cat([tensors[key].flatten()] * 2)}, numbers)
+        with pytest.raises(RobustclError, match="does not fit the run"):
+            resumed(run, files.state)
+    save_state(files.state, tensors, numbers)
+    assert resumed(run, files.state).epoch == numbers["epoch"]
+    content = bytearray(files.state.read_bytes())
+    content[-9] ^= 1
+    files.state.write_bytes(content)
+    with pytest.raises(RobustclError, match="was changed after it was written"):
+        load_state(files.state)
