@@ -152,11 +152,13 @@ def _filled(run: Run, tensors: dict[str, Tensor], numbers: Numbers) -> Position:
         "thresholds": run.thresholds.shape,
         "prototypes": run.prototypes.shape,
         **{f"probe.{number}": probe.vector.shape for number, probe in enumerate(run.probes)},
-        **{f"sum.{name}": torch.Size() for name in sums},
     }
     for name, shape in wanted.items():
         if tensors[name].shape != shape:
             raise ValueError(f"{name} is {tuple(tensors[name].shape)}, not {tuple(shape)}")
+    for name, value in sums.items():
+        if value.numel() != 1:
+            raise ValueError(f"sum.{name} has {value.numel()} numbers, not one")
     run.model.load_state_dict(_under("model", tensors))
     if run.average is not None:
         run.average.load_state_dict(_under("average", tensors))
