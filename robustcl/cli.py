@@ -62,7 +62,10 @@ def _main(
     if own_process:
         os.environ["MPLBACKEND"] = "agg"  # figures are files: a notebook's choice may be unusable
     try:
-        with signals_stop(), foreign_exits_abort() if own_process else nullcontext():
+        with (
+            signals_stop(at_end=own_process),
+            foreign_exits_abort() if own_process else nullcontext(),
+        ):
             return _guarded(program, names, description, arguments)
     except KeyboardInterrupt as stop:
         return exit_code(stop)

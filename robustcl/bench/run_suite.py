@@ -1,6 +1,7 @@
 """Run a suite cell by cell; what has ended is not repeated."""
 
 import contextlib
+import errno
 import sys
 import time
 from collections.abc import Callable, Mapping
@@ -37,6 +38,8 @@ RUNNERS: Mapping[Kind, Callable[[Suite, Cell, Place], dict[str, Any]]] = {
     "study": study_cell,
     "peer": peer_cell,
 }
+
+DISK = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EIO)
 
 
 def run_suite(suite: Suite, place: Place, *, resume: bool = False) -> tuple[CellState, ...]:
@@ -118,7 +121,9 @@ def _ended(suite: Suite, cell: Cell, place: Place, states: Mapping[str, CellStat
             found = RUNNERS[cell.kind](suite, cell, place)
     except AbsentError as error:
         return CellState(**common, status="skipped", reason=str(error))
-    except Exception as error:  # noqa: BLE001 the others must run, and the reason is on record
+    except Exception as error:  # the others must run, and the reason is on record
+        if isinstance(error, OSError) and error.errno in DISK:
+            raise  # no other cell could end either
         seconds = time.monotonic() - begun
         reason = f"{type(error).__name__}: {error}"
         return CellState(**common, status="failed", reason=reason, seconds=seconds)

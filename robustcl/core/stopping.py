@@ -42,12 +42,16 @@ def stop_code(stop: KeyboardInterrupt) -> int:
 
 
 @contextmanager
-def signals_stop() -> Iterator[None]:
+def signals_stop(*, at_end: bool = False) -> Iterator[None]:
     """Raise `Stopped` in the main thread for SIGINT, SIGTERM and SIGHUP while the block runs.
 
     Signals that are ignored (as by nohup) or that the caller handles are left as they are. Further
     signals within two seconds are taken for the same request, so that cleaning up is not cut short.
     A later one ends the process at once: whatever is on the disk is whole, as after a kill.
+
+    Args:
+        at_end: Whether the process ends after the block: what it came to is then what it says, and
+            a signal no longer changes it.
 
     Yields:
         Nothing.
@@ -77,7 +81,7 @@ def signals_stop() -> Iterator[None]:
         yield
     finally:
         for number, handler in before.items():
-            signal.signal(number, handler)
+            signal.signal(number, signal.SIG_IGN if at_end else handler)
 
 
 def say_stopped(stop: KeyboardInterrupt) -> None:

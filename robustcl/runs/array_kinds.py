@@ -19,6 +19,7 @@ COLUMNS: Mapping[str, tuple[str, int]] = {
     "eps": (NUMBER, 1),
     "evaluations": (NUMBER, 1),
 }
+SHARED = frozenset({"eps", "evaluations", "attack"})  # not about single images
 # By file, which arrays it has.
 FILES: Mapping[str, frozenset[str]] = {
     "embeddings": frozenset({"index", "labels", "embeddings"}),
@@ -52,6 +53,9 @@ def objection_to_arrays(name: str, arrays: Mapping[str, np.ndarray]) -> str:
         array = arrays[key]
         if array.dtype.kind not in kinds or array.ndim != axes:
             return f"its array {key!r} holds {array.dtype} on {array.ndim} axes"
+    for key in arrays.keys() - SHARED:
+        if not arrays[key].ndim:  # how many rows there are is the reader's to compare
+            return f"its array {key!r} has no row for each index"
     if len(arrays["index"]) and int(arrays["index"].min()) < 0:
         return "its array 'index' has one below 0"
     if name.startswith("curves-"):

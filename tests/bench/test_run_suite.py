@@ -1,5 +1,6 @@
 """Running a suite: what is kept, what is resumed, and what a failed cell leaves alone."""
 
+import errno
 import importlib.util
 import json
 import sys
@@ -139,6 +140,18 @@ def test_done_cells_are_not_repeated(
     with pytest.raises(ZeroDivisionError):
         run_suite(suite, Place(whole), resume=True)
     assert seen == ["lost/npz/0/model"]  # a failed one is tried again
+
+
+def test_a_full_disk_ends_the_suite_and_fails_no_cell(
+    suite: Suite, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(*_: object) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(runner, "RUNNERS", dict.fromkeys(runner.RUNNERS, full))
+    with pytest.raises(OSError, match="No space left"):
+        run_suite(suite, Place(tmp_path / "full"))
+    assert not list(tmp_path.rglob("cell.json"))
 
 
 def test_another_suite_in_the_folder_is_refused(whole: Path, suite: Suite) -> None:
