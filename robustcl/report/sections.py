@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pandas as pd
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
@@ -185,6 +186,10 @@ def _spell(name: str, value: Any, norm: str) -> str:
         return "–"
     if name == "norm":
         return norm_name(str(value))
+    if not isinstance(
+        value, int | float | np.number
+    ):  # what a peer or a file says instead of a number
+        return str(value)
     if name.endswith("accuracy") or name in ("low95", "high95"):
         return percent(float(value))
     if name.endswith("radius"):
