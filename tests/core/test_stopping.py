@@ -37,6 +37,19 @@ def test_a_signal_runs_what_cleans_up_and_leaves_no_handler(number: signal.Signa
     assert {one: signal.getsignal(one) for one in SIGNALS} == before
 
 
+def test_what_a_command_came_to_is_not_changed_while_its_process_ends() -> None:
+    before = {one: signal.getsignal(one) for one in SIGNALS}
+    try:
+        with signals_stop(at_end=True):
+            pass
+        for number in SIGNALS:
+            os.kill(os.getpid(), number)  # would end this process, or raise
+        wait_for_signals()
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
 def test_the_second_of_one_request_cuts_no_cleaning_short(monkeypatch: pytest.MonkeyPatch) -> None:
     ended = []
     monkeypatch.setattr(os, "_exit", ended.append)

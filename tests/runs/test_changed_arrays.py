@@ -101,6 +101,11 @@ def of_two_lengths(folder: Path) -> None:
     save_arrays(folder, "embeddings", {**stored, "labels": stored["labels"][:-1]})
 
 
+def without_axes(folder: Path) -> None:
+    stored = load_arrays(folder, "embeddings")
+    save_arrays(folder, "embeddings", {**stored, "strange": np.zeros(())})
+
+
 def unpickled(folder: Path) -> None:
     place = folder / "arrays" / "embeddings.npz"
     np.savez(place, index=np.array([{}], dtype=object))
@@ -115,6 +120,7 @@ def unpickled(folder: Path) -> None:
         (of_nobody, "embeddings.npz.*does not say to which run"),
         (of_another_process, r"embeddings\.1\.npz.*not for this run"),
         (of_two_lengths, "embeddings.npz.*different lengths"),
+        (without_axes, "embeddings.npz.*'strange' has no row"),
         (unpickled, "embeddings.npz.*is damaged"),
         (lambda f: (f / "arrays/triples.npz").write_bytes(b""), "triples.npz.*is damaged"),
         (lambda f: (f / "arrays/triples.npz").write_bytes(b"PK"), "triples.npz.*is damaged"),
