@@ -186,9 +186,8 @@ def _spell(name: str, value: Any, norm: str) -> str:
         return "–"
     if name == "norm":
         return norm_name(str(value))
-    if not isinstance(
-        value, int | float | np.number
-    ):  # what a peer or a file says instead of a number
+    # A peer or a file may say something else than a number.
+    if not isinstance(value, int | float | np.number):
         return str(value)
     if name.endswith("accuracy") or name in ("low95", "high95"):
         return percent(float(value))
