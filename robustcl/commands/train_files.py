@@ -83,7 +83,8 @@ def training_files(options: TrainOptions, recipe: TrainRecipe) -> Files:
             kind="checkpoint", inputs=given,
         )  # fmt: skip
     for place, (ours, kind) in kinds.items():
-        if not (options.resume and place == state):  # a state says itself whether it is usable
+        # A state says itself whether it is usable; a link in its place would be replaced by a file.
+        if not (options.resume and place == state and not place.is_symlink()):
             check_output(place, overwrite=replaces, ours=is_ours(ours), kind=kind)
     return Files(
         state=state,

@@ -224,3 +224,16 @@ def test_a_damaged_log_does_not_keep_a_training_from_its_end(
         assert said["seconds"] is None or said["seconds"] == 1.0  # never a number that is made up
         assert said["images_per_second"] in (None, 128.0, 64.0)
         assert place.with_suffix(".csv").read_bytes() == content
+
+
+@pytest.mark.parametrize("target", ["nowhere", "a.state.safetensors", "elsewhere"])
+def test_a_link_in_the_place_of_a_state_is_left_alone(
+    target: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "elsewhere").write_bytes(b"mine")
+    link = tmp_path / "a.state.safetensors"
+    link.symlink_to(target)
+    words = ["--out", str(tmp_path / "a.safetensors"), "--resume"]
+    assert robustcl([*BASE, *words]) == 2
+    assert "a.state.safetensors' is a link" in capsys.readouterr().err
+    assert link.readlink() == Path(target) and (tmp_path / "elsewhere").read_bytes() == b"mine"
