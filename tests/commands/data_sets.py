@@ -65,6 +65,7 @@ class Case:
             'unlabeled' (no accuracy).
         names: The classes that it has, by which the truth is computed.
         called: What it calls some of them, where that is another class.
+        code: The exit code of a refusal; 6 where the disk denies.
     """
 
     name: str
@@ -72,6 +73,7 @@ class Case:
     expected: str
     names: tuple[str, ...] = NAMES
     called: Mapping[str, str] = field(default_factory=dict)
+    code: int = 2
 
     @property
     def truth(self) -> list[Item]:
@@ -311,8 +313,8 @@ CASES = (
     Case("folder: Train and Test", _folder(change=_splits_by_other_names), REFUSED),
     Case("folder: classes in a group", _folder(change=_each(_group)), REFUSED),
     Case("folder: a class further down", _folder(change=_each(_deeper)), OK),
-    Case("folder: a class that cannot be read", _unreadable, REFUSED),
-    Case("folder: an image that cannot be read", _folder(change=_each(
+    Case("folder: a class that cannot be read", _unreadable, REFUSED, code=6),
+    Case("folder: a damaged image", _folder(change=_each(
         lambda p: (p / "ant" / "bad.png").write_bytes(b"\x89PNG cut")
     )), REFUSED),
     Case("folder: no classes", _folder(change=_each(_flat)), UNLABELED),
