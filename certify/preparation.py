@@ -6,14 +6,14 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor
 
-from certify.agreement import own_model, refuse_hidden
-from certify.bounds.network_norm import NetworkNorm, traced_norm
-from certify.bounds.plain_modules import check_still, check_values, no_draws, state_of
-from certify.bounds.rounding import row_lengths
-from certify.bounds.trace import Network, trace
-from certify.norms import Norm, check_norm
-from certify.one_thread import one_thread
-from certify.pairs import affine_head
+from robustcl.certify.agreement import own_model, refuse_hidden
+from robustcl.certify.bounds.network_norm import NetworkNorm, traced_norm
+from robustcl.certify.bounds.plain_modules import check_still, check_values, no_draws, state_of
+from robustcl.certify.bounds.rounding import row_lengths
+from robustcl.certify.bounds.trace import Network, trace
+from robustcl.certify.norms import Norm, check_norm
+from robustcl.certify.one_thread import one_thread
+from robustcl.certify.pairs import affine_head
 from robustcl.check_images import check_images
 from robustcl.classifier import Classifier
 from robustcl.errors import InputError, UnsupportedError

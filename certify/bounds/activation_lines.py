@@ -5,10 +5,10 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from certify.bounds.kinked_lines import kinked_lines
-from certify.bounds.operations.activation import Activation
-from certify.bounds.regions import Region
-from certify.bounds.rounding import NORM, dot_loss, length, outward, weighted
+from robustcl.certify.bounds.kinked_lines import kinked_lines
+from robustcl.certify.bounds.operations.activation import Activation
+from robustcl.certify.bounds.regions import Region
+from robustcl.certify.bounds.rounding import NORM, dot_loss, length, outward, weighted
 
 SHARES = (0.0, 0.0625, 0.125, 0.25, 0.5, 1.0)
 

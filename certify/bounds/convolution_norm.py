@@ -6,9 +6,9 @@ from typing import cast
 import torch
 from torch import Tensor, nn
 
-from certify.bounds.dense_norm import dense_norm, round_up
-from certify.norms import Norm
-from certify.one_thread import each, spare_threads
+from robustcl.certify.bounds.dense_norm import dense_norm, round_up
+from robustcl.certify.norms import Norm
+from robustcl.certify.one_thread import each, spare_threads
 from robustcl.errors import UnsupportedError
 
 MANY = 256  # entries of a symbol, from which it pays to treat several rows at a time

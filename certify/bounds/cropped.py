@@ -7,15 +7,15 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from certify.bounds.lines import Surroundings
-from certify.bounds.lower import Operation
-from certify.bounds.operations.activation import Activation
-from certify.bounds.operations.affine import Affine
-from certify.bounds.receptive_fields import Field
-from certify.bounds.regions import Region
-from certify.bounds.rounding import length, up
-from certify.bounds.trace import Network, Step
-from certify.norms import NORMS
+from robustcl.certify.bounds.lines import Surroundings
+from robustcl.certify.bounds.lower import Operation
+from robustcl.certify.bounds.operations.activation import Activation
+from robustcl.certify.bounds.operations.affine import Affine
+from robustcl.certify.bounds.receptive_fields import Field
+from robustcl.certify.bounds.regions import Region
+from robustcl.certify.bounds.rounding import length, up
+from robustcl.certify.bounds.trace import Network, Step
+from robustcl.certify.norms import NORMS
 
 
 @dataclass(frozen=True, eq=False)

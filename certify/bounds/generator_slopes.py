@@ -7,19 +7,19 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor
 
-from certify.bounds.operations.activation import Activation
-from certify.bounds.operations.affine import Affine
-from certify.bounds.operations.joining import (
+from robustcl.certify.bounds.operations.activation import Activation
+from robustcl.certify.bounds.operations.affine import Affine
+from robustcl.certify.bounds.operations.joining import (
     Concatenation,
     Constant,
     MaxPool,
     Sum,
 )
-from certify.bounds.regions import Region, all_known
-from certify.bounds.rounding import NORM, TINY, UNITS, length, outward, ulps, unit, up
-from certify.bounds.slopes import slope_bounds
-from certify.bounds.trace import Network
-from certify.norms import Norm
+from robustcl.certify.bounds.regions import Region, all_known
+from robustcl.certify.bounds.rounding import NORM, TINY, UNITS, length, outward, ulps, unit, up
+from robustcl.certify.bounds.slopes import slope_bounds
+from robustcl.certify.bounds.trace import Network
+from robustcl.certify.norms import Norm
 
 # Undecided units of an image, above which nothing is tried. On two dense networks and one with
 # convolutions, 128 raised radii by another 0, 0.04 and 1.4 % at 1.3, 1.2 and 2.2 times the cost.

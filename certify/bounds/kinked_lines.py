@@ -6,9 +6,9 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from certify.bounds.operations.activation import Activation
-from certify.bounds.regions import Region
-from certify.bounds.rounding import NORM, dot_loss, length, ulps, weighted
+from robustcl.certify.bounds.operations.activation import Activation
+from robustcl.certify.bounds.regions import Region
+from robustcl.certify.bounds.rounding import NORM, dot_loss, length, ulps, weighted
 
 SHARES = (0.0625, 0.125, 0.25, 0.5, 1.0)
 MOST = 0.75  # of the units, above which picking out the open ones does not pay

@@ -5,11 +5,11 @@ import math
 import torch
 from torch import Tensor, nn
 
-from certify.bounds.convolution_norm import convolution_norm
-from certify.bounds.dense_norm import dense_norm, round_up
-from certify.bounds.operations.activation import activation
-from certify.bounds.pooling_norm import pooling_norm
-from certify.norms import Norm
+from robustcl.certify.bounds.convolution_norm import convolution_norm
+from robustcl.certify.bounds.dense_norm import dense_norm, round_up
+from robustcl.certify.bounds.operations.activation import activation
+from robustcl.certify.bounds.pooling_norm import pooling_norm
+from robustcl.certify.norms import Norm
 from robustcl.encoders.max_min import MaxMin
 from robustcl.errors import UnsupportedError
 

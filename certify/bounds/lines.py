@@ -6,20 +6,20 @@ from dataclasses import dataclass, field
 import torch
 from torch import Tensor
 
-from certify.bounds.activation_lines import activation_lines
-from certify.bounds.operations.activation import Activation
-from certify.bounds.operations.affine import Affine
-from certify.bounds.operations.joining import (
+from robustcl.certify.bounds.activation_lines import activation_lines
+from robustcl.certify.bounds.operations.activation import Activation
+from robustcl.certify.bounds.operations.affine import Affine
+from robustcl.certify.bounds.operations.joining import (
     Concatenation,
     Constant,
     Image,
     MaxPool,
     Sum,
 )
-from certify.bounds.regions import Region, all_known
-from certify.bounds.rounding import NORM, SQUARES, dot, dot_loss, weighted
-from certify.bounds.trace import Network
-from certify.norms import Norm
+from robustcl.certify.bounds.regions import Region, all_known
+from robustcl.certify.bounds.rounding import NORM, SQUARES, dot, dot_loss, weighted
+from robustcl.certify.bounds.trace import Network
+from robustcl.certify.norms import Norm
 
 
 @dataclass(frozen=True, eq=False)

@@ -5,17 +5,17 @@ from collections.abc import Callable
 import torch
 from torch import Tensor, nn
 
-from certify.bounds.layer_norm import batch_norm_scale, layer_norm
-from certify.bounds.operations.activation import Activation, activation, second_of_pairs
-from certify.bounds.operations.affine import (
+from robustcl.certify.bounds.layer_norm import batch_norm_scale, layer_norm
+from robustcl.certify.bounds.operations.activation import Activation, activation, second_of_pairs
+from robustcl.certify.bounds.operations.affine import (
     Affine,
     averaging,
     dense,
     reshaping,
     scaling,
 )
-from certify.bounds.operations.convolution import convolution
-from certify.bounds.operations.joining import (
+from robustcl.certify.bounds.operations.convolution import convolution
+from robustcl.certify.bounds.operations.joining import (
     Concatenation,
     Constant,
     Image,
@@ -23,9 +23,9 @@ from certify.bounds.operations.joining import (
     Sum,
     max_pool,
 )
-from certify.bounds.operations.pairing import paired, pairing, unpairing
-from certify.bounds.pooling_norm import pooling_norm
-from certify.norms import NORMS, Norm
+from robustcl.certify.bounds.operations.pairing import paired, pairing, unpairing
+from robustcl.certify.bounds.pooling_norm import pooling_norm
+from robustcl.certify.norms import NORMS, Norm
 from robustcl.errors import UnsupportedError
 
 Operation = Affine | Activation | Sum | Concatenation | MaxPool | Image | Constant

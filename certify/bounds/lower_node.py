@@ -10,7 +10,7 @@ from torch import Tensor, fx, nn
 from torch.fx.node import map_arg
 from torch.nn import functional
 
-from certify.bounds.lower import (
+from robustcl.certify.bounds.lower import (
     NORMALIZATIONS,
     Operation,
     Shape,
@@ -18,14 +18,14 @@ from certify.bounds.lower import (
     lower_layer,
     max_min,
 )
-from certify.bounds.operations.affine import averaging, reshaping, scaling
-from certify.bounds.operations.joining import Concatenation, Sum
-from certify.bounds.pooling_norm import mean_norms
+from robustcl.certify.bounds.operations.affine import averaging, reshaping, scaling
+from robustcl.certify.bounds.operations.joining import Concatenation, Sum
+from robustcl.certify.bounds.pooling_norm import mean_norms
 from robustcl.encoders.max_min import MaxMin
 from robustcl.errors import UnsupportedError
 
 if TYPE_CHECKING:
-    from certify.bounds.trace import Step
+    from robustcl.certify.bounds.trace import Step
 
 BATCH = 2  # images traced; one alone would not show where a network mixes them
 SUMS = (operator.add, operator.iadd, torch.add)

@@ -6,12 +6,12 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor
 
-from certify.bounds.dense_norm import round_up
-from certify.bounds.operations.affine import Affine
-from certify.bounds.prefix_norms import output_leap, prefix_norms
-from certify.bounds.rounding import SQUARES, length, row_lengths
-from certify.bounds.trace import Network, trace
-from certify.norms import Norm, check_norm
+from robustcl.certify.bounds.dense_norm import round_up
+from robustcl.certify.bounds.operations.affine import Affine
+from robustcl.certify.bounds.prefix_norms import output_leap, prefix_norms
+from robustcl.certify.bounds.rounding import SQUARES, length, row_lengths
+from robustcl.certify.bounds.trace import Network, trace
+from robustcl.certify.norms import Norm, check_norm
 from robustcl.classifier import Encoder
 from robustcl.network_hash import network_hash
 

@@ -5,9 +5,9 @@ from dataclasses import replace
 import torch
 from torch import Tensor
 
-from certify.bounds.lines import Surroundings, lower_bounds
-from certify.bounds.operations.activation import Activation
-from certify.norms import Norm
+from robustcl.certify.bounds.lines import Surroundings, lower_bounds
+from robustcl.certify.bounds.operations.activation import Activation
+from robustcl.certify.norms import Norm
 
 PACE = 0.25  # of the first step, in units of the range of slopes
 DECAY = 0.85

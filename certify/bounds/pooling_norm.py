@@ -7,8 +7,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from certify.bounds.dense_norm import dense_norm, round_up
-from certify.norms import Norm
+from robustcl.certify.bounds.dense_norm import dense_norm, round_up
+from robustcl.certify.norms import Norm
 from robustcl.errors import UnsupportedError
 
 Pooling = nn.AvgPool2d | nn.AdaptiveAvgPool2d | nn.MaxPool2d

@@ -2,12 +2,12 @@
 
 import math
 
-from certify.bounds.dense_norm import round_up
-from certify.bounds.layer_norm import combined_norm
-from certify.bounds.lower import Operation
-from certify.bounds.operations.activation import Activation
-from certify.bounds.operations.affine import Affine
-from certify.bounds.operations.joining import (
+from robustcl.certify.bounds.dense_norm import round_up
+from robustcl.certify.bounds.layer_norm import combined_norm
+from robustcl.certify.bounds.lower import Operation
+from robustcl.certify.bounds.operations.activation import Activation
+from robustcl.certify.bounds.operations.affine import Affine
+from robustcl.certify.bounds.operations.joining import (
     Concatenation,
     Constant,
     Image,
@@ -15,8 +15,8 @@ from certify.bounds.operations.joining import (
     Sum,
     max_pool_norm,
 )
-from certify.bounds.trace import Network
-from certify.norms import Norm
+from robustcl.certify.bounds.trace import Network
+from robustcl.certify.norms import Norm
 
 
 def prefix_norms(network: Network, *, norm: Norm) -> tuple[float, ...]:

@@ -4,10 +4,10 @@ import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from certify.bounds.operations.activation import Activation
-from certify.bounds.operations.affine import Affine, Sliding
-from certify.bounds.operations.joining import Concatenation, Image, Sum
-from certify.bounds.trace import Network
+from robustcl.certify.bounds.operations.activation import Activation
+from robustcl.certify.bounds.operations.affine import Affine, Sliding
+from robustcl.certify.bounds.operations.joining import Concatenation, Image, Sum
+from robustcl.certify.bounds.trace import Network
 
 Two = tuple[int, int]
 

@@ -6,16 +6,16 @@ from collections.abc import Mapping, Sequence
 import torch
 from torch import Tensor
 
-from certify.bounds.cropped import Pixels, cropped, on_patches
-from certify.bounds.lines import Surroundings, lower_bounds
-from certify.bounds.operations.activation import Activation
-from certify.bounds.operations.affine import Affine
-from certify.bounds.operations.joining import Sum
-from certify.bounds.receptive_fields import numbers_seen, receptive_fields
-from certify.bounds.regions import Region, ball_regions
-from certify.bounds.rounding import down, up
-from certify.bounds.trace import Network
-from certify.norms import Norm
+from robustcl.certify.bounds.cropped import Pixels, cropped, on_patches
+from robustcl.certify.bounds.lines import Surroundings, lower_bounds
+from robustcl.certify.bounds.operations.activation import Activation
+from robustcl.certify.bounds.operations.affine import Affine
+from robustcl.certify.bounds.operations.joining import Sum
+from robustcl.certify.bounds.receptive_fields import numbers_seen, receptive_fields
+from robustcl.certify.bounds.regions import Region, ball_regions
+from robustcl.certify.bounds.rounding import down, up
+from robustcl.certify.bounds.trace import Network
+from robustcl.certify.norms import Norm
 from robustcl.errors import InputError
 
 LARGEST = 128  # units of a layer for which every unit's own bound is worth its cost

@@ -7,19 +7,19 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from certify.bounds.operations.activation import Activation
-from certify.bounds.operations.affine import Affine
-from certify.bounds.operations.joining import (
+from robustcl.certify.bounds.operations.activation import Activation
+from robustcl.certify.bounds.operations.affine import Affine
+from robustcl.certify.bounds.operations.joining import (
     Concatenation,
     Constant,
     Image,
     MaxPool,
     Sum,
 )
-from certify.bounds.prefix_norms import operation_norm, prefix_norms
-from certify.bounds.rounding import NORM, SQUARES, TINY, down, length, ulps, up
-from certify.bounds.trace import Network, Step
-from certify.norms import Norm
+from robustcl.certify.bounds.prefix_norms import operation_norm, prefix_norms
+from robustcl.certify.bounds.rounding import NORM, SQUARES, TINY, down, length, ulps, up
+from robustcl.certify.bounds.trace import Network, Step
+from robustcl.certify.norms import Norm
 
 
 @dataclass(frozen=True, eq=False)

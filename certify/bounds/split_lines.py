@@ -5,11 +5,11 @@ from dataclasses import replace
 import torch
 from torch import Tensor
 
-from certify.bounds.lines import Surroundings, lower_bounds
-from certify.bounds.operations.activation import Activation
-from certify.bounds.optimized_lines import optimized_lower_bounds
-from certify.bounds.regions import Region
-from certify.norms import Norm
+from robustcl.certify.bounds.lines import Surroundings, lower_bounds
+from robustcl.certify.bounds.operations.activation import Activation
+from robustcl.certify.bounds.optimized_lines import optimized_lower_bounds
+from robustcl.certify.bounds.regions import Region
+from robustcl.certify.norms import Norm
 
 
 def split_lower_bounds(

@@ -10,11 +10,11 @@ import torch
 from torch import Tensor, fx, nn
 from torch.nn import functional
 
-from certify.bounds.lower import Operation, Shape
-from certify.bounds.lower_node import BATCH, Context, folds, lower_node, node_name, sources
-from certify.bounds.operations.affine import Affine, scaling
-from certify.bounds.operations.joining import Concatenation, Constant, Image, Sum
-from certify.bounds.plain_modules import (
+from robustcl.certify.bounds.lower import Operation, Shape
+from robustcl.certify.bounds.lower_node import BATCH, Context, folds, lower_node, node_name, sources
+from robustcl.certify.bounds.operations.affine import Affine, scaling
+from robustcl.certify.bounds.operations.joining import Concatenation, Constant, Image, Sum
+from robustcl.certify.bounds.plain_modules import (
     CURE,
     check_plain,
     check_still,

@@ -2,8 +2,8 @@
 
 from torch import Tensor
 
-from certify.bounds.dense_norm import dense_norm, round_up
-from certify.norms import Norm, check_norm
+from robustcl.certify.bounds.dense_norm import dense_norm, round_up
+from robustcl.certify.norms import Norm, check_norm
 from robustcl.views.linear_view import LinearView
 
 

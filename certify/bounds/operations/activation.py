@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from certify.bounds.rounding import outward
+from robustcl.certify.bounds.rounding import outward
 from robustcl.errors import UnsupportedError
 
 CELLS = 8

@@ -7,9 +7,9 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor
 
-from certify.bounds.dense_norm import dense_norm, round_up
-from certify.bounds.rounding import UNITS, row_lengths
-from certify.norms import NORMS, Norm
+from robustcl.certify.bounds.dense_norm import dense_norm, round_up
+from robustcl.certify.bounds.rounding import UNITS, row_lengths
+from robustcl.certify.norms import NORMS, Norm
 
 Linear = Callable[[Tensor], Tensor]
 WIDE = 256

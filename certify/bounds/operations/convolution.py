@@ -9,10 +9,10 @@ from torch import Tensor, nn
 from torch.nn import functional
 from torch.nn.grad import conv2d_input
 
-from certify.bounds.convolution_norm import convolution_norm, padding_copies
-from certify.bounds.operations.affine import Affine, Linear, Sliding, holder, raised_rows
-from certify.bounds.rounding import row_lengths
-from certify.norms import NORMS, Norm
+from robustcl.certify.bounds.convolution_norm import convolution_norm, padding_copies
+from robustcl.certify.bounds.operations.affine import Affine, Linear, Sliding, holder, raised_rows
+from robustcl.certify.bounds.rounding import row_lengths
+from robustcl.certify.norms import NORMS, Norm
 
 MATRIX = 2**18  # entries of a matrix that serves for a convolution of patches
 

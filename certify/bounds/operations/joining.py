@@ -7,8 +7,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from certify.bounds.dense_norm import round_up
-from certify.bounds.pooling_norm import two
+from robustcl.certify.bounds.dense_norm import round_up
+from robustcl.certify.bounds.pooling_norm import two
 from robustcl.errors import UnsupportedError
 
 

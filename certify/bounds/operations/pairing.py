@@ -7,9 +7,9 @@ from dataclasses import replace
 import torch
 from torch import Tensor
 
-from certify.bounds.dense_norm import round_up
-from certify.bounds.operations.affine import Affine, pointwise, raised_rows
-from certify.norms import Norm
+from robustcl.certify.bounds.dense_norm import round_up
+from robustcl.certify.bounds.operations.affine import Affine, pointwise, raised_rows
+from robustcl.certify.norms import Norm
 
 
 def pairing(input_shape: tuple[int, ...]) -> Affine:

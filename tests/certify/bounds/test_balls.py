@@ -7,16 +7,16 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from certify import output_gradients
-from certify.bounds.activation_lines import activation_lines
-from certify.bounds.lines import Surroundings, lower_bounds
-from certify.bounds.network_norm import network_norm
-from certify.bounds.operations.activation import activation
-from certify.bounds.regions import Region, ball_regions, center_regions, in_type
-from certify.bounds.slopes import slope_bounds
-from certify.bounds.trace import Network, trace
-from certify.norms import Norm
 from robustcl import Encoder, UnsupportedError
+from robustcl.certify import output_gradients
+from robustcl.certify.bounds.activation_lines import activation_lines
+from robustcl.certify.bounds.lines import Surroundings, lower_bounds
+from robustcl.certify.bounds.network_norm import network_norm
+from robustcl.certify.bounds.operations.activation import activation
+from robustcl.certify.bounds.regions import Region, ball_regions, center_regions, in_type
+from robustcl.certify.bounds.slopes import slope_bounds
+from robustcl.certify.bounds.trace import Network, trace
+from robustcl.certify.norms import Norm
 from tests.families import FAMILIES, family, images_and_directions, perturbed
 
 NORMS = get_args(Norm)

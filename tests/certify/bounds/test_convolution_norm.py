@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch import nn
 
-from certify.bounds import convolution_norm, layer_norm
+from robustcl.certify.bounds import convolution_norm, layer_norm
 
 CASES = [  # kernel, padding, stride, dilation, groups
     (3, 1, 1, 1, 1),

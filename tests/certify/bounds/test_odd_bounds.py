@@ -15,8 +15,9 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from certify import certified_radius, crown, displacement, local, product, retrieval
-from certify.bounds import (
+from robustcl import Classifier, Encoder, InputError, UnsupportedError
+from robustcl.certify import certified_radius, crown, displacement, local, product, retrieval
+from robustcl.certify.bounds import (
     ball_regions,
     center_regions,
     layer_norm,
@@ -24,18 +25,17 @@ from certify.bounds import (
     slope_bounds,
     trace,
 )
-from certify.bounds.convolution_norm import convolution_norm
-from certify.bounds.dense_norm import dense_norm
-from certify.bounds.generator_slopes import generator_slope_bounds
-from certify.bounds.lines import Surroundings
-from certify.bounds.network_norm import network_norm
-from certify.bounds.operations.activation import activation
-from certify.bounds.operations.convolution import convolution
-from certify.bounds.rounding import row_lengths
-from certify.crown import Effort, margins_at
-from certify.preparation import traced
-from certify.problem import problem
-from robustcl import Classifier, Encoder, InputError, UnsupportedError
+from robustcl.certify.bounds.convolution_norm import convolution_norm
+from robustcl.certify.bounds.dense_norm import dense_norm
+from robustcl.certify.bounds.generator_slopes import generator_slope_bounds
+from robustcl.certify.bounds.lines import Surroundings
+from robustcl.certify.bounds.network_norm import network_norm
+from robustcl.certify.bounds.operations.activation import activation
+from robustcl.certify.bounds.operations.convolution import convolution
+from robustcl.certify.bounds.rounding import row_lengths
+from robustcl.certify.crown import Effort, margins_at
+from robustcl.certify.preparation import traced
+from robustcl.certify.problem import problem
 from robustcl.heads import LinearHead, PrototypeHead
 from tests.odd_networks import ACTIVATIONS
 
