@@ -35,10 +35,10 @@ from robustcl.certify import (
     jacobian_norm,
     local,
     multi_view,
-    network_norm,
     product,
     retrieval,
 )
+from robustcl.certify.bounds import network_norm
 from robustcl.certify.norms import NORMS, Norm
 from robustcl.checkpoint import load_checkpoint
 from robustcl.heads import LinearHead, PrototypeHead
@@ -57,7 +57,6 @@ METHODS = {
     "first_order": first_order,
     "jacobian_norm": jacobian_norm,
 }
-TUNED = {"crown, tuned": {"slope_steps": 3, "splits": 2}, "crown, whole": {"units": 10_000}}
 CLOSE = 1e-9  # relative; what differs by less is called equal
 SEEDS = 4  # of every odd network
 LARGE = 20_000  # numbers of an image, from which one image serves
@@ -131,9 +130,12 @@ def bounds_of(classifier: Classifier) -> dict[str, Any]:
             continue
         for name, method in METHODS.items():
             found[f"{name} {norm}"] = _radii(lambda m=method, n=norm: m(classifier, images, norm=n))
-        for name, options in TUNED.items() if is_small else ():
-            found[f"{name} {norm}"] = _radii(
-                lambda o=options, n=norm: crown(classifier, images, norm=n, **o)
+        if is_small:
+            found[f"crown, tuned {norm}"] = _radii(
+                lambda n=norm: crown(classifier, images, norm=n, slope_steps=3, splits=2)
+            )
+            found[f"crown, whole {norm}"] = _radii(
+                lambda n=norm: crown(classifier, images, norm=n, units=10_000)
             )
         found[f"constant {norm}"] = _said(
             lambda n=norm: [network_norm(classifier.encoder, norm=n).total]

@@ -49,12 +49,13 @@ from benchmarks.ten_networks import NETWORKS
 from robustcl.bench.peers.comparison import AbsentError, import_peer
 from robustcl.certify import traced
 from robustcl.certify.bounds.generator_slopes import MOST, best_slope_bounds
-from robustcl.certify.bounds.operations.activation import Activation
-from robustcl.certify.bounds.operations.affine import Affine
 from robustcl.certify.bounds.refined_regions import refined_regions
-from robustcl.certify.bounds.regions import Region, ball_regions
-from robustcl.certify.bounds.trace import Network
+from robustcl.certify.bounds.regions import ball_regions
+from robustcl.certify.graph import Network
 from robustcl.certify.local import first_radii
+from robustcl.certify.ops.affine import Affine
+from robustcl.certify.ops.enclosures import Region
+from robustcl.certify.ops.scalar_function import RELU
 from robustcl.certify.problem import Problem, problem
 from robustcl.data import load_data
 
@@ -86,7 +87,7 @@ def chain(network: Network, directions: Tensor) -> nn.Sequential:
             raise ValueError("not a chain")
         if isinstance(step.operation, Affine):
             weight, bias = _after(step.operation, network.steps[position - 1].shape, weight, bias)
-        elif isinstance(step.operation, Activation) and step.operation.name == "ReLU":
+        elif step.operation.function is RELU:
             layers += [_linear(weight, bias), nn.ReLU()]
             weight = None
         else:

@@ -6,8 +6,8 @@ import torch
 from torch import Tensor
 
 from robustcl.certify.bounds.plain_modules import CURE, check_plain
-from robustcl.certify.bounds.rounding import row_lengths
 from robustcl.certify.claim import Claim
+from robustcl.certify.rounding import row_lengths
 from robustcl.classifier import Classifier, Encoder
 from robustcl.errors import InputError, UnsupportedError, ViolationError
 from robustcl.exact_copy import exact_copy

@@ -8,13 +8,13 @@ from torch import Tensor
 
 from robustcl.certify.agreement import ROUNDING, check_agreement, own_model
 from robustcl.certify.bounds.network_norm import NetworkNorm, network_norm
-from robustcl.certify.bounds.rounding import row_lengths
 from robustcl.certify.claim import Guarantee
 from robustcl.certify.image_by_image import workers
 from robustcl.certify.norms import Norm, check_norm
 from robustcl.certify.one_thread import each, one_thread
 from robustcl.certify.preparation import prepared_images, refuse_views
 from robustcl.certify.problem import enclosed
+from robustcl.certify.rounding import row_lengths
 from robustcl.classifier import Classifier
 from robustcl.core.special_functions import ndtri
 from robustcl.errors import InputError, UnsupportedError

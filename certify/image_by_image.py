@@ -15,8 +15,8 @@ from robustcl.certify.agreement import (
     lowered_scores,
     own_model,
 )
-from robustcl.certify.bounds.trace import Network
 from robustcl.certify.claim import Claim, abstained, joined
+from robustcl.certify.graph import Network
 from robustcl.certify.one_thread import each, one_thread, spare_threads
 from robustcl.certify.preparation import Traced, prepared_images
 from robustcl.certify.problem import Center, Problem, centered, stated

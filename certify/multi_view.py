@@ -19,9 +19,7 @@ from robustcl.certify.agreement import (
     own_model,
     refuse_hidden,
 )
-from robustcl.certify.bounds.dense_norm import round_up
 from robustcl.certify.bounds.network_norm import NetworkNorm
-from robustcl.certify.bounds.rounding import row_lengths
 from robustcl.certify.bounds.view_norm import view_norm
 from robustcl.certify.certified_radius import STEPS, best_claim
 from robustcl.certify.claim import ABSTAINED, NO_RIVAL, Claim, abstained, joined, nearest_rival
@@ -34,6 +32,7 @@ from robustcl.certify.pairs import pairs
 from robustcl.certify.preparation import Traced, prepared_images, traced
 from robustcl.certify.problem import Center, Problem, centered, problem, stated
 from robustcl.certify.product import product_claim, product_pairs
+from robustcl.certify.rounding import round_up, row_lengths
 from robustcl.certify.search import Evaluation
 from robustcl.classifier import Classifier
 from robustcl.declarations.claims import MULTI_VIEW as SUBJECT

@@ -7,12 +7,12 @@ import torch
 from torch import Tensor
 
 from robustcl.certify.agreement import own_model
-from robustcl.certify.bounds.dense_norm import round_up
-from robustcl.certify.bounds.regions import Region, center_regions, in_type
-from robustcl.certify.bounds.rounding import UNITS, length, row_lengths
-from robustcl.certify.bounds.trace import Network
+from robustcl.certify.bounds.regions import center_regions, in_type
+from robustcl.certify.graph import Network
+from robustcl.certify.ops.enclosures import Region
 from robustcl.certify.pairs import Pairs, pairs
 from robustcl.certify.preparation import Traced, prepared_images
+from robustcl.certify.rounding import UNITS, length, round_up, row_lengths
 
 
 @dataclass(frozen=True, eq=False)

@@ -9,12 +9,12 @@ from torch import Tensor
 
 from robustcl.certify.bounds.confidence import betting_lower_bound
 from robustcl.certify.bounds.network_norm import NetworkNorm
-from robustcl.certify.bounds.rounding import row_lengths
 from robustcl.certify.center_smoothing import Noise, noisy_outputs
 from robustcl.certify.claim import Guarantee
 from robustcl.certify.displacement import raw_in_double, usable_norm
 from robustcl.certify.norms import Norm, check_norm
 from robustcl.certify.preparation import refuse_views
+from robustcl.certify.rounding import row_lengths
 from robustcl.check_images import check_images
 from robustcl.classifier import Classifier
 from robustcl.core.special_functions import ndtri

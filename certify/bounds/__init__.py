@@ -6,19 +6,21 @@ from robustcl.certify.bounds.confidence import (
     empirical_bernstein_lower_bound,
 )
 from robustcl.certify.bounds.confidence_sequence import betting_confidence_sequence
-from robustcl.certify.bounds.convolution_norm import convolution_norm
 from robustcl.certify.bounds.generator_slopes import best_slope_bounds, generator_slope_bounds
 from robustcl.certify.bounds.layer_norm import layer_norm
 from robustcl.certify.bounds.lines import Surroundings, lower_bounds
 from robustcl.certify.bounds.network_norm import NetworkNorm, network_norm
 from robustcl.certify.bounds.optimized_lines import optimized_lower_bounds
-from robustcl.certify.bounds.pooling_norm import pooling_norm
 from robustcl.certify.bounds.prefix_norms import prefix_norms
-from robustcl.certify.bounds.regions import Region, ball_regions, center_regions
+from robustcl.certify.bounds.regions import ball_regions, center_regions
 from robustcl.certify.bounds.slopes import slope_bounds
 from robustcl.certify.bounds.split_lines import split_lower_bounds
-from robustcl.certify.bounds.trace import Network, trace
+from robustcl.certify.bounds.trace import trace
 from robustcl.certify.bounds.view_norm import view_norm
+from robustcl.certify.graph import Network
+from robustcl.certify.ops.convolution_norm import convolution_norm
+from robustcl.certify.ops.enclosures import Region
+from robustcl.certify.ops.pooling_norm import pooling_norm
 
 __all__ = [
     "Network",

@@ -10,12 +10,14 @@ import torch
 from torch import Tensor, nn
 
 from robustcl import Encoder
-from robustcl.certify.bounds.operations.affine import Affine
 from robustcl.certify.bounds.receptive_fields import receptive_fields
 from robustcl.certify.bounds.refined_regions import refinable, refined_regions
-from robustcl.certify.bounds.regions import Region, center_regions
-from robustcl.certify.bounds.trace import Network, trace
+from robustcl.certify.bounds.regions import center_regions
+from robustcl.certify.bounds.trace import trace
+from robustcl.certify.graph import Network
 from robustcl.certify.norms import Norm
+from robustcl.certify.ops.affine import Affine
+from robustcl.certify.ops.enclosures import Region
 from robustcl.encoders import MaxMin
 from tests.families import perturbed
 
@@ -134,9 +136,7 @@ def test_few_patches_at_a_time_give_the_same(monkeypatch: pytest.MonkeyPatch) ->
     images = images_of(3)
     together = refined(network, images, "l2")[-1]
     monkeypatch.setattr("robustcl.certify.bounds.refined_regions.PATCHES", 1)
-    monkeypatch.setattr(
-        "robustcl.certify.bounds.operations.convolution.MATRIX", 0
-    )  # as convolutions
+    monkeypatch.setattr("robustcl.certify.ops.convolution.MATRIX", 0)  # as convolutions
     alone = refined(network, images[1:2], "l2")[-1]
     torch.testing.assert_close(alone.low, together.low[1:2], rtol=1e-9, atol=1e-9)
     torch.testing.assert_close(alone.high, together.high[1:2], rtol=1e-9, atol=1e-9)

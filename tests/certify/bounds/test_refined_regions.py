@@ -10,9 +10,10 @@ from torch import nn
 from robustcl import Classifier, Encoder
 from robustcl.certify import certified_radius, crown, local, parse_method
 from robustcl.certify.bounds.refined_regions import refined_regions
-from robustcl.certify.bounds.regions import Region, ball_regions, center_regions
+from robustcl.certify.bounds.regions import ball_regions, center_regions
 from robustcl.certify.bounds.trace import trace
 from robustcl.certify.norms import Norm
+from robustcl.certify.ops.enclosures import Region
 from robustcl.errors import InputError
 from tests.exact_radius import exact_radius
 from tests.families import perturbed
