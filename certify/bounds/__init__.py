@@ -18,9 +18,7 @@ from robustcl.certify.bounds.split_lines import split_lower_bounds
 from robustcl.certify.bounds.trace import trace
 from robustcl.certify.bounds.view_norm import view_norm
 from robustcl.certify.graph import Network
-from robustcl.certify.ops.convolution_norm import convolution_norm
 from robustcl.certify.ops.enclosures import Region
-from robustcl.certify.ops.pooling_norm import pooling_norm
 
 __all__ = [
     "Network",
@@ -33,14 +31,12 @@ __all__ = [
     "betting_lower_bound",
     "center_regions",
     "clopper_pearson_lower_bound",
-    "convolution_norm",
     "empirical_bernstein_lower_bound",
     "generator_slope_bounds",
     "layer_norm",
     "lower_bounds",
     "network_norm",
     "optimized_lower_bounds",
-    "pooling_norm",
     "prefix_norms",
     "slope_bounds",
     "split_lower_bounds",
