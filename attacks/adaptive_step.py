@@ -6,8 +6,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from attacks.gradient import column
-from attacks.sparse_steps import FIRST_SHARE, free_to_move, pixels_moved, pixels_to_move
+from robustcl.attacks.gradient import column
+from robustcl.attacks.sparse_steps import FIRST_SHARE, free_to_move, pixels_moved, pixels_to_move
 from robustcl.threat import Norm, Threat
 
 RISING = 0.75  # a window in which fewer than this share of the steps rise halves the step

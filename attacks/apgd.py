@@ -6,12 +6,12 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from attacks.adaptive_step import Slots, begin_run, checkpoints, count_in, empty_slots
-from attacks.finding import Search
-from attacks.gradient import column, no_win, step_upwards, value_and_gradient
-from attacks.random_start import random_start
-from attacks.rivals import rivals_by_score
-from attacks.surrogate import check_loss, surrogate
+from robustcl.attacks.adaptive_step import Slots, begin_run, checkpoints, count_in, empty_slots
+from robustcl.attacks.finding import Search
+from robustcl.attacks.gradient import column, no_win, step_upwards, value_and_gradient
+from robustcl.attacks.random_start import random_start
+from robustcl.attacks.rivals import rivals_by_score
+from robustcl.attacks.surrogate import check_loss, surrogate
 from robustcl.errors import InputError
 from robustcl.objectives import Objective
 from robustcl.threat import Threat

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from attacks.gradient import column, step_upwards
+from robustcl.attacks.gradient import column, step_upwards
 from robustcl.objectives import Objective
 from robustcl.threat import Threat
 

@@ -9,14 +9,14 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from attacks.confirmed import confirm
-from attacks.curve import spread
-from attacks.finding import Finding, joined_notes, nearer_finding
-from attacks.gradient import column
-from attacks.measure import measure
-from attacks.methods import ATTACKS
-from attacks.scene import Scene, scene_of
-from attacks.searched import searched
+from robustcl.attacks.confirmed import confirm
+from robustcl.attacks.curve import spread
+from robustcl.attacks.finding import Finding, joined_notes, nearer_finding
+from robustcl.attacks.gradient import column
+from robustcl.attacks.measure import measure
+from robustcl.attacks.methods import ATTACKS
+from robustcl.attacks.scene import Scene, scene_of
+from robustcl.attacks.searched import searched
 from robustcl.errors import InputError
 from robustcl.frozen import frozen
 from robustcl.objectives import Objective

@@ -8,9 +8,9 @@ from typing import Any, Literal, NamedTuple, cast
 
 from torch import Tensor, nn
 
-from attacks.counted import Counted, generators_seeded
-from attacks.finding import Search
-from attacks.square_tiles import cut_tiles
+from robustcl.attacks.counted import Counted, generators_seeded
+from robustcl.attacks.finding import Search
+from robustcl.attacks.square_tiles import cut_tiles
 from robustcl.errors import InputError
 from robustcl.frozen import frozen
 from robustcl.objectives import Objective

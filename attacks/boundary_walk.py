@@ -6,14 +6,14 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor
 
-from attacks.ddn import ddn
-from attacks.deepfool import deepfool, fool
-from attacks.finding import Search
-from attacks.fmn import fit_ball, fmn
-from attacks.gradient import column, no_win, value_and_gradient
-from attacks.nearest_found import ENDLESS, Nearest, nearer, nearest, none_found
-from attacks.nearest_on_plane import nearest_on_plane
-from attacks.rivals import leads, rivals_by_distance
+from robustcl.attacks.ddn import ddn
+from robustcl.attacks.deepfool import deepfool, fool
+from robustcl.attacks.finding import Search
+from robustcl.attacks.fmn import fit_ball, fmn
+from robustcl.attacks.gradient import column, no_win, value_and_gradient
+from robustcl.attacks.nearest_found import ENDLESS, Nearest, nearer, nearest, none_found
+from robustcl.attacks.nearest_on_plane import nearest_on_plane
+from robustcl.attacks.rivals import leads, rivals_by_distance
 from robustcl.errors import InputError
 from robustcl.objectives import Objective
 from robustcl.specification import choose

@@ -6,14 +6,14 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor
 
-from attacks.exact_margin import exact_margin
-from attacks.finding import Finding, joined_notes
-from attacks.gradient import column, value_and_gradient
-from attacks.measure import measure
-from attacks.nearest_found import TOLERANCE
-from attacks.nearest_on_plane import nearest_on_plane
-from attacks.rivals import LEAP
-from attacks.scene import Scene
+from robustcl.attacks.exact_margin import exact_margin
+from robustcl.attacks.finding import Finding, joined_notes
+from robustcl.attacks.gradient import column, value_and_gradient
+from robustcl.attacks.measure import measure
+from robustcl.attacks.nearest_found import TOLERANCE
+from robustcl.attacks.nearest_on_plane import nearest_on_plane
+from robustcl.attacks.rivals import LEAP
+from robustcl.attacks.scene import Scene
 from robustcl.batching import fill
 from robustcl.core.memory import is_out_of_memory
 from robustcl.errors import UnsupportedError

@@ -7,7 +7,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from attacks.nearest_found import TOLERANCE
+from robustcl.attacks.nearest_found import TOLERANCE
 from robustcl.objectives import Objective
 from robustcl.threat import ORDERS, Threat
 

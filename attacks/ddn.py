@@ -5,10 +5,10 @@ from collections.abc import Callable, Sequence
 import torch
 from torch import Tensor
 
-from attacks.finding import Search
-from attacks.fmn import LAST_SHARE, aims, cosine, evaluate
-from attacks.gradient import column, no_win, steepest
-from attacks.nearest_found import Nearest, nearer, none_found
+from robustcl.attacks.finding import Search
+from robustcl.attacks.fmn import LAST_SHARE, aims, cosine, evaluate
+from robustcl.attacks.gradient import column, no_win, steepest
+from robustcl.attacks.nearest_found import Nearest, nearer, none_found
 from robustcl.errors import InputError
 from robustcl.objectives import Objective
 from robustcl.threat import Threat

@@ -6,10 +6,10 @@ from dataclasses import replace
 import torch
 from torch import Tensor
 
-from attacks.finding import Search
-from attacks.gradient import column, no_win
-from attacks.nearest_found import ENDLESS, Nearest, nearer, none_found
-from attacks.rivals import boundary_step, leads, rivals_by_score
+from robustcl.attacks.finding import Search
+from robustcl.attacks.gradient import column, no_win
+from robustcl.attacks.nearest_found import ENDLESS, Nearest, nearer, none_found
+from robustcl.attacks.rivals import boundary_step, leads, rivals_by_score
 from robustcl.errors import InputError
 from robustcl.objectives import Objective
 from robustcl.threat import Threat

@@ -5,8 +5,8 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from attacks.apgd import Climb, climb
-from attacks.finding import Search
+from robustcl.attacks.apgd import Climb, climb
+from robustcl.attacks.finding import Search
 from robustcl.errors import InputError
 from robustcl.objectives import Objective, displace
 from robustcl.threat import Threat

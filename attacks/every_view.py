@@ -7,12 +7,12 @@ import torch
 from torch import Tensor
 from torch.nn.functional import cross_entropy
 
-from attacks.ascent import Ascent, Highest, ascend, none_higher
-from attacks.finding import Search
-from attacks.pgd import step_share
-from attacks.random_start import random_start
-from attacks.rivals import rivals_by_score
-from attacks.surrogate import surrogate
+from robustcl.attacks.ascent import Ascent, Highest, ascend, none_higher
+from robustcl.attacks.finding import Search
+from robustcl.attacks.pgd import step_share
+from robustcl.attacks.random_start import random_start
+from robustcl.attacks.rivals import rivals_by_score
+from robustcl.attacks.surrogate import surrogate
 from robustcl.classifier import Classifier
 from robustcl.objectives import Objective, score_margin
 from robustcl.threat import Threat

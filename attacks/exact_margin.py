@@ -3,8 +3,8 @@
 import torch
 from torch import Tensor
 
-from attacks.measure import measure
-from attacks.rounded import Rounded
+from robustcl.attacks.measure import measure
+from robustcl.attacks.rounded import Rounded
 from robustcl.objectives import Objective
 
 DRAWS = 2  # of changed operands

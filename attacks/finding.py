@@ -7,8 +7,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from attacks.curve import Curve
-from attacks.gradient import column
+from robustcl.attacks.curve import Curve
+from robustcl.attacks.gradient import column
 
 
 @dataclass(frozen=True, eq=False)

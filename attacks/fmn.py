@@ -7,10 +7,10 @@ from dataclasses import replace
 import torch
 from torch import Tensor
 
-from attacks.finding import Search
-from attacks.gradient import column, no_win, step_upwards, value_and_gradient
-from attacks.nearest_found import Nearest, nearer, nearest, none_found
-from attacks.rivals import leads, rivals_by_distance
+from robustcl.attacks.finding import Search
+from robustcl.attacks.gradient import column, no_win, step_upwards, value_and_gradient
+from robustcl.attacks.nearest_found import Nearest, nearer, nearest, none_found
+from robustcl.attacks.rivals import leads, rivals_by_distance
 from robustcl.errors import InputError
 from robustcl.objectives import Objective
 from robustcl.threat import DUAL_ORDERS, Threat, perturbation_norm

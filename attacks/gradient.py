@@ -5,7 +5,7 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
-from attacks.sparse_steps import free_to_move, pixels_to_move, signs_of_largest
+from robustcl.attacks.sparse_steps import free_to_move, pixels_to_move, signs_of_largest
 from robustcl.threat import Norm, Threat
 
 

@@ -5,7 +5,7 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
-from attacks.gradient import column, steepest
+from robustcl.attacks.gradient import column, steepest
 from robustcl.errors import InputError
 from robustcl.threat import Threat
 

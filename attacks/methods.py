@@ -3,19 +3,19 @@
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from attacks.apgd import apgd
-from attacks.autoattack import autoattack
-from attacks.boundary_walk import boundary_walk
-from attacks.ddn import ddn
-from attacks.deepfool import deepfool
-from attacks.embedding_shift import embedding_shift
-from attacks.every_view import every_view
-from attacks.finding import Search
-from attacks.fmn import fmn
-from attacks.noise import noise
-from attacks.pgd import pgd
-from attacks.surface import surface
-from attacks.torchattacks import named_torchattack, torchattacks
+from robustcl.attacks.apgd import apgd
+from robustcl.attacks.autoattack import autoattack
+from robustcl.attacks.boundary_walk import boundary_walk
+from robustcl.attacks.ddn import ddn
+from robustcl.attacks.deepfool import deepfool
+from robustcl.attacks.embedding_shift import embedding_shift
+from robustcl.attacks.every_view import every_view
+from robustcl.attacks.finding import Search
+from robustcl.attacks.fmn import fmn
+from robustcl.attacks.noise import noise
+from robustcl.attacks.pgd import pgd
+from robustcl.attacks.surface import surface
+from robustcl.attacks.torchattacks import named_torchattack, torchattacks
 from robustcl.declarations.attacks import ATTACK_ROWS
 from robustcl.specification import Specification, check_options, choose, parse_specification
 from robustcl.threat import NORMS, Norm

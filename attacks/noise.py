@@ -6,8 +6,8 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from attacks.finding import Search
-from attacks.gradient import column, no_win
+from robustcl.attacks.finding import Search
+from robustcl.attacks.gradient import column, no_win
 from robustcl.errors import InputError
 from robustcl.objectives import Objective
 from robustcl.seeds import example_noise, example_seed

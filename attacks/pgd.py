@@ -6,11 +6,11 @@ from functools import partial
 import torch
 from torch import Tensor
 
-from attacks.ascent import Ascent, ascend, none_higher
-from attacks.finding import Search
-from attacks.random_start import random_start
-from attacks.rivals import rivals_by_score
-from attacks.surrogate import surrogate
+from robustcl.attacks.ascent import Ascent, ascend, none_higher
+from robustcl.attacks.finding import Search
+from robustcl.attacks.random_start import random_start
+from robustcl.attacks.rivals import rivals_by_score
+from robustcl.attacks.surrogate import surrogate
 from robustcl.errors import InputError
 from robustcl.objectives import Objective
 from robustcl.threat import Norm, Threat

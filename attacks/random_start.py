@@ -5,7 +5,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from attacks.gradient import column
+from robustcl.attacks.gradient import column
 from robustcl.seeds import example_noise, example_seed
 from robustcl.threat import Threat
 

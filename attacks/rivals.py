@@ -5,9 +5,9 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
-from attacks.gradient import value_and_gradient
-from attacks.nearest_on_plane import nearest_on_plane
-from attacks.surrogate import surrogate
+from robustcl.attacks.gradient import value_and_gradient
+from robustcl.attacks.nearest_on_plane import nearest_on_plane
+from robustcl.attacks.surrogate import surrogate
 from robustcl.batching import padded
 from robustcl.objectives import Objective
 from robustcl.threat import Threat, perturbation_norm

@@ -7,10 +7,10 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from attacks.confirmed import confirm
-from attacks.finding import Finding, Search
-from attacks.scene import scene_of
-from attacks.searched import attack_name, known_attack, searched
+from robustcl.attacks.confirmed import confirm
+from robustcl.attacks.finding import Finding, Search
+from robustcl.attacks.scene import scene_of
+from robustcl.attacks.searched import attack_name, known_attack, searched
 from robustcl.errors import InputError
 from robustcl.objectives import Objective
 from robustcl.plain_tensor import plain_tensor

@@ -8,12 +8,12 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from attacks.autoattack import VERSIONS, Passes, one_budget, reference_cost
-from attacks.confirmed import confirm
-from attacks.finding import Finding
-from attacks.measure import measure
-from attacks.scene import Scene, scene_of
-from attacks.searched import searched
+from robustcl.attacks.autoattack import VERSIONS, Passes, one_budget, reference_cost
+from robustcl.attacks.confirmed import confirm
+from robustcl.attacks.finding import Finding
+from robustcl.attacks.measure import measure
+from robustcl.attacks.scene import Scene, scene_of
+from robustcl.attacks.searched import searched
 from robustcl.errors import InputError
 from robustcl.frozen import frozen
 from robustcl.objectives import Objective

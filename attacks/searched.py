@@ -7,13 +7,13 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from attacks.curve import Curve, curve_of, joined_curves, watched
-from attacks.finding import Finding, Search, joined_searches
-from attacks.gradient import column
-from attacks.measure import measure
-from attacks.methods import ATTACKS, Attack
-from attacks.nearest_found import TOLERANCE
-from attacks.scene import Scene
+from robustcl.attacks.curve import Curve, curve_of, joined_curves, watched
+from robustcl.attacks.finding import Finding, Search, joined_searches
+from robustcl.attacks.gradient import column
+from robustcl.attacks.measure import measure
+from robustcl.attacks.methods import ATTACKS, Attack
+from robustcl.attacks.nearest_found import TOLERANCE
+from robustcl.attacks.scene import Scene
 from robustcl.batching import fill
 from robustcl.frozen import frozen
 from robustcl.objectives import Objective

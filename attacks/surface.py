@@ -5,10 +5,10 @@ from collections.abc import Callable, Sequence
 import torch
 from torch import Tensor
 
-from attacks.ascent import Ascent, ascend, none_higher
-from attacks.finding import Search
-from attacks.gradient import column, step_upwards, value_and_gradient
-from attacks.rivals import leads, rivals_by_score
+from robustcl.attacks.ascent import Ascent, ascend, none_higher
+from robustcl.attacks.finding import Search
+from robustcl.attacks.gradient import column, step_upwards, value_and_gradient
+from robustcl.attacks.rivals import leads, rivals_by_score
 from robustcl.errors import InputError
 from robustcl.objectives import Objective
 from robustcl.seeds import example_noise, example_seed

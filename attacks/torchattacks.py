@@ -10,10 +10,10 @@ from typing import Any
 
 from torch import Tensor
 
-from attacks.autoattack import PACKAGE_NORMS, RESEEDS, one_budget
-from attacks.counted import Counted, generators_seeded
-from attacks.finding import Search
-from attacks.square_tiles import square_tiles
+from robustcl.attacks.autoattack import PACKAGE_NORMS, RESEEDS, one_budget
+from robustcl.attacks.counted import Counted, generators_seeded
+from robustcl.attacks.finding import Search
+from robustcl.attacks.square_tiles import square_tiles
 from robustcl.errors import InputError
 from robustcl.frozen import frozen
 from robustcl.objectives import Objective

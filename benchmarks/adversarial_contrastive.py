@@ -29,8 +29,8 @@ from safetensors.torch import load_file, save_file
 if __package__ in (None, ""):
     sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from attacks import inner_ascent, run, screened
 from benchmarks.provenance import provenance, record
+from robustcl.attacks import inner_ascent, run, screened
 from robustcl.classifier import Classifier, Encoder
 from robustcl.data import Dataset, load_data
 from robustcl.encoders import batch_norm_convnet

@@ -26,8 +26,8 @@ if __package__ in (None, ""):
     sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from benchmarks.provenance import provenance
-from certify.norms import Norm
 from robustcl import Classifier, attacks, certify, misclassify
+from robustcl.certify.norms import Norm
 from robustcl.exact_copy import exact_copy
 
 ATTACKS = ("pgd", "apgd", "fmn", "ddn", "deepfool", "boundary_walk")

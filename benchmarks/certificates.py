@@ -25,13 +25,13 @@ if __package__ in (None, ""):
 from benchmarks.networks import load_or_train
 from benchmarks.provenance import provenance, record
 from benchmarks.ten_networks import NETWORKS
-from certify import certified_radius, crown, local, product, traced
-from certify.local import first_radii
-from certify.norms import Norm
-from certify.problem import problem
 from robustcl import Classifier, attacks, misclassify
 from robustcl.bench.peers.auto_lirpa import VARIABLE, can_be_peered, peer_crown
 from robustcl.bench.peers.comparison import AbsentError, import_peer
+from robustcl.certify import certified_radius, crown, local, product, traced
+from robustcl.certify.local import first_radii
+from robustcl.certify.norms import Norm
+from robustcl.certify.problem import problem
 from robustcl.data import load_data
 
 METHODS = {"product": product, "local": local, "crown": crown, "sound": certified_radius}

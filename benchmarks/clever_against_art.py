@@ -35,14 +35,14 @@ from torch import Tensor, nn
 if __package__ in (None, ""):
     sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-import certify.clever  # noqa: F401 the module, which the function hides in its package
+import robustcl.certify.clever  # noqa: F401 the module, which the function hides in its package
 from benchmarks.provenance import provenance, record
 from robustcl.bench.peers.art_clever import Sampling, Scores, art_scores, our_scores
 from robustcl.bench.peers.comparison import AbsentError, import_peer
 from robustcl.classifier import Classifier
 from robustcl.encoders import ARCHITECTURES
 
-CLEVER = sys.modules["certify.clever"]
+CLEVER = sys.modules["robustcl.certify.clever"]
 CLASSES = 10
 
 

@@ -27,8 +27,8 @@ if __package__ in (None, ""):
     sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from benchmarks.provenance import provenance
-from certify import Claim, certified_radius, crown, local, product
 from robustcl import Classifier
+from robustcl.certify import Claim, certified_radius, crown, local, product
 from robustcl.threat import Norm
 from tests.commands.random_checkpoint import random_checkpoint
 
@@ -116,7 +116,7 @@ def processes(images: int) -> dict[str, Any]:
             "run", str(checkpoint), "--data", data, "--batch-size", "6", "--methods",
             "product,local,crown,sound", "--attack", "pgd:steps=10", "--eps", "0.2,1",
         ]  # fmt: skip
-        one = [sys.executable, "-m", "certify"]
+        one = [sys.executable, "-m", "robustcl.certify"]
         torchrun = ["-m", "torch.distributed.run", "--nproc-per-node", "2", "--no-python"]
         two = [sys.executable, *torchrun, *one]
         found: dict[str, list[dict[str, Any]]] = {}

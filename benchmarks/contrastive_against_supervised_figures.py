@@ -11,7 +11,7 @@ if __package__ in (None, ""):
 
 from benchmarks.contrastive_against_supervised import CANDIDATES, LOSSES
 from benchmarks.judge_robustness import BUDGETS, survived
-from certify.norms import Norm
+from robustcl.certify.norms import Norm
 from robustcl.report.figures import STYLE
 
 REACH: dict[Norm, float] = {"linf": 1 / 255, "l2": 0.1}  # of certified curves, in pixel units

@@ -33,7 +33,7 @@ if __package__ in (None, ""):
 from benchmarks.contrastive_against_supervised import CANDIDATES, LOSSES, lines_of
 from benchmarks.contrastive_against_supervised_figures import Line, draw, radii, right
 from benchmarks.judge_robustness import BUDGETS
-from certify.norms import Norm
+from robustcl.certify.norms import Norm
 
 SMALLEST: tuple[tuple[Norm, int], ...] = (("linf", 1), ("l2", 1))  # norm, number of the budget
 CERTIFIED_AT = {"linf": 0.25 / 255, "l2": 0.02}

@@ -36,11 +36,11 @@ if __package__ in (None, ""):
 
 from benchmarks.label_fraction import MEAN, STD
 from benchmarks.provenance import provenance, record
-from certify import certified_radius, traced
-from certify.bounds.generator_slopes import best_slope_bounds
-from certify.bounds.refined_regions import refined_regions
-from certify.local import first_radii
-from certify.problem import problem
+from robustcl.certify import certified_radius, traced
+from robustcl.certify.bounds.generator_slopes import best_slope_bounds
+from robustcl.certify.bounds.refined_regions import refined_regions
+from robustcl.certify.local import first_radii
+from robustcl.certify.problem import problem
 from robustcl.classifier import Classifier, Encoder
 from robustcl.data import Batch, Dataset, load_data
 from robustcl.encoders import small_convnet

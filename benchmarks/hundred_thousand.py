@@ -36,7 +36,8 @@ raise SystemExit(code)
 """
 BARE = """
 import resource, sys, time
-import torch, certify
+import torch
+from robustcl import certify
 from robustcl.commands.keep_freed_memory import keep_freed_memory
 from robustcl.checkpoint import load_checkpoint
 from robustcl.data import load_data

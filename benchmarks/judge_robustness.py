@@ -20,9 +20,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from certify import certified_radius
-from certify.norms import Norm
 from robustcl import Classifier, Threat, attacks, misclassify
+from robustcl.certify import certified_radius
+from robustcl.certify.norms import Norm
 from robustcl.data import Batch
 
 BUDGETS: dict[Norm, tuple[float, ...]] = {

@@ -10,9 +10,9 @@ from scipy.stats import binom
 from torch import Tensor
 
 from benchmarks.smoothed_attacks import Target
-from certify.bounds.confidence import empirical_bernstein_lower_bound
-from certify.smoothed_margins import Form, Smoothed, base_function, pairing, unit_values
-from certify.smoothing_samples import noise_streams, noisy_outputs
+from robustcl.certify.bounds.confidence import empirical_bernstein_lower_bound
+from robustcl.certify.smoothed_margins import Form, Smoothed, base_function, pairing, unit_values
+from robustcl.certify.smoothing_samples import noise_streams, noisy_outputs
 from robustcl.classifier import Classifier
 from robustcl.seeds import example_seed
 

@@ -28,9 +28,9 @@ if __package__ in (None, ""):
     sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from benchmarks.provenance import provenance, record
-from certify import product, traced
 from robustcl import Classifier, Encoder, Threat, __version__, attacks, misclassify
 from robustcl.architectures import build_backbone, embedding_size
+from robustcl.certify import product, traced
 from robustcl.checkpoint import Description, load_checkpoint, save_checkpoint
 from robustcl.commands.claimed_constant import checked_constant, constants_text
 from robustcl.data import Dataset, load_data

@@ -46,16 +46,17 @@ if __package__ in (None, ""):
 from benchmarks.networks import load_or_train
 from benchmarks.provenance import provenance, record
 from benchmarks.ten_networks import NETWORKS
-from certify import traced
-from certify.bounds.generator_slopes import MOST, best_slope_bounds
-from certify.bounds.operations.activation import Activation
-from certify.bounds.operations.affine import Affine
-from certify.bounds.refined_regions import refined_regions
-from certify.bounds.regions import Region, ball_regions
-from certify.bounds.trace import Network
-from certify.local import first_radii
-from certify.problem import Problem, problem
 from robustcl.bench.peers.comparison import AbsentError, import_peer
+from robustcl.certify import traced
+from robustcl.certify.bounds.generator_slopes import MOST, best_slope_bounds
+from robustcl.certify.bounds.refined_regions import refined_regions
+from robustcl.certify.bounds.regions import ball_regions
+from robustcl.certify.graph import Network
+from robustcl.certify.local import first_radii
+from robustcl.certify.ops.affine import Affine
+from robustcl.certify.ops.enclosures import Region
+from robustcl.certify.ops.scalar_function import RELU
+from robustcl.certify.problem import Problem, problem
 from robustcl.data import load_data
 
 PEER = "ROBUSTCL_AUTO_LIRPA"
@@ -86,7 +87,7 @@ def chain(network: Network, directions: Tensor) -> nn.Sequential:
             raise ValueError("not a chain")
         if isinstance(step.operation, Affine):
             weight, bias = _after(step.operation, network.steps[position - 1].shape, weight, bias)
-        elif isinstance(step.operation, Activation) and step.operation.name == "ReLU":
+        elif step.operation.function is RELU:
             layers += [_linear(weight, bias), nn.ReLU()]
             weight = None
         else:

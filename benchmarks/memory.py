@@ -24,7 +24,7 @@ if __package__ in (None, ""):
     sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from benchmarks.provenance import provenance, record
-from certify import (
+from robustcl.certify import (
     certified_radius,
     clever,
     decide_radius,

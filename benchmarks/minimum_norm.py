@@ -34,7 +34,6 @@ if __package__ in (None, ""):
 
 from benchmarks import networks, robust_networks
 from benchmarks.provenance import provenance, record
-from certify.norms import NORMS, Norm
 from robustcl import Classifier, attacks
 from robustcl.bench.peers.comparison import AbsentError, import_peer
 from robustcl.bench.peers.nearest import (
@@ -45,6 +44,7 @@ from robustcl.bench.peers.nearest import (
     verified_norms,
 )
 from robustcl.bench.peers.rows import Rows, counting
+from robustcl.certify.norms import NORMS, Norm
 from robustcl.data import load_data
 
 OURS = ("boundary_walk", "fmn", "ddn", "deepfool")

@@ -21,8 +21,8 @@ if __package__ in (None, ""):
     sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from benchmarks.ten_networks import CLASSES, NETWORKS, Network, build
-from certify import product
 from robustcl import UnsupportedError
+from robustcl.certify import product
 from robustcl.classifier import Classifier, Encoder
 from robustcl.data import Dataset, load_data
 from robustcl.fit_head import fit_head

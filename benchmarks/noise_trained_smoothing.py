@@ -37,11 +37,13 @@ if __package__ in (None, ""):
 
 from benchmarks.label_fraction import MEAN, STD
 from benchmarks.provenance import provenance, record
-from certify import smoothing
-from certify.choose_pairing import best_clip
-from certify.smoothed_margins import Form, base_function, smoothed
-from certify.smoothing import _certify  # three forms on one set of samples need its inner part
-from certify.smoothing_samples import noise_streams, noisy_outputs
+from robustcl.certify import smoothing
+from robustcl.certify.choose_pairing import best_clip
+from robustcl.certify.smoothed_margins import Form, base_function, smoothed
+from robustcl.certify.smoothing import (
+    _certify,  # three forms on one set of samples need its inner part
+)
+from robustcl.certify.smoothing_samples import noise_streams, noisy_outputs
 from robustcl.classifier import Classifier, Encoder
 from robustcl.data import Dataset, load_data
 from robustcl.fit_head import fit_head

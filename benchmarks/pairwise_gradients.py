@@ -19,7 +19,7 @@ if __package__ in (None, ""):
     sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from benchmarks.provenance import provenance, record
-from certify import pairwise_slopes
+from robustcl.certify import pairwise_slopes
 from robustcl.encoders import cifar_resnet18
 
 

@@ -31,13 +31,13 @@ from torch import Tensor
 if __package__ in (None, ""):
     sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from attacks.screened import STAGES
 from benchmarks.provenance import provenance, record
 from benchmarks.robust_networks import load_or_train
-from certify import certified_radius, product
 from robustcl import Classifier, Threat, attacks, misclassify
+from robustcl.attacks.screened import STAGES
 from robustcl.bench.peers.autoattack import reference_points
 from robustcl.bench.peers.rows import Rows, counting
+from robustcl.certify import certified_radius, product
 from robustcl.data import load_data
 from robustcl.threat import Norm
 

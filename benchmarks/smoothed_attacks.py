@@ -15,8 +15,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-import attacks
-from certify.smoothed_margins import Smoothed
+from robustcl import attacks
+from robustcl.certify.smoothed_margins import Smoothed
 from robustcl.classifier import Classifier
 from robustcl.objectives import Objective
 from robustcl.seeds import example_noise

@@ -43,8 +43,8 @@ if __package__ in (None, ""):
 from benchmarks.judge_smoothed import BATCH, BETA, CONFIRM, SCREEN, judge
 from benchmarks.provenance import provenance, record
 from benchmarks.smoothed_attacks import ATTACKS, Target
-from certify import choose_clip, smoothing
-from certify.smoothed_margins import Form, Smoothed, smoothed
+from robustcl.certify import choose_clip, smoothing
+from robustcl.certify.smoothed_margins import Form, Smoothed, smoothed
 from robustcl.checkpoint import load_checkpoint
 from robustcl.classifier import Classifier, Encoder
 from robustcl.data import Dataset, load_data

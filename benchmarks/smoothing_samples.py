@@ -23,8 +23,8 @@ from scipy.optimize import brentq
 from scipy.special import ndtr
 from scipy.stats import beta, binom, norm
 
-from certify.bounds.confidence_sequence import log_capital, stake_shares
-from certify.decide_radius import STEP, decide_radius
+from robustcl.certify.bounds.confidence_sequence import log_capital, stake_shares
+from robustcl.certify.decide_radius import STEP, decide_radius
 from robustcl.classifier import Classifier, Encoder
 from robustcl.data import load_data
 from robustcl.encoders import small_convnet

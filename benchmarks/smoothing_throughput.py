@@ -21,7 +21,7 @@ if __package__ in (None, ""):
     sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from benchmarks.provenance import provenance, record
-from certify import smoothing
+from robustcl.certify import smoothing
 from robustcl.classifier import Classifier, Encoder
 from robustcl.encoders import cifar_resnet18, small_convnet
 from robustcl.heads import PrototypeHead

@@ -27,9 +27,9 @@ from torch import Tensor, nn
 if __package__ in (None, ""):
     sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from certify import certified_radius, crown, geodesic, local, product, traced
-from certify.bounds import refined_regions as refinement
 from robustcl import Classifier, Encoder
+from robustcl.certify import certified_radius, crown, geodesic, local, product, traced
+from robustcl.certify.bounds import refined_regions as refinement
 from robustcl.encoders import MaxMin
 from robustcl.heads import LinearHead, PrototypeHead
 from robustcl.objectives import score_margin

@@ -40,7 +40,7 @@ raise SystemExit(cli.certify(sys.argv[1:]))
 LOWER = """\
 import time
 from robustcl.checkpoint import load_checkpoint
-from certify.preparation import traced
+from robustcl.certify.preparation import traced
 model = load_checkpoint("model.safetensors").classifier
 begun = time.process_time()
 traced(model, norm="l2", method="product")
@@ -92,15 +92,15 @@ def main() -> None:
     model = ["-m", "robustcl", "train", "--data", "digits", "--epochs", "1"]
     processor_seconds([*model, "--quiet", "--out", "model.safetensors"], work)
     commands = {
-        "certify --help": ["-m", "certify", "--help"],
+        "certify --help": ["-m", "robustcl.certify", "--help"],
         "robustcl --help": ["-m", "robustcl", "--help"],
-        "certify run --help": ["-m", "certify", "run", "--help"],
+        "certify run --help": ["-m", "robustcl.certify", "run", "--help"],
         "robustcl train --help": ["-m", "robustcl", "train", "--help"],
-        "certify methods": ["-m", "certify", "methods"],
+        "certify methods": ["-m", "robustcl.certify", "methods"],
         "import torch": ["-c", "import torch"],
         "lower the network": ["-c", LOWER],
         "certify run, until the first image": ["-c", UNTIL, *RUN, "never"],
-        "certify run, 2 images": ["-m", "certify", *RUN],
+        "certify run, 2 images": ["-m", "robustcl.certify", *RUN],
         "robustcl report of it": ["-m", "robustcl", "report", "run-0"],
     }
     times: dict[str, list[float]] = {name: [] for name in commands}

@@ -23,10 +23,10 @@ from torch.nn import functional
 if __package__ in (None, ""):
     sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from certify import certified_radius, crown, local, product
-from certify.claim import Claim
-from certify.norms import NORMS
 from robustcl import Classifier
+from robustcl.certify import certified_radius, crown, local, product
+from robustcl.certify.claim import Claim
+from robustcl.certify.norms import NORMS
 from robustcl.data import load_data
 from tests.exact_radius import exact_radius
 

@@ -2,26 +2,26 @@
 
 import sys
 
-if sys.argv[:1] == ["-m"]:  # `python -m certify` imports the package before its __main__
-    from certify.__main__ import start_without_torch
+if sys.argv[:1] == ["-m"]:  # `python -m robustcl.certify` imports this first
+    from robustcl.certify.__main__ import start_without_torch
 
     start_without_torch()
 
-from certify import bounds
-from certify.center_smoothing import Centers, Noise, center_smoothing, smoothed_centers
-from certify.certified_radius import certified_radius
-from certify.choose_clip import choose_clip
-from certify.claim import Claim
-from certify.clever import clever, weibull_endpoint
-from certify.crown import crown
-from certify.decide_radius import Decision, decide_radius
-from certify.displacement import Drift, displacement, smoothed_displacement
-from certify.first_order import first_order
-from certify.geodesic import geodesic
-from certify.gradients import output_gradients, pairwise_gradient_norms, pairwise_slopes
-from certify.jacobian_norm import jacobian_norm
-from certify.local import local
-from certify.methods import (
+from robustcl.certify import bounds
+from robustcl.certify.center_smoothing import Centers, Noise, center_smoothing, smoothed_centers
+from robustcl.certify.certified_radius import certified_radius
+from robustcl.certify.choose_clip import choose_clip
+from robustcl.certify.claim import Claim
+from robustcl.certify.clever import clever, weibull_endpoint
+from robustcl.certify.crown import crown
+from robustcl.certify.decide_radius import Decision, decide_radius
+from robustcl.certify.displacement import Drift, displacement, smoothed_displacement
+from robustcl.certify.first_order import first_order
+from robustcl.certify.geodesic import geodesic
+from robustcl.certify.gradients import output_gradients, pairwise_gradient_norms, pairwise_slopes
+from robustcl.certify.jacobian_norm import jacobian_norm
+from robustcl.certify.local import local
+from robustcl.certify.methods import (
     METHODS,
     Method,
     certificate,
@@ -30,11 +30,11 @@ from certify.methods import (
     parse_method,
     prepare,
 )
-from certify.multi_view import multi_view, traced_views
-from certify.preparation import traced
-from certify.product import product
-from certify.retrieval import Retrieval, retrieval, smoothed_retrieval
-from certify.smoothing import smoothing
+from robustcl.certify.multi_view import multi_view, traced_views
+from robustcl.certify.preparation import traced
+from robustcl.certify.product import product
+from robustcl.certify.retrieval import Retrieval, retrieval, smoothed_retrieval
+from robustcl.certify.smoothing import smoothing
 
 __all__ = [
     "METHODS",

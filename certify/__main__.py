@@ -1,4 +1,4 @@
-"""Open the command line, so that `python -m certify` works under torchrun."""
+"""Open the command line, so that `python -m robustcl.certify` works under torchrun."""
 
 import sys
 from typing import NoReturn
@@ -9,12 +9,15 @@ from robustcl.cli import certify
 def start_without_torch() -> NoReturn:
     """Run the command although the package, and torch with it, is not loaded yet.
 
-    `python -m certify` imports the package before this file, and the package calls this then.
+    `python -m robustcl.certify` imports the package before this file; the package calls this then.
 
     Raises:
         SystemExit: With the exit code.
     """
-    for name in ("certify", "certify.__main__"):  # loaded anew when the command needs them
+    for name in (
+        "robustcl.certify",
+        "robustcl.certify.__main__",
+    ):  # loaded anew when the command needs them
         del sys.modules[name]
     sys.argv[0] = "certify"
     raise SystemExit(certify())

@@ -5,9 +5,9 @@ from collections.abc import Callable, Sequence
 import torch
 from torch import Tensor
 
-from certify.bounds.plain_modules import CURE, check_plain
-from certify.bounds.rounding import row_lengths
-from certify.claim import Claim
+from robustcl.certify.bounds.plain_modules import CURE, check_plain
+from robustcl.certify.claim import Claim
+from robustcl.certify.rounding import row_lengths
 from robustcl.classifier import Classifier, Encoder
 from robustcl.errors import InputError, UnsupportedError, ViolationError
 from robustcl.exact_copy import exact_copy
@@ -217,4 +217,4 @@ def lowered_scores(
 
 
 def _is_ours(function: object) -> bool:
-    return str(getattr(function, "__module__", "")).split(".")[0] in ("robustcl", "attacks")
+    return str(getattr(function, "__module__", "")).split(".")[0] == "robustcl"

@@ -8,9 +8,9 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from certify.bounds.confidence import clopper_pearson_lower_bound
-from certify.displacement import Drift, check_one_of
-from certify.norms import Norm, check_norm
+from robustcl.certify.bounds.confidence import clopper_pearson_lower_bound
+from robustcl.certify.displacement import Drift, check_one_of
+from robustcl.certify.norms import Norm, check_norm
 from robustcl.check_images import check_images
 from robustcl.classifier import Classifier
 from robustcl.core.special_functions import ndtr, ndtri

@@ -6,15 +6,15 @@ from typing import Literal
 import torch
 from torch import Tensor
 
-from certify.bounds.refined_regions import LARGEST
-from certify.claim import NO_RIVAL, Claim, nearest_rival
-from certify.crown import Effort, crown_pairs
-from certify.image_by_image import certify_each
-from certify.local import SMALL, first_radii, local_pairs
-from certify.norms import Norm
-from certify.preparation import Traced, ready
-from certify.problem import Problem
-from certify.product import product_pairs
+from robustcl.certify.bounds.refined_regions import LARGEST
+from robustcl.certify.claim import NO_RIVAL, Claim, nearest_rival
+from robustcl.certify.crown import Effort, crown_pairs
+from robustcl.certify.image_by_image import certify_each
+from robustcl.certify.local import SMALL, first_radii, local_pairs
+from robustcl.certify.norms import Norm
+from robustcl.certify.preparation import Traced, ready
+from robustcl.certify.problem import Problem
+from robustcl.certify.product import product_pairs
 from robustcl.classifier import Classifier
 from robustcl.errors import InputError, UnsupportedError
 

@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from certify.pairs import affine_head
+from robustcl.certify.pairs import affine_head
 from robustcl.classifier import Classifier
 from robustcl.errors import InputError, UnsupportedError
 

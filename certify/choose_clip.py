@@ -5,10 +5,10 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from certify.check_smoothing import check_smoothing
-from certify.choose_pairing import best_clip
-from certify.smoothed_margins import base_function, smoothed
-from certify.smoothing_samples import noise_streams, noisy_outputs
+from robustcl.certify.check_smoothing import check_smoothing
+from robustcl.certify.choose_pairing import best_clip
+from robustcl.certify.smoothed_margins import base_function, smoothed
+from robustcl.certify.smoothing_samples import noise_streams, noisy_outputs
 from robustcl.classifier import Classifier
 from robustcl.frozen import frozen
 

@@ -4,7 +4,7 @@ from dataclasses import replace
 
 import numpy as np
 
-from certify.smoothed_margins import Pairing, Smoothed, pairing, unit_values, votes
+from robustcl.certify.smoothed_margins import Pairing, Smoothed, pairing, unit_values, votes
 from robustcl.core.special_functions import ndtri
 
 CLIPS = 0.5 ** np.arange(8)

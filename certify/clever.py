@@ -5,10 +5,10 @@ from collections.abc import Iterator, Sequence
 import torch
 from torch import Tensor
 
-from certify.claim import Claim, estimated
-from certify.gradients import output_gradients
-from certify.norms import Norm, check_norm
 from robustcl.batching import fill, padded
+from robustcl.certify.claim import Claim, estimated
+from robustcl.certify.gradients import output_gradients
+from robustcl.certify.norms import Norm, check_norm
 from robustcl.check_images import check_images
 from robustcl.classifier import Classifier
 from robustcl.errors import InputError

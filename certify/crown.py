@@ -6,21 +6,20 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from certify.bounds.dense_norm import round_up
-from certify.bounds.lines import Surroundings
-from certify.bounds.refined_regions import LARGEST, check_units, refinable, refined_regions
-from certify.bounds.regions import Region
-from certify.bounds.rounding import row_lengths
-from certify.bounds.split_lines import split_lower_bounds
-from certify.bounds.trace import Network
-from certify.claim import Claim, nearest_rival
-from certify.image_by_image import certify_each
-from certify.local import first_radii
-from certify.norms import Norm
-from certify.preparation import Traced, ready
-from certify.problem import Problem
-from certify.product import product_pairs
-from certify.search import Evaluation, search
+from robustcl.certify.bounds.lines import Surroundings
+from robustcl.certify.bounds.refined_regions import LARGEST, check_units, refinable, refined_regions
+from robustcl.certify.bounds.split_lines import split_lower_bounds
+from robustcl.certify.claim import Claim, nearest_rival
+from robustcl.certify.graph import Network
+from robustcl.certify.image_by_image import certify_each
+from robustcl.certify.local import first_radii
+from robustcl.certify.norms import Norm
+from robustcl.certify.ops.enclosures import Region
+from robustcl.certify.preparation import Traced, ready
+from robustcl.certify.problem import Problem
+from robustcl.certify.product import product_pairs
+from robustcl.certify.rounding import round_up, row_lengths
+from robustcl.certify.search import Evaluation, search
 from robustcl.classifier import Classifier
 from robustcl.errors import InputError
 

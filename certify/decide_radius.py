@@ -8,12 +8,13 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from certify.bounds.confidence_sequence import log_capital, log_growth, stake_shares
-from certify.check_smoothing import check_smoothing
-from certify.choose_pairing import choose_pairing
-from certify.claim import ABSTAINED, NO_RIVAL, Claim
-from certify.norms import Norm, check_norm
-from certify.smoothed_margins import (
+from robustcl.batching import padded
+from robustcl.certify.bounds.confidence_sequence import log_capital, log_growth, stake_shares
+from robustcl.certify.check_smoothing import check_smoothing
+from robustcl.certify.choose_pairing import choose_pairing
+from robustcl.certify.claim import ABSTAINED, NO_RIVAL, Claim
+from robustcl.certify.norms import Norm, check_norm
+from robustcl.certify.smoothed_margins import (
     SLACK,
     Form,
     Pairing,
@@ -23,8 +24,7 @@ from certify.smoothed_margins import (
     smoothed,
     unit_values,
 )
-from certify.smoothing_samples import add_noise, noise_streams, noisy_outputs
-from robustcl.batching import padded
+from robustcl.certify.smoothing_samples import add_noise, noise_streams, noisy_outputs
 from robustcl.check_images import check_images
 from robustcl.classifier import Classifier
 from robustcl.core.special_functions import ndtr

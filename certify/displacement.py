@@ -6,15 +6,15 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from certify.agreement import ROUNDING, check_agreement, own_model
-from certify.bounds.network_norm import NetworkNorm, network_norm
-from certify.bounds.rounding import row_lengths
-from certify.claim import Guarantee
-from certify.image_by_image import workers
-from certify.norms import Norm, check_norm
-from certify.one_thread import each, one_thread
-from certify.preparation import prepared_images, refuse_views
-from certify.problem import enclosed
+from robustcl.certify.agreement import ROUNDING, check_agreement, own_model
+from robustcl.certify.bounds.network_norm import NetworkNorm, network_norm
+from robustcl.certify.claim import Guarantee
+from robustcl.certify.image_by_image import workers
+from robustcl.certify.norms import Norm, check_norm
+from robustcl.certify.one_thread import each, one_thread
+from robustcl.certify.preparation import prepared_images, refuse_views
+from robustcl.certify.problem import enclosed
+from robustcl.certify.rounding import row_lengths
 from robustcl.classifier import Classifier
 from robustcl.core.special_functions import ndtri
 from robustcl.errors import InputError, UnsupportedError

@@ -3,9 +3,9 @@
 import torch
 from torch import Tensor
 
-from certify.claim import Claim, estimated
-from certify.gradients import pairwise_slopes
-from certify.norms import Norm
+from robustcl.certify.claim import Claim, estimated
+from robustcl.certify.gradients import pairwise_slopes
+from robustcl.certify.norms import Norm
 from robustcl.check_images import check_images
 from robustcl.classifier import Classifier
 from robustcl.frozen import frozen

@@ -3,13 +3,12 @@
 import torch
 from torch import Tensor
 
-from certify.bounds.dense_norm import round_up
-from certify.bounds.rounding import row_lengths
-from certify.claim import Claim, nearest_rival
-from certify.image_by_image import certify_each
-from certify.norms import Norm
-from certify.preparation import Traced, ready
-from certify.problem import Problem
+from robustcl.certify.claim import Claim, nearest_rival
+from robustcl.certify.image_by_image import certify_each
+from robustcl.certify.norms import Norm
+from robustcl.certify.preparation import Traced, ready
+from robustcl.certify.problem import Problem
+from robustcl.certify.rounding import round_up, row_lengths
 from robustcl.classifier import Classifier
 from robustcl.errors import UnsupportedError
 

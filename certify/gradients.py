@@ -6,8 +6,8 @@ from typing import Literal, cast
 import torch
 from torch import Tensor
 
-from certify.norms import Norm, check_norm
 from robustcl.batching import fill
+from robustcl.certify.norms import Norm, check_norm
 from robustcl.errors import InputError
 
 Strategy = Literal["auto", "vmap", "loop"]

@@ -7,7 +7,7 @@ from functools import partial
 import torch
 from torch import Tensor
 
-from certify.agreement import (
+from robustcl.certify.agreement import (
     TOGETHER,
     alone,
     check_agreement,
@@ -15,11 +15,11 @@ from certify.agreement import (
     lowered_scores,
     own_model,
 )
-from certify.bounds.trace import Network
-from certify.claim import Claim, abstained, joined
-from certify.one_thread import each, one_thread, spare_threads
-from certify.preparation import Traced, prepared_images
-from certify.problem import Center, Problem, centered, stated
+from robustcl.certify.claim import Claim, abstained, joined
+from robustcl.certify.graph import Network
+from robustcl.certify.one_thread import each, one_thread, spare_threads
+from robustcl.certify.preparation import Traced, prepared_images
+from robustcl.certify.problem import Center, Problem, centered, stated
 from robustcl.classifier import Classifier
 
 NUMBERS = 1_000_000  # inside networks, that are enclosed at once where one by one is not needed

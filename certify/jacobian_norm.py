@@ -7,11 +7,11 @@ from typing import cast
 import torch
 from torch import Tensor
 
-from certify.claim import Claim, estimated
-from certify.gradients import BATCH, output_gradients
-from certify.norms import Norm
-from certify.pairs import affine_head, margins, pairs
 from robustcl.batching import fill
+from robustcl.certify.claim import Claim, estimated
+from robustcl.certify.gradients import BATCH, output_gradients
+from robustcl.certify.norms import Norm
+from robustcl.certify.pairs import affine_head, margins, pairs
 from robustcl.check_images import check_images
 from robustcl.classifier import Classifier
 from robustcl.frozen import frozen

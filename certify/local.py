@@ -5,18 +5,19 @@ from functools import partial
 import torch
 from torch import Tensor
 
-from certify.bounds.dense_norm import round_up
-from certify.bounds.generator_slopes import MOST, best_slope_bounds
-from certify.bounds.refined_regions import LARGEST, check_units, refined_regions
-from certify.bounds.regions import Region, ball_regions
-from certify.bounds.slopes import slope_bounds
-from certify.claim import Claim, nearest_rival
-from certify.image_by_image import certify_each
-from certify.norms import Norm
-from certify.preparation import Traced, ready
-from certify.problem import Problem
-from certify.product import product_pairs
-from certify.search import open_rivals
+from robustcl.certify.bounds.generator_slopes import MOST, best_slope_bounds
+from robustcl.certify.bounds.refined_regions import LARGEST, check_units, refined_regions
+from robustcl.certify.bounds.regions import ball_regions
+from robustcl.certify.bounds.slopes import slope_bounds
+from robustcl.certify.claim import Claim, nearest_rival
+from robustcl.certify.image_by_image import certify_each
+from robustcl.certify.norms import Norm
+from robustcl.certify.ops.enclosures import Region
+from robustcl.certify.preparation import Traced, ready
+from robustcl.certify.problem import Problem
+from robustcl.certify.product import product_pairs
+from robustcl.certify.rounding import round_up
+from robustcl.certify.search import open_rivals
 from robustcl.classifier import Classifier
 from robustcl.errors import InputError
 

@@ -7,21 +7,21 @@ from typing import Any
 
 from torch import Tensor
 
-from certify.certified_radius import certified_radius
-from certify.claim import Claim
-from certify.clever import clever
-from certify.crown import Effort, crown
-from certify.first_order import first_order
-from certify.geodesic import check_sphere, geodesic
-from certify.image_by_image import compare_model
-from certify.jacobian_norm import jacobian_norm
-from certify.local import check_stairs, local
-from certify.multi_view import TracedViews, compare_views, multi_view, traced_views
-from certify.norms import NORMS, Norm, check_norm
-from certify.pairs import affine_head
-from certify.preparation import Traced, traced
-from certify.product import product
-from certify.smoothing import check_smoothing, smoothing
+from robustcl.certify.certified_radius import certified_radius
+from robustcl.certify.claim import Claim
+from robustcl.certify.clever import clever
+from robustcl.certify.crown import Effort, crown
+from robustcl.certify.first_order import first_order
+from robustcl.certify.geodesic import check_sphere, geodesic
+from robustcl.certify.image_by_image import compare_model
+from robustcl.certify.jacobian_norm import jacobian_norm
+from robustcl.certify.local import check_stairs, local
+from robustcl.certify.multi_view import TracedViews, compare_views, multi_view, traced_views
+from robustcl.certify.norms import NORMS, Norm, check_norm
+from robustcl.certify.pairs import affine_head
+from robustcl.certify.preparation import Traced, traced
+from robustcl.certify.product import product
+from robustcl.certify.smoothing import check_smoothing, smoothing
 from robustcl.classifier import Classifier
 from robustcl.declarations.claims import CLAIMS, ClaimRow
 from robustcl.errors import InputError

@@ -10,7 +10,7 @@ from typing import cast
 import torch
 from torch import Tensor
 
-from certify.agreement import (
+from robustcl.certify.agreement import (
     INSIDE,
     TOGETHER,
     alone,
@@ -19,22 +19,21 @@ from certify.agreement import (
     own_model,
     refuse_hidden,
 )
-from certify.bounds.dense_norm import round_up
-from certify.bounds.network_norm import NetworkNorm
-from certify.bounds.rounding import row_lengths
-from certify.bounds.view_norm import view_norm
-from certify.certified_radius import STEPS, best_claim
-from certify.claim import ABSTAINED, NO_RIVAL, Claim, abstained, joined, nearest_rival
-from certify.crown import Effort, margins_at, staged_search
-from certify.image_by_image import enclosed_scores, workers
-from certify.local import first_slopes
-from certify.norms import Norm
-from certify.one_thread import each, one_thread
-from certify.pairs import pairs
-from certify.preparation import Traced, prepared_images, traced
-from certify.problem import Center, Problem, centered, problem, stated
-from certify.product import product_claim, product_pairs
-from certify.search import Evaluation
+from robustcl.certify.bounds.network_norm import NetworkNorm
+from robustcl.certify.bounds.view_norm import view_norm
+from robustcl.certify.certified_radius import STEPS, best_claim
+from robustcl.certify.claim import ABSTAINED, NO_RIVAL, Claim, abstained, joined, nearest_rival
+from robustcl.certify.crown import Effort, margins_at, staged_search
+from robustcl.certify.image_by_image import enclosed_scores, workers
+from robustcl.certify.local import first_slopes
+from robustcl.certify.norms import Norm
+from robustcl.certify.one_thread import each, one_thread
+from robustcl.certify.pairs import pairs
+from robustcl.certify.preparation import Traced, prepared_images, traced
+from robustcl.certify.problem import Center, Problem, centered, problem, stated
+from robustcl.certify.product import product_claim, product_pairs
+from robustcl.certify.rounding import round_up, row_lengths
+from robustcl.certify.search import Evaluation
 from robustcl.classifier import Classifier
 from robustcl.declarations.claims import MULTI_VIEW as SUBJECT
 from robustcl.errors import InputError, UnsupportedError, ViolationError

@@ -6,14 +6,15 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor
 
-from certify.agreement import own_model, refuse_hidden
-from certify.bounds.network_norm import NetworkNorm, traced_norm
-from certify.bounds.plain_modules import check_still, check_values, no_draws, state_of
-from certify.bounds.rounding import row_lengths
-from certify.bounds.trace import Network, trace
-from certify.norms import Norm, check_norm
-from certify.one_thread import one_thread
-from certify.pairs import affine_head
+from robustcl.certify.agreement import own_model, refuse_hidden
+from robustcl.certify.bounds.network_norm import NetworkNorm, traced_norm
+from robustcl.certify.bounds.plain_modules import check_still, check_values, no_draws, state_of
+from robustcl.certify.bounds.trace import trace
+from robustcl.certify.graph import Network
+from robustcl.certify.norms import Norm, check_norm
+from robustcl.certify.one_thread import one_thread
+from robustcl.certify.pairs import affine_head
+from robustcl.certify.rounding import row_lengths
 from robustcl.check_images import check_images
 from robustcl.classifier import Classifier
 from robustcl.errors import InputError, UnsupportedError
@@ -71,7 +72,7 @@ def traced(classifier: Classifier, *, norm: Norm, method: str) -> Traced:
     with one_thread():
         network = trace(classifier.encoder, drops_normalization=classifier.normalizes)
         bound = traced_norm(network, norm=check_norm(norm))
-    fast = network.remade(_fast_type(network))
+    fast = network.in_type(_fast_type(network))
     weights = network_hash(classifier)
     return Traced(
         norm, classifier, network, fast, bound, weight, bias, classifier.normalizes, weights

@@ -6,13 +6,13 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from certify.agreement import own_model
-from certify.bounds.dense_norm import round_up
-from certify.bounds.regions import Region, center_regions, in_type
-from certify.bounds.rounding import UNITS, length, row_lengths
-from certify.bounds.trace import Network
-from certify.pairs import Pairs, pairs
-from certify.preparation import Traced, prepared_images
+from robustcl.certify.agreement import own_model
+from robustcl.certify.bounds.regions import center_regions, in_type
+from robustcl.certify.graph import Network
+from robustcl.certify.ops.enclosures import Region
+from robustcl.certify.pairs import Pairs, pairs
+from robustcl.certify.preparation import Traced, prepared_images
+from robustcl.certify.rounding import UNITS, length, round_up, row_lengths
 
 
 @dataclass(frozen=True, eq=False)

@@ -7,14 +7,14 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from certify.bounds.confidence import betting_lower_bound
-from certify.bounds.network_norm import NetworkNorm
-from certify.bounds.rounding import row_lengths
-from certify.center_smoothing import Noise, noisy_outputs
-from certify.claim import Guarantee
-from certify.displacement import raw_in_double, usable_norm
-from certify.norms import Norm, check_norm
-from certify.preparation import refuse_views
+from robustcl.certify.bounds.confidence import betting_lower_bound
+from robustcl.certify.bounds.network_norm import NetworkNorm
+from robustcl.certify.center_smoothing import Noise, noisy_outputs
+from robustcl.certify.claim import Guarantee
+from robustcl.certify.displacement import raw_in_double, usable_norm
+from robustcl.certify.norms import Norm, check_norm
+from robustcl.certify.preparation import refuse_views
+from robustcl.certify.rounding import row_lengths
 from robustcl.check_images import check_images
 from robustcl.classifier import Classifier
 from robustcl.core.special_functions import ndtri

@@ -8,7 +8,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from certify.pairs import affine_head
+from robustcl.certify.pairs import affine_head
 from robustcl.classifier import Classifier
 from robustcl.core.special_functions import ndtri
 

@@ -6,18 +6,18 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from certify.bounds.confidence import (
+from robustcl.certify.bounds.confidence import (
     betting_exceeds,
     betting_lower_bound,
     clopper_pearson_lower_bound,
     empirical_bernstein_lower_bound,
 )
-from certify.check_smoothing import check_smoothing
-from certify.choose_pairing import choose_pairing
-from certify.claim import ABSTAINED, NO_RIVAL, Claim
-from certify.decide_radius import decide_radius
-from certify.norms import Norm, check_norm
-from certify.smoothed_margins import (
+from robustcl.certify.check_smoothing import check_smoothing
+from robustcl.certify.choose_pairing import choose_pairing
+from robustcl.certify.claim import ABSTAINED, NO_RIVAL, Claim
+from robustcl.certify.decide_radius import decide_radius
+from robustcl.certify.norms import Norm, check_norm
+from robustcl.certify.smoothed_margins import (
     SLACK,
     Bound,
     Form,
@@ -28,7 +28,7 @@ from certify.smoothed_margins import (
     smoothed,
     unit_values,
 )
-from certify.smoothing_samples import noise_streams, noisy_outputs
+from robustcl.certify.smoothing_samples import noise_streams, noisy_outputs
 from robustcl.check_images import check_images
 from robustcl.classifier import Classifier
 from robustcl.core.special_functions import ndtr, ndtri

@@ -1,18 +1,15 @@
 """Train, certify and attack contrastive encoders.
 
-The documented spelling is `from robustcl import attacks, certify`; both are packages of their
-own in the same distribution. Every name is imported on first use, so that a command that prints
-its help does not wait for torch.
+`robustcl.attacks` and `robustcl.certify` are packages like the others; in a checkout they are links
+to the folders `attacks` and `certify` beside this one. Every name is imported on first use, so that
+a command that prints its help does not wait for torch.
 """
 
 import importlib
-from pathlib import Path
-from types import ModuleType
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    import attacks
-    import certify
+    from robustcl import attacks, certify
     from robustcl.checkpoint import load_checkpoint
     from robustcl.classifier import Classifier, Encoder
     from robustcl.errors import (
@@ -65,7 +62,7 @@ _HOME_OF = {name: home for home, names in _HOMES.items() for name in names}
 
 def __getattr__(name: str) -> object:
     if name in ("attacks", "certify"):
-        return _own_package(name)  # asked for anew each time, as a stranger's may come between
+        return importlib.import_module(f"robustcl.{name}")
     if name == "__version__":
         found = _version()
     elif name in _HOME_OF:
@@ -74,17 +71,6 @@ def __getattr__(name: str) -> object:
         raise AttributeError(f"module 'robustcl' has no attribute {name!r}")
     globals()[name] = found
     return found
-
-
-def _own_package(name: str) -> ModuleType:
-    module = importlib.import_module(name)
-    place = Path(module.__file__ or "").resolve()
-    if place.parents[1:2] != (Path(__file__).resolve().parents[1],):
-        raise ImportError(
-            f"{name!r} is a stranger's module at {place}, not robustcl's; run from another folder, "
-            f"or rename the other {name!r}"
-        )
-    return module
 
 
 def _version() -> str:

@@ -2,7 +2,7 @@
 
 from torch import nn
 
-from attacks.checks.defended import defended
+from robustcl.attacks.checks.defended import defended
 from robustcl.encoders import small_convnet
 
 

@@ -14,7 +14,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 from torch import Tensor
 
-from certify.norms import Norm
+from robustcl.certify.norms import Norm
 from robustcl.classifier import Classifier
 from tests.nearest_point import Array, Mask, nearest_point
 from tests.relu_margins import Problem, activations, below, margins, problem_of, ranges_of, relax

@@ -8,12 +8,12 @@ import pytest
 import torch
 from torch import nn
 
-from certify import clever, first_order, jacobian_norm
 from robustcl.abstained import directed, on_sphere, predict, warn_abstained
 from robustcl.auditing import ensemble_baseline, fresh_views
 from robustcl.auditing.answered_images import calibration_of, shares_of, temperature_of
 from robustcl.bench.calibration_cell import measured
 from robustcl.calibration import measure_calibration
+from robustcl.certify import clever, first_order, jacobian_norm
 from robustcl.classifier import Classifier, Encoder
 from robustcl.data import Dataset
 from robustcl.errors import InputError

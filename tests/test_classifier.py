@@ -12,9 +12,9 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from attacks import attacked_radius
-from certify import certified_radius
 from robustcl import Classifier, Encoder, InputError, MultiView, misclassify
+from robustcl.attacks import attacked_radius
+from robustcl.certify import certified_radius
 from robustcl.checkpoint import load_checkpoint
 from robustcl.data import Dataset
 from robustcl.fit_head import encoder_hash, fit_head

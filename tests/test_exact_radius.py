@@ -10,9 +10,9 @@ from numpy.typing import NDArray
 from scipy.optimize import linprog
 from torch import Tensor, nn
 
-from certify import product as product_certificate
-from certify.norms import Norm
 from robustcl import Classifier, Encoder, UnsupportedError, attacks, misclassify
+from robustcl.certify import product as product_certificate
+from robustcl.certify.norms import Norm
 from robustcl.heads import LinearHead, PrototypeHead
 from tests.affine import SHAPE, affine_classifier, exact_distance
 from tests.exact_radius import exact_radius, radius_bounds

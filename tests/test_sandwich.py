@@ -5,8 +5,8 @@ from typing import get_args
 import pytest
 import torch
 
-from certify.norms import Norm
 from robustcl import Threat, attacks, certify, misclassify
+from robustcl.certify.norms import Norm
 from tests.affine import SHAPE, affine_classifier, exact_distance
 
 NORMS = get_args(Norm)

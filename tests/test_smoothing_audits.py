@@ -10,7 +10,7 @@ from torch import nn
 from benchmarks.judge_smoothed import judge
 from benchmarks.smoothed_attacks import ATTACKS, Target
 from benchmarks.smoothing_audits import FORMS, audit, summarize
-from certify.smoothed_margins import Form, smoothed
+from robustcl.certify.smoothed_margins import Form, smoothed
 from robustcl.classifier import Classifier, Encoder
 from robustcl.frozen import frozen
 from robustcl.heads import LinearHead

@@ -5,9 +5,9 @@ from typing import Literal
 
 import pytest
 
-from attacks.methods import parse_attack
-from certify.methods import parse_method
+from robustcl.attacks.methods import parse_attack
 from robustcl.budgets import read_budgets
+from robustcl.certify.methods import parse_method
 from robustcl.errors import InputError
 from robustcl.losses import parse_losses
 from robustcl.robust import parse_robust

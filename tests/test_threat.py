@@ -3,8 +3,8 @@
 import pytest
 import torch
 
-from attacks.nearest_found import TOLERANCE
 from robustcl import Objective, Threat, attacks
+from robustcl.attacks.nearest_found import TOLERANCE
 from robustcl.threat import NORMS, Norm, perturbation_norm
 
 

@@ -3,11 +3,11 @@
 import torch
 from torch import Tensor
 
-from attacks.checks.flag import Flag
-from attacks.checks.random_search import random_search
-from attacks.checks.subject import Subject
-from attacks.gradient import no_win
-from attacks.pgd import pgd
+from robustcl.attacks.checks.flag import Flag
+from robustcl.attacks.checks.random_search import random_search
+from robustcl.attacks.checks.subject import Subject
+from robustcl.attacks.gradient import no_win
+from robustcl.attacks.pgd import pgd
 
 STEPS = 8  # of gradient ascent
 QUERIES = 24  # of random search

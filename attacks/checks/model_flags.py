@@ -5,16 +5,16 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from attacks.checks.flag import Flag
-from attacks.checks.gradient_masking import gradient_masking
-from attacks.checks.planted_missed import planted_missed
-from attacks.checks.quantized_input import constant, quantized_input
-from attacks.checks.randomized import randomized
-from attacks.checks.softmax_scores import softmax_scores
-from attacks.checks.subject import Subject
-from attacks.checks.takes_gradients import takes_gradients
-from attacks.checks.zero_gradient import zero_gradient
-from attacks.counted import generators_seeded
+from robustcl.attacks.checks.flag import Flag
+from robustcl.attacks.checks.gradient_masking import gradient_masking
+from robustcl.attacks.checks.planted_missed import planted_missed
+from robustcl.attacks.checks.quantized_input import constant, quantized_input
+from robustcl.attacks.checks.randomized import randomized
+from robustcl.attacks.checks.softmax_scores import softmax_scores
+from robustcl.attacks.checks.subject import Subject
+from robustcl.attacks.checks.takes_gradients import takes_gradients
+from robustcl.attacks.checks.zero_gradient import zero_gradient
+from robustcl.attacks.counted import generators_seeded
 from robustcl.classifier import Classifier
 from robustcl.errors import InputError
 from robustcl.frozen import frozen

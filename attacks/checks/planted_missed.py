@@ -5,12 +5,12 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
-from attacks.checks.flag import Flag
-from attacks.checks.subject import Subject
-from attacks.counted import generators_seeded
-from attacks.gradient import no_win
-from attacks.pgd import pgd
-from attacks.random_start import random_start
+from robustcl.attacks.checks.flag import Flag
+from robustcl.attacks.checks.subject import Subject
+from robustcl.attacks.counted import generators_seeded
+from robustcl.attacks.gradient import no_win
+from robustcl.attacks.pgd import pgd
+from robustcl.attacks.random_start import random_start
 from robustcl.objectives import Objective
 from robustcl.threat import Threat
 

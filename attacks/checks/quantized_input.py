@@ -3,8 +3,8 @@
 import torch
 from torch import Tensor
 
-from attacks.checks.flag import Flag
-from attacks.checks.subject import Subject
+from robustcl.attacks.checks.flag import Flag
+from robustcl.attacks.checks.subject import Subject
 
 TINY = 1e-6  # pixel units: 1/4000 of a cell of 8 bits
 PIXELS = 64  # pixels moved, so few that hardly any crosses the edge of its cell

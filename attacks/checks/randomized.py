@@ -2,9 +2,9 @@
 
 import torch
 
-from attacks.checks.flag import Flag
-from attacks.checks.subject import Subject
-from attacks.counted import generators_seeded
+from robustcl.attacks.checks.flag import Flag
+from robustcl.attacks.checks.subject import Subject
+from robustcl.attacks.counted import generators_seeded
 
 REPEATS = 5
 TOLERANCE = 1e-4  # of the largest gap between two scores of an image

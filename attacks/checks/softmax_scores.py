@@ -1,7 +1,7 @@
 """Tell whether scores are probabilities."""
 
-from attacks.checks.flag import Flag
-from attacks.checks.subject import Subject
+from robustcl.attacks.checks.flag import Flag
+from robustcl.attacks.checks.subject import Subject
 
 TOLERANCE = 1e-4
 

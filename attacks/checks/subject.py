@@ -5,7 +5,7 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor
 
-from attacks.counted import generators_seeded
+from robustcl.attacks.counted import generators_seeded
 from robustcl.classifier import Classifier
 from robustcl.exact_copy import exact_copy
 from robustcl.objectives import Objective, score_margin

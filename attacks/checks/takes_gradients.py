@@ -6,7 +6,7 @@ from contextlib import contextmanager
 import torch
 from torch import Tensor
 
-from attacks.checks.flag import Flag
+from robustcl.attacks.checks.flag import Flag
 from robustcl.classifier import Classifier
 from robustcl.errors import InputError
 

@@ -2,8 +2,8 @@
 
 import torch
 
-from attacks.checks.flag import Flag
-from attacks.checks.subject import Subject
+from robustcl.attacks.checks.flag import Flag
+from robustcl.attacks.checks.subject import Subject
 
 
 def zero_gradient(subject: Subject) -> Flag | None:

@@ -1,24 +1,24 @@
 """Bounds: numbers, not claims."""
 
-from certify.bounds.confidence import (
+from robustcl.certify.bounds.confidence import (
     betting_lower_bound,
     clopper_pearson_lower_bound,
     empirical_bernstein_lower_bound,
 )
-from certify.bounds.confidence_sequence import betting_confidence_sequence
-from certify.bounds.convolution_norm import convolution_norm
-from certify.bounds.generator_slopes import best_slope_bounds, generator_slope_bounds
-from certify.bounds.layer_norm import layer_norm
-from certify.bounds.lines import Surroundings, lower_bounds
-from certify.bounds.network_norm import NetworkNorm, network_norm
-from certify.bounds.optimized_lines import optimized_lower_bounds
-from certify.bounds.pooling_norm import pooling_norm
-from certify.bounds.prefix_norms import prefix_norms
-from certify.bounds.regions import Region, ball_regions, center_regions
-from certify.bounds.slopes import slope_bounds
-from certify.bounds.split_lines import split_lower_bounds
-from certify.bounds.trace import Network, trace
-from certify.bounds.view_norm import view_norm
+from robustcl.certify.bounds.confidence_sequence import betting_confidence_sequence
+from robustcl.certify.bounds.generator_slopes import best_slope_bounds, generator_slope_bounds
+from robustcl.certify.bounds.layer_norm import layer_norm
+from robustcl.certify.bounds.lines import Surroundings, lower_bounds
+from robustcl.certify.bounds.network_norm import NetworkNorm, network_norm
+from robustcl.certify.bounds.optimized_lines import optimized_lower_bounds
+from robustcl.certify.bounds.prefix_norms import prefix_norms
+from robustcl.certify.bounds.regions import ball_regions, center_regions
+from robustcl.certify.bounds.slopes import slope_bounds
+from robustcl.certify.bounds.split_lines import split_lower_bounds
+from robustcl.certify.bounds.trace import trace
+from robustcl.certify.bounds.view_norm import view_norm
+from robustcl.certify.graph import Network
+from robustcl.certify.ops.enclosures import Region
 
 __all__ = [
     "Network",
@@ -31,14 +31,12 @@ __all__ = [
     "betting_lower_bound",
     "center_regions",
     "clopper_pearson_lower_bound",
-    "convolution_norm",
     "empirical_bernstein_lower_bound",
     "generator_slope_bounds",
     "layer_norm",
     "lower_bounds",
     "network_norm",
     "optimized_lower_bounds",
-    "pooling_norm",
     "prefix_norms",
     "slope_bounds",
     "split_lower_bounds",

@@ -10,7 +10,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from certify.bounds.confidence import check_unit_samples
+from robustcl.certify.bounds.confidence import check_unit_samples
 from robustcl.core.special_functions import logsumexp
 
 LARGEST = 0.98  # of the stakes; below 1, or a single zero would ruin the gambler

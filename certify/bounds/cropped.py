@@ -7,15 +7,15 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from certify.bounds.lines import Surroundings
-from certify.bounds.lower import Operation
-from certify.bounds.operations.activation import Activation
-from certify.bounds.operations.affine import Affine
-from certify.bounds.receptive_fields import Field
-from certify.bounds.regions import Region
-from certify.bounds.rounding import length, up
-from certify.bounds.trace import Network, Step
-from certify.norms import NORMS
+from robustcl.certify.bounds.lines import Surroundings
+from robustcl.certify.graph import Network, Step
+from robustcl.certify.norms import NORMS
+from robustcl.certify.ops.affine import Affine
+from robustcl.certify.ops.enclosures import Region
+from robustcl.certify.ops.operation import Operation
+from robustcl.certify.ops.patches import Field
+from robustcl.certify.ops.scalar_function import ScalarFunction
+from robustcl.certify.rounding import length, up
 
 
 @dataclass(frozen=True, eq=False)
@@ -57,14 +57,8 @@ def on_patches(network: Network, fields: Mapping[int, Field]) -> dict[int, Opera
     Returns:
         Operations without padding, by the positions of steps.
     """
-    found: dict[int, Operation] = {}
-    for position, own in fields.items():
-        operation = network.steps[position].operation
-        if isinstance(operation, Affine):
-            assert operation.sliding is not None
-            operation = operation.sliding.bare(*own.size)
-        found[position] = operation
-    return found
+    steps = network.steps
+    return {place: steps[place].operation.on_patches(own.size) for place, own in fields.items()}
 
 
 def cropped(
@@ -91,18 +85,17 @@ def cropped(
         images.
     """
     network = around.network
-    bent = {
-        source: step.operation
+    read_by = {
+        source: step.operation.function
         for step in network.steps
-        if isinstance(step.operation, Activation)
+        if step.operation.function is not None
         for source in step.sources
     }
     part, made = _Part(), {}
     for position in sorted(fields):
         step, own = network.steps[position], fields[position]
-        sliding = step.operation.sliding if isinstance(step.operation, Affine) else None
-        wanted = own if sliding is None else own.read_by(sliding)
-        is_padded = sliding is not None and sliding.padding != (0, 0)
+        wanted = step.operation.reads(own) or own
+        is_padded = step.operation.patch_padding != (0, 0)
         read = [
             _opened(part, made[s], fields[s], wanted, network.steps[s], pixels)
             if is_padded or wanted != fields[s]
@@ -111,9 +104,10 @@ def cropped(
         ]
         region = _patch(around.regions[position], own, pixels)
         center = region
-        if position in bent:
+        function = read_by.get(position)
+        if function is not None:
             center = _patch(around.center[position], own, pixels)
-            region = _reached(region, center, bent[position])
+            region = _reached(region, center, function)
         cut = Step(step.place, operations[position], tuple(read), (step.shape[0], *own.size))
         made[position] = part.add(cut, region, center)
     inside = Network(tuple(part.steps), network.device, network.dtype)
@@ -151,12 +145,12 @@ def _opened(
     return part.add(Step(step.place, make(mask.dtype), (position,), shape), smaller, middle)
 
 
-def _reached(region: Region, center: Region, reader: Activation) -> Region:
+def _reached(region: Region, center: Region, function: ScalarFunction) -> Region:
     # The reach of a patch is at most its intervals' width. Before kinks that is what counts: to
     # couple offsets of so few numbers by less gained nothing where it was tried.
     width = torch.maximum(region.high - center.low, center.high - region.low).clamp_min(0.0)
     reach = length(up(width))
-    if not reader.is_piecewise_linear:
+    if not function.is_piecewise_linear:
         reach = torch.minimum(region.reach, reach)
     return Region(region.low, region.high, reach)
 

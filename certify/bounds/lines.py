@@ -6,20 +6,11 @@ from dataclasses import dataclass, field
 import torch
 from torch import Tensor
 
-from certify.bounds.activation_lines import activation_lines
-from certify.bounds.operations.activation import Activation
-from certify.bounds.operations.affine import Affine
-from certify.bounds.operations.joining import (
-    Concatenation,
-    Constant,
-    Image,
-    MaxPool,
-    Sum,
-)
-from certify.bounds.regions import Region, all_known
-from certify.bounds.rounding import NORM, SQUARES, dot, dot_loss, weighted
-from certify.bounds.trace import Network
-from certify.norms import Norm
+from robustcl.certify.bounds.regions import all_known
+from robustcl.certify.graph import Network
+from robustcl.certify.norms import Norm
+from robustcl.certify.ops.enclosures import LinearBound, LineChoice, Region
+from robustcl.certify.rounding import NORM, SQUARES, dot_loss, weighted
 
 
 @dataclass(frozen=True, eq=False)
@@ -45,21 +36,6 @@ class Surroundings:
     prices: Mapping[int, Tensor] = field(default_factory=dict)
 
 
-@dataclass(frozen=True, eq=False)
-class Bound:
-    """Hold a lower bound that is linear in the values of one step.
-
-    Args:
-        slope: (B * K, *shape) coefficients of the step's values.
-        constant: (B * K,) what is added.
-        lost: (B * K,) at least what rounding may have added wrongly.
-    """
-
-    slope: Tensor
-    constant: Tensor
-    lost: Tensor
-
-
 def lower_bounds(
     around: Surroundings,
     directions: Tensor,
@@ -74,7 +50,7 @@ def lower_bounds(
 
     Backwards from a, every operation is replaced by lines that bound it over its region; at the
     image the linear function's minimum over the ball is known. At an activation the offsets of the
-    lines may be coupled over all numbers by the L2 reach of the region (see `activation_lines`).
+    lines may be coupled over all numbers by the L2 reach of the region (see `scalar_lines`).
     Rounding is included.
 
     Args:
@@ -94,123 +70,57 @@ def lower_bounds(
     Reference:
         Zhang et al., Efficient Neural Network Robustness Certification (CROWN), NeurIPS 2018.
     """
-    count = directions.shape[1]
-    last = len(around.network.steps) - 1
-    shape = around.network.steps[last].shape
-    flat = directions.to(around.network.dtype).flatten(0, 1).view(-1, *shape)
+    network, count = around.network, directions.shape[1]
+    last = len(network.steps) - 1
+    flat = directions.to(network.dtype).flatten(0, 1).view(-1, *network.steps[last].shape)
     constant = torch.zeros(len(flat), dtype=torch.float64, device=flat.device)
-    lost = dot_loss(flat) * weighted(flat, _largest(around.regions[last]))
+    lost = dot_loss(flat) * weighted(flat, around.regions[last].largest)
     waiting = {last: flat}
-    for position in range(len(around.network.steps) - 1, -1, -1):
+    for position in range(last, 0, -1):
         if position not in waiting:
             continue
         slope = waiting.pop(position)
-        operation = around.network.steps[position].operation
-        if isinstance(operation, Image):
-            constant, lost = _at_image(Bound(slope, constant, lost), images, radius, norm)
-            continue
-        if isinstance(operation, Constant):
-            value = operation.value.expand_as(slope)
-            constant = constant + dot(slope, value)
-            lost = lost + dot_loss(slope) * dot(slope.abs(), value.abs())
-            continue
-        if weights is not None and isinstance(operation, Activation):
+        if weights is not None and network.steps[position].operation.function is not None:
             weights[position] = slope
-        parts, more, error = _through(around, position, slope, count, tangents)
-        constant, lost = constant + more, lost + error
-        for source, part in parts:
+        bound = _through(around, position, slope, count, tangents)
+        constant, lost = constant + bound.constant, lost + bound.lost
+        for source, part in zip(network.steps[position].sources, bound.coefficients, strict=True):
             waiting[source] = waiting[source] + part if source in waiting else part
+    if 0 in waiting:
+        value, more = _at_image(waiting[0], images, radius, norm)
+        constant, lost = constant + value, lost + more
     found = (constant - lost - 1e-14 * constant.abs()).view(-1, count)
     return torch.where(all_known(around.regions)[:, None] & ~found.isnan(), found, -torch.inf)
 
 
 def _through(
     around: Surroundings, position: int, slope: Tensor, count: int, tangents: bool
-) -> tuple[list[tuple[int, Tensor]], Tensor, Tensor]:
-    # The slopes at the sources, what is added to the constant, and the rounding.
+) -> LinearBound:
     step = around.network.steps[position]
-    operation, sources = step.operation, step.sources
-    zero = torch.zeros(len(slope), dtype=torch.float64, device=slope.device)
-    if isinstance(operation, Sum):
-        signed = zip(sources, operation.signs, strict=True)
-        # Where slopes meet again at a source they are added, with one rounding each.
-        size = [weighted(slope, _largest(around.regions[s])) for s in sources]
-        lost = dot_loss(slope) * torch.stack(size).sum(dim=0)
-        return [(source, sign * slope) for source, sign in signed], zero, lost
-    if isinstance(operation, Concatenation):
-        pieces = slope.split(operation.sizes, operation.axis + 1)
-        return list(zip(sources, pieces, strict=True)), zero, zero
-    (source,) = sources
-    region = around.regions[source]
-    if isinstance(operation, Affine):
-        part, more, lost = _through_affine(operation, region, slope, count)
-    elif isinstance(operation, Activation):
-        part, more, lost = activation_lines(
-            operation,
-            region,
-            around.center[source],
-            slope,
-            count=count,
-            alpha=around.alphas.get(position),
-            tangents=tangents,
-        )
-        if position in around.prices:  # side z >= 0, so nothing is gained by subtracting it
-            side = around.sides[position].repeat_interleave(count, 0)
-            part = part - side * around.prices[position]
-    else:
-        assert isinstance(operation, MaxPool)
-        part, more, lost = _through_windows(operation, region, slope, count)
-    # The slopes of several users of the source are added, with one rounding each.
-    lost = lost + dot_loss(part) * weighted(part, _largest(region))
-    return [(source, part)], more, lost
+    inputs = [around.regions[source] for source in step.sources]
+    choice = LineChoice(
+        count,
+        [around.center[source] for source in step.sources],
+        around.alphas.get(position),
+        tangents,
+    )
+    with step.at():
+        bound = step.operation.linear_bound(slope, inputs, choice)
+    parts, lost = list(bound.coefficients), bound.lost
+    if position in around.prices:  # side z >= 0, so nothing is gained by subtracting it
+        side = around.sides[position].repeat_interleave(count, 0)
+        parts = [part - side * around.prices[position] for part in parts]
+    for region, part in zip(inputs, parts, strict=True):
+        # The coefficients of several users of a step are added, with one rounding each.
+        lost = lost + dot_loss(part) * weighted(part, region.largest)
+    return LinearBound(tuple(parts), bound.constant, lost)
 
 
-def _at_image(bound: Bound, images: Tensor, radius: Tensor, norm: Norm) -> tuple[Tensor, Tensor]:
-    centers = images.double().to(bound.slope.device).flatten(1)
-    slope = bound.slope.double().view(len(images), -1, centers.shape[1])
+def _at_image(slope: Tensor, images: Tensor, radius: Tensor, norm: Norm) -> tuple[Tensor, Tensor]:
+    centers = images.double().to(slope.device).flatten(1)
+    slope = slope.double().view(len(images), -1, centers.shape[1])
     size = torch.linalg.vector_norm(slope, 2.0 if norm == "l2" else 1.0, dim=2) * NORM + SQUARES
     fall = radius.to(size)[:, None] * size * NORM
     value = torch.einsum("bkd,bd->bk", slope, centers) - fall
     largest = torch.einsum("bkd,bd->bk", slope.abs(), centers.abs()) + fall
-    lost = bound.lost + dot_loss(centers) * largest.flatten()
-    return bound.constant + value.flatten(), lost
-
-
-def _through_affine(
-    operation: Affine, region: Region, slope: Tensor, count: int
-) -> tuple[Tensor, Tensor, Tensor]:
-    largest = operation.absolute(torch.maximum(region.low.abs(), region.high.abs()))
-    more = torch.zeros(len(slope), dtype=torch.float64, device=slope.device)
-    if operation.offset is not None:
-        largest = largest + operation.offset_size
-        more = dot(slope, operation.offset.expand_as(slope))
-    largest = largest.expand(len(slope) // count, *slope.shape[1:])
-    lost = dot_loss(slope, operation.terms) * weighted(slope, largest)
-    return operation.pull(slope), more, lost
-
-
-def _through_windows(
-    operation: MaxPool, region: Region, slope: Tensor, count: int
-) -> tuple[Tensor, Tensor, Tensor]:
-    # From below by the pixel whose lower bound is largest; from above by the largest upper bound,
-    # or by that pixel itself where no other can be larger.
-    low, high = operation.windows(region.low), operation.windows(region.high)
-    winner = torch.nn.functional.one_hot(low.argmax(dim=2), low.shape[2]).movedim(-1, 2)
-    highest = high.amax(dim=2)
-    others = high.masked_fill(winner.bool(), -torch.inf).amax(dim=2)
-    decided = low.amax(dim=2) >= others
-    winner, decided, highest = (
-        value.to(low).repeat_interleave(count, 0) for value in (winner, decided, highest)
-    )
-    flat = slope.flatten(2)
-    kept = torch.where((flat >= 0) | decided.bool(), flat, torch.zeros_like(flat))
-    rest = (flat - kept).clamp_max(0.0)
-    part = operation.scatter(kept[:, :, None] * winner)
-    more = dot(rest, highest)
-    lost = dot_loss(flat, 16) * (dot(flat.abs(), highest.abs()) + more.abs())
-    pixels = weighted(part, _largest(region))
-    return part, more, lost + dot_loss(part, operation.covers) * pixels
-
-
-def _largest(region: Region) -> Tensor:
-    return torch.maximum(region.low.abs(), region.high.abs())
+    return value.flatten(), dot_loss(centers) * largest.flatten()

@@ -1,38 +1,41 @@
 """Lower one layer of torch.nn to an operation that bounds are computed on."""
 
 from collections.abc import Callable
+from typing import cast
 
 import torch
 from torch import Tensor, nn
 
-from certify.bounds.layer_norm import batch_norm_scale, layer_norm
-from certify.bounds.operations.activation import Activation, activation, second_of_pairs
-from certify.bounds.operations.affine import (
-    Affine,
-    averaging,
-    dense,
-    reshaping,
-    scaling,
-)
-from certify.bounds.operations.convolution import convolution
-from certify.bounds.operations.joining import (
-    Concatenation,
-    Constant,
-    Image,
-    MaxPool,
-    Sum,
-    max_pool,
-)
-from certify.bounds.operations.pairing import paired, pairing, unpairing
-from certify.bounds.pooling_norm import pooling_norm
-from certify.norms import NORMS, Norm
+from robustcl.certify.norms import NORMS, Norm
+from robustcl.certify.ops import scalar_function
+from robustcl.certify.ops.affine import Affine, averaging, dense, reshaping, scaling
+from robustcl.certify.ops.convolution import convolution
+from robustcl.certify.ops.convolution_norm import Windows
+from robustcl.certify.ops.elementwise import Elementwise
+from robustcl.certify.ops.max_pool import MaxPool
+from robustcl.certify.ops.operation import Operation, Shape
+from robustcl.certify.ops.pairing import paired, pairing, unpairing
+from robustcl.certify.ops.pooling_norm import pooling_norm, two
+from robustcl.certify.ops.scalar_function import ScalarFunction, usable
 from robustcl.errors import UnsupportedError
 
-Operation = Affine | Activation | Sum | Concatenation | MaxPool | Image | Constant
-Shape = tuple[int, ...]
 NORMALIZATIONS = (nn.BatchNorm1d, nn.BatchNorm2d)
 ON_PIXELS = (nn.Conv2d, nn.MaxPool2d, nn.AvgPool2d, nn.AdaptiveAvgPool2d, nn.BatchNorm2d)
 AVERAGES = (nn.AvgPool2d, nn.AdaptiveAvgPool2d)
+
+
+# The largest slope of activations whose slope on an interval is not bounded, rounded up.
+SLOPES: dict[type[nn.Module], float] = {
+    nn.Identity: 1.0,
+    nn.Flatten: 1.0,
+    nn.Dropout: 1.0,  # in eval mode
+    nn.Dropout2d: 1.0,
+    nn.ReLU6: 1.0,
+    nn.Hardtanh: 1.0,
+    nn.Mish: 1.08850,
+    nn.Hardswish: 1.5,
+    nn.SELU: 1.75811,
+}
 
 
 def lower_layer(layer: nn.Module, input_shape: Shape, output_shape: Shape) -> Operation:
@@ -61,23 +64,77 @@ def lower_layer(layer: nn.Module, input_shape: Shape, output_shape: Shape) -> Op
     if isinstance(layer, nn.Linear) and kind is nn.Linear:
         return dense(layer.weight, layer.bias)
     if isinstance(layer, nn.Conv2d) and kind is nn.Conv2d:
-        return convolution(layer, layer.weight, layer.bias, input_shape)
+        return convolution(layer.weight, layer.bias, windows_of(layer), input_shape)
     if isinstance(layer, nn.BatchNorm1d | nn.BatchNorm2d) and kind in NORMALIZATIONS:
         factor, offset, size = batch_norm(layer)
         sides = (1, -1, *[1] * (len(input_shape) - 1))
         return scaling(factor.view(sides), offset.view(sides), size.view(sides))
     if isinstance(layer, nn.MaxPool2d) and kind is nn.MaxPool2d:
-        pooling_norm(layer, input_shape, norm="l2")
-        return max_pool(layer, input_shape)
+        kernel, stride = two(layer.kernel_size), two(layer.stride or layer.kernel_size)
+        padding, dilation = two(layer.padding), two(layer.dilation)
+        return MaxPool(kernel, stride, padding, dilation, layer.ceil_mode, input_shape)
     if isinstance(layer, nn.AvgPool2d | nn.AdaptiveAvgPool2d) and kind in AVERAGES:
         norms: dict[Norm, float] = {p: pooling_norm(layer, input_shape, norm=p) for p in NORMS}
         return averaging(layer, input_shape, norms, input_shape[-1] * input_shape[-2])
     if kind in (nn.Identity, nn.Flatten, nn.Dropout, nn.Dropout2d):
         return reshaping(input_shape, output_shape)
-    known = activation(layer)
-    if known is not None:
-        return known
-    return Activation(kind.__name__, layer_norm(layer, input_shape, norm="l2"), _as_function(layer))
+    known = scalar_function_of(layer)
+    if known is None:
+        raise UnsupportedError(f"{kind.__name__} has no guaranteed norm")
+    return Elementwise(known)
+
+
+PLAIN: dict[type[nn.Module], ScalarFunction] = {
+    nn.ReLU: scalar_function.RELU,
+    nn.SiLU: scalar_function.SILU,
+    nn.Tanh: scalar_function.TANH,
+    nn.Sigmoid: scalar_function.SIGMOID,
+}
+
+
+def scalar_function_of(layer: nn.Module) -> ScalarFunction | None:
+    """Describe an activation of torch.nn.
+
+    Args:
+        layer: A layer.
+
+    Returns:
+        Its description; None where bounds on an interval are not known.
+
+    Raises:
+        UnsupportedError: When it jumps.
+    """
+    kind = type(layer)
+    if isinstance(layer, nn.LeakyReLU) and kind is nn.LeakyReLU:
+        return scalar_function.kinked(
+            "LeakyReLU", usable("LeakyReLU", "negative_slope", layer.negative_slope)
+        )
+    if isinstance(layer, nn.PReLU) and kind is nn.PReLU and layer.weight.numel() == 1:
+        return scalar_function.kinked("PReLU", usable("PReLU", "weight", layer.weight.detach()))
+    if isinstance(layer, nn.ELU) and kind is nn.ELU:
+        return scalar_function.elu(usable("ELU", "alpha", layer.alpha))
+    if isinstance(layer, nn.GELU) and kind is nn.GELU:
+        tanh = layer.approximate == "tanh"
+        return scalar_function.TANH_GELU if tanh else scalar_function.GELU
+    if isinstance(layer, nn.Softplus) and kind is nn.Softplus:
+        beta = usable("Softplus", "beta", layer.beta)
+        threshold = usable("Softplus", "threshold", layer.threshold)
+        return scalar_function.softplus(beta, threshold)
+    if kind in PLAIN:
+        return PLAIN[kind]
+    return _of_known_steepness(layer)
+
+
+def _of_known_steepness(layer: nn.Module) -> ScalarFunction | None:
+    # A function whose slope is bounded everywhere, and on no interval.
+    kind = type(layer)
+    if isinstance(layer, nn.PReLU) and kind is nn.PReLU:
+        steepest = max(1.0, float(layer.weight.detach().abs().max()))
+    elif kind in SLOPES:
+        steepest = SLOPES[kind]
+    else:
+        return None
+    return ScalarFunction(kind.__name__, steepest, _as_function(layer))
 
 
 def _check_shapes(layer: nn.Module) -> None:
@@ -95,6 +152,34 @@ def _check_shapes(layer: nn.Module) -> None:
     ):
         shapes = tuple(weight.shape), None if bias is None else tuple(bias.shape)
         raise UnsupportedError(f"{type(layer).__name__} with weight and bias of shapes {shapes}")
+
+
+def windows_of(layer: nn.Conv2d) -> Windows:
+    """Read how the kernel of a convolution moves.
+
+    Args:
+        layer: The convolution.
+
+    Returns:
+        The windows.
+    """
+    stride, dilation = two(layer.stride), two(layer.dilation)
+    return Windows(stride, _paddings(layer), dilation, layer.groups, layer.padding_mode)
+
+
+def _paddings(layer: nn.Conv2d) -> tuple[tuple[int, int], tuple[int, int]]:
+    if layer.padding_mode != "zeros":  # what the layer hands to `pad`, last axis first
+        left, right, top, bottom = layer._reversed_padding_repeated_twice
+        return (int(top), int(bottom)), (int(left), int(right))
+    if layer.padding == "valid":
+        return (0, 0), (0, 0)
+    if layer.padding == "same":
+        pairs = zip(layer.dilation, layer.kernel_size, strict=True)
+        totals = [dilation * (size - 1) for dilation, size in pairs]
+        before, after = ([total // 2 for total in totals], [-(-total // 2) for total in totals])
+        return (before[0], after[0]), (before[1], after[1])
+    top, left = cast(tuple[int, int], layer.padding)
+    return (int(top), int(top)), (int(left), int(left))
 
 
 def batch_norm(layer: nn.BatchNorm1d | nn.BatchNorm2d) -> tuple[Tensor, Tensor, Tensor]:
@@ -117,6 +202,31 @@ def batch_norm(layer: nn.BatchNorm1d | nn.BatchNorm2d) -> tuple[Tensor, Tensor, 
         return factor, offset, offset.abs()
     bias = layer.bias.detach().double()
     return factor, offset + bias, offset.abs() + bias.abs()
+
+
+def batch_norm_scale(layer: nn.BatchNorm2d | nn.BatchNorm1d) -> Tensor:
+    """Return the factor per channel that a BatchNorm applies in eval mode.
+
+    Args:
+        layer: The layer.
+
+    Returns:
+        (C,) float64.
+
+    Raises:
+        UnsupportedError: When it keeps no running statistics, so that it depends on the batch.
+    """
+    if layer.running_var is None:
+        raise UnsupportedError("BatchNorm without running statistics depends on the batch")
+    scale = (layer.running_var.detach().double() + layer.eps).rsqrt()
+    if not bool(torch.isfinite(scale).all()):
+        raise UnsupportedError(
+            f"BatchNorm with the variance {float(layer.running_var.min()):g} and eps {layer.eps:g} "
+            "divides by the root of no positive number"
+        )
+    if layer.weight is None:
+        return scale
+    return scale * layer.weight.detach().double()
 
 
 def folded(
@@ -150,7 +260,7 @@ def folded(
         weight, bias = paired(weight), None if bias is None else paired(bias)
         size = None if size is None else size.view(-1, 2).mean(dim=1).repeat_interleave(2)
     if isinstance(layer, nn.Conv2d):
-        return convolution(layer, weight, bias, input_shape, size)
+        return convolution(weight, bias, windows_of(layer), input_shape, size)
     return dense(weight, bias, size)
 
 
@@ -166,10 +276,14 @@ def max_min(shape: Shape, before: tuple[Affine, Affine] | None) -> list[Operatio
         The operations, one after the other.
     """
     if before is None:
-        return [pairing(shape), second_of_pairs(shape), unpairing(shape)]
+        return [pairing(shape), _second(shape), unpairing(shape)]
     plain, rotated = before
     back = unpairing(shape, inner=rotated.norms["linf"], outer=plain.norms["linf"])
-    return [rotated, second_of_pairs(shape), back]
+    return [rotated, _second(shape), back]
+
+
+def _second(shape: Shape) -> Operation:
+    return Elementwise(scalar_function.second_of_pairs(shape))
 
 
 def _as_function(layer: nn.Module) -> Callable[[Tensor], Tensor]:

@@ -3,29 +3,22 @@
 import operator
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
 from torch import Tensor, fx, nn
 from torch.fx.node import map_arg
 from torch.nn import functional
 
-from certify.bounds.lower import (
-    NORMALIZATIONS,
-    Operation,
-    Shape,
-    folded,
-    lower_layer,
-    max_min,
-)
-from certify.bounds.operations.affine import averaging, reshaping, scaling
-from certify.bounds.operations.joining import Concatenation, Sum
-from certify.bounds.pooling_norm import mean_norms
+from robustcl.certify.bounds.lower import NORMALIZATIONS, folded, lower_layer, max_min
+from robustcl.certify.graph import Step
+from robustcl.certify.ops.affine import averaging, reshaping, scaling
+from robustcl.certify.ops.concatenation import Concatenation
+from robustcl.certify.ops.operation import Operation, Shape
+from robustcl.certify.ops.pooling_norm import mean_norms
+from robustcl.certify.ops.sum import Sum
 from robustcl.encoders.max_min import MaxMin
 from robustcl.errors import UnsupportedError
-
-if TYPE_CHECKING:
-    from certify.bounds.trace import Step
 
 BATCH = 2  # images traced; one alone would not show where a network mixes them
 SUMS = (operator.add, operator.iadd, torch.add)
@@ -63,7 +56,7 @@ class Context:
 
     modules: Mapping[str, nn.Module]
     values: dict[fx.Node, Any]
-    steps: "list[Step]"
+    steps: list[Step]
     made: dict[fx.Node, int]
 
     def shape(self, node: fx.Node) -> Shape:

@@ -6,12 +6,12 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor
 
-from certify.bounds.dense_norm import round_up
-from certify.bounds.operations.affine import Affine
-from certify.bounds.prefix_norms import output_leap, prefix_norms
-from certify.bounds.rounding import SQUARES, length, row_lengths
-from certify.bounds.trace import Network, trace
-from certify.norms import Norm, check_norm
+from robustcl.certify.bounds.prefix_norms import output_leap, prefix_norms
+from robustcl.certify.bounds.trace import trace
+from robustcl.certify.graph import Network
+from robustcl.certify.norms import Norm, check_norm
+from robustcl.certify.ops.affine import Affine
+from robustcl.certify.rounding import SQUARES, length, round_up, row_lengths
 from robustcl.classifier import Encoder
 from robustcl.network_hash import network_hash
 
@@ -55,7 +55,7 @@ class NetworkNorm:
         for operation in self.last:
             size = length(rows)
             lost = operation.norms["l2"] * lost + operation.rounding * operation.magnitude * size
-            rows = operation.pull(rows)
+            rows = operation.transpose(rows)
         rows = rows.flatten(1)
         order = 2.0 if self.norm == "l2" else 1.0
         lost = lost * (1.0 if self.norm == "l2" else math.sqrt(rows.shape[1]))

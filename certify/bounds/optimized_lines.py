@@ -5,9 +5,8 @@ from dataclasses import replace
 import torch
 from torch import Tensor
 
-from certify.bounds.lines import Surroundings, lower_bounds
-from certify.bounds.operations.activation import Activation
-from certify.norms import Norm
+from robustcl.certify.bounds.lines import Surroundings, lower_bounds
+from robustcl.certify.norms import Norm
 
 PACE = 0.25  # of the first step, in units of the range of slopes
 DECAY = 0.85
@@ -96,14 +95,16 @@ def _adaptive(around: Surroundings, count: int) -> dict[int, Tensor]:
     # a curve where the tangent at the center is.
     alphas: dict[int, Tensor] = {}
     for position, step in enumerate(around.network.steps):
-        if isinstance(step.operation, Activation) and step.operation.slope is not None:
-            region = around.regions[step.sources[0]]
-            start = torch.where(region.high > -region.low, 1.0, 0.0).to(region.low)
-            if not step.operation.is_piecewise_linear:
-                place = around.center[step.sources[0]]
-                smallest, largest = step.operation.slopes(region.low, region.high)
-                tangent = step.operation.slope_at((place.low + place.high) / 2.0)
-                start = (tangent - smallest) / (largest - smallest).clamp_min(1e-300)
-                start = start.clamp(0.0, 1.0)
-            alphas[position] = start.repeat_interleave(count, 0).requires_grad_()
+        function = step.operation.function
+        if function is None or function.slope is None:
+            continue
+        region = around.regions[step.sources[0]]
+        start = torch.where(region.high > -region.low, 1.0, 0.0).to(region.low)
+        if not function.is_piecewise_linear:
+            place = around.center[step.sources[0]]
+            smallest, largest = function.slopes(region.low, region.high)
+            tangent = function.slope_at((place.low + place.high) / 2.0)
+            start = (tangent - smallest) / (largest - smallest).clamp_min(1e-300)
+            start = start.clamp(0.0, 1.0)
+        alphas[position] = start.repeat_interleave(count, 0).requires_grad_()
     return alphas

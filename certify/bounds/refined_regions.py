@@ -6,16 +6,15 @@ from collections.abc import Mapping, Sequence
 import torch
 from torch import Tensor
 
-from certify.bounds.cropped import Pixels, cropped, on_patches
-from certify.bounds.lines import Surroundings, lower_bounds
-from certify.bounds.operations.activation import Activation
-from certify.bounds.operations.affine import Affine
-from certify.bounds.operations.joining import Sum
-from certify.bounds.receptive_fields import numbers_seen, receptive_fields
-from certify.bounds.regions import Region, ball_regions
-from certify.bounds.rounding import down, up
-from certify.bounds.trace import Network
-from certify.norms import Norm
+from robustcl.certify.bounds.cropped import Pixels, cropped, on_patches
+from robustcl.certify.bounds.lines import Surroundings, lower_bounds
+from robustcl.certify.bounds.receptive_fields import numbers_seen, receptive_fields
+from robustcl.certify.bounds.regions import ball_regions
+from robustcl.certify.graph import Network
+from robustcl.certify.norms import Norm
+from robustcl.certify.ops.enclosures import Region
+from robustcl.certify.ops.scalar_function import ScalarFunction
+from robustcl.certify.rounding import down, up
 from robustcl.errors import InputError
 
 LARGEST = 128  # units of a layer for which every unit's own bound is worth its cost
@@ -68,8 +67,7 @@ def refined_regions(
         is_open = _open(readers[position], region)
         if not bool(is_open.any()):
             return region
-        part = Network(network.steps[: position + 1], network.device, network.dtype)
-        around = Surroundings(part, center[: position + 1], found, {})
+        around = Surroundings(network.upto(position), center[: position + 1], found, {})
         return _refined(around, is_open, images, radius, norm)
 
     return ball_regions(network, images, radius, center, norm=norm, refine=refine)
@@ -93,7 +91,7 @@ def _refined(
 ) -> Region:
     # The last region of `around`, its open numbers bounded by lines.
     fields = receptive_fields(around.network)
-    if fields is None or numbers_seen(around.network, fields) >= _widest(around.network):
+    if fields is None or numbers_seen(around.network, fields) >= around.network.widest:
         return _refined_whole(around, is_open, images, radius, norm)
     region, network = around.regions[-1], around.network
     low, high = region.low.flatten(1).clone(), region.high.flatten(1).clone()
@@ -121,7 +119,7 @@ def _refined_whole(
     # As many numbers for every image; those that fill up are left as they are, or the bounds of
     # an image would depend on the others.
     chosen = is_open.float().topk(int(is_open.sum(dim=1).max()), dim=1).indices
-    for units in chosen.split(max(1, NUMBERS // (2 * len(low) * _widest(network))), dim=1):
+    for units in chosen.split(max(1, NUMBERS // (2 * len(low) * network.widest)), dim=1):
         rows = torch.nn.functional.one_hot(units, count).to(network.dtype)
         both = torch.cat([rows, -rows], dim=1)
         bounds = lower_bounds(around, both, images, radius, norm=norm)
@@ -134,21 +132,17 @@ def _refined_whole(
     return Region(low.view_as(region.low), high.view_as(region.high), region.reach)
 
 
-def _widest(network: Network) -> int:
-    return max(math.prod(step.shape) for step in network.steps)
-
-
-def _open(readers: Sequence[Activation], region: Region) -> Tensor:
+def _open(readers: Sequence[ScalarFunction], region: Region) -> Tensor:
     # (B, N) where some reader is no line on the interval.
     found = torch.zeros_like(region.low, dtype=torch.bool)
-    for operation in readers:
-        if not operation.is_piecewise_linear:
+    for function in readers:
+        if not function.is_piecewise_linear:
             return torch.ones_like(found).flatten(1)
         found |= (region.low <= 0) & (region.high > 0)
     return found.flatten(1)
 
 
-def refinable(network: Network, largest: int | None) -> dict[int, list[Activation]]:
+def refinable(network: Network, largest: int | None) -> dict[int, list[ScalarFunction]]:
     """List the steps that are refined: read by activations, but not before the first ones.
 
     Before those, the bounds of `ball_regions` are exact already.
@@ -158,19 +152,18 @@ def refinable(network: Network, largest: int | None) -> dict[int, list[Activatio
         largest: As in `refined_regions`.
 
     Returns:
-        The activations that read a step, by its position.
+        The functions that read a step, by its position.
     """
-    found: dict[int, list[Activation]] = {}
+    found: dict[int, list[ScalarFunction]] = {}
     depth = [0] * len(network.steps)
     for position, step in enumerate(network.steps):
-        operation = step.operation
+        function = step.operation.function
         before = max((depth[source] for source in step.sources), default=0)
-        depth[position] = before + isinstance(operation, Activation)
-        if isinstance(operation, Activation):
+        depth[position] = before + (function is not None)
+        if function is not None:
             (source,) = step.sources
-            read = network.steps[source]
-            if depth[source] > 0 and isinstance(read.operation, Affine | Sum):
-                found.setdefault(source, []).append(operation)
+            if depth[source] > 0 and network.steps[source].operation.is_mixing:
+                found.setdefault(source, []).append(function)
     if largest is None:
         largest = None if _cost(network, found) <= AFFORDABLE else LARGEST
     if largest is None:
@@ -178,7 +171,7 @@ def refinable(network: Network, largest: int | None) -> dict[int, list[Activatio
     return {p: r for p, r in found.items() if math.prod(network.steps[p].shape) <= largest}
 
 
-def _cost(network: Network, found: Mapping[int, Sequence[Activation]]) -> int:
+def _cost(network: Network, found: Mapping[int, Sequence[ScalarFunction]]) -> int:
     total = 0
     for position, readers in found.items():
         count = math.prod(network.steps[position].shape)
@@ -190,6 +183,6 @@ def _cost(network: Network, found: Mapping[int, Sequence[Activation]]) -> int:
 
 def _coefficients(network: Network, position: int) -> int:
     # Of the bound of one number of a step, at the step where they are the most.
-    part = Network(network.steps[: position + 1], network.device, network.dtype)
-    fields, widest = receptive_fields(part), _widest(part)
+    part = network.upto(position)
+    fields, widest = receptive_fields(part), part.widest
     return widest if fields is None else min(widest, numbers_seen(part, fields))

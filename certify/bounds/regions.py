@@ -1,59 +1,15 @@
 """Enclose every value inside a network over a ball around the image."""
 
-import math
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
-from certify.bounds.operations.activation import Activation
-from certify.bounds.operations.affine import Affine
-from certify.bounds.operations.joining import (
-    Concatenation,
-    Constant,
-    Image,
-    MaxPool,
-    Sum,
-)
-from certify.bounds.prefix_norms import operation_norm, prefix_norms
-from certify.bounds.rounding import NORM, SQUARES, TINY, down, length, ulps, up
-from certify.bounds.trace import Network, Step
-from certify.norms import Norm
-
-
-@dataclass(frozen=True, eq=False)
-class Region:
-    """Enclose the values of one step over a ball.
-
-    Args:
-        low: (B, *shape) in the network's type, at most every value.
-        high: (B, *shape), at least every value.
-        reach: (B,) float64, at least the L2 distance of every value from the one at the center.
-    """
-
-    low: Tensor
-    high: Tensor
-    reach: Tensor
-
-
-@dataclass(frozen=True, eq=False)
-class Ball:
-    """Hold the ball, and what is known of its center.
-
-    Args:
-        norm: Of the ball.
-        radius: (B,) float64 in pixel units.
-        center: Regions of radius 0, whose width is the rounding of the forward pass; None while
-            they are computed.
-        prefix: Bounds from the image to every step, measured by the norm of the ball.
-    """
-
-    norm: Norm
-    radius: Tensor
-    center: "Sequence[Region] | None"
-    prefix: tuple[float, ...]
-
+from robustcl.certify.bounds.prefix_norms import prefix_norms
+from robustcl.certify.graph import Network
+from robustcl.certify.norms import Norm
+from robustcl.certify.ops.enclosures import Ball, Region, sided
+from robustcl.certify.rounding import NORM, down, length, up
 
 Refinement = Callable[[int, list[Region]], Region]
 
@@ -70,7 +26,7 @@ def center_regions(network: Network, images: Tensor) -> list[Region]:
         which nothing is known, as where float64 overflows, reach from -inf to inf.
     """
     still = torch.zeros(len(images), dtype=torch.float64, device=network.device)
-    return _walk(network, images, Ball("l2", still, None, (0.0,) * len(network.steps)))
+    return _walk(network, _ball(network, images, still, "l2"))
 
 
 def ball_regions(
@@ -103,9 +59,12 @@ def ball_regions(
         Gowal et al., On the Effectiveness of Interval Bound Propagation, 2018; Weng et al., Towards
         Fast Computation of Certified Robustness, ICML 2018, section 3.4 for the rows' norms.
     """
-    radius = radius.double().to(network.device)
-    prefix = prefix_norms(network, norm=norm)
-    return _walk(network, images, Ball(norm, radius, center, prefix), refine)
+    ball = _ball(network, images, radius.double().to(network.device), norm)
+    return _walk(network, ball, center, refine)
+
+
+def _ball(network: Network, images: Tensor, radius: Tensor, norm: Norm) -> Ball:
+    return Ball(norm, radius, images.double().to(network.device), network.dtype)
 
 
 def in_type(regions: Sequence[Region], dtype: torch.dtype) -> list[Region]:
@@ -122,16 +81,21 @@ def in_type(regions: Sequence[Region], dtype: torch.dtype) -> list[Region]:
 
 
 def _walk(
-    network: Network, images: Tensor, ball: Ball, refine: Refinement | None = None
+    network: Network,
+    ball: Ball,
+    center: Sequence[Region] | None = None,
+    refine: Refinement | None = None,
 ) -> list[Region]:
-    images = images.double().to(network.device)
+    prefix = None if center is None else prefix_norms(network, norm=ball.norm)
     found: list[Region] = []
     for position, step in enumerate(network.steps):
-        if isinstance(step.operation, Image):
-            fresh = _image(images, ball, network.dtype)
-        else:
-            fresh = _step(step, [found[source] for source in step.sources], position, ball)
-        found.append(fresh if ball.center is None else _meet(fresh, position, ball))
+        inputs = [found[source] for source in step.sources]
+        own = None if center is None else center[position]
+        with step.at():
+            fresh = step.operation.enclose(inputs, ball, own)
+        if own is not None and prefix is not None:
+            fresh = _meet(fresh, own, ball, prefix[position])
+        found.append(fresh)
         if refine is not None:
             found[position] = refine(position, found)
     return found if bool(all_known(found).all()) else [_known(region) for region in found]
@@ -164,87 +128,13 @@ def all_known(regions: Sequence[Region]) -> Tensor:
     return torch.isfinite(total)
 
 
-def _image(images: Tensor, ball: Ball, dtype: torch.dtype) -> Region:
-    radius = _sided(ball.radius, images) * (1.0 + ulps(images))
-    low, high = images - radius, images + radius
-    still = dtype == torch.float64 and not bool((ball.radius > 0).any())
-    low, high = (low, high) if still else (down(down(low).to(dtype)), up(up(high).to(dtype)))
-    reach = ball.radius * NORM
-    if ball.norm == "linf":
-        reach = reach * math.sqrt(images[0].numel())
-    return Region(low, high, reach)
-
-
-def _meet(region: Region, position: int, ball: Ball) -> Region:
+def _meet(region: Region, center: Region, ball: Ball, prefix: float) -> Region:
     # Intersect with the reach around the center, and bound the reach by the intervals' width.
-    assert ball.center is not None
-    center = ball.center[position]
     reach = bound = region.reach
     if ball.norm == "linf":
-        bound = torch.minimum(reach, ball.radius * (ball.prefix[position] * NORM))
-    bound = up(_sided(bound, region.low).to(region.low))
+        bound = torch.minimum(reach, ball.radius * (prefix * NORM))
+    bound = up(sided(bound, region.low).to(region.low))
     low = torch.maximum(region.low, down(center.low - bound))
     high = torch.minimum(region.high, up(center.high + bound))
     width = torch.maximum(high - center.low, center.high - low).clamp_min(0.0)
     return Region(low, high, torch.minimum(reach, length(up(width))))
-
-
-def _sided(values: Tensor, like: Tensor) -> Tensor:
-    return values.view(-1, *[1] * (like.ndim - 1))
-
-
-def _step(step: Step, sources: list[Region], position: int, ball: Ball) -> Region:
-    operation = step.operation
-    if isinstance(operation, Affine):
-        return _affine(operation, sources[0], position, ball)
-    if isinstance(operation, Activation):
-        low, high = operation.range(sources[0].low, sources[0].high)
-        return Region(low, high, sources[0].reach * operation.steepest * NORM)
-    if isinstance(operation, Sum):
-        low, high = _sum(operation, sources)
-        reach = torch.stack([source.reach for source in sources]).sum(dim=0) * NORM
-        return Region(low, high, reach)
-    if isinstance(operation, Concatenation):
-        axis = operation.axis + 1
-        low = torch.cat([source.low for source in sources], axis)
-        high = torch.cat([source.high for source in sources], axis)
-        parts = torch.stack([source.reach for source in sources])
-        return Region(low, high, torch.linalg.vector_norm(parts, dim=0) * NORM + SQUARES)
-    if isinstance(operation, MaxPool):
-        norm = operation_norm(operation, norm="l2")
-        low, high = operation.layer(sources[0].low), operation.layer(sources[0].high)
-        return Region(low, high, sources[0].reach * (norm * NORM))
-    assert isinstance(operation, Constant)
-    value = operation.value.expand(len(ball.radius), *operation.value.shape[1:])
-    return Region(down(value), up(value), torch.zeros_like(ball.radius))
-
-
-def _affine(operation: Affine, source: Region, position: int, ball: Ball) -> Region:
-    middle = (source.low + source.high) / 2.0
-    radius = up(torch.maximum(source.high - middle, middle - source.low))
-    loss = operation.rounding
-    spread = operation.absolute(radius * (1.0 + 4 * loss) + 2 * loss * middle.abs())
-    value = operation.apply(middle)
-    if operation.offset is not None:
-        value = value + operation.offset
-        spread = spread + 2 * loss * operation.offset_size
-    spread = up(spread) + TINY[value.dtype]
-    low, high = down(value - spread), up(value + spread)
-    reach = source.reach * (operation.norms["l2"] * NORM)
-    if ball.center is not None:
-        # |row| times the reach of the inputs, around the value at the center.
-        center = ball.center[position]
-        row = up(operation.rows * up(_sided(source.reach, value).to(value)))
-        low = torch.maximum(low, down(center.low - row))
-        high = torch.minimum(high, up(center.high + row))
-    return Region(low, high, reach)
-
-
-def _sum(operation: Sum, sources: list[Region]) -> tuple[Tensor, Tensor]:
-    low: Tensor | float = 0.0
-    high: Tensor | float = 0.0
-    for sign, source in zip(operation.signs, sources, strict=True):
-        low = low + (source.low if sign > 0 else -source.high)
-        high = high + (source.high if sign > 0 else -source.low)
-    assert isinstance(low, Tensor) and isinstance(high, Tensor)
-    return down(low), up(high)

@@ -2,42 +2,16 @@
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
 
-from certify.bounds.operations.activation import Activation
-from certify.bounds.operations.affine import Affine
-from certify.bounds.operations.joining import (
-    Concatenation,
-    Constant,
-    Image,
-    MaxPool,
-    Sum,
-)
-from certify.bounds.prefix_norms import prefix_norms
-from certify.bounds.regions import Region, all_known
-from certify.bounds.rounding import NORM, TINY, length, ulps, up
-from certify.bounds.trace import Network
-from certify.norms import Norm
-
-
-@dataclass(frozen=True, eq=False)
-class Slopes:
-    """Enclose the gradients of some scalars with respect to one step, over a ball.
-
-    Every gradient g satisfies |g - center| <= spread entry by entry and |g - center|_2 <= rho.
-
-    Args:
-        center: (B * K, *shape).
-        spread: (B * K, *shape), or None where only rho is kept.
-        rho: (B * K,).
-    """
-
-    center: Tensor
-    spread: Tensor | None
-    rho: Tensor
+from robustcl.certify.bounds.prefix_norms import prefix_norms
+from robustcl.certify.bounds.regions import all_known
+from robustcl.certify.graph import Network
+from robustcl.certify.norms import Norm
+from robustcl.certify.ops.enclosures import Region, Slopes
+from robustcl.certify.rounding import NORM, length, ulps, up
 
 
 def slope_bounds(
@@ -83,10 +57,15 @@ def slope_bounds(
         slopes = waiting.pop(position)
         if not waiting:  # every path goes through this step
             best = torch.minimum(best, _cut(slopes, prefixes, position, norm))
-        if isinstance(network.steps[position].operation, Image):
+        step = network.steps[position]
+        inputs = [regions[source] for source in step.sources]
+        if not inputs:
             break
-        for source, part in _pull(network, regions, position, slopes, count):
-            waiting[source] = _merged(waiting[source], part) if source in waiting else part
+        with step.at():
+            parts = step.operation.slopes(slopes, inputs, count)
+        for source, part in zip(step.sources, parts, strict=True):
+            if not network.steps[source].operation.is_constant:
+                waiting[source] = _merged(waiting[source], part) if source in waiting else part
     best = best.view(batch, count)
     return torch.where(all_known(regions)[:, None] & ~best.isnan(), best, torch.inf)
 
@@ -122,32 +101,6 @@ def _cut(
     return torch.minimum(total, size * prefixes["pixels"][0])
 
 
-def _pull(
-    network: Network, regions: Sequence[Region], position: int, slopes: Slopes, count: int
-) -> list[tuple[int, Slopes]]:
-    step = network.steps[position]
-    operation, sources = step.operation, step.sources
-    if isinstance(operation, Sum):
-        signed = zip(sources, operation.signs, strict=True)
-        parts = [(s, replace(slopes, center=sign * slopes.center)) for s, sign in signed]
-        return [p for p in parts if not isinstance(network.steps[p[0]].operation, Constant)]
-    if isinstance(operation, Concatenation):
-        axis = operation.axis + 1
-        centers = slopes.center.split(operation.sizes, axis)
-        none = [None] * len(sources)
-        spreads = none if slopes.spread is None else slopes.spread.split(operation.sizes, axis)
-        zipped = zip(sources, centers, spreads, strict=True)
-        parts = [(s, Slopes(center, spread, slopes.rho)) for s, center, spread in zipped]
-        return [p for p in parts if not isinstance(network.steps[p[0]].operation, Constant)]
-    source = regions[sources[0]]
-    if isinstance(operation, Affine):
-        return [(sources[0], _pull_affine(operation, slopes))]
-    if isinstance(operation, Activation):
-        return [(sources[0], _pull_activation(operation, source, slopes, count))]
-    assert isinstance(operation, MaxPool)
-    return [(sources[0], _pull_windows(operation, source, slopes, count))]
-
-
 def _merged(first: Slopes, second: Slopes) -> Slopes:
     center = first.center + second.center
     spread = None
@@ -155,65 +108,3 @@ def _merged(first: Slopes, second: Slopes) -> Slopes:
         spread = up(first.spread + second.spread) + ulps(center) * center.abs()
     rho = (first.rho + second.rho) * NORM + ulps(center) * length(center)
     return Slopes(center, spread, rho)
-
-
-def _pull_affine(operation: Affine, slopes: Slopes) -> Slopes:
-    center = operation.pull(slopes.center)
-    if not operation.terms:
-        spread = None if slopes.spread is None else operation.pull(slopes.spread)
-        return Slopes(center, spread, slopes.rho)
-    loss = 2.0 * operation.rounding
-    lost = loss * operation.magnitude * length(slopes.center)
-    rho = slopes.rho * (operation.norms["l2"] * NORM) + lost + TINY[center.dtype]
-    if slopes.spread is None:
-        return Slopes(center, None, rho)
-    # The spread is a sum of nonnegative terms: what it loses is relative, and paid beforehand.
-    wide = slopes.center.abs().mul_(loss).add_(TINY[center.dtype])
-    wide.add_(slopes.spread, alpha=1.0 + 2.0 * loss)
-    return _tightened(center, operation.pull_absolute(wide), rho)
-
-
-def _pull_activation(operation: Activation, source: Region, slopes: Slopes, count: int) -> Slopes:
-    low, high = operation.slopes(source.low, source.high)
-    middle, width = (low + high) / 2.0, (high - low) / 2.0
-    largest = torch.maximum(low.abs(), high.abs())
-    raised = 1.0 + ulps(largest)  # pays for the products and sums below
-    if not operation.is_exact:
-        width = up(width) + ulps(width) * largest
-    center = _times(slopes.center, middle, count)
-    change = _times(slopes.center, width * raised, count).abs_()
-    steepest = largest.flatten(1).amax(dim=1).double().repeat_interleave(count)
-    rho = (slopes.rho * steepest + length(change)) * NORM
-    if slopes.spread is None:
-        return Slopes(center, None, rho)
-    first, second = change.unflatten(0, (-1, count)), slopes.spread.unflatten(0, (-1, count))
-    spread = torch.addcmul(first, second, (largest * raised)[:, None]).flatten(0, 1)
-    return _tightened(center, spread, rho)
-
-
-def _pull_windows(operation: MaxPool, source: Region, slopes: Slopes, count: int) -> Slopes:
-    low, high = operation.windows(source.low), operation.windows(source.high)
-    chosen = (high >= low.amax(dim=2, keepdim=True)).to(low)
-    decided = (chosen.sum(dim=2, keepdim=True) == 1).to(low)
-    center = slopes.center.flatten(2)[:, :, None]
-    kept = operation.scatter(_times(center, chosen * decided, count))
-    open_part = _times(center, 1.0 - decided, count).abs()
-    root = math.sqrt(operation.covers) * NORM
-    lost = ulps(center) * operation.covers * length(center)
-    rho = root * (slopes.rho + length(open_part)) + lost
-    if slopes.spread is None:
-        return Slopes(kept, None, rho)
-    wide = slopes.spread.flatten(2)[:, :, None] + open_part + ulps(center) * center.abs()
-    spread = operation.scatter(_times(wide, chosen, count)) * (1.0 + operation.covers * ulps(wide))
-    return _tightened(kept, spread, rho)
-
-
-def _tightened(center: Tensor, spread: Tensor, rho: Tensor) -> Slopes:
-    rho = torch.minimum(rho, length(spread))
-    cap = up(rho.to(spread)).view(-1, *[1] * (spread.ndim - 1))
-    return Slopes(center, torch.minimum(spread, cap), rho)
-
-
-def _times(values: Tensor, factors: Tensor, count: int) -> Tensor:
-    # (B * K, ...) values times (B, ...) factors, the same for all K directions.
-    return (values.unflatten(0, (-1, count)) * factors[:, None]).flatten(0, 1)

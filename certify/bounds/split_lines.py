@@ -5,11 +5,10 @@ from dataclasses import replace
 import torch
 from torch import Tensor
 
-from certify.bounds.lines import Surroundings, lower_bounds
-from certify.bounds.operations.activation import Activation
-from certify.bounds.optimized_lines import optimized_lower_bounds
-from certify.bounds.regions import Region
-from certify.norms import Norm
+from robustcl.certify.bounds.lines import Surroundings, lower_bounds
+from robustcl.certify.bounds.optimized_lines import optimized_lower_bounds
+from robustcl.certify.norms import Norm
+from robustcl.certify.ops.enclosures import Region
 
 
 def split_lower_bounds(
@@ -80,8 +79,8 @@ def _looseness(
     places: dict[int, slice] = {}
     start = 0
     for position, step in enumerate(around.network.steps):
-        operation = step.operation
-        if not isinstance(operation, Activation) or not operation.is_piecewise_linear:
+        function = step.operation.function
+        if function is None or not function.is_piecewise_linear:
             continue
         region = around.regions[step.sources[0]]
         gap = (-region.low * region.high).clamp_min(0.0)

@@ -1,20 +1,15 @@
 """Trace an encoder into the steps that bounds are computed on."""
 
-import math
 import threading
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
 from torch import Tensor, fx, nn
 from torch.nn import functional
 
-from certify.bounds.lower import Operation, Shape
-from certify.bounds.lower_node import BATCH, Context, folds, lower_node, node_name, sources
-from certify.bounds.operations.affine import Affine, scaling
-from certify.bounds.operations.joining import Concatenation, Constant, Image, Sum
-from certify.bounds.plain_modules import (
+from robustcl.certify.bounds.lower_node import BATCH, Context, folds, lower_node, node_name, sources
+from robustcl.certify.bounds.plain_modules import (
     CURE,
     check_plain,
     check_still,
@@ -22,67 +17,16 @@ from certify.bounds.plain_modules import (
     no_draws,
     state_of,
 )
+from robustcl.certify.graph import Network, Step
+from robustcl.certify.ops.affine import scaling
+from robustcl.certify.ops.concatenation import Concatenation
+from robustcl.certify.ops.operation import Constant, Image
+from robustcl.certify.ops.sum import Sum
 from robustcl.classifier import Encoder
 from robustcl.core.memory import is_out_of_memory
 from robustcl.encoders.max_min import MaxMin
 from robustcl.errors import UnsupportedError
 from robustcl.exact_copy import exact_copy
-
-
-@dataclass(frozen=True, eq=False)
-class Step:
-    """Hold one operation of a network.
-
-    Args:
-        place: Its name in the network, for messages.
-        operation: What it does.
-        sources: Positions of the steps it reads, each as often as it is read.
-        shape: Of one output, without the batch.
-    """
-
-    place: str
-    operation: Operation
-    sources: tuple[int, ...]
-    shape: Shape
-
-
-@dataclass(frozen=True, eq=False)
-class Network:
-    """Hold the steps of h from the image in pixel units, in float64 and in an order to run them.
-
-    Args:
-        steps: The first is the image, the last gives h(x), (d,).
-        device: Where the weights are.
-        dtype: The type that values are computed in; norms are always from float64.
-    """
-
-    steps: tuple[Step, ...]
-    device: torch.device
-    dtype: torch.dtype = torch.float64
-
-    @property
-    def size(self) -> int:
-        """Count the numbers inside the network, over all steps."""
-        return sum(math.prod(step.shape) for step in self.steps)
-
-    def remade(self, dtype: torch.dtype) -> "Network":
-        """Return the same network in another type.
-
-        Args:
-            dtype: torch.float64 or torch.float32.
-
-        Returns:
-            The network; what rounding its weights changes is counted as rounding everywhere.
-        """
-        made: list[Step] = []
-        for step in self.steps:
-            operation = step.operation
-            if isinstance(operation, Affine):
-                operation = operation.remake(dtype)
-            elif isinstance(operation, Constant):
-                operation = Constant(operation.value.to(dtype))
-            made.append(replace(step, operation=operation))
-        return Network(tuple(made), self.device, dtype)
 
 
 def trace(encoder: Encoder, *, drops_normalization: bool = False) -> Network:

@@ -2,8 +2,9 @@
 
 from torch import Tensor
 
-from certify.bounds.dense_norm import dense_norm, round_up
-from certify.norms import Norm, check_norm
+from robustcl.certify.norms import Norm, check_norm
+from robustcl.certify.ops.spectral_norm import spectral_norm
+from robustcl.certify.rounding import round_up
 from robustcl.views.linear_view import LinearView
 
 
@@ -31,5 +32,5 @@ def view_norm(view: LinearView, *, norm: Norm) -> float:
 
 def _matrix_norm(matrix: Tensor, norm: Norm) -> float:
     if norm == "l2":
-        return dense_norm(matrix)
+        return spectral_norm(matrix)
     return round_up(float(matrix.abs().sum(dim=1).max()))

@@ -6,9 +6,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
-import attacks
-from attacks.curve import EVALUATIONS
+from robustcl import attacks
 from robustcl.abstained import ABSTAINED
+from robustcl.attacks.curve import EVALUATIONS
 from robustcl.auditing.audit_job import AuditJob, compare_points, records_of, seeds_of
 from robustcl.auditing.keep_curves import keep_curves
 from robustcl.auditing.keep_triples import Triples, keep_triples

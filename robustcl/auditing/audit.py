@@ -2,8 +2,7 @@
 
 from dataclasses import dataclass
 
-import attacks
-import certify
+from robustcl import attacks, certify
 from robustcl.budgets import check_budgets
 from robustcl.errors import InputError
 from robustcl.runs.records import CERTIFIED_BALL

@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-import certify
+from robustcl import certify
 from robustcl.auditing.audit import Audit
 from robustcl.classifier import Classifier
 from robustcl.data.batch import Batch

@@ -6,8 +6,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-import attacks
-from attacks.gradient import column
+from robustcl import attacks
+from robustcl.attacks.gradient import column
 from robustcl.auditing.audit_job import AuditJob, compare_points, records_of, seeds_of
 from robustcl.auditing.keep_violations import keep_violations
 from robustcl.data.batch import Batch

@@ -7,8 +7,8 @@ from typing import Any
 import numpy as np
 import torch
 
-from attacks.checks import Flag, model_flags
 from robustcl.abstained import answered
+from robustcl.attacks.checks import Flag, model_flags
 from robustcl.auditing.audit import Audit
 from robustcl.classifier import Classifier
 from robustcl.core.terminal import say

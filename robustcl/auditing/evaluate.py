@@ -11,7 +11,7 @@ import torch
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
-import certify
+from robustcl import certify
 from robustcl.abstained import warn_abstained
 from robustcl.auditing.audit import Audit
 from robustcl.auditing.audit_job import AuditJob

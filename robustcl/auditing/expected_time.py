@@ -7,9 +7,8 @@ from typing import Any
 
 import torch
 
-import attacks
-import certify
-from attacks.torchattacks import named_torchattack
+from robustcl import attacks, certify
+from robustcl.attacks.torchattacks import named_torchattack
 from robustcl.auditing.audit_job import AuditJob, seeds_of
 from robustcl.data.dataset import Dataset
 from robustcl.frozen import frozen

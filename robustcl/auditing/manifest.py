@@ -10,8 +10,7 @@ from typing import Any
 import numpy as np
 import torch
 
-import attacks
-import certify
+from robustcl import attacks, certify
 from robustcl.auditing.audit import Audit
 from robustcl.classifier import Classifier
 from robustcl.data.dataset import Dataset

@@ -8,7 +8,7 @@ from typing import Any
 
 import torch
 
-import certify
+from robustcl import certify
 from robustcl.abstained import answered, predict
 from robustcl.auditing.attack_records import attack_records, not_attacked
 from robustcl.auditing.audit_job import AuditJob, records_of, seeds_of

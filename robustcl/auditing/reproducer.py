@@ -13,7 +13,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
 from torch import Tensor
 
-from attacks.exact_margin import exact_margin
+from robustcl.attacks.exact_margin import exact_margin
 from robustcl.classifier import Classifier
 from robustcl.core import atomic
 from robustcl.core.plain_file import parse_json

@@ -9,8 +9,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-import attacks
-import certify
+from robustcl import attacks, certify
 from robustcl.abstained import on_sphere
 from robustcl.auditing.study_plan import StudyPlan
 from robustcl.batching import padded

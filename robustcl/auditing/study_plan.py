@@ -4,7 +4,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-import attacks
+from robustcl import attacks
 from robustcl.budgets import check_budgets
 from robustcl.errors import InputError
 from robustcl.threat import Norm, check_norm

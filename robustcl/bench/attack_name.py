@@ -2,7 +2,7 @@
 
 import importlib.util
 
-import attacks
+from robustcl import attacks
 
 FOREIGN = "torchattacks"
 

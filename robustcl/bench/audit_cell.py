@@ -3,7 +3,7 @@
 import importlib.util
 from typing import Any
 
-import certify
+from robustcl import certify
 from robustcl.auditing.audit import Audit
 from robustcl.auditing.evaluate import evaluate
 from robustcl.auditing.manifest import Origin

@@ -5,8 +5,7 @@ from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any
 
-import attacks
-import certify
+from robustcl import attacks, certify
 from robustcl.auditing.audit import DEFAULT_EPS
 from robustcl.bench.attack_name import attack_name
 from robustcl.bench.metrics import check_metric, is_training_metric

@@ -5,7 +5,7 @@
 
 from typing import Any, cast
 
-import certify
+from robustcl import certify
 from robustcl.auditing.audit import Audit
 from robustcl.budgets import read_budget
 from robustcl.classifier import Classifier

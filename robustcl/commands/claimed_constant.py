@@ -1,6 +1,6 @@
 """Hold the Lipschitz constant that a checkpoint claims against the one that is computed."""
 
-from certify.bounds.network_norm import network_norm
+from robustcl.certify.bounds.network_norm import network_norm
 from robustcl.checkpoint import Description
 from robustcl.classifier import Encoder
 from robustcl.errors import InputError

@@ -9,12 +9,11 @@ from typing import Any
 
 from torch import nn
 
-import attacks
-import certify
-from attacks.checks.defended import DEFENSES, defended
-from attacks.planted import linear_classifier, planted
-from certify.norms import NORMS, Norm
+from robustcl import attacks, certify
+from robustcl.attacks.checks.defended import DEFENSES, defended
+from robustcl.attacks.planted import linear_classifier, planted
 from robustcl.auditing.manifest import device_name, package_versions
+from robustcl.certify.norms import NORMS, Norm
 from robustcl.classifier import Classifier
 from robustcl.commands.options import answer, check_device, emit
 from robustcl.core.last_handler import PART_FAILED

@@ -7,8 +7,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from attacks import inner_ascent
 from robustcl.abstained import answered, predict, warn_abstained
+from robustcl.attacks import inner_ascent
 from robustcl.batching import padded
 from robustcl.budgets import read_budget
 from robustcl.calibration import calibration_error, fit_temperature, top_label

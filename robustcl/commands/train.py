@@ -6,9 +6,9 @@ from typing import Any
 
 import torch
 
-from attacks import inner_ascent
 from robustcl import __version__
 from robustcl.architectures import build_backbone, embedding_size
+from robustcl.attacks import inner_ascent
 from robustcl.auditing.first_look import first_look
 from robustcl.checkpoint import Description, load_checkpoint, save_checkpoint
 from robustcl.classifier import Classifier, Encoder

@@ -4,8 +4,8 @@ import pytest
 import torch
 from torch import nn
 
-from attacks.adaptive_step import begin_run, checkpoints, count_in, empty_slots
 from robustcl import Classifier, InputError, Objective, Threat, attacks, misclassify
+from robustcl.attacks.adaptive_step import begin_run, checkpoints, count_in, empty_slots
 from robustcl.threat import NORMS, Norm
 from tests.affine import SHAPE, affine_classifier
 from tests.attacks.known_answers import problems

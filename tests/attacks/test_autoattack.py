@@ -6,8 +6,8 @@ import pytest
 import torch
 from torch import nn
 
-from attacks.square_tiles import square_tiles
 from robustcl import Classifier, InputError, Objective, Threat, attacks, misclassify
+from robustcl.attacks.square_tiles import square_tiles
 from robustcl.threat import Norm
 from tests.network import small_classifier, some_images
 

@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 import torch
 
-from attacks.curve import EVALUATIONS
 from robustcl import Objective, Threat, attacks, misclassify
+from robustcl.attacks.curve import EVALUATIONS
 from tests.network import small_classifier, some_images
 
 

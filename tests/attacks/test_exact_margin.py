@@ -6,8 +6,8 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from attacks.exact_margin import exact_margin
 from robustcl import Classifier, Objective, attacks, misclassify
+from robustcl.attacks.exact_margin import exact_margin
 from robustcl.exact_copy import exact_copy
 from tests.network import small_classifier, some_images
 

@@ -17,7 +17,7 @@ def coupled_loss(points: Tensor) -> Tensor:
 
 
 def ascended(norm: Norm, eps: float, **options) -> tuple[Tensor, Tensor]:
-    from attacks import inner_ascent
+    from robustcl.attacks import inner_ascent
 
     images = some_images(8)
     generator = torch.Generator().manual_seed(3)
@@ -55,7 +55,7 @@ def test_the_loss_rises_above_the_clean_one_and_above_noise(norm: Norm) -> None:
 
 @pytest.mark.parametrize("norm", ["l2", "linf"])
 def test_a_known_gradient_saves_the_first_evaluation(norm: Norm) -> None:
-    from attacks import inner_ascent
+    from robustcl.attacks import inner_ascent
 
     images, calls = some_images(4), []
 
@@ -79,7 +79,7 @@ def test_a_known_gradient_saves_the_first_evaluation(norm: Norm) -> None:
 
 
 def test_gradients_of_weights_stay_empty() -> None:
-    from attacks import inner_ascent
+    from robustcl.attacks import inner_ascent
 
     model, images = small_classifier(), some_images(4)
     generator = torch.Generator().manual_seed(0)

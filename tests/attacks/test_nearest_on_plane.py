@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from attacks.nearest_on_plane import nearest_on_plane
+from robustcl.attacks.nearest_on_plane import nearest_on_plane
 from robustcl.threat import NORMS, Norm, perturbation_norm
 from tests.nearest_point import nearest_point
 

@@ -3,8 +3,8 @@
 import pytest
 import torch
 
-from attacks.screened import STAGES, Screening
 from robustcl import Classifier, InputError, Objective, Threat, attacks, misclassify
+from robustcl.attacks.screened import STAGES, Screening
 from robustcl.threat import Norm
 from tests.affine import affine_classifier, exact_distance
 
@@ -119,7 +119,7 @@ def test_a_radius_in_float32_is_not_rounded_up_to_eps() -> None:
 
 
 def test_what_only_the_reference_finds_is_found(monkeypatch: pytest.MonkeyPatch) -> None:
-    from attacks import screened as module  # the function, from the package
+    from robustcl.attacks import screened as module  # the function, from the package
 
     assert module is attacks.screened
     _, objective, images, exact = setting("linf", 3)

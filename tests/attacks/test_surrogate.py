@@ -3,8 +3,8 @@
 import pytest
 import torch
 
-from attacks.surrogate import CLASSES, surrogate
 from robustcl import Classifier, Objective, misclassify
+from robustcl.attacks.surrogate import CLASSES, surrogate
 
 SCORES = torch.tensor([[3.0, 1.0, 2.5, -1.0, 0.5], [0.0, 4.0, 1.0, 2.0, 3.5]])
 TARGETS = torch.tensor([0, 2])

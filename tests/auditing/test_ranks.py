@@ -164,7 +164,7 @@ def test_torchrun_certifies_a_checkpoint(tmp_path: Path) -> None:
     found = {}
     for name, how in (("one", ()), ("two", launcher)):
         folder = tmp_path / name
-        command = [sys.executable, *how, "-m", "certify", *words, "--out", str(folder)]
+        command = [sys.executable, *how, "-m", "robustcl.certify", *words, "--out", str(folder)]
         done = subprocess.run(
             command, env=clean, cwd=root, capture_output=True, text=True, check=True
         )

@@ -14,14 +14,14 @@ import pytest
 import torch
 from torch import nn
 
-import certify.methods
-from attacks.exact_margin import exact_margin
-from certify.norms import NORMS, Norm
 from robustcl import Classifier, InputError, cli
 from robustcl.architectures import embedding_size
+from robustcl.attacks.exact_margin import exact_margin
 from robustcl.auditing.audit import Audit
 from robustcl.auditing.evaluate import evaluate
 from robustcl.auditing.reproducer import Reproducer, Violation, load_reproducer, replay
+from robustcl.certify import METHODS
+from robustcl.certify.norms import NORMS, Norm
 from robustcl.checkpoint import Description, load_checkpoint, save_checkpoint
 from robustcl.classifier import Encoder
 from robustcl.data import Dataset, load_data
@@ -41,14 +41,14 @@ COUNT = 10
 
 def inflate(monkeypatch: pytest.MonkeyPatch, name: str, factor: float) -> None:
     """Have a method of the table of claims claim too much."""
-    honest = certify.methods.METHODS[name]
+    honest = METHODS[name]
 
     def boastful(*arguments, **options):
         claim = honest.function(*arguments, **options)
         return replace(claim, radius=factor * claim.radius)
 
     boastful.__signature__ = inspect.signature(honest.function)  # pyright: ignore[reportFunctionMemberAccess]
-    monkeypatch.setitem(certify.methods.METHODS, name, replace(honest, function=boastful))
+    monkeypatch.setitem(METHODS, name, replace(honest, function=boastful))
 
 
 def affine() -> tuple[Classifier, Dataset, torch.Tensor]:
@@ -238,7 +238,9 @@ def test_both_verdicts_are_on_record(
         return margin, bound + torch.inf
 
     # The function of that name hides its module in the package.
-    monkeypatch.setattr(importlib.import_module("attacks.confirmed"), "exact_margin", endless)
+    monkeypatch.setattr(
+        importlib.import_module("robustcl.attacks.confirmed"), "exact_margin", endless
+    )
     inflate(monkeypatch, "sound", 9.0)
     loaded = load_checkpoint(place / "0.safetensors").classifier
     assert loaded is not None

@@ -6,8 +6,7 @@ from typing import Any
 
 import pytest
 
-import attacks
-import certify
+from robustcl import attacks, certify
 from robustcl.bench import cells, load_suite, read_suite, suite_names
 from robustcl.bench.attack_name import attack_name
 from robustcl.bench.training_options import training_options

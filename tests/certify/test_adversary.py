@@ -16,10 +16,10 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from certify import certified_radius, crown, local, product
-from certify.bounds.plain_modules import check_still, no_draws, state_of
-from certify.one_thread import each
 from robustcl import Classifier, Encoder, UnsupportedError
+from robustcl.certify import certified_radius, crown, local, product
+from robustcl.certify.bounds.plain_modules import check_still, no_draws, state_of
+from robustcl.certify.one_thread import each
 from tests.network import small_classifier, some_images
 from tests.network_parts import SHAPE, Called, scores
 

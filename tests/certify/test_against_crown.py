@@ -7,10 +7,10 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from certify import certified_radius, crown
-from certify.bounds.refined_regions import LARGEST
-from certify.norms import Norm
 from robustcl import Classifier
+from robustcl.certify import certified_radius, crown
+from robustcl.certify.bounds.refined_regions import LARGEST
+from robustcl.certify.norms import Norm
 
 NORMS = get_args(Norm)
 SHAPE = (1, 6, 6)

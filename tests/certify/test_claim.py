@@ -4,7 +4,7 @@ import math
 
 import torch
 
-from certify.claim import NO_RIVAL, nearest_rival
+from robustcl.certify.claim import NO_RIVAL, nearest_rival
 
 
 def test_the_nearest_of_all_rivals_counts_and_the_own_class_never() -> None:

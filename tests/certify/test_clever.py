@@ -8,14 +8,14 @@ import torch
 from scipy.optimize import minimize
 from torch import Tensor, nn
 
-from certify.clever import clever, weibull_endpoint
-from certify.norms import Norm
 from robustcl import Classifier, InputError
+from robustcl.certify.clever import clever, weibull_endpoint
+from robustcl.certify.norms import Norm
 from tests.affine import SHAPE, affine_classifier, exact_distance
 from tests.network import small_classifier, some_images
 
 NORMS = get_args(Norm)
-MODULE = __import__("certify.clever", fromlist=["clever"])
+MODULE = __import__("robustcl.certify.clever", fromlist=["clever"])
 
 
 def images(count: int = 12) -> Tensor:

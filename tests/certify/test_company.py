@@ -7,7 +7,8 @@ import pytest
 import torch
 from torch import nn
 
-from certify import (
+from robustcl import Classifier, MultiView
+from robustcl.certify import (
     Claim,
     certified_radius,
     crown,
@@ -18,7 +19,6 @@ from certify import (
     product,
     retrieval,
 )
-from robustcl import Classifier, MultiView
 from robustcl.views.linear_view import LinearView
 from tests.network import small_classifier, some_images
 
@@ -67,7 +67,7 @@ def test_the_bits_are_the_same_with_any_number_of_threads(
     name: str, large: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     if large:  # several images at a time
-        monkeypatch.setattr("certify.image_by_image.LARGE", 1)
+        monkeypatch.setattr("robustcl.certify.image_by_image.LARGE", 1)
     model, images, before = small_classifier(), some_images(4), torch.get_num_threads()
     try:
         torch.set_num_threads(1)

@@ -7,10 +7,10 @@ from scipy.stats import binom
 from scipy.stats import norm as normal
 from torch import nn
 
-from certify import smoothing
-from certify.bounds.confidence_sequence import stake_shares
-from certify.decide_radius import STEP, decide_radius
 from robustcl import Classifier, InputError
+from robustcl.certify import smoothing
+from robustcl.certify.bounds.confidence_sequence import stake_shares
+from robustcl.certify.decide_radius import STEP, decide_radius
 from robustcl.heads import LinearHead
 from tests.certify.test_smoothing import (
     constant_embedding,

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 import torch
 
-import certify
+from robustcl import certify
 from robustcl.auditing.audit import Audit
 from robustcl.auditing.evaluate import evaluate
 from robustcl.bench.suite import read_suite

@@ -8,10 +8,10 @@ import torch
 from scipy.stats import norm as normal
 from torch import Tensor, nn
 
-from certify.bounds import network_norm
-from certify.displacement import displacement, smoothed_displacement
-from certify.norms import Norm
 from robustcl import Classifier, Encoder, InputError, Threat, UnsupportedError, attacks
+from robustcl.certify.bounds import network_norm
+from robustcl.certify.displacement import displacement, smoothed_displacement
+from robustcl.certify.norms import Norm
 from robustcl.heads import PrototypeHead
 from robustcl.objectives import displace
 from tests.affine import affine_classifier

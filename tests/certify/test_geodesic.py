@@ -6,8 +6,8 @@ import pytest
 import torch
 from torch import nn
 
-from certify import geodesic, product
 from robustcl import Classifier, Encoder, UnsupportedError
+from robustcl.certify import geodesic, product
 from robustcl.heads import LinearHead
 from tests.families import family, images_and_directions
 

@@ -3,8 +3,8 @@
 import pytest
 import torch
 
-from certify import output_gradients, pairwise_gradient_norms, pairwise_slopes
-from certify.norms import Norm
+from robustcl.certify import output_gradients, pairwise_gradient_norms, pairwise_slopes
+from robustcl.certify.norms import Norm
 from tests.network import small_classifier, some_images
 
 

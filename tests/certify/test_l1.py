@@ -3,10 +3,10 @@
 import pytest
 import torch
 
-from attacks.planted import linear_classifier
-from certify.norms import check_norm
 from robustcl import InputError, attacks, certify, misclassify
+from robustcl.attacks.planted import linear_classifier
 from robustcl.auditing.audit import Audit
+from robustcl.certify.norms import check_norm
 from tests.affine import affine_classifier, exact_distance
 
 

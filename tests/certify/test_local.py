@@ -7,7 +7,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from certify.local import staircase
+from robustcl.certify.local import staircase
 
 Numbers = np.ndarray
 

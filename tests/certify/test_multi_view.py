@@ -7,10 +7,6 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from certify import crown, displacement, geodesic, multi_view, product, retrieval, smoothing
-from certify.bounds import view_norm
-from certify.multi_view import SUBJECT
-from certify.norms import Norm
 from robustcl import (
     Classifier,
     InputError,
@@ -20,6 +16,18 @@ from robustcl import (
     attacks,
     misclassify,
 )
+from robustcl.certify import (
+    crown,
+    displacement,
+    geodesic,
+    multi_view,
+    product,
+    retrieval,
+    smoothing,
+)
+from robustcl.certify.bounds import view_norm
+from robustcl.certify.multi_view import SUBJECT
+from robustcl.certify.norms import Norm
 from robustcl.views import COLOR_VIEWS, LinearView, draw_views
 from tests.affine import affine_classifier
 from tests.certify.test_geodesic import plane

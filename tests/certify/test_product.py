@@ -6,10 +6,17 @@ import pytest
 import torch
 from torch import nn
 
-from certify import Claim, certified_radius, jacobian_norm, output_gradients, product, smoothing
-from certify.bounds import network_norm
-from certify.norms import Norm
 from robustcl import Classifier, Encoder, UnsupportedError, attacks, misclassify
+from robustcl.certify import (
+    Claim,
+    certified_radius,
+    jacobian_norm,
+    output_gradients,
+    product,
+    smoothing,
+)
+from robustcl.certify.bounds import network_norm
+from robustcl.certify.norms import Norm
 from robustcl.encoders import cifar_resnet18
 from robustcl.heads import LinearHead, PrototypeHead
 from tests.network import small_classifier, some_images

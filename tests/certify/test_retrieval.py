@@ -7,12 +7,12 @@ import torch
 from scipy.stats import norm as normal
 from torch import Tensor, nn
 
-from certify import product
-from certify.bounds import network_norm
-from certify.center_smoothing import Noise
-from certify.norms import Norm
-from certify.retrieval import retrieval, smoothed_retrieval
 from robustcl import Classifier, Encoder, InputError, UnsupportedError, attacks
+from robustcl.certify import product
+from robustcl.certify.bounds import network_norm
+from robustcl.certify.center_smoothing import Noise
+from robustcl.certify.norms import Norm
+from robustcl.certify.retrieval import retrieval, smoothed_retrieval
 from robustcl.heads import PrototypeHead
 from robustcl.objectives import outrank
 from tests.affine import affine_classifier
@@ -169,7 +169,7 @@ def test_pgd_comes_near_on_the_circle() -> None:
 
 
 def test_offsets_of_the_wrong_sign_are_beaten(monkeypatch: pytest.MonkeyPatch) -> None:
-    module = __import__("certify.retrieval", fromlist=["_differences"])
+    module = __import__("robustcl.certify.retrieval", fromlist=["_differences"])
     right = module._differences
 
     def flipped(known: Tensor, chosen: Tensor) -> tuple[Tensor, Tensor]:

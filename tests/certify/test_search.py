@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from certify.search import CLOSE, CONFIRMATIONS, search
+from robustcl.certify.search import CLOSE, CONFIRMATIONS, search
 
 START = torch.tensor([[1.0, 0.0, 1.5, 4.0], [2.0, 1.0, 0.0, 2.0], [0.3, 0.0, 0.2, 0.1]]).double()
 SLOPE = torch.tensor([[1.0, 0.0, 3.0, 1.0], [0.1, 2.0, 0.0, 5.0], [0.2, 0.0, 1.0, 0.3]]).double()

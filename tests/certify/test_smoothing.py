@@ -10,12 +10,12 @@ from scipy.stats import binom
 from scipy.stats import norm as normal
 from torch import nn
 
-from certify import smoothing
-from certify.bounds.confidence import betting_lower_bound
-from certify.choose_clip import choose_clip
-from certify.smoothed_margins import Form, Pairing, Smoothed
-from certify.smoothing_samples import noise_streams, noisy_outputs
 from robustcl import Classifier, Encoder, InputError, UnsupportedError
+from robustcl.certify import smoothing
+from robustcl.certify.bounds.confidence import betting_lower_bound
+from robustcl.certify.choose_clip import choose_clip
+from robustcl.certify.smoothed_margins import Form, Pairing, Smoothed
+from robustcl.certify.smoothing_samples import noise_streams, noisy_outputs
 from robustcl.heads import LinearHead, PrototypeHead
 from tests.affine import affine_classifier, exact_distance
 from tests.network import small_classifier, some_images
@@ -305,7 +305,7 @@ def test_the_short_cut_over_rivals_is_the_smallest_of_all_bounds(spread: float) 
 
 def test_the_short_cut_holds_whatever_the_thresholds_and_the_spreads() -> None:
     # Coins and constants: a constant looks nearest and a coin, which is bounded less closely, is.
-    smallest = importlib.import_module("certify.smoothing")._smallest_radius
+    smallest = importlib.import_module("robustcl.certify.smoothing")._smallest_radius
     terms = Smoothed("mean", 1.0, 4, 0.0, np.empty(0), np.empty(0), sphere=True)
     draws, differs = np.random.default_rng(0), 0
     for _ in range(200):

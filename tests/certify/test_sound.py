@@ -6,14 +6,14 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from certify import METHODS, certified_radius, crown, local, product, traced
-from certify.certified_radius import STAIRS, STEPS
-from certify.crown import Effort, crown_pairs
-from certify.local import first_radii, local_pairs, staircase
-from certify.norms import Norm
-from certify.problem import problem
-from certify.product import product_pairs
 from robustcl import Classifier, Encoder, InputError, UnsupportedError, attacks, misclassify
+from robustcl.certify import METHODS, certified_radius, crown, local, product, traced
+from robustcl.certify.certified_radius import STAIRS, STEPS
+from robustcl.certify.crown import Effort, crown_pairs
+from robustcl.certify.local import first_radii, local_pairs, staircase
+from robustcl.certify.norms import Norm
+from robustcl.certify.problem import problem
+from robustcl.certify.product import product_pairs
 from robustcl.encoders import MaxMin
 from robustcl.heads import LinearHead, PrototypeHead
 from tests.affine import affine_classifier, exact_distance
@@ -191,7 +191,7 @@ def test_a_network_in_train_mode_is_certified_in_eval_mode_and_left_alone() -> N
 def test_float32_is_left_alone_where_products_are_rounded_further(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr("certify.preparation.CHEAP", 1000)
+    monkeypatch.setattr("robustcl.certify.preparation.CHEAP", 1000)
     torch.manual_seed(0)
     network = nn.Sequential(nn.Conv2d(3, 8, 3), nn.ReLU(), nn.Flatten(), nn.Linear(1568, 3))
     model = Classifier.from_scores(network, image_shape=(3, 16, 16))
@@ -214,7 +214,7 @@ def test_float32_and_float64_agree_on_a_larger_network(monkeypatch: pytest.Monke
     images = torch.rand(4, 3, 16, 16)
     for method in (local, crown):
         exact = method(model, images)
-        monkeypatch.setattr("certify.preparation.CHEAP", 100)
+        monkeypatch.setattr("robustcl.certify.preparation.CHEAP", 100)
         assert traced(model, norm="l2", method="test").fast.dtype == torch.float32
         rough = method(model, images)
         monkeypatch.undo()

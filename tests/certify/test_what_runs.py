@@ -14,7 +14,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn.modules import module as module_globals
 
-from certify import (
+from robustcl import Classifier, Encoder, InputError, MultiView, UnsupportedError, ViolationError
+from robustcl.certify import (
     certified_radius,
     crown,
     displacement,
@@ -25,9 +26,8 @@ from certify import (
     retrieval,
     traced,
 )
-from certify.agreement import check_agreement
-from certify.bounds.network_norm import network_norm
-from robustcl import Classifier, Encoder, InputError, MultiView, UnsupportedError, ViolationError
+from robustcl.certify.agreement import check_agreement
+from robustcl.certify.bounds.network_norm import network_norm
 from robustcl.exact_copy import exact_copy
 from robustcl.heads import PrototypeHead
 from robustcl.objectives import score_margin
@@ -204,7 +204,7 @@ def test_a_certificate_that_its_own_points_beat_is_reported(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     model, images = small_classifier(), some_images(4)
-    monkeypatch.setattr(sys.modules["certify.product"], "DOWN", 1e4)
+    monkeypatch.setattr(sys.modules["robustcl.certify.product"], "DOWN", 1e4)
     with pytest.raises(ViolationError, match="another class: the certificate is wrong"):
         product(model, images)
 

@@ -6,9 +6,8 @@ from dataclasses import replace
 import pytest
 import torch
 
-import certify
-from attacks.planted import linear_classifier, planted
-from robustcl import attacks
+from robustcl import attacks, certify
+from robustcl.attacks.planted import linear_classifier, planted
 from robustcl.cli import robustcl
 from robustcl.commands import doctor as room
 from robustcl.commands.doctor import DoctorOptions, run_checks

@@ -98,17 +98,21 @@ def ended(*words: str, shell: str = "", encoding: str = "") -> tuple[int, str]:
 
 @pytest.mark.skipif(sys.platform != "linux", reason="of bash and /dev/full")
 def test_an_answer_that_cannot_be_written_is_no_violation() -> None:
-    for words in (("certify", "methods"), ("robustcl", "--help"), ("robustcl", "bench", "--help")):
+    for words in (
+        ("robustcl.certify", "methods"),
+        ("robustcl", "--help"),
+        ("robustcl", "bench", "--help"),
+    ):
         code, said = ended(*words, shell='"$@" >/dev/full')
         assert code == 6 and said == "error: [Errno 28] No space left on device\n"
-    code, said = ended("certify", "methods", shell='"$@" >&-')
+    code, said = ended("robustcl.certify", "methods", shell='"$@" >&-')
     assert code == 6 and said.startswith("error: ") and said.count("\n") == 1
-    assert ended("certify", "methods", shell='"$@" 2>&- <&-') == (0, "")
-    assert ended("certify", "methods", encoding="ascii") == (0, "")
+    assert ended("robustcl.certify", "methods", shell='"$@" 2>&- <&-') == (0, "")
+    assert ended("robustcl.certify", "methods", encoding="ascii") == (0, "")
 
 
 def test_a_reader_that_goes_away_is_no_violation() -> None:
-    for words in (["certify", "methods"], ["robustcl", "train", "--help"]):
+    for words in (["robustcl.certify", "methods"], ["robustcl", "train", "--help"]):
         reader, writer = os.pipe()
         os.close(reader)
         command = [sys.executable, "-m", *words]

@@ -2,7 +2,7 @@
 
 import json
 
-import certify as room
+from robustcl import certify as room
 from robustcl.cli import certify
 
 

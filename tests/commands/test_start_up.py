@@ -36,7 +36,7 @@ LIBRARIES = (
     *("matplotlib", "seaborn", "pandas", "jinja2", "sklearn", "scipy.stats", "scipy.special"),
     *("pyarrow", "torchvision", "pyautoattack", "torch._dynamo", "sympy", "torchattacks", "timm"),
 )
-HEAVY = ("torch", "numpy", "certify", "attacks", *LIBRARIES)
+HEAVY = ("torch", "numpy", "robustcl.certify", "robustcl.attacks", *LIBRARIES)
 
 
 def test_what_is_loaded_when() -> None:
@@ -45,14 +45,14 @@ def test_what_is_loaded_when() -> None:
     codes, loaded, missing, environment = json.loads(done.stdout)
     assert set(codes) == {0} and len(codes) == 20
     assert loaded["package"] == loaded["help"] == loaded["methods"] == []
-    assert loaded["run"] == sorted({"torch", "numpy", "certify", "attacks"})
+    assert loaded["run"] == sorted({"torch", "numpy", "robustcl.certify", "robustcl.attacks"})
     assert not set(loaded["others"]) & set(LIBRARIES) - {"scipy.special", "pandas"}
     assert not missing
     assert "OMP_WAIT_POLICY" in environment  # of a command, before torch
 
 
-def test_python_m_certify_starts_without_torch_too() -> None:
-    program = "import sys; sys.argv = ['-m', 'methods', '--json']; import certify"
+def test_python_m_starts_without_torch_too() -> None:
+    program = "import sys; sys.argv = ['-m', 'methods', '--json']; import robustcl.certify"
     check = (
         "import atexit, sys, os; atexit.register(lambda: os._exit(40 + ('torch' in sys.modules)))"
     )

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-import certify
+from robustcl import certify
 from robustcl.cli import certify as certify_command
 from robustcl.cli import robustcl
 from robustcl.runs import load_run, per_image, summarize

@@ -24,7 +24,7 @@ def read_only(one: Command) -> None:
     """Read every option of a command, as it would be read if it were run, and run nothing."""
     words = list(one.words)
     if words[0] == "torchrun":
-        start = words.index("-m") + 1
+        start = words.index("--no-python" if "--no-python" in words else "-m") + 1
         words = words[start:]
     program, *words = words
     if program == "python":

@@ -6,8 +6,8 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from certify.bounds.network_norm import network_norm
 from robustcl import Encoder, InputError
+from robustcl.certify.bounds.network_norm import network_norm
 from robustcl.encoders import ARCHITECTURES, MaxMin, lipschitz_convnet
 from robustcl.encoders.sorted_halves import SortedHalves, to_halves, to_pairs
 from robustcl.errors import UnsupportedError

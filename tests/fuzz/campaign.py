@@ -14,9 +14,8 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-import attacks
-import certify
 import robustcl
+from robustcl import attacks, certify
 from tests.fuzz import kinds_built, kinds_data, kinds_files, kinds_places, kinds_texts
 from tests.fuzz.case import Case, Ended, Outcome
 from tests.fuzz.isolated import run_forked

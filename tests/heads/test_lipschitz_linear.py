@@ -3,8 +3,8 @@
 import pytest
 import torch
 
-from certify import product
 from robustcl import Classifier, Encoder, InputError
+from robustcl.certify import product
 from robustcl.encoders import lipschitz_convnet
 from robustcl.heads import lipschitz_linear, prototype
 

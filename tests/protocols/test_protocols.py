@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from attacks import inner_ascent
+from robustcl.attacks import inner_ascent
 from robustcl.classifier import Classifier, Encoder
 from robustcl.data import Dataset, load_data
 from robustcl.errors import InputError

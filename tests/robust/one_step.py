@@ -5,7 +5,7 @@ from dataclasses import replace
 import torch
 from torch import Tensor, nn
 
-from attacks import inner_ascent
+from robustcl.attacks import inner_ascent
 from robustcl.losses.weighted_sum import LossBatch, Term, parse_losses, weighted_sum
 from robustcl.robust.dual_batch_norm import split_batch_norm
 from robustcl.robust.views_step import ViewsStep

@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from attacks import inner_ascent
+from robustcl.attacks import inner_ascent
 from robustcl.errors import InputError
 from robustcl.robust.acl import Acl, acl
 from robustcl.robust.attacked import turned

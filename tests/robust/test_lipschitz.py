@@ -8,8 +8,8 @@ import pytest
 import torch
 from torch import nn
 
-from certify.bounds.network_norm import network_norm
 from robustcl import Encoder, InputError
+from robustcl.certify.bounds.network_norm import network_norm
 from robustcl.encoders import MaxMin, lipschitz_convnet
 from robustcl.errors import UnsupportedError
 from robustcl.robust import Lipschitz, parse_robust

@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch import nn
 
-from attacks import inner_ascent
+from robustcl.attacks import inner_ascent
 from robustcl.errors import InputError
 from robustcl.losses.nt_xent import nt_xent
 from robustcl.robust.rocl import Rocl, rocl

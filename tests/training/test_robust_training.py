@@ -9,7 +9,7 @@ import torch
 from torch import nn
 
 import robustcl.training.train_step as step_module
-from attacks import inner_ascent
+from robustcl.attacks import inner_ascent
 from robustcl.classifier import Encoder
 from robustcl.data import Dataset, load_data
 from robustcl.errors import InputError, RobustclError

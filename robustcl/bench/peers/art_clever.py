@@ -7,9 +7,9 @@ from typing import Any
 import numpy as np
 from torch import Tensor, nn
 
-from certify import clever
-from certify.norms import Norm
 from robustcl.bench.peers.comparison import Comparison, Scene, compare, import_peer, named
+from robustcl.certify import clever
+from robustcl.certify.norms import Norm
 from robustcl.classifier import Classifier
 
 VARIABLE = "ROBUSTCL_ART"

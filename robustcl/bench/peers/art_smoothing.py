@@ -5,9 +5,9 @@ from typing import Any
 import numpy as np
 from torch import nn
 
-from certify import smoothing
 from robustcl.bench.peers.art_clever import CURE, VARIABLE
 from robustcl.bench.peers.comparison import Comparison, Scene, compare, import_peer, named
+from robustcl.certify import smoothing
 from robustcl.seeds import example_seed
 
 SIGMA, N, N_SELECT, ALPHA = 0.25, 1000, 100, 0.001

@@ -8,12 +8,12 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from certify import certified_radius, traced
-from certify.local import first_radii
-from certify.norms import Norm
-from certify.problem import Problem, problem
-from certify.search import CLOSE
 from robustcl.bench.peers.comparison import Comparison, Scene, compare, import_peer, named
+from robustcl.certify import certified_radius, traced
+from robustcl.certify.local import first_radii
+from robustcl.certify.norms import Norm
+from robustcl.certify.problem import Problem, problem
+from robustcl.certify.search import CLOSE
 from robustcl.classifier import Classifier
 from robustcl.errors import UnsupportedError
 

@@ -6,10 +6,10 @@ from typing import Any, cast
 import torch
 from torch import Tensor
 
-import attacks
-from certify import product
-from certify.norms import Norm
+from robustcl import attacks
 from robustcl.bench.peers.comparison import Comparison, Scene, compare, import_peer, named
+from robustcl.certify import product
+from robustcl.certify.norms import Norm
 from robustcl.classifier import Classifier
 from robustcl.errors import UnsupportedError
 from robustcl.objectives import misclassify

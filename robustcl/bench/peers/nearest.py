@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-import attacks
+from robustcl import attacks
 from robustcl.classifier import Classifier
 from robustcl.objectives import misclassify
 from robustcl.threat import Norm, perturbation_norm

@@ -5,8 +5,8 @@ import math
 import torch
 from torch import Tensor, nn
 
-from certify import product, traced
 from robustcl.bench.peers.comparison import Comparison, Scene, compare, import_peer, named
+from robustcl.certify import product, traced
 from robustcl.classifier import Classifier
 from robustcl.encoders import MaxMin
 

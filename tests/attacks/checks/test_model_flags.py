@@ -10,9 +10,9 @@ import torch
 import torchvision
 from torch import Tensor, nn
 
-from attacks.checks import NAMES, model_flags
-from attacks.checks.defended import DEFENSES, defended
 from robustcl import Classifier, Encoder, InputError, attacks
+from robustcl.attacks.checks import NAMES, model_flags
+from robustcl.attacks.checks.defended import DEFENSES, defended
 from robustcl.encoders import MaxMin
 from robustcl.heads import linear
 from robustcl.objectives import misclassify

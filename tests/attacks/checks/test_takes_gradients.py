@@ -8,8 +8,8 @@ import torch
 from torch import Tensor, nn
 from torch.autograd import grad
 
-from attacks.checks.takes_gradients import takes_gradients
 from robustcl import Classifier, InputError
+from robustcl.attacks.checks.takes_gradients import takes_gradients
 from robustcl.frozen import frozen
 
 torch_layer = nn.Linear(4, 3)

@@ -7,16 +7,18 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from certify import output_gradients
-from certify.bounds.activation_lines import activation_lines
-from certify.bounds.lines import Surroundings, lower_bounds
-from certify.bounds.network_norm import network_norm
-from certify.bounds.operations.activation import activation
-from certify.bounds.regions import Region, ball_regions, center_regions, in_type
-from certify.bounds.slopes import slope_bounds
-from certify.bounds.trace import Network, trace
-from certify.norms import Norm
 from robustcl import Encoder, UnsupportedError
+from robustcl.certify import output_gradients
+from robustcl.certify.bounds.lines import Surroundings, lower_bounds
+from robustcl.certify.bounds.network_norm import network_norm
+from robustcl.certify.bounds.regions import ball_regions, center_regions, in_type
+from robustcl.certify.bounds.slopes import slope_bounds
+from robustcl.certify.bounds.trace import trace
+from robustcl.certify.graph import Network
+from robustcl.certify.norms import Norm
+from robustcl.certify.ops.enclosures import LineChoice, Region
+from robustcl.certify.ops.scalar_function import RELU
+from robustcl.certify.ops.scalar_lines import scalar_lines
 from tests.families import FAMILIES, family, images_and_directions, perturbed
 
 NORMS = get_args(Norm)
@@ -32,7 +34,7 @@ def setting(
     radii = torch.full((len(images),), radius, dtype=torch.float64)
     center = center_regions(network, images)
     if dtype != torch.float64:
-        network, center = network.remade(dtype), in_type(center, dtype)
+        network, center = network.in_type(dtype), in_type(center, dtype)
     return encoder, network, center, ball_regions(network, images, radii, center, norm=norm), radii
 
 
@@ -173,9 +175,7 @@ def test_lines_hold_where_the_kink_is_at_the_edge(
     middle = torch.tensor([[z0, 0.2]]).double()
     center = Region(middle, middle, torch.zeros(1).double())
     weight = torch.tensor([weights]).double()
-    layer = activation(nn.ReLU())
-    assert layer is not None
-    slope, constant, lost = activation_lines(layer, region, center, weight, count=1)
+    slope, constant, lost = scalar_lines(RELU, region, weight, LineChoice(1, [center]))
     first, second = torch.meshgrid(
         torch.linspace(low, 1, 60).double(), torch.linspace(-1, 1, 60).double(), indexing="ij"
     )

@@ -7,19 +7,19 @@ import numpy as np
 import pytest
 from scipy.stats import beta, binom
 
-from certify.bounds.confidence import (
+from robustcl import InputError
+from robustcl.certify.bounds.confidence import (
     betting_exceeds,
     betting_lower_bound,
     clopper_pearson_lower_bound,
     empirical_bernstein_lower_bound,
 )
-from certify.bounds.confidence_sequence import (
+from robustcl.certify.bounds.confidence_sequence import (
     betting_confidence_sequence,
     log_capital,
     log_growth,
     stake_shares,
 )
-from robustcl import InputError
 
 RUNS, DELTA = 20_000, 0.05
 ALLOWED = int(binom.ppf(0.999, RUNS, DELTA))  # misses of a bound that is just valid
@@ -79,7 +79,7 @@ SMALL_LAWS = [
 def test_betting_is_a_fair_game_by_counting_all_sequences(values, weights, alpha: float) -> None:
     # Summed over all sequences, the capital against the true mean is what one began with. That
     # fails if a stake knows the sample it is put on, or if a start of more than 1 is allowed.
-    module = importlib.import_module("certify.bounds.confidence")
+    module = importlib.import_module("robustcl.certify.bounds.confidence")
     samples, share, mean = every_sequence(12 if len(values) == 2 else 8, values, weights)
     means = np.full(len(share), mean)
     excess = module._excess(samples, module._stakes(samples, alpha), means, alpha)

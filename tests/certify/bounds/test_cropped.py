@@ -9,13 +9,15 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from certify.bounds.operations.affine import Affine
-from certify.bounds.receptive_fields import receptive_fields
-from certify.bounds.refined_regions import refinable, refined_regions
-from certify.bounds.regions import Region, center_regions
-from certify.bounds.trace import Network, trace
-from certify.norms import Norm
 from robustcl import Encoder
+from robustcl.certify.bounds.receptive_fields import receptive_fields
+from robustcl.certify.bounds.refined_regions import refinable, refined_regions
+from robustcl.certify.bounds.regions import center_regions
+from robustcl.certify.bounds.trace import trace
+from robustcl.certify.graph import Network
+from robustcl.certify.norms import Norm
+from robustcl.certify.ops.affine import Affine
+from robustcl.certify.ops.enclosures import Region
 from robustcl.encoders import MaxMin
 from tests.families import perturbed
 
@@ -83,7 +85,7 @@ def refined(network: Network, images: Tensor, norm: Norm) -> list[Region]:
 
 
 def whole(network: Network, images: Tensor, norm: Norm, patch: pytest.MonkeyPatch) -> list[Region]:
-    module = importlib.import_module("certify.bounds.refined_regions")
+    module = importlib.import_module("robustcl.certify.bounds.refined_regions")
     with patch.context() as context:
         context.setattr(module, "receptive_fields", lambda _: None)
         return refined(network, images, norm)
@@ -133,8 +135,8 @@ def test_few_patches_at_a_time_give_the_same(monkeypatch: pytest.MonkeyPatch) ->
     _, network = traced("leaky")
     images = images_of(3)
     together = refined(network, images, "l2")[-1]
-    monkeypatch.setattr("certify.bounds.refined_regions.PATCHES", 1)
-    monkeypatch.setattr("certify.bounds.operations.convolution.MATRIX", 0)  # as convolutions
+    monkeypatch.setattr("robustcl.certify.bounds.refined_regions.PATCHES", 1)
+    monkeypatch.setattr("robustcl.certify.ops.convolution.MATRIX", 0)  # as convolutions
     alone = refined(network, images[1:2], "l2")[-1]
     torch.testing.assert_close(alone.low, together.low[1:2], rtol=1e-9, atol=1e-9)
     torch.testing.assert_close(alone.high, together.high[1:2], rtol=1e-9, atol=1e-9)
@@ -144,7 +146,7 @@ def test_a_network_beyond_the_budget_is_refined_as_far_as_layers_are_small(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     _, network = traced("relu")
-    module = importlib.import_module("certify.bounds.refined_regions")
+    module = importlib.import_module("robustcl.certify.bounds.refined_regions")
     counts = {p: network.steps[p].shape for p in refinable(network, None)}
     assert sorted(counts.values()) == [(4, 5, 6), (6, 5, 6)]
     monkeypatch.setattr(module, "AFFORDABLE", 0)

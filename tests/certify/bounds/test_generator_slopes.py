@@ -6,14 +6,16 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from certify import output_gradients
-from certify.bounds import generator_slopes
-from certify.bounds.generator_slopes import best_slope_bounds, generator_slope_bounds
-from certify.bounds.regions import Region, ball_regions, center_regions, in_type
-from certify.bounds.slopes import slope_bounds
-from certify.bounds.trace import Network, trace
-from certify.norms import Norm
 from robustcl import Encoder
+from robustcl.certify import output_gradients
+from robustcl.certify.bounds import generator_slopes
+from robustcl.certify.bounds.generator_slopes import best_slope_bounds, generator_slope_bounds
+from robustcl.certify.bounds.regions import ball_regions, center_regions, in_type
+from robustcl.certify.bounds.slopes import slope_bounds
+from robustcl.certify.bounds.trace import trace
+from robustcl.certify.graph import Network
+from robustcl.certify.norms import Norm
+from robustcl.certify.ops.enclosures import Region
 from tests.families import FAMILIES, family, images_and_directions, perturbed
 
 NORMS = get_args(Norm)
@@ -29,7 +31,7 @@ def setting(
     radii = torch.full((len(images),), radius, dtype=torch.float64)
     center = center_regions(network, images)
     if dtype != torch.float64:
-        network, center = network.remade(dtype), in_type(center, dtype)
+        network, center = network.in_type(dtype), in_type(center, dtype)
     return network, ball_regions(network, images, radii, center, norm=norm)
 
 

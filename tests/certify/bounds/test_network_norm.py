@@ -7,8 +7,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from certify.bounds import layer_norm, network_norm
 from robustcl import Encoder, UnsupportedError
+from robustcl.certify.bounds import layer_norm, network_norm
 from robustcl.encoders import MaxMin
 
 

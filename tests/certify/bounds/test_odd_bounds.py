@@ -15,27 +15,25 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from certify import certified_radius, crown, displacement, local, product, retrieval
-from certify.bounds import (
+from robustcl import Classifier, Encoder, InputError, UnsupportedError
+from robustcl.certify import certified_radius, crown, displacement, local, product, retrieval
+from robustcl.certify.bounds import (
     ball_regions,
     center_regions,
-    layer_norm,
     lower_bounds,
     slope_bounds,
     trace,
 )
-from certify.bounds.convolution_norm import convolution_norm
-from certify.bounds.dense_norm import dense_norm
-from certify.bounds.generator_slopes import generator_slope_bounds
-from certify.bounds.lines import Surroundings
-from certify.bounds.network_norm import network_norm
-from certify.bounds.operations.activation import activation
-from certify.bounds.operations.convolution import convolution
-from certify.bounds.rounding import row_lengths
-from certify.crown import Effort, margins_at
-from certify.preparation import traced
-from certify.problem import problem
-from robustcl import Classifier, Encoder, InputError, UnsupportedError
+from robustcl.certify.bounds.generator_slopes import generator_slope_bounds
+from robustcl.certify.bounds.layer_norm import layer_norm
+from robustcl.certify.bounds.lines import Surroundings
+from robustcl.certify.bounds.lower import lower_layer, scalar_function_of
+from robustcl.certify.bounds.network_norm import network_norm
+from robustcl.certify.crown import Effort, margins_at
+from robustcl.certify.ops.spectral_norm import spectral_norm
+from robustcl.certify.preparation import traced
+from robustcl.certify.problem import problem
+from robustcl.certify.rounding import row_lengths
 from robustcl.heads import LinearHead, PrototypeHead
 from tests.odd_networks import ACTIVATIONS
 
@@ -53,7 +51,7 @@ def test_activations_are_enclosed_whatever_their_parameters(
     layer: nn.Module, dtype: torch.dtype
 ) -> None:
     # Softplus is compared without its jump, which `leap` bounds; see below.
-    known, exact = activation(layer), layer.double()
+    known, exact = scalar_function_of(layer), layer.double()
     assert known is not None and known.slope is not None
     if isinstance(layer, nn.Softplus):
         beta = layer.beta
@@ -90,7 +88,7 @@ def test_activations_are_enclosed_whatever_their_parameters(
 @pytest.mark.parametrize("threshold", [20.0, 30.0])
 def test_the_jump_of_softplus_is_no_larger_than_its_leap(beta: float, threshold: float) -> None:
     layer = nn.Softplus(beta=beta, threshold=threshold).double()
-    known, edge = activation(layer), torch.tensor(threshold / beta, dtype=torch.float64)
+    known, edge = scalar_function_of(layer), torch.tensor(threshold / beta, dtype=torch.float64)
     assert known is not None
     points = edge * (1 + torch.linspace(-1e-9, 1e-9, 41, dtype=torch.float64))
     jump = (layer(points) - known.value(points)).abs().max()
@@ -129,7 +127,7 @@ def test_the_leap_lowers_every_margin() -> None:
 )
 def test_softplus_without_bounds_is_refused(beta: float, threshold: float) -> None:
     with pytest.raises(UnsupportedError, match="Softplus with"):
-        activation(nn.Softplus(beta=beta, threshold=threshold))
+        scalar_function_of(nn.Softplus(beta=beta, threshold=threshold))
 
 
 @pytest.mark.parametrize("bias", [(0.0, 0.0, 0.0), (0.3, -0.2, 0.1)])
@@ -160,7 +158,7 @@ def test_softplus_has_no_lipschitz_constant_by_itself() -> None:
 @pytest.mark.parametrize("layer", [nn.LeakyReLU(math.nan), nn.ELU(math.inf), nn.LeakyReLU(1e31)])
 def test_parameters_that_are_no_numbers_are_refused(layer: nn.Module) -> None:
     with pytest.raises(UnsupportedError, match="no usable bounds"):
-        activation(layer)
+        scalar_function_of(layer)
 
 
 def test_functions_without_slopes_are_enclosed_where_they_are_not_monotone() -> None:
@@ -237,13 +235,13 @@ def test_norms_neither_underflow_nor_overflow(scale: float) -> None:
     matrix = torch.tensor([[3.0, 0.0], [4.0, 5.0]], dtype=torch.float64)
     true = float(torch.linalg.matrix_norm(matrix, 2)) * scale
     scaled = matrix * scale
-    found = dense_norm(scaled)
+    found = spectral_norm(scaled)
     assert true <= found <= true * (1 + 1e-6) + 1e-280
     rows = row_lengths(scaled)
     assert float(rows[0]) == pytest.approx(3.0 * scale, rel=1e-6)
     layer = nn.Conv2d(1, 1, 2).double()
     layer.weight.data = matrix.view(1, 1, 2, 2) * scale
-    assert convolution_norm(layer, (1, 4, 4), norm="l2") >= 5.0 * scale
+    assert layer_norm(layer, (1, 4, 4), norm="l2") >= 5.0 * scale
 
 
 def test_weights_below_and_above_all_scales_claim_nothing_wrong() -> None:
@@ -263,7 +261,7 @@ def test_weights_below_and_above_all_scales_claim_nothing_wrong() -> None:
 
 def test_infinite_weights_are_refused_in_words() -> None:
     with pytest.raises(UnsupportedError, match="too large"):
-        dense_norm(torch.tensor([[1.0, math.inf]], dtype=torch.float64))
+        spectral_norm(torch.tensor([[1.0, math.inf]], dtype=torch.float64))
 
 
 @pytest.mark.parametrize("offset", [2.0**40, 1e12])
@@ -299,7 +297,7 @@ def test_offsets_that_cancel_are_part_of_the_slack(offset: float) -> None:
 def test_magnitude_covers_copies_by_padding(mode: str, kernel: Any, padding: Any) -> None:
     torch.manual_seed(0)
     layer = nn.Conv2d(1, 2, kernel, padding=padding, padding_mode=mode).double()
-    operation = convolution(layer, layer.weight.detach(), None, (1, 3, 4))
+    operation = lower_layer(layer, (1, 3, 4), (1, 3, 4))
     basis = torch.eye(12, dtype=torch.float64).view(12, 1, 3, 4)
     size = operation.absolute(basis).flatten(1).T
     matrix = operation.apply(basis).flatten(1).T
@@ -308,7 +306,7 @@ def test_magnitude_covers_copies_by_padding(mode: str, kernel: Any, padding: Any
     rows = operation.rows.expand(1, *operation.apply(basis).shape[1:]).flatten()
     assert bool((rows >= matrix.norm(dim=1)).all())
     assert operation.terms >= int((matrix != 0).sum(dim=0).max())
-    back = operation.pull(
+    back = operation.transpose(
         torch.eye(len(matrix), dtype=torch.float64).view(-1, *operation.apply(basis).shape[1:])
     )
     torch.testing.assert_close(back.flatten(1), matrix)
@@ -320,7 +318,7 @@ def test_a_changed_padding_is_that_of_the_forward_pass() -> None:
     basis = torch.eye(9, dtype=torch.float64).view(9, 1, 3, 3)
     matrix = functional.conv2d(functional.pad(basis, (1,) * 4, mode="replicate"), layer.weight)
     true = float(torch.linalg.matrix_norm(matrix.flatten(1), 2))
-    assert convolution_norm(layer, (1, 3, 3), norm="l2") >= true
+    assert layer_norm(layer, (1, 3, 3), norm="l2") >= true
 
 
 POOLS = [

@@ -7,12 +7,13 @@ import pytest
 import torch
 from torch import nn
 
-from certify import certified_radius, crown, local, parse_method
-from certify.bounds.refined_regions import refined_regions
-from certify.bounds.regions import Region, ball_regions, center_regions
-from certify.bounds.trace import trace
-from certify.norms import Norm
 from robustcl import Classifier, Encoder
+from robustcl.certify import certified_radius, crown, local, parse_method
+from robustcl.certify.bounds.refined_regions import refined_regions
+from robustcl.certify.bounds.regions import ball_regions, center_regions
+from robustcl.certify.bounds.trace import trace
+from robustcl.certify.norms import Norm
+from robustcl.certify.ops.enclosures import Region
 from robustcl.errors import InputError
 from tests.exact_radius import exact_radius
 from tests.families import perturbed
@@ -89,7 +90,7 @@ def test_an_image_alone_gets_the_same() -> None:
 def test_few_at_a_time_give_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
     network = layers()
     _, whole = enclosed(network, "l2", 128)
-    monkeypatch.setattr("certify.bounds.refined_regions.NUMBERS", 1)
+    monkeypatch.setattr("robustcl.certify.bounds.refined_regions.NUMBERS", 1)
     _, parts = enclosed(network, "l2", 128)
     torch.testing.assert_close(parts.low, whole.low, rtol=1e-12, atol=1e-12)
     torch.testing.assert_close(parts.high, whole.high, rtol=1e-12, atol=1e-12)
@@ -124,7 +125,7 @@ def test_tiny_networks_get_slopes_and_splits_unasked(norm: Norm) -> None:
 
 
 def test_large_networks_are_refined_on_request_only(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(importlib.import_module("certify.local"), "SMALL", 0)
+    monkeypatch.setattr(importlib.import_module("robustcl.certify.local"), "SMALL", 0)
     model = Classifier.from_scores(layers(), image_shape=(1, 4, 4)).double()
     images = torch.rand(6, 1, 4, 4, generator=torch.Generator().manual_seed(2)).double()
     exact = torch.tensor([exact_radius(model, image, norm="l2") for image in images])

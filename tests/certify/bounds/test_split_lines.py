@@ -6,13 +6,13 @@ import pytest
 import torch
 from torch import nn
 
-from certify.bounds.lines import Surroundings, lower_bounds
-from certify.bounds.optimized_lines import optimized_lower_bounds
-from certify.bounds.regions import ball_regions, center_regions
-from certify.bounds.split_lines import split_lower_bounds
-from certify.bounds.trace import trace
-from certify.norms import Norm
 from robustcl import Encoder
+from robustcl.certify.bounds.lines import Surroundings, lower_bounds
+from robustcl.certify.bounds.optimized_lines import optimized_lower_bounds
+from robustcl.certify.bounds.regions import ball_regions, center_regions
+from robustcl.certify.bounds.split_lines import split_lower_bounds
+from robustcl.certify.bounds.trace import trace
+from robustcl.certify.norms import Norm
 from tests.families import family, images_and_directions, perturbed
 
 NORMS = get_args(Norm)

@@ -6,9 +6,9 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from certify.bounds.operations.activation import Activation
-from certify.bounds.regions import Region
-from certify.bounds.rounding import NORM, dot_loss, length, ulps, weighted
+from robustcl.certify.ops.enclosures import LineChoice, Region
+from robustcl.certify.ops.scalar_function import ScalarFunction
+from robustcl.certify.rounding import NORM, dot_loss, length, ulps, weighted
 
 SHARES = (0.0625, 0.125, 0.25, 0.5, 1.0)
 MOST = 0.75  # of the units, above which picking out the open ones does not pay
@@ -38,31 +38,20 @@ class _Lines:
 
 
 def kinked_lines(
-    operation: Activation,
-    region: Region,
-    center: Region,
-    weights: Tensor,
-    *,
-    count: int,
-    alpha: Tensor | None = None,
-    tangents: bool = True,
+    function: ScalarFunction, region: Region, weights: Tensor, choice: LineChoice
 ) -> tuple[Tensor, Tensor, Tensor]:
     """Bound sum_i weights_i f(z_i) from below by slope.z + constant, over a region of z.
 
     Numbers whose interval lies on one side of 0 are multiplied by their slope. For the others see
-    `activation_lines`; with c = w (1 - left) and g = s - w left, the coupled minimum over z of
+    `scalar_lines`; with c = w (1 - left) and g = s - w left, the coupled minimum over z of
     c relu(z) - g z + t (z - z0)^2 / 2 is that of two parabolas.
 
     Args:
-        operation: f, a line on each side of 0.
+        function: f, a line on each side of 0.
         region: Of z, (B, *shape).
-        center: Of z at the image.
         weights: (B * K, *shape).
-        count: K.
-        alpha: (B * K, *shape) in [0, 1]: where between its two slopes the line of each number is
-            that touches the kink; None for adaptive ones.
-        tangents: Whether tangents at the center are tried besides adaptive slopes, where offsets
-            are coupled.
+        choice: `alpha` says where between its two slopes the line of each number is that touches
+            the kink; tangents are tried where offsets are coupled.
 
     Returns:
         slope (B * K, *shape), constant (B * K,), and at least the rounding lost (B * K,) besides
@@ -72,16 +61,18 @@ def kinked_lines(
         Zhang et al., CROWN, NeurIPS 2018, for the lines; Xu et al., Fast and Complete, ICLR 2021,
         for slopes that may be chosen; Chiu et al., SDP-CROWN, ICML 2025, for the coupled offset.
     """
+    count, alpha, tangents = choice.count, choice.alpha, choice.tangents
+    (center,) = choice.centers
     rows = weights.flatten(1).unflatten(0, (-1, count))
     low, high = region.low.flatten(1), region.high.flatten(1)
-    sided = operation.slope_at(region.low).flatten(1)
+    sided = function.slope_at(region.low).flatten(1)
     # Units that may lie on both sides, 0 itself included: `slope_at` takes the left side there.
     is_open = (low <= 0) & (high > 0)
     some = int(is_open.sum(dim=1).max())
     if not some:
         none = torch.zeros(len(weights), dtype=torch.float64, device=rows.device)
         return (rows * sided[:, None]).view_as(weights), none, none
-    left = torch.where(is_open, operation.slope_at(-torch.ones_like(region.low)).flatten(1), sided)
+    left = torch.where(is_open, function.slope_at(-torch.ones_like(region.low)).flatten(1), sided)
     is_line = ~is_open & (low > 0)
     left = torch.where(is_line, 1.0, left)
     middle = (center.low + center.high).flatten(1) / 2.0

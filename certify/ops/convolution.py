@@ -2,34 +2,40 @@
 
 import math
 from dataclasses import replace
-from typing import Any, cast
+from typing import TypedDict
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 from torch.nn import functional
 from torch.nn.grad import conv2d_input
 
-from certify.bounds.convolution_norm import convolution_norm, padding_copies
-from certify.bounds.operations.affine import Affine, Linear, Sliding, holder, raised_rows
-from certify.bounds.rounding import row_lengths
-from certify.norms import NORMS, Norm
+from robustcl.certify.norms import NORMS, Norm
+from robustcl.certify.ops.affine import Affine, Linear, Sliding, holder, raised_rows
+from robustcl.certify.ops.convolution_norm import Two, Windows, convolution_norm, padding_copies
+from robustcl.certify.rounding import row_lengths
 
 MATRIX = 2**18  # entries of a matrix that serves for a convolution of patches
 
 
+class _Options(TypedDict):
+    stride: Two
+    dilation: Two
+    groups: int
+
+
 def convolution(
-    layer: nn.Conv2d,
     weight: Tensor,
     bias: Tensor | None,
+    windows: Windows,
     input_shape: tuple[int, ...],
     bias_size: Tensor | None = None,
 ) -> Affine:
     """Describe a convolution on images of a given size.
 
     Args:
-        layer: Its stride, padding, dilation and groups.
         weight: (out, in/groups, h, w) float64, for instance with a BatchNorm folded in.
         bias: (out,) float64, or None.
+        windows: How the kernel moves.
         input_shape: (C, H, W) of the input.
         bias_size: (out,) sizes of the terms that the bias is the sum of; None for its own.
 
@@ -37,24 +43,24 @@ def convolution(
         The operation on (B, C, H, W).
     """
     size = weight.abs()
-    grouped = size.unflatten(0, (layer.groups, -1))
+    grouped = size.unflatten(0, (windows.groups, -1))
     columns = grouped.sum(dim=(1, 3, 4)).flatten()
     # Padding by copies lets a pixel enter a row, and rows, more than once.
-    copies = padding_copies(layer, input_shape)
-    rows = _row_norms(layer, weight, input_shape, copies)
+    copies = padding_copies(windows, input_shape)
+    rows = _row_norms(windows, weight, input_shape, copies)
     norms: dict[Norm, float] = {
-        p: convolution_norm(layer, input_shape, norm=p, weight=weight) for p in NORMS
+        p: convolution_norm(weight, windows, input_shape, norm=p) for p in NORMS
     }
     magnitude = holder(size.flatten(1).sum(dim=1), columns * copies)
-    terms = max(weight[0].numel(), grouped.shape[1] * math.prod(layer.kernel_size) * copies)
+    terms = max(weight[0].numel(), grouped.shape[1] * math.prod(weight.shape[2:]) * copies)
 
     def make(dtype: torch.dtype) -> Affine:
         own = weight.to(dtype)
         whole = Affine(
-            apply=_convolve(layer, own),
-            absolute=_convolve(layer, own.abs()),
-            pull=_convolve_transposed(layer, own, input_shape),
-            pull_absolute=_convolve_transposed(layer, own.abs(), input_shape),
+            apply=_convolve(windows, own),
+            absolute=_convolve(windows, own.abs()),
+            transpose=_convolve_transposed(windows, own, input_shape),
+            absolute_transpose=_convolve_transposed(windows, own.abs(), input_shape),
             offset=None if bias is None else bias[None, :, None, None].to(dtype),
             norms=norms,
             rows=raised_rows(rows, dtype),
@@ -64,55 +70,44 @@ def convolution(
             remake=make,
             terms_of_offset=None if bias_size is None else bias_size[None, :, None, None].to(dtype),
         )
-        return replace(whole, sliding=_sliding(layer, own, whole))
+        return replace(whole, sliding=_sliding(windows, own, whole))
 
     return make(torch.float64)
 
 
 def _row_norms(
-    layer: nn.Conv2d, weight: Tensor, input_shape: tuple[int, ...], copies: int
+    windows: Windows, weight: Tensor, input_shape: tuple[int, ...], copies: int
 ) -> Tensor:
     # At a border padded by zeros a row has fewer entries than the kernel.
     if copies > 1:
         return row_lengths(weight.flatten(1)).view(1, -1, 1, 1) * copies**0.5
     ones = torch.ones(1, *input_shape, dtype=weight.dtype, device=weight.device)
     scale = weight.flatten(1).abs().amax(dim=1).clamp_min(1e-300).view(-1, 1, 1, 1)
-    squares = _convolve(layer, (weight / scale) ** 2)(ones)
+    squares = _convolve(windows, (weight / scale) ** 2)(ones)
     return squares.clamp_min(0.0).sqrt() * scale.view(1, -1, 1, 1)  # `raised_rows` follows
 
 
-def _convolve(layer: nn.Conv2d, weight: Tensor) -> Linear:
-    if layer.padding_mode == "zeros":
-        return lambda x: functional.conv2d(
-            x, weight, None, layer.stride, layer.padding, layer.dilation, layer.groups
-        )
-    sides = cast(list[int], layer._reversed_padding_repeated_twice)
-    return lambda x: functional.conv2d(
-        functional.pad(x, sides, mode=layer.padding_mode),
-        weight,
-        None,
-        layer.stride,
-        0,
-        layer.dilation,
-        layer.groups,
-    )
+def _options(windows: Windows) -> _Options:
+    return {"stride": windows.stride, "dilation": windows.dilation, "groups": windows.groups}
 
 
-def _convolve_transposed(layer: nn.Conv2d, weight: Tensor, shape: tuple[int, ...]) -> Linear:
-    if layer.padding_mode == "zeros" and not isinstance(layer.padding, str):
-        options: dict[str, Any] = {
-            "stride": layer.stride,
-            "padding": layer.padding,
-            "dilation": layer.dilation,
-            "groups": layer.groups,
-        }
-        return lambda g: conv2d_input([len(g), *shape], weight, g, **options)
-    forward = _convolve(layer, weight)
+def _convolve(windows: Windows, weight: Tensor) -> Linear:
+    options, same = _options(windows), windows.same_zeros
+    if same is not None:
+        return lambda x: functional.conv2d(x, weight, padding=same, **options)
+    return lambda x: functional.conv2d(windows.padded(x), weight, **options)
+
+
+def _convolve_transposed(windows: Windows, weight: Tensor, shape: tuple[int, ...]) -> Linear:
+    options, same = _options(windows), windows.same_zeros
+    if same is not None:
+        return lambda g: conv2d_input([len(g), *shape], weight, g, padding=same, **options)  # pyright: ignore[reportArgumentType]
+    forward = _convolve(windows, weight)
     return lambda g: torch.func.vjp(forward, g.new_zeros(len(g), *shape))[1](g)[0]  # pyright: ignore[reportCallIssue]
 
 
 def _as_matrix(
-    whole: Affine, weight: Tensor, shape: tuple[int, int, int], options: dict[str, Any]
+    whole: Affine, weight: Tensor, shape: tuple[int, int, int], options: _Options
 ) -> Affine:
     # A convolution of small patches is many times as fast as a product with its matrix, whose
     # zeros add no rounding.
@@ -124,20 +119,16 @@ def _as_matrix(
         whole,
         apply=lambda x: (x.flatten(1) @ matrix.T).view(len(x), *shape),
         absolute=lambda x: (x.flatten(1) @ size.T).view(len(x), *shape),
-        pull=lambda g: (g.flatten(1) @ matrix).view(len(g), *patch),
-        pull_absolute=lambda g: (g.flatten(1) @ size).view(len(g), *patch),
+        transpose=lambda g: (g.flatten(1) @ matrix).view(len(g), *patch),
+        absolute_transpose=lambda g: (g.flatten(1) @ size).view(len(g), *patch),
     )
 
 
-def _sliding(layer: nn.Conv2d, weight: Tensor, whole: Affine) -> Sliding | None:
-    if layer.padding_mode != "zeros" or isinstance(layer.padding, str):
+def _sliding(windows: Windows, weight: Tensor, whole: Affine) -> Sliding | None:
+    padding = windows.same_zeros
+    if padding is None:
         return None
-    (gap, wide), (tall, broad) = layer.dilation, layer.kernel_size
-    options: dict[str, Any] = {
-        "stride": layer.stride,
-        "dilation": layer.dilation,
-        "groups": layer.groups,
-    }
+    options = _options(windows)
     size = weight.abs()
     alike = replace(whole, rows=whole.rows.amax(dim=(2, 3), keepdim=True))
 
@@ -150,10 +141,10 @@ def _sliding(layer: nn.Conv2d, weight: Tensor, whole: Affine) -> Sliding | None:
             alike,
             apply=lambda x: functional.conv2d(x, weight, **options),
             absolute=lambda x: functional.conv2d(x, size, **options),
-            pull=lambda g: functional.conv_transpose2d(g, weight, **options),
-            pull_absolute=lambda g: functional.conv_transpose2d(g, size, **options),
+            transpose=lambda g: functional.conv_transpose2d(g, weight, **options),
+            absolute_transpose=lambda g: functional.conv_transpose2d(g, size, **options),
         )
 
-    kernel = (gap * (tall - 1) + 1, wide * (broad - 1) + 1)
-    (down, right), (top, first) = layer.stride, layer.padding
-    return Sliding(kernel, (down, right), (top, first), bare)
+    taps = zip(windows.dilation, weight.shape[2:], strict=True)
+    kernel = [dilation * (count - 1) + 1 for dilation, count in taps]
+    return Sliding((kernel[0], kernel[1]), windows.stride, padding, bare)

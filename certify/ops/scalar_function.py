@@ -1,14 +1,14 @@
-"""Describe activations by their slopes and by lines above and below them on an interval."""
+"""Describe functions of one number by their slopes, and by lines above and below them."""
 
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 from torch.nn import functional
 
-from certify.bounds.rounding import outward
+from robustcl.certify.rounding import outward
 from robustcl.errors import UnsupportedError
 
 CELLS = 8
@@ -16,7 +16,7 @@ LARGEST_PARAMETER = 1e30
 
 
 @dataclass(frozen=True, eq=False)
-class Activation:
+class ScalarFunction:
     """Hold a function that acts on each number alone.
 
     Args:
@@ -148,47 +148,27 @@ class Activation:
         return below - gap, above + gap
 
 
-def activation(layer: nn.Module) -> Activation | None:
-    """Describe an activation of torch.nn.
+def usable(name: str, parameter: str, value: float | Tensor) -> float:
+    """Read a parameter, and refuse one whose bounds would say nothing.
 
     Args:
-        layer: A layer.
+        name: Of the function.
+        parameter: Its name.
+        value: Its value.
 
     Returns:
-        Its description; None where bounds on an interval are not known.
+        The number.
 
     Raises:
-        UnsupportedError: When it jumps.
+        UnsupportedError: When it is not finite, or huge.
     """
-    kind = type(layer)
-    if isinstance(layer, nn.LeakyReLU) and kind is nn.LeakyReLU:
-        return _bent("LeakyReLU", _number("LeakyReLU", "negative_slope", layer.negative_slope))
-    if isinstance(layer, nn.PReLU) and kind is nn.PReLU and layer.weight.numel() == 1:
-        return _bent("PReLU", _number("PReLU", "weight", layer.weight.detach()))
-    if isinstance(layer, nn.ELU) and kind is nn.ELU:
-        return _elu(_number("ELU", "alpha", layer.alpha))
-    if isinstance(layer, nn.GELU) and kind is nn.GELU:
-        return TANH_GELU if layer.approximate == "tanh" else GELU
-    if isinstance(layer, nn.Softplus) and kind is nn.Softplus:
-        beta = _number("Softplus", "beta", layer.beta)
-        threshold = _number("Softplus", "threshold", layer.threshold)
-        if beta == 0.0 or threshold < 20:
-            raise UnsupportedError(
-                f"Softplus with beta {beta:g} and threshold {threshold:g}: it divides by beta and "
-                "jumps at its threshold; use beta other than 0 and a threshold of 20"
-            )
-        return _softplus(beta, threshold)
-    return PLAIN.get(kind)
-
-
-def _number(name: str, parameter: str, value: float | Tensor) -> float:
     number = float(value)
     if not abs(number) <= LARGEST_PARAMETER:
         raise UnsupportedError(f"{name} with {parameter} {number:g} has no usable bounds")
     return number
 
 
-def second_of_pairs(shape: tuple[int, ...]) -> Activation:
+def second_of_pairs(shape: tuple[int, ...]) -> ScalarFunction:
     """Describe |z| on every second channel, and z on the others.
 
     Between a rotation of each pair of channels and its inverse this is MaxMin, as max and min are
@@ -202,7 +182,7 @@ def second_of_pairs(shape: tuple[int, ...]) -> Activation:
     """
     signs = torch.tensor([1.0, -1.0], dtype=torch.float64).repeat(shape[0] // 2)
     signs = signs.view(1, -1, *[1] * (len(shape) - 1))
-    return Activation(
+    return ScalarFunction(
         "MaxMin",
         1.0,
         lambda z: torch.where(z > 0, z, signs.to(z) * z),
@@ -212,8 +192,17 @@ def second_of_pairs(shape: tuple[int, ...]) -> Activation:
     )
 
 
-def _bent(name: str, below: float) -> Activation:
-    return Activation(
+def kinked(name: str, below: float) -> ScalarFunction:
+    """Describe z on the right of 0 and a multiple of it on the left: ReLU, LeakyReLU, PReLU.
+
+    Args:
+        name: Its name.
+        below: The slope on the left.
+
+    Returns:
+        The function.
+    """
+    return ScalarFunction(
         name,
         max(1.0, abs(below)),
         lambda z: torch.where(z > 0, z, below * z),
@@ -224,8 +213,16 @@ def _bent(name: str, below: float) -> Activation:
     )
 
 
-def _elu(alpha: float) -> Activation:
-    return Activation(
+def elu(alpha: float) -> ScalarFunction:
+    """Describe ELU.
+
+    Args:
+        alpha: Its parameter.
+
+    Returns:
+        The function.
+    """
+    return ScalarFunction(
         "ELU",
         max(1.0, abs(alpha)),
         lambda z: torch.where(z > 0, z, alpha * torch.expm1(z.clamp(max=0.0))),
@@ -238,12 +235,29 @@ def _elu(alpha: float) -> Activation:
     )
 
 
-def _softplus(beta: float, threshold: float) -> Activation:
+def softplus(beta: float, threshold: float) -> ScalarFunction:
+    """Describe Softplus.
+
+    Args:
+        beta: Its parameter.
+        threshold: Where beta z exceeds it torch returns z itself.
+
+    Returns:
+        The function.
+
+    Raises:
+        UnsupportedError: When it jumps too far for bounds to be of use.
+    """
+    if beta == 0.0 or threshold < 20:
+        raise UnsupportedError(
+            f"Softplus with beta {beta:g} and threshold {threshold:g}: it divides by beta and "
+            "jumps at its threshold; use beta other than 0 and a threshold of 20"
+        )
     # log(1 + exp(beta z)) / beta, and z itself where beta z exceeds the threshold: a leap of
     # log(1 + exp(-threshold)) / |beta| there, and less than it beyond. Concave for beta < 0.
     size = abs(beta)
     ramp = (lambda z: z.clamp_min(0.0)) if beta > 0 else (lambda z: z.clamp_max(0.0))
-    return Activation(
+    return ScalarFunction(
         "Softplus",
         1.0,
         lambda z: ramp(z) + torch.log1p(torch.exp(-size * z.abs())) / beta,
@@ -276,7 +290,7 @@ def _turned(place: float, slope: Callable[[Tensor], Tensor]) -> tuple[tuple[floa
     return tuple(zip(places.tolist(), slope(places).tolist(), strict=True))
 
 
-GELU = Activation(
+GELU = ScalarFunction(
     "GELU",
     1.12891,
     functional.gelu,
@@ -285,7 +299,7 @@ GELU = Activation(
     bends=(-0.751791524,),
     curvature=0.79789,
 )
-TANH_GELU = Activation(
+TANH_GELU = ScalarFunction(
     "GELU (tanh)",
     1.12900,
     lambda z: functional.gelu(z, approximate="tanh"),
@@ -294,31 +308,29 @@ TANH_GELU = Activation(
     bends=(-0.752461422,),
     curvature=0.79789,
 )
-PLAIN: dict[type[nn.Module], Activation] = {
-    nn.ReLU: _bent("ReLU", 0.0),
-    nn.SiLU: Activation(
-        "SiLU",
-        1.09985,
-        functional.silu,
-        _silu_slope,
-        turns=_turned(2.399357280, _silu_slope),
-        bends=(-1.278464543,),
-        curvature=0.5 + 1e-9,
-    ),
-    nn.Tanh: Activation(
-        "Tanh",
-        1.0,
-        torch.tanh,
-        lambda z: 1.0 - torch.tanh(z) ** 2,
-        turns=((0.0, 1.0),),
-        curvature=0.76981,
-    ),
-    nn.Sigmoid: Activation(
-        "Sigmoid",
-        0.25,
-        torch.sigmoid,
-        lambda z: torch.sigmoid(z) * torch.sigmoid(-z),
-        turns=((0.0, 0.25),),
-        curvature=0.09623,
-    ),
-}
+RELU = kinked("ReLU", 0.0)
+SILU = ScalarFunction(
+    "SiLU",
+    1.09985,
+    functional.silu,
+    _silu_slope,
+    turns=_turned(2.399357280, _silu_slope),
+    bends=(-1.278464543,),
+    curvature=0.5 + 1e-9,
+)
+TANH = ScalarFunction(
+    "Tanh",
+    1.0,
+    torch.tanh,
+    lambda z: 1.0 - torch.tanh(z) ** 2,
+    turns=((0.0, 1.0),),
+    curvature=0.76981,
+)
+SIGMOID = ScalarFunction(
+    "Sigmoid",
+    0.25,
+    torch.sigmoid,
+    lambda z: torch.sigmoid(z) * torch.sigmoid(-z),
+    turns=((0.0, 0.25),),
+    curvature=0.09623,
+)

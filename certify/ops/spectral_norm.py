@@ -5,14 +5,13 @@ import math
 import torch
 from torch import Tensor
 
+from robustcl.certify.rounding import round_up
 from robustcl.errors import UnsupportedError
 
-ROUND_UP = 1.0 + 1e-10
 SMALLEST = 1e-280  # below it the largest entry bounds a norm well enough
-LEAST = 1e-290  # more than numbers too small for their digits may lose
 
 
-def dense_norm(matrices: Tensor) -> float:
+def spectral_norm(matrices: Tensor) -> float:
     """Bound the largest spectral norm among some matrices.
 
     They are divided by their largest entry first, so that squares neither overflow nor underflow.
@@ -41,15 +40,3 @@ def dense_norm(matrices: Tensor) -> float:
     gram = matrices.mH @ matrices if tall else matrices @ matrices.mH
     largest = float(torch.linalg.eigvalsh(gram)[..., -1].clamp_min(0.0).max().sqrt())
     return round_up(largest * scale)
-
-
-def round_up(value: float) -> float:
-    """Raise a norm by more than the rounding of its float64 computation.
-
-    Args:
-        value: A norm >= 0.
-
-    Returns:
-        The norm times 1 + 1e-10, and at least what is lost below the smallest normal number.
-    """
-    return value * ROUND_UP + LEAST

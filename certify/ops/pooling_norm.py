@@ -7,8 +7,9 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from certify.bounds.dense_norm import dense_norm, round_up
-from certify.norms import Norm
+from robustcl.certify.norms import Norm
+from robustcl.certify.ops.spectral_norm import spectral_norm
+from robustcl.certify.rounding import round_up
 from robustcl.errors import UnsupportedError
 
 Pooling = nn.AvgPool2d | nn.AdaptiveAvgPool2d | nn.MaxPool2d
@@ -86,7 +87,7 @@ def _separable(
 ) -> float:
     for axis, operator in enumerate(operators):
         columns = operator(torch.eye(input_shape[1 + axis], dtype=torch.float64)[:, None])[:, 0]
-        scale *= dense_norm(columns) if norm == "l2" else float(columns.abs().sum(dim=0).max())
+        scale *= spectral_norm(columns) if norm == "l2" else float(columns.abs().sum(dim=0).max())
     return round_up(scale)
 
 

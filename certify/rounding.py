@@ -7,6 +7,8 @@ UNITS = {torch.float64: 2.0**-53, torch.float32: 2.0**-24}
 TINY = {torch.float64: 1e-290, torch.float32: 1e-30}
 OUTWARD = {torch.float64: 1e-12, torch.float32: 4e-6}
 NORM = 1.0 + 1e-10  # a sum of many numbers in float64
+ROUND_UP = 1.0 + 1e-10  # a norm in float64
+LEAST = 1e-290  # more than numbers too small for their digits may lose
 SQUARES = 1e-150  # roots of sums of squares that underflow lose less
 
 
@@ -139,3 +141,15 @@ def dot_loss(values: Tensor, terms: int = 0) -> float:
     """
     own = (terms + 16) * UNITS[values.dtype]
     return 2.0 * (own + values[0].numel() * UNITS[torch.float64])
+
+
+def round_up(value: float) -> float:
+    """Raise a norm by more than the rounding of its float64 computation.
+
+    Args:
+        value: A norm >= 0.
+
+    Returns:
+        The norm times 1 + 1e-10, and at least what is lost below the smallest normal number.
+    """
+    return value * ROUND_UP + LEAST

@@ -5,10 +5,10 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from certify.bounds.kinked_lines import kinked_lines
-from certify.bounds.operations.activation import Activation
-from certify.bounds.regions import Region
-from certify.bounds.rounding import NORM, dot_loss, length, outward, weighted
+from robustcl.certify.ops.enclosures import LineChoice, Region
+from robustcl.certify.ops.kinked_lines import kinked_lines
+from robustcl.certify.ops.scalar_function import ScalarFunction
+from robustcl.certify.rounding import NORM, dot_loss, length, outward, weighted
 
 SHARES = (0.0, 0.0625, 0.125, 0.25, 0.5, 1.0)
 
@@ -16,7 +16,7 @@ SHARES = (0.0, 0.0625, 0.125, 0.25, 0.5, 1.0)
 @dataclass(frozen=True, eq=False)
 class _Place:
     # One activation over a region, (B, *shape), or (B * K, *shape) once repeated.
-    operation: Activation
+    function: ScalarFunction
     low: Tensor
     high: Tensor
     z0: Tensor
@@ -27,7 +27,7 @@ class _Place:
             value.repeat_interleave(count, 0)
             for value in (self.low, self.high, self.z0, self.reach)
         )
-        return _Place(self.operation, low, high, z0, reach)
+        return _Place(self.function, low, high, z0, reach)
 
 
 @dataclass(frozen=True, eq=False)
@@ -47,15 +47,8 @@ class _Lines:
         return _Lines(below, above, floor, roof, self.touching)
 
 
-def activation_lines(
-    operation: Activation,
-    region: Region,
-    center: Region,
-    weights: Tensor,
-    *,
-    count: int,
-    alpha: Tensor | None = None,
-    tangents: bool = True,
+def scalar_lines(
+    function: ScalarFunction, region: Region, weights: Tensor, choice: LineChoice
 ) -> tuple[Tensor, Tensor, Tensor]:
     """Bound sum_i weights_i f(z_i) from below by slope.z + constant, over a region of z.
 
@@ -67,14 +60,10 @@ def activation_lines(
     and follow from the curvature for smooth ones.
 
     Args:
-        operation: The activation f.
+        function: f.
         region: Of z, (B, *shape).
-        center: Of z at the image.
         weights: (B * K, *shape).
-        count: K.
-        alpha: (B * K, *shape) in [0, 1], where the slopes of the lines below lie between the
-            smallest and the largest slope; None for adaptive ones.
-        tangents: Whether tangents at the center are tried besides adaptive slopes.
+        choice: Which lines are wanted.
 
     Returns:
         slope (B * K, *shape), constant (B * K,), and at least the rounding lost (B * K,) besides
@@ -84,54 +73,53 @@ def activation_lines(
         Zhang et al., CROWN, NeurIPS 2018, for the lines; Chiu et al., SDP-CROWN, ICML 2025, for
         the coupled offset of ReLU. That of smooth functions is ours.
     """
-    if operation.is_piecewise_linear:
-        return kinked_lines(
-            operation, region, center, weights, count=count, alpha=alpha, tangents=tangents
-        )
-    one = _place(operation, region, center)
+    if function.is_piecewise_linear:
+        return kinked_lines(function, region, weights, choice)
+    count, alpha = choice.count, choice.alpha
+    one = _place(function, region, choice.centers[0])
     place = one.repeated(count)
     if alpha is not None:
         slope, constant = _bound(place, weights, _chords(place, alpha))
     else:
         slope, constant = _bound(place, weights, _chords(one, None).repeated(count))
-    if alpha is None and tangents:
+    if alpha is None and choice.tangents:
         other, rest = _bound(place, weights, _tangents(one).repeated(count))
         gain = _sums((other - slope) * place.z0) + rest - constant
         better = gain > 0
         slope = torch.where(better.view(-1, *[1] * (slope.ndim - 1)), other, slope)
         constant = torch.where(better, rest, constant)
     largest = torch.maximum(one.low.abs(), one.high.abs()) + 1.0
-    steepest = max(operation.steepest, operation.magnitude)
+    steepest = max(function.steepest, function.magnitude)
     total = weighted(slope, largest) + steepest * weighted(weights, largest)
     return slope, constant, (total + constant.abs()) * dot_loss(weights, 32)
 
 
-def _place(operation: Activation, region: Region, center: Region) -> _Place:
+def _place(function: ScalarFunction, region: Region, center: Region) -> _Place:
     z0 = (center.low + center.high) / 2.0
     error = length(center.high - center.low)
-    return _Place(operation, region.low, region.high, z0, (region.reach + error) * NORM)
+    return _Place(function, region.low, region.high, z0, (region.reach + error) * NORM)
 
 
 def _chords(place: _Place, alpha: Tensor | None) -> _Lines:
-    operation, low, high = place.operation, place.low, place.high
-    smallest, largest = operation.slopes(low, high)
+    function, low, high = place.function, place.low, place.high
+    smallest, largest = function.slopes(low, high)
     width = high - low
-    chord = (operation.value(high) - operation.value(low)) / width.clamp_min(1e-300)
+    chord = (function.value(high) - function.value(low)) / width.clamp_min(1e-300)
     chord = torch.where(width > 1e-9, chord, smallest)
     chord = torch.minimum(torch.maximum(chord, smallest), largest)
     below = chord
     if alpha is not None:
         below = smallest + alpha * (largest - smallest)
-    floor, _ = operation.offsets(low, high, below)
-    _, roof = operation.offsets(low, high, chord)
+    floor, _ = function.offsets(low, high, below)
+    _, roof = function.offsets(low, high, chord)
     return _Lines(below, chord, floor, roof, False)
 
 
 def _tangents(place: _Place) -> _Lines:
     # The center may lie outside of a region that was tightened.
     inside = torch.minimum(torch.maximum(place.z0, place.low), place.high)
-    slope = place.operation.slope_at(inside)
-    floor, roof = place.operation.offsets(place.low, place.high, slope)
+    slope = place.function.slope_at(inside)
+    floor, roof = place.function.offsets(place.low, place.high, slope)
     return _Lines(slope, slope, floor, roof, True)
 
 
@@ -140,17 +128,17 @@ def _bound(place: _Place, weights: Tensor, lines: _Lines) -> tuple[Tensor, Tenso
     slope = up * lines.below + down * lines.above
     each = up * lines.floor + down * lines.roof
     constant = _sums(each)
-    if lines.touching and place.operation.jump == 0.0:
+    if lines.touching and place.function.jump == 0.0:
         return slope, torch.maximum(constant, _coupled_curves(place, weights, slope, each))
     return slope, constant
 
 
 def _coupled_curves(place: _Place, weights: Tensor, slope: Tensor, each: Tensor) -> Tensor:
     # |w (f(z) - f(z0) - f'(z0) d)| <= |w| curvature d^2 / 2; above the interval's own gap, that.
-    start = weights * place.operation.value(place.z0) - slope * place.z0
+    start = weights * place.function.value(place.z0) - slope * place.z0
     error = place.z0.abs() + (place.high - place.low) + 1.0
-    start = start - weights.abs() * outward(error) * error * place.operation.magnitude
-    bend = weights.abs() * place.operation.curvature
+    start = start - weights.abs() * outward(error) * error * place.function.magnitude
+    bend = weights.abs() * place.function.curvature
     span = torch.maximum(place.high - place.z0, place.z0 - place.low) ** 2
     gap = (start - each).clamp_min(0.0)
     scale = bend.flatten(1).amax(dim=1).double()

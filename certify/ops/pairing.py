@@ -2,14 +2,13 @@
 
 import math
 from collections.abc import Mapping
-from dataclasses import replace
 
 import torch
 from torch import Tensor
 
-from certify.bounds.dense_norm import round_up
-from certify.bounds.operations.affine import Affine, pointwise, raised_rows
-from certify.norms import Norm
+from robustcl.certify.norms import Norm
+from robustcl.certify.ops.affine import POINTWISE, Affine, raised_rows
+from robustcl.certify.rounding import round_up
 
 
 def pairing(input_shape: tuple[int, ...]) -> Affine:
@@ -70,11 +69,11 @@ def _mixing(shape: tuple[int, ...], factor: float, norms: Mapping[Norm, float]) 
         return _mixed(x, factor, 1.0)
 
     def make(dtype: torch.dtype) -> Affine:
-        whole = Affine(
+        return Affine(
             apply=apply,
             absolute=absolute,
-            pull=apply,
-            pull_absolute=absolute,
+            transpose=apply,
+            absolute_transpose=absolute,
             offset=None,
             norms=norms,
             rows=raised_rows(rows.expand(1, *[1] * len(shape)), dtype),
@@ -82,7 +81,7 @@ def _mixing(shape: tuple[int, ...], factor: float, norms: Mapping[Norm, float]) 
             terms=2,
             dtype=dtype,
             remake=make,
+            sliding=POINTWISE,
         )
-        return replace(whole, sliding=pointwise(whole))
 
     return make(torch.float64)

@@ -1,21 +1,65 @@
 """Bound the operator norm of a convolution from above."""
 
 import math
-from typing import cast
+from collections.abc import Sequence
+from dataclasses import dataclass
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
+from torch.nn import functional
 
-from certify.bounds.dense_norm import dense_norm, round_up
-from certify.norms import Norm
-from certify.one_thread import each, spare_threads
+from robustcl.certify.norms import Norm
+from robustcl.certify.one_thread import each, spare_threads
+from robustcl.certify.ops.spectral_norm import spectral_norm
+from robustcl.certify.rounding import round_up
 from robustcl.errors import UnsupportedError
 
 MANY = 256  # entries of a symbol, from which it pays to treat several rows at a time
 
 
+Two = tuple[int, int]
+
+
+@dataclass(frozen=True)
+class Windows:
+    """Say how the kernel of a convolution moves over images.
+
+    Args:
+        stride: Along height and width, as all of these.
+        padding: Pixels before and after.
+        dilation: From one tap to the next.
+        groups: Groups of channels.
+        mode: What is padded: 'zeros', 'reflect', 'replicate' or 'circular'.
+    """
+
+    stride: Two = (1, 1)
+    padding: tuple[Two, Two] = ((0, 0), (0, 0))
+    dilation: Two = (1, 1)
+    groups: int = 1
+    mode: str = "zeros"
+
+    @property
+    def same_zeros(self) -> Two | None:
+        """The zeros on either side, where they are as many on both; else None."""
+        (top, bottom), (left, right) = self.padding
+        return (top, left) if self.mode == "zeros" and (top, left) == (bottom, right) else None
+
+    def padded(self, images: Tensor) -> Tensor:
+        """Pad images.
+
+        Args:
+            images: (B, C, H, W).
+
+        Returns:
+            Larger ones.
+        """
+        (top, bottom), (left, right) = self.padding
+        mode = "constant" if self.mode == "zeros" else self.mode
+        return functional.pad(images, (left, right, top, bottom), mode=mode)
+
+
 def convolution_norm(
-    layer: nn.Conv2d, input_shape: tuple[int, ...], *, norm: Norm, weight: Tensor | None = None
+    kernel: Tensor, windows: Windows, input_shape: Sequence[int], *, norm: Norm
 ) -> float:
     """Bound the norm of a convolution on images of a given size.
 
@@ -30,10 +74,10 @@ def convolution_norm(
     the largest l1 norm of an output channel's kernel; no padding mode can exceed it.
 
     Args:
-        layer: The convolution.
+        kernel: (out, in / groups, h, w).
+        windows: How it moves.
         input_shape: (C, H, W) of its input.
         norm: 'l2' (L2 to L2) or 'linf' (Linf to Linf).
-        weight: Weight to be used for the layer's own, such as one with a BatchNorm folded in.
 
     Returns:
         An upper bound in float64, rounded up.
@@ -45,58 +89,45 @@ def convolution_norm(
         Sedghi et al., The Singular Values of Convolutional Layers, ICLR 2019, for the circular
         case; Delattre et al., ICML 2023, for zero padding.
     """
-    kernel = (layer.weight if weight is None else weight).detach().double()
+    kernel = kernel.detach().double()
     if norm == "linf":
         return round_up(float(kernel.abs().flatten(1).sum(dim=1).max()))
     sizes, strides, factor = [], [], 1.0
-    for axis, (low, high) in enumerate(_paddings(layer)):
-        n, reach = input_shape[1 + axis], layer.dilation[axis] * (kernel.shape[2 + axis] - 1)
-        size, stride = n + low + high, layer.stride[axis]
-        if layer.padding_mode == "zeros":
+    for axis, (low, high) in enumerate(windows.padding):
+        n, reach = input_shape[1 + axis], windows.dilation[axis] * (kernel.shape[2 + axis] - 1)
+        size, stride = n + low + high, windows.stride[axis]
+        if windows.mode == "zeros":
             size = n + min(max(low, high), reach)
-        elif layer.padding_mode == "circular" and low + high == reach:
+        elif windows.mode == "circular" and low + high == reach:
             size, stride = n, stride if n % stride == 0 else 1
-        elif layer.padding_mode in ("reflect", "replicate", "circular"):
-            factor *= _padding_norm(n, low, high, layer.padding_mode)
+        elif windows.mode in ("reflect", "replicate", "circular"):
+            factor *= _padding_norm(n, low, high, windows.mode)
         else:
-            raise UnsupportedError(f"padding_mode {layer.padding_mode!r} has no known norm")
+            raise UnsupportedError(f"padding_mode {windows.mode!r} has no known norm")
         sizes.append(-(-size // stride) * stride)
         strides.append(stride)
-    groups = kernel.chunk(layer.groups)
-    largest = max(_symbol_norm(part, sizes, strides, layer.dilation) for part in groups)
+    groups = kernel.chunk(windows.groups)
+    largest = max(_symbol_norm(part, sizes, strides, windows.dilation) for part in groups)
     return round_up(factor * largest)
 
 
-def padding_copies(layer: nn.Conv2d, input_shape: tuple[int, ...]) -> int:
+def padding_copies(windows: Windows, input_shape: Sequence[int]) -> int:
     """Count how often padding shows one pixel to a convolution.
 
     Args:
-        layer: The convolution.
+        windows: How it moves.
         input_shape: (C, H, W) of its input.
 
     Returns:
         The most places of the padded image that hold one pixel: 1 where zeros are padded.
     """
-    if layer.padding_mode == "zeros":
+    if windows.mode == "zeros":
         return 1
     counts = [
-        _most_copies(input_shape[1 + axis], low, high, layer.padding_mode)
-        for axis, (low, high) in enumerate(_paddings(layer))
+        _most_copies(input_shape[1 + axis], low, high, windows.mode)
+        for axis, (low, high) in enumerate(windows.padding)
     ]
     return math.prod(counts)
-
-
-def _paddings(layer: nn.Conv2d) -> list[tuple[int, int]]:
-    if layer.padding_mode != "zeros":  # what the layer hands to `pad`, last axis first
-        left, right, top, bottom = layer._reversed_padding_repeated_twice
-        return [(int(top), int(bottom)), (int(left), int(right))]
-    if layer.padding == "valid":
-        return [(0, 0), (0, 0)]
-    if layer.padding == "same":
-        pairs = zip(layer.dilation, layer.kernel_size, strict=True)
-        totals = [dilation * (size - 1) for dilation, size in pairs]
-        return [(total // 2, total - total // 2) for total in totals]
-    return [(int(side), int(side)) for side in cast(tuple[int, int], layer.padding)]
 
 
 def _padding_norm(size: int, low: int, high: int, mode: str) -> float:
@@ -106,13 +137,11 @@ def _padding_norm(size: int, low: int, high: int, mode: str) -> float:
 
 def _most_copies(size: int, low: int, high: int, mode: str) -> int:
     line = torch.arange(size, dtype=torch.float64)[None, None]
-    copies = torch.bincount(nn.functional.pad(line, (low, high), mode=mode).flatten().long())
+    copies = torch.bincount(functional.pad(line, (low, high), mode=mode).flatten().long())
     return int(copies.max())
 
 
-def _symbol_norm(
-    kernel: Tensor, sizes: list[int], strides: list[int], dilation: tuple[int, ...]
-) -> float:
+def _symbol_norm(kernel: Tensor, sizes: list[int], strides: list[int], dilation: Two) -> float:
     waves = []
     for axis, size in enumerate(sizes):
         taps = torch.arange(kernel.shape[2 + axis], dtype=torch.float64) * dilation[axis]
@@ -130,7 +159,7 @@ def _symbol_norm(
         symbols = torch.einsum("aoiw,gw->goai", partial, waves[1])
         folded = symbols.unflatten(0, (strides[1], -1)).permute(1, 2, 0, 3, 4)
         folded = folded.reshape(-1, outputs, strides[0] * strides[1] * inputs)
-        return dense_norm(folded)
+        return spectral_norm(folded)
 
     is_large = outputs * inputs >= MANY and kernel.device.type == "cpu"
     largest = max(each(norm_of, range(coarse), workers=spare_threads() if is_large else 1))

@@ -1,15 +1,41 @@
-"""Describe affine operations by what bounds need: W, |W|, their transposes, norms, row norms."""
+"""Bound affine operations by W, |W|, their transposes, norms and row norms."""
 
 import math
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Self
 
 import torch
 from torch import Tensor
+from typing_extensions import override
 
-from certify.bounds.dense_norm import dense_norm, round_up
-from certify.bounds.rounding import UNITS, row_lengths
-from certify.norms import NORMS, Norm
+from robustcl.certify.norms import NORMS, Norm
+from robustcl.certify.ops.enclosures import (
+    Ball,
+    LinearBound,
+    LineChoice,
+    Region,
+    Slopes,
+    Zonotope,
+    gamma,
+    sided,
+)
+from robustcl.certify.ops.operation import Operation
+from robustcl.certify.ops.patches import Field
+from robustcl.certify.ops.spectral_norm import spectral_norm
+from robustcl.certify.rounding import (
+    NORM,
+    TINY,
+    UNITS,
+    dot,
+    dot_loss,
+    down,
+    length,
+    round_up,
+    row_lengths,
+    up,
+    weighted,
+)
 
 Linear = Callable[[Tensor], Tensor]
 WIDE = 256
@@ -18,30 +44,34 @@ SPARE_TERMS = 16  # roundings besides those of the sum: folding, the offset, the
 
 @dataclass(frozen=True, eq=False)
 class Sliding:
-    """Say which pixels an operation reads that does the same everywhere, zero padding aside.
+    """Say how an operation acts that does the same at every pixel, zero padding aside.
 
     Args:
         kernel: Pixels from the first to the last that one output reads, along each axis.
         stride: Pixels of the input from one output to the next.
         padding: Zeros before the first pixel.
-        bare: The operation without padding that gives patches of a size (height, width).
+        bare: The operation without padding that gives patches of a size (height, width); None for
+            the operation itself.
     """
 
-    kernel: tuple[int, int]
-    stride: tuple[int, int]
-    padding: tuple[int, int]
-    bare: "Callable[[int, int], Affine]"
+    kernel: tuple[int, int] = (1, 1)
+    stride: tuple[int, int] = (1, 1)
+    padding: tuple[int, int] = (0, 0)
+    bare: "Callable[[int, int], Affine] | None" = None
+
+
+POINTWISE = Sliding()  # treats each pixel alone, and all alike
 
 
 @dataclass(frozen=True, eq=False)
-class Affine:
+class Affine(Operation):
     """Hold x -> W x + b on batches, in float64 or float32.
 
     Args:
         apply: (B, *in) to W x, (B, *out).
         absolute: (B, *in) to |W| x, entry by entry.
-        pull: (B, *out) to W^T g, (B, *in).
-        pull_absolute: (B, *out) to |W|^T g.
+        transpose: (B, *out) to W^T g, (B, *in).
+        absolute_transpose: (B, *out) to |W|^T g.
         offset: b, which broadcasts to (B, *out), or None.
         terms_of_offset: Sizes of the terms that b is the sum of, where they may cancel; else None.
         norms: Guaranteed operator norms from p to p, by the name of p; where an operation undoes
@@ -57,8 +87,8 @@ class Affine:
 
     apply: Linear
     absolute: Linear
-    pull: Linear
-    pull_absolute: Linear
+    transpose: Linear
+    absolute_transpose: Linear
     offset: Tensor | None
     norms: Mapping[Norm, float]
     rows: Tensor
@@ -70,6 +100,21 @@ class Affine:
     terms_of_offset: Tensor | None = None
 
     @property
+    @override
+    def is_affine(self) -> bool:
+        return True
+
+    @property
+    @override
+    def is_mixing(self) -> bool:
+        return True
+
+    @property
+    @override
+    def patch_padding(self) -> tuple[int, int]:
+        return (0, 0) if self.sliding is None else self.sliding.padding
+
+    @property
     def offset_size(self) -> Tensor | float:
         """What the rounding of b is relative to."""
         if self.terms_of_offset is not None:
@@ -78,9 +123,93 @@ class Affine:
 
     @property
     def rounding(self) -> float:
-        """gamma_k = k u / (1 - k u) for sums of `terms` products, in any order of summation."""
-        count = (self.terms + SPARE_TERMS) * UNITS[self.dtype]
-        return count / (1.0 - count)
+        """gamma_k for sums of `terms` products, in any order of summation."""
+        return gamma(self.terms + SPARE_TERMS, self.dtype)
+
+    @override
+    def in_type(self, dtype: torch.dtype) -> Self:
+        return self.remake(dtype)  # pyright: ignore[reportReturnType]
+
+    @override
+    def lipschitz(self, norm: Norm) -> float:
+        return self.norms[norm]
+
+    @override
+    def enclose(self, inputs: Sequence[Region], ball: Ball, center: Region | None) -> Region:
+        # By intervals, and by |row| times the reach of the input around the value at the center.
+        (source,) = inputs
+        middle = (source.low + source.high) / 2.0
+        radius = up(torch.maximum(source.high - middle, middle - source.low))
+        loss = self.rounding
+        spread = self.absolute(radius * (1.0 + 4 * loss) + 2 * loss * middle.abs())
+        value = self.apply(middle)
+        if self.offset is not None:
+            value = value + self.offset
+            spread = spread + 2 * loss * self.offset_size
+        spread = up(spread) + TINY[value.dtype]
+        low, high = down(value - spread), up(value + spread)
+        if center is not None:
+            row = up(self.rows * up(sided(source.reach, value).to(value)))
+            low = torch.maximum(low, down(center.low - row))
+            high = torch.minimum(high, up(center.high + row))
+        return Region(low, high, source.reach * (self.norms["l2"] * NORM))
+
+    @override
+    def slopes(self, slopes: Slopes, inputs: Sequence[Region], count: int) -> list[Slopes]:
+        center = self.transpose(slopes.center)
+        if not self.terms:
+            spread = None if slopes.spread is None else self.transpose(slopes.spread)
+            return [Slopes(center, spread, slopes.rho)]
+        loss = 2.0 * self.rounding
+        lost = loss * self.magnitude * length(slopes.center)
+        rho = slopes.rho * (self.norms["l2"] * NORM) + lost + TINY[center.dtype]
+        if slopes.spread is None:
+            return [Slopes(center, None, rho)]
+        # The spread is a sum of nonnegative terms: what it loses is relative, and paid beforehand.
+        wide = slopes.center.abs().mul_(loss).add_(TINY[center.dtype])
+        wide.add_(slopes.spread, alpha=1.0 + 2.0 * loss)
+        return [Slopes(center, self.absolute_transpose(wide), rho).tightened()]
+
+    @override
+    def open_units(self, inputs: Sequence[Region]) -> Tensor:
+        return torch.zeros_like(inputs[0].reach)
+
+    @override
+    def zonotope(
+        self, zonotope: Zonotope, inputs: Sequence[Region], count: int, made: int
+    ) -> list[Zonotope]:
+        rows = zonotope.rows
+        pulled = self.transpose(rows.flatten(0, 1)).unflatten(0, rows.shape[:2])
+        if not self.terms:
+            return [Zonotope(pulled, zonotope.rho)]
+        # Each row loses at most loss |W|^T |row|, all together loss |W|^T sum |row|.
+        lost = 2.0 * self.rounding * self.magnitude * length(zonotope.largest())
+        rho = zonotope.rho * (self.norms["l2"] * NORM) + lost + TINY[rows.dtype]
+        return [Zonotope(pulled, rho)]
+
+    @override
+    def linear_bound(
+        self, weights: Tensor, inputs: Sequence[Region], choice: LineChoice
+    ) -> LinearBound:
+        largest = self.absolute(inputs[0].largest)
+        constant = torch.zeros(len(weights), dtype=torch.float64, device=weights.device)
+        if self.offset is not None:
+            largest = largest + self.offset_size
+            constant = dot(weights, self.offset.expand_as(weights))
+        largest = largest.expand(len(weights) // choice.count, *weights.shape[1:])
+        lost = dot_loss(weights, self.terms) * weighted(weights, largest)
+        return LinearBound((self.transpose(weights),), constant, lost)
+
+    @override
+    def reads(self, field: Field) -> Field | None:
+        own = self.sliding
+        return None if own is None else field.read_by(own.kernel, own.stride, own.padding)
+
+    @override
+    def on_patches(self, size: tuple[int, int]) -> "Affine":
+        if self.sliding is None or self.sliding.bare is None:
+            return self
+        return self.sliding.bare(*size)
 
 
 def dense(weight: Tensor, bias: Tensor | None, bias_size: Tensor | None = None) -> Affine:
@@ -96,7 +225,7 @@ def dense(weight: Tensor, bias: Tensor | None, bias_size: Tensor | None = None) 
     """
     size = weight.abs()
     norms: dict[Norm, float] = {
-        "l2": dense_norm(weight),
+        "l2": spectral_norm(weight),
         "linf": round_up(float(size.sum(dim=1).max())),
     }
     rows = row_lengths(weight)[None]
@@ -111,8 +240,8 @@ def dense(weight: Tensor, bias: Tensor | None, bias_size: Tensor | None = None) 
         return Affine(
             apply=lambda x: (x.to(inner) @ own.T).to(dtype),
             absolute=lambda x: (x.to(inner) @ absolute.T).to(dtype),
-            pull=lambda g: (g.to(inner) @ own).to(dtype),
-            pull_absolute=lambda g: (g.to(inner) @ absolute).to(dtype),
+            transpose=lambda g: (g.to(inner) @ own).to(dtype),
+            absolute_transpose=lambda g: (g.to(inner) @ absolute).to(dtype),
             offset=None if bias is None else bias[None].to(dtype),
             norms=norms,
             rows=raised_rows(rows, dtype),
@@ -140,17 +269,16 @@ def scaling(factor: Tensor, offset: Tensor | None, offset_size: Tensor | None = 
     """
     largest = round_up(float(factor.abs().max()))
     norms: dict[Norm, float] = dict.fromkeys(NORMS, largest)
-
     is_alike = all(value is None or set(value.shape[-2:]) <= {1} for value in (factor, offset))
 
     def make(dtype: torch.dtype) -> Affine:
         own = factor.to(dtype)
         size = own.abs()
-        whole = Affine(
+        return Affine(
             apply=lambda x: x * own,
             absolute=lambda x: x * size,
-            pull=lambda g: g * own,
-            pull_absolute=lambda g: g * size,
+            transpose=lambda g: g * own,
+            absolute_transpose=lambda g: g * size,
             offset=None if offset is None else offset.to(dtype),
             norms=norms,
             rows=raised_rows(factor.abs(), dtype),
@@ -158,9 +286,9 @@ def scaling(factor: Tensor, offset: Tensor | None, offset_size: Tensor | None = 
             terms=1,
             dtype=dtype,
             remake=make,
+            sliding=POINTWISE if is_alike else None,
             terms_of_offset=None if offset_size is None else offset_size.to(dtype),
         )
-        return replace(whole, sliding=pointwise(whole)) if is_alike else whole
 
     return make(torch.float64)
 
@@ -180,11 +308,11 @@ def averaging(
         The operation; its rows are bounded by its L2 norm.
     """
 
-    def pull(cotangents: Tensor) -> Tensor:
+    def transpose(cotangents: Tensor) -> Tensor:
         point = cotangents.new_zeros(len(cotangents), *input_shape)
         return torch.func.vjp(function, point)[1](cotangents)[0]  # pyright: ignore[reportCallIssue]
 
-    return _alike(function, pull, norms, terms)
+    return _positive(function, transpose, norms, terms)
 
 
 def reshaping(input_shape: tuple[int, ...], output_shape: tuple[int, ...]) -> Affine:
@@ -204,29 +332,19 @@ def reshaping(input_shape: tuple[int, ...], output_shape: tuple[int, ...]) -> Af
     def back(g: Tensor) -> Tensor:
         return g.reshape(len(g), *input_shape)
 
-    return _alike(there, back, dict.fromkeys(NORMS, 1.0), 0)
+    return _positive(there, back, dict.fromkeys(NORMS, 1.0), 0)
 
 
-def pointwise(operation: Affine) -> Sliding:
-    """Describe how an operation acts on patches that treats each pixel alone, and all alike.
-
-    Args:
-        operation: The operation.
-
-    Returns:
-        A kernel of one pixel.
-    """
-    return Sliding((1, 1), (1, 1), (0, 0), lambda *_: operation)
-
-
-def _alike(function: Linear, pull: Linear, norms: Mapping[Norm, float], terms: int) -> Affine:
+def _positive(
+    function: Linear, transpose: Linear, norms: Mapping[Norm, float], terms: int
+) -> Affine:
     # An operation without negative entries whose functions serve every type.
     def make(dtype: torch.dtype) -> Affine:
         return Affine(
             apply=function,
             absolute=function,
-            pull=pull,
-            pull_absolute=pull,
+            transpose=transpose,
+            absolute_transpose=transpose,
             offset=None,
             norms=norms,
             rows=raised_rows(torch.tensor(norms["l2"], dtype=torch.float64), dtype),
