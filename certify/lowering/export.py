@@ -4,6 +4,7 @@ import threading
 import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import cache
 
 import torch
 from torch import Tensor, fx, nn
@@ -51,6 +52,7 @@ def exported(module: nn.Module, images: Tensor) -> Program:
         UnsupportedError: When it cannot be exported, does not do the same for any number of images,
             writes to itself, draws random numbers, or returns anything but one tensor.
     """
+    _begin_autograd()
     with _EXPORTING, warnings.catch_warnings():
         warnings.simplefilter("ignore")
         try:
@@ -65,11 +67,19 @@ def exported(module: nn.Module, images: Tensor) -> Program:
                 raise
             words = str(error).strip().split("\n")[0] or type(error).__name__
             raise UnsupportedError(
-                f"torch.export cannot write the network down ({words}); its code may look at the "
-                "numbers it computes"
+                f"the network's code looks at the numbers it computes, or does something else that "
+                f"torch.export cannot write down ({words})"
             ) from error
     _check_signature(whole)
     return _program(whole)
+
+
+@cache
+def _begin_autograd() -> None:
+    # Exporting loads devices for which the first backward pass starts threads, and after those
+    # forked children take no gradients; a pass before that starts none.
+    with torch.inference_mode(False), torch.enable_grad():
+        torch.zeros(1, requires_grad=True).sum().backward()
 
 
 def _check_signature(program: ExportedProgram) -> None:

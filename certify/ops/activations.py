@@ -5,6 +5,7 @@ import math
 from robustcl.certify.ops import scalar_function as functions
 from robustcl.certify.ops.elementwise import Elementwise
 from robustcl.certify.ops.registry import Call, Value, recognises
+from robustcl.certify.ops.scalar_function import LARGEST_PARAMETER as LARGEST
 from robustcl.certify.ops.scalar_function import ScalarFunction, usable
 
 PLAIN: dict[str, ScalarFunction] = {
@@ -94,7 +95,7 @@ def _elu(call: Call) -> Value:
     scale, rate = call.number("scale"), call.number("input_scale")
     if (scale, rate) == (1.0, 1.0):
         return call.emit(Elementwise(functions.elu(alpha)))
-    if scale <= 0.0 or rate <= 0.0:
+    if not (0.0 < scale < LARGEST and 0.0 < rate < LARGEST):
         raise call.refusal(f"with scale {scale:g} and input_scale {rate:g}")
     return call.emit(Elementwise(functions.scaled_elu("ELU", alpha, scale=scale, rate=rate)))
 
@@ -102,7 +103,7 @@ def _elu(call: Call) -> Value:
 @recognises("celu.default", reads="self alpha")
 def _celu(call: Call) -> Value:
     alpha = usable("CELU", "alpha", call.number("alpha"))
-    if not alpha > 1.0 / functions.LARGEST_PARAMETER:
+    if not alpha > 1.0 / LARGEST:
         raise call.refusal(f"with alpha {alpha:g}")
     celu = functions.scaled_elu("CELU", alpha, scale=1.0, rate=1.0 / alpha)
     return call.emit(Elementwise(celu))

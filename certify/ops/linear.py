@@ -75,6 +75,13 @@ class Weights:
         return self.operation(), mixed.operation()
 
 
+def _check_shapes(call: Call, weight: Tensor, bias: Tensor | None, *, axes: int) -> None:
+    if weight.ndim != axes:
+        raise call.refusal(f"with a weight of shape {tuple(weight.shape)}")
+    if bias is not None and bias.shape != weight.shape[:1]:
+        raise call.refusal(f"with a bias of shape {tuple(bias.shape)}")
+
+
 def _waiting(call: Call, weights: Weights, source: Value) -> Value:
     return Value(call.shape, foldable=weights, source=source, place=call.place)
 
@@ -83,8 +90,7 @@ def _waiting(call: Call, weights: Weights, source: Value) -> Value:
 def _linear(call: Call) -> Value:
     source = call.value("input")
     weight, bias = call.tensor("weight"), call.constant("bias")
-    if weight.ndim != 2:
-        raise call.refusal(f"with a weight of shape {tuple(weight.shape)}")
+    _check_shapes(call, weight, bias, axes=2)
     return _waiting(call, Weights(weight, bias, None, None, source.shape), source)
 
 
@@ -120,8 +126,10 @@ def _conv2d_padding(call: Call) -> Value:
 
 def _convolved(call: Call, padding: tuple[Two, Two]) -> Value:
     source, weight = call.value("input"), call.tensor("weight")
-    if len(source.shape) != 3 or weight.ndim != 4:
+    if len(source.shape) != 3:
         raise call.refusal(f"on values of shape {source.shape} per image, not (C, H, W)")
+    bias = call.constant("bias")
+    _check_shapes(call, weight, bias, axes=4)
     windows = Windows(_two(call, "stride"), padding, _two(call, "dilation"), call.whole("groups"))
     pad, inner = source.foldable, source.source
     is_padded = isinstance(pad, Padded) and source.position is None and call.is_sole_reader
@@ -131,7 +139,7 @@ def _convolved(call: Call, padding: tuple[Two, Two]) -> Value:
         if min(pad.sides) >= 0:
             windows = replace(windows, padding=((top, bottom), (left, right)), mode=mode)
             source = inner
-    weights = Weights(weight, call.constant("bias"), None, windows, source.shape)
+    weights = Weights(weight, bias, None, windows, source.shape)
     return _waiting(call, weights, source)
 
 

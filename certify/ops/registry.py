@@ -1,6 +1,5 @@
 """Let operations say which calls of an exported program they stand for."""
 
-import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Protocol
@@ -209,13 +208,13 @@ class Call:
             name: Of the argument.
 
         Returns:
-            The number.
+            The number, which may be infinite or not a number.
 
         Raises:
-            UnsupportedError: When it is a tensor of several, or not finite.
+            UnsupportedError: When it is a tensor of several.
         """
         found = self.tensor(name)
-        if found.numel() != 1 or not math.isfinite(float(found)):
+        if found.numel() != 1:
             raise self.refusal(f"with {name} {self.arguments[name]!r}")
         return float(found)
 
