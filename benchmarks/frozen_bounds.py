@@ -1,9 +1,12 @@
 """Freeze the bounds of many networks as numbers, and compare them with those of another version.
 
-Over a hundred small networks (families, heads, odd layers, the ten of `ten_networks.py`) and the
+99 small networks (families, heads, odd layers, the ten of `ten_networks.py`) and the
 committed checkpoints, in both norms: radii by every deterministic certificate and estimate, global
 constants, displacements and ranks of retrieval. Numbers are written with all their digits; what is
 refused is written with its message. Everything runs on one thread and from fixed seeds.
+
+`benchmarks/results/frozen_bounds/before.json` holds those of version 0.2.0 before its operations
+became classes.
 
 Run: python benchmarks/frozen_bounds.py --out FILE [--only NAME] [--compare FILE]
 """
