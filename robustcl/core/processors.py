@@ -8,13 +8,17 @@ from pathlib import Path
 
 GROUPS = Path("/sys/fs/cgroup")
 OWN_GROUPS = Path("/proc/self/cgroup")
+# Looks before a thread of GNU's OpenMP sleeps. On two idle cores a small run took 1.08 times as
+# long as with torch's own 300,000, and 1.37 times with none; beside a busy program 1.5 times the
+# processor time of one thread, 3 with torch's own, 1.15 with none.
+SPINS = "1000"
 # Whoever sets one of these has chosen how threads wait, or how many there are.
 WAITS = ("OMP_WAIT_POLICY", "GOMP_SPINCOUNT", "KMP_BLOCKTIME", "KMP_LIBRARY")
 COUNTS = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OMP_THREAD_LIMIT", "GOMP_CPU_AFFINITY")
 
 
 def share_processors() -> None:
-    """Have the threads of OpenMP sleep while they wait, and be no more than the processors allowed.
+    """Have threads of OpenMP sleep soon while they wait, and be no more than processors allowed.
 
     By default they spin. Where another program holds a processor, the thread that is waited for
     does not get on, and the others spend its time; in a container that is allowed fewer processors
@@ -26,6 +30,7 @@ def share_processors() -> None:
         return
     if not any(name in os.environ for name in WAITS):
         os.environ["OMP_WAIT_POLICY"] = "PASSIVE"
+        os.environ["GOMP_SPINCOUNT"] = SPINS
     allowed = allowed_processors()
     if allowed is not None and not any(name in os.environ for name in COUNTS):
         os.environ["OMP_NUM_THREADS"] = str(allowed)

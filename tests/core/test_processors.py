@@ -80,6 +80,7 @@ def test_commands_choose_where_the_user_has_not(groups: Path) -> None:
     version2(groups, "/", **{"": "200000 100000"})
     share_processors()
     assert (os.environ["OMP_WAIT_POLICY"], os.environ["OMP_NUM_THREADS"]) == ("PASSIVE", "2")
+    assert os.environ["GOMP_SPINCOUNT"] == processors.SPINS
 
 
 @pytest.mark.parametrize("name", CHOICES)
