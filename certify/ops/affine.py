@@ -101,11 +101,6 @@ class Affine(Operation):
 
     @property
     @override
-    def is_affine(self) -> bool:
-        return True
-
-    @property
-    @override
     def is_mixing(self) -> bool:
         return True
 

@@ -42,11 +42,6 @@ class Operation:
         return type(self).__name__
 
     @property
-    def is_affine(self) -> bool:
-        """Whether it is x -> W x + b."""
-        return False
-
-    @property
     def is_constant(self) -> bool:
         """Whether it does not depend on the image, so that nothing flows back through it."""
         return False

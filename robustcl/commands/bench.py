@@ -35,7 +35,9 @@ def bench(options: BenchOptions) -> int:
         return 0
     suite = chosen_suite(options)
     if rank_count() > 1:
-        raise InputError("a suite runs in one process; for many, use torchrun -m certify run")
+        raise InputError(
+            "a suite runs in one process; for many, use torchrun --no-python certify run"
+        )
     check_device(options.device)
     place = Place(
         folder=options.out or Path(f"bench-{suite.name}"),
