@@ -8,7 +8,7 @@ from torch import nn
 from robustcl.certify.bounds.plain_modules import CURE
 from robustcl.certify.bounds.prefix_norms import output_leap, prefix_norms
 from robustcl.certify.lowering.export import BATCH, exported
-from robustcl.certify.lowering.lower import lowered
+from robustcl.certify.lowering.lower import is_known, lowered
 from robustcl.certify.norms import Norm
 from robustcl.errors import UnsupportedError
 from robustcl.exact_copy import exact_copy
@@ -31,7 +31,7 @@ def layer_norm(layer: nn.Module, input_shape: Sequence[int], *, norm: Norm) -> f
     double = exact_copy(layer)
     with torch.inference_mode(False), torch.no_grad():
         inputs = torch.rand(BATCH, *input_shape, dtype=torch.float64)
-        network = lowered(exported(double, inputs), cure=CURE)
+        network = lowered(exported(double, inputs, is_known=is_known), cure=CURE)
     if output_leap(network):
         raise UnsupportedError("the layer jumps, so that it has no Lipschitz constant")
     return prefix_norms(network, norm=norm)[-1]

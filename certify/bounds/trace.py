@@ -14,7 +14,7 @@ from robustcl.certify.bounds.plain_modules import (
 )
 from robustcl.certify.graph import Network
 from robustcl.certify.lowering.export import BATCH, exported
-from robustcl.certify.lowering.lower import lowered
+from robustcl.certify.lowering.lower import is_known, lowered
 from robustcl.classifier import Encoder
 from robustcl.core.memory import is_out_of_memory
 from robustcl.errors import UnsupportedError
@@ -51,7 +51,7 @@ def trace(encoder: Encoder, *, drops_normalization: bool = False) -> Network:
         images = images.to(encoder.mean.device)
         _check_repeatable(_called(double, images))
         try:
-            program = exported(double, images)
+            program = exported(double, images, is_known=is_known)
         except UnsupportedError as error:
             raise UnsupportedError(f"{error}; {CURE}") from error
         network = lowered(program, cure=CURE, drops_normalization=drops_normalization)

@@ -1,8 +1,9 @@
 """Export a module as a functional graph of calls, and refuse what an export freezes in silence."""
 
+import operator
 import threading
 import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
 
@@ -38,12 +39,16 @@ class Program:
     output: fx.Node
 
 
-def exported(module: nn.Module, images: Tensor) -> Program:
+def exported(
+    module: nn.Module, images: Tensor, *, is_known: Callable[[OpOverload], bool]
+) -> Program:
     """Export a module twice, for one image and for `BATCH`, and require that both do the same.
 
     Args:
         module: In eval mode; left as it was.
         images: (BATCH, ...) as it takes.
+        is_known: Whether an operation can be read as it is. Where all can and none overwrites
+            anything, the program is taken as it is written down, which saves most of the time.
 
     Returns:
         The program for `BATCH` images.
@@ -59,7 +64,7 @@ def exported(module: nn.Module, images: Tensor) -> Program:
             one = torch.export.export(exact_copy(module), (images[:1].clone(),), strict=False)
             many = torch.export.export(exact_copy(module), (images.clone(),), strict=False)
             _check_alike(one.graph, many.graph)
-            whole = many.run_decompositions({})
+            whole = many if _is_plain(many, is_known) else many.run_decompositions({})
         except UnsupportedError:
             raise
         except Exception as error:  # the network's own code runs
@@ -80,6 +85,15 @@ def _begin_autograd() -> None:
     # forked children take no gradients; a pass before that starts none.
     with torch.inference_mode(False), torch.enable_grad():
         torch.zeros(1, requires_grad=True).sum().backward()
+
+
+def _is_plain(program: ExportedProgram, is_known: Callable[[OpOverload], bool]) -> bool:
+    calls = [node.target for node in program.graph.nodes if node.op == "call_function"]
+    return all(
+        target is operator.getitem
+        or (isinstance(target, OpOverload) and not target._schema.is_mutable and is_known(target))
+        for target in calls
+    )
 
 
 def _check_signature(program: ExportedProgram) -> None:

@@ -4,6 +4,7 @@ import importlib
 import operator
 import pkgutil
 from collections.abc import Mapping, Sequence
+from functools import cache
 
 import torch
 from torch import Tensor, fx
@@ -58,6 +59,20 @@ def lowered(program: Program, *, cure: str, drops_normalization: bool = False) -
     return Network(tuple(steps.steps[: position + 1]), steps.device)
 
 
+def is_known(operation: OpOverload) -> bool:
+    """Tell whether an operation has a rule, or none is needed.
+
+    Args:
+        operation: Of an exported program.
+
+    Returns:
+        Whether it can be lowered, its arguments permitting.
+    """
+    _load_rules()
+    return str(operation) in RULES or str(operation) in IGNORED
+
+
+@cache
 def _load_rules() -> None:
     for file in pkgutil.iter_modules(ops.__path__):
         importlib.import_module(f"{ops.__name__}.{file.name}")
@@ -198,10 +213,10 @@ def _normalized(end: fx.Node) -> fx.Node | None:
         return None
     source, wide = end.args
     norm = wide
-    for name in ("aten.expand.default", "aten.clamp_min.default"):
-        if not isinstance(norm, fx.Node) or str(norm.target) != name:
+    for names in (("aten.expand.default", "aten.expand_as.default"), ("aten.clamp_min.default",)):
+        if not isinstance(norm, fx.Node) or str(norm.target) not in names:
             return None
-        if name == "aten.clamp_min.default" and not (
+        if "clamp" in names[0] and not (
             isinstance(norm.args[1], int | float) and norm.args[1] >= 0
         ):
             return None

@@ -154,7 +154,21 @@ def _two(call: Call, name: str) -> Two:
     "_native_batch_norm_legit_no_training.default",
     reads="input weight bias running_mean running_var momentum eps",
 )
-def _batch_norm(call: Call) -> Sequence[Value]:
+def _decomposed_batch_norm(call: Call) -> Sequence[Value]:
+    return [_batch_norm(call)]
+
+
+@recognises(
+    "batch_norm.default",
+    reads="input weight bias running_mean running_var training momentum eps cudnn_enabled",
+)
+def _whole_batch_norm(call: Call) -> Value:
+    if call.arguments["training"] is not False:
+        raise call.refusal("normalizes by the images of the batch; does it keep no running mean?")
+    return _batch_norm(call)
+
+
+def _batch_norm(call: Call) -> Value:
     source = call.value("input")
     mean, variance = call.tensor("running_mean"), call.tensor("running_var")
     eps = call.number("eps")
@@ -172,7 +186,7 @@ def _batch_norm(call: Call) -> Sequence[Value]:
     if source.position is None and source.foldable is not None and call.is_sole_reader:
         folded = source.foldable.scaled(factor, offset, size)
         if folded is not None:
-            return [Value(source.shape, foldable=folded, source=source.source, place=call.place)]
+            return Value(source.shape, foldable=folded, source=source.source, place=call.place)
     sides = (1, -1, *[1] * (len(source.shape) - 1))
     whole = scaling(factor.view(sides), offset.view(sides), size.view(sides))
-    return [call.emit(whole, source, shape=source.shape)]
+    return call.emit(whole, source, shape=source.shape)
