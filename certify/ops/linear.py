@@ -67,9 +67,10 @@ class Weights:
         groups = 1 if self.windows is None else self.windows.groups
         if len(self.weight) // groups % 2 or (self.windows is None and len(self.input_shape) != 1):
             return None
-        bias = None if self.bias is None else paired(self.bias)
-        size = self.bias_size
-        if size is not None:
+        bias, size = None, None
+        if self.bias is not None:  # a sum and a difference that may cancel, of numbers that do not
+            bias = paired(self.bias)
+            size = self.bias.abs() if self.bias_size is None else self.bias_size
             size = size.view(-1, 2).mean(dim=1).repeat_interleave(2)
         mixed = replace(self, weight=paired(self.weight), bias=bias, bias_size=size)
         return self.operation(), mixed.operation()
