@@ -1,21 +1,24 @@
 """Bound the operator norm, or the Lipschitz constant, of one layer from above."""
 
-import copy
 from collections.abc import Sequence
 
+import torch
 from torch import nn
 
-from robustcl.certify.bounds.lower import lower_layer
+from robustcl.certify.bounds.plain_modules import CURE
+from robustcl.certify.bounds.prefix_norms import output_leap, prefix_norms
+from robustcl.certify.lowering.export import BATCH, exported
+from robustcl.certify.lowering.lower import is_known, lowered
 from robustcl.certify.norms import Norm
-from robustcl.encoders.max_min import MaxMin
 from robustcl.errors import UnsupportedError
+from robustcl.exact_copy import exact_copy
 
 
 def layer_norm(layer: nn.Module, input_shape: Sequence[int], *, norm: Norm) -> float:
     """Bound |layer(x) - layer(y)| / |x - y| over all x, y in eval mode.
 
     Args:
-        layer: A layer of torch.nn, or MaxMin; subclasses are refused, as they may differ.
+        layer: A layer, or several of them; left as it was.
         input_shape: Shape of one input, without the batch.
         norm: 'l2' or 'linf', at the input and at the output.
 
@@ -25,11 +28,10 @@ def layer_norm(layer: nn.Module, input_shape: Sequence[int], *, norm: Norm) -> f
     Raises:
         UnsupportedError: When the layer has no known bound.
     """
-    if type(layer) is MaxMin:
-        return 1.0
-    shape = tuple(input_shape)
-    double = copy.deepcopy(layer).double()
-    operation = lower_layer(double, shape, shape)
-    if operation.leap:
-        raise UnsupportedError(f"{operation.title} jumps, so that it has no Lipschitz constant")
-    return operation.lipschitz(norm)
+    double = exact_copy(layer)
+    with torch.inference_mode(False), torch.no_grad():
+        inputs = torch.rand(BATCH, *input_shape, dtype=torch.float64)
+        network = lowered(exported(double, inputs, is_known=is_known), cure=CURE)
+    if output_leap(network):
+        raise UnsupportedError("the layer jumps, so that it has no Lipschitz constant")
+    return prefix_norms(network, norm=norm)[-1]

@@ -70,8 +70,8 @@ class NetworkNorm:
 def network_norm(encoder: Encoder, *, norm: Norm = "l2") -> NetworkNorm:
     """Bound |h(x) - h(y)| over all images, from the layers' guaranteed norms.
 
-    The network is traced by torch.fx (see `trace`, also for what is refused). Norms multiply along
-    a chain, add at a residual sum, and combine at a concatenation.
+    The network is exported (see `trace`, also for what is refused). Norms multiply along a chain,
+    add at a residual sum, and combine at a concatenation.
 
     Args:
         encoder: The encoder; left as it was.

@@ -1,1 +1,1 @@
-"""Operations: what bounds need to know of each kind of layer."""
+"""Operations of networks: one file for each kind, with its rules and the calls it stands for."""

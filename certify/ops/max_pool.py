@@ -20,6 +20,7 @@ from robustcl.certify.ops.enclosures import (
     times,
 )
 from robustcl.certify.ops.operation import Operation
+from robustcl.certify.ops.registry import Call, Value, recognises
 from robustcl.certify.rounding import NORM, TINY, dot, dot_loss, length, round_up, ulps, weighted
 
 Two = tuple[int, int]
@@ -152,3 +153,23 @@ class MaxPool(Operation):
         # Pixels of each window that may be its largest, as numbers.
         low, high = self._windows(source.low), self._windows(source.high)
         return (high >= low.amax(dim=2, keepdim=True)).to(low)
+
+
+@recognises("max_pool2d.default", reads="self kernel_size stride padding dilation ceil_mode")
+def _max_pool2d(call: Call) -> Value:
+    source = call.value("self")
+    if len(source.shape) != 3:
+        raise call.refusal(f"on values of shape {source.shape} per image, not (C, H, W)")
+    kernel, padding, dilation = (
+        _two(call, name) for name in ("kernel_size", "padding", "dilation")
+    )
+    stride = _two(call, "stride") if call.arguments["stride"] else kernel
+    ceil = bool(call.arguments["ceil_mode"])
+    return call.emit(MaxPool(kernel, stride, padding, dilation, ceil, source.shape))
+
+
+def _two(call: Call, name: str) -> Two:
+    given = call.wholes(name)
+    if len(given) not in (1, 2):
+        raise call.refusal(f"with {name} {given}")
+    return given[0], given[-1]

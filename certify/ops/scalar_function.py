@@ -27,7 +27,8 @@ class ScalarFunction:
         turns: Where the slope has a local extreme or a jump, and the slopes found there.
         bends: Where the function has a local extreme.
         curvature: An upper bound of the second derivative's size away from jumps of the slope.
-        jump: Size of the jump of the slope at 0, for functions that are curved besides.
+        kinks: Where the slope jumps and by how much, for functions that are curved, or have more
+            kinks than one at 0.
         leap: An upper bound of how far the true function lies from this one anywhere, such as by a
             jump. All else here is about the function without it.
         magnitude: Evaluating a value or a slope at z loses at most `outward(z)` times this times
@@ -42,7 +43,7 @@ class ScalarFunction:
     turns: tuple[tuple[float, float], ...] = ()
     bends: tuple[float, ...] = ()
     curvature: float = 0.0
-    jump: float = 0.0
+    kinks: tuple[tuple[float, float], ...] = ()
     leap: float = 0.0
     magnitude: float = 1.0
     is_exact: bool = False
@@ -50,7 +51,7 @@ class ScalarFunction:
     @property
     def is_piecewise_linear(self) -> bool:
         """Whether it is a line on each side of 0."""
-        return self.curvature == 0.0
+        return self.curvature == 0.0 and not self.kinks
 
     def slope_at(self, points: Tensor) -> Tensor:
         """Evaluate the slope.
@@ -123,9 +124,9 @@ class ScalarFunction:
     def offsets(self, low: Tensor, high: Tensor, slope: Tensor) -> tuple[Tensor, Tensor]:
         """Enclose value(z) - slope z on an interval, for lines of this slope below and above.
 
-        On each of `CELLS` cells of width w a function stays within curvature w^2/8 + jump w/4 of
-        its chord, so the values at the cells' ends enclose it up to that. For functions with one
-        kink and no curvature see `kinked_lines`.
+        On each of `CELLS` cells of width w a function stays within curvature w^2/8 and, for every
+        kink in it, jump w/4 of its chord, so the values at the cells' ends enclose it up to that.
+        For functions with one kink and no curvature see `kinked_lines`.
 
         Args:
             low: Left ends.
@@ -141,9 +142,10 @@ class ScalarFunction:
         below, above = rests[0], rests[0]
         for rest in rests[1:]:
             below, above = torch.minimum(below, rest), torch.maximum(above, rest)
-        crossing = (low < 0) & (high > 0)
         gap = self.curvature * width**2 / 8.0
-        gap = gap + torch.where(crossing, self.jump * width / 4.0, torch.zeros_like(width))
+        for place, jump in self.kinks:
+            crossing = (low < place) & (high > place)
+            gap = gap + torch.where(crossing, jump * width / 4.0, torch.zeros_like(width))
         gap = gap + (1.0 + slope.abs()) * self._lost(low, high)
         return below - gap, above + gap
 
@@ -192,6 +194,27 @@ def second_of_pairs(shape: tuple[int, ...]) -> ScalarFunction:
     )
 
 
+def kinked_by_channel(name: str, below: Tensor) -> ScalarFunction:
+    """Describe z on the right of 0 and multiples of it on the left, one per channel.
+
+    Args:
+        name: Its name.
+        below: The slopes on the left, which broadcast to (B, *shape).
+
+    Returns:
+        The function.
+    """
+    largest = max(1.0, float(below.abs().max()))
+    return ScalarFunction(
+        name,
+        largest,
+        lambda z: torch.where(z > 0, z, below.to(z) * z),
+        lambda z: torch.where(z > 0, torch.ones_like(z), below.to(z)),
+        bends=(0.0,) if bool((below < 0).any()) else (),
+        magnitude=largest,
+    )
+
+
 def kinked(name: str, below: float) -> ScalarFunction:
     """Describe z on the right of 0 and a multiple of it on the left: ReLU, LeakyReLU, PReLU.
 
@@ -230,7 +253,7 @@ def elu(alpha: float) -> ScalarFunction:
         turns=((0.0, 1.0), (0.0, alpha)),
         bends=(0.0,) if alpha < 0 else (),
         curvature=max(abs(alpha), 1e-300),
-        jump=abs(1.0 - alpha),
+        kinks=((0.0, abs(1.0 - alpha)),) if alpha != 1.0 else (),
         magnitude=max(1.0, abs(alpha)),
     )
 
@@ -284,10 +307,18 @@ def _silu_slope(z: Tensor) -> Tensor:
     return gate * (1.0 + z * (1.0 - gate))
 
 
+def _mish_slope(z: Tensor) -> Tensor:
+    inner = torch.tanh(functional.softplus(z, threshold=40.0))
+    return inner + z * (1.0 - inner**2) * torch.sigmoid(z)
+
+
+def _extreme(place: float, slope: Callable[[Tensor], Tensor]) -> tuple[float, float]:
+    # The place is given to 9 digits; at an extreme the slope is then right to 1e-16.
+    return place, float(slope(torch.tensor(place, dtype=torch.float64)))
+
+
 def _turned(place: float, slope: Callable[[Tensor], Tensor]) -> tuple[tuple[float, float], ...]:
-    # The places are given to 9 digits; at an extreme the slope is then right to 1e-16.
-    places = torch.tensor([-place, place], dtype=torch.float64)
-    return tuple(zip(places.tolist(), slope(places).tolist(), strict=True))
+    return _extreme(-place, slope), _extreme(place, slope)
 
 
 GELU = ScalarFunction(
@@ -334,3 +365,91 @@ SIGMOID = ScalarFunction(
     turns=((0.0, 0.25),),
     curvature=0.09623,
 )
+MISH = ScalarFunction(
+    "Mish",
+    1.08850,
+    functional.mish,
+    _mish_slope,
+    turns=(_extreme(-2.256376399, _mish_slope), _extreme(1.490571184, _mish_slope)),
+    bends=(-1.192431215,),
+    curvature=0.64421,
+)
+LOG_SIGMOID = ScalarFunction(
+    "LogSigmoid",
+    1.0,
+    functional.logsigmoid,
+    lambda z: torch.sigmoid(-z),
+    curvature=0.25 + 1e-9,
+)
+HARDSWISH = ScalarFunction(
+    "Hardswish",
+    1.5,
+    functional.hardswish,
+    lambda z: torch.where(z <= -3.0, 0.0, torch.where(z > 3.0, 1.0, (2.0 * z + 3.0) / 6.0)),
+    turns=((-3.0, 0.0), (-3.0, -0.5), (3.0, 1.0), (3.0, 1.5)),
+    bends=(-1.5,),
+    curvature=1.0 / 3.0 + 1e-9,
+    kinks=((-3.0, 0.5), (3.0, 0.5)),
+)
+
+
+def clamped(name: str, low: float, high: float, *, slope: float = 1.0) -> ScalarFunction:
+    """Describe a line that stays between two values: clamp, ReLU6, Hardtanh, Hardsigmoid.
+
+    Args:
+        name: Its name.
+        low: Where it begins to rise.
+        high: Where it ends.
+        slope: In between; the value at `low` is `low`, or 0 where the slope is another than 1.
+
+    Returns:
+        The function.
+    """
+    start = low if slope == 1.0 else 0.0
+    size = max(1.0, *(abs(end) for end in (low, high) if math.isfinite(end)))
+    ends = [end for end in (low, high) if math.isfinite(end)]
+
+    def value(z: Tensor) -> Tensor:
+        return z.clamp(low, high) if slope == 1.0 else (z.clamp(low, high) - low) * slope + start
+
+    return ScalarFunction(
+        name,
+        abs(slope),
+        value,
+        lambda z: torch.where((z > low) & (z <= high), slope, torch.zeros_like(z)),
+        turns=tuple((end, s) for end in ends for s in (0.0, slope)),
+        curvature=1e-300,
+        kinks=tuple((end, abs(slope)) for end in ends),
+        magnitude=size,
+    )
+
+
+def scaled_elu(name: str, alpha: float, *, scale: float, rate: float) -> ScalarFunction:
+    """Describe scale z on the right of 0, scale alpha (exp(rate z) - 1) on the left: SELU, CELU.
+
+    Args:
+        name: Its name.
+        alpha: Of the left side.
+        scale: Of both sides.
+        rate: In the exponent.
+
+    Returns:
+        The function.
+    """
+    left = scale * alpha * rate
+    return ScalarFunction(
+        name,
+        max(abs(scale), abs(left)) * (1.0 + 1e-9),
+        lambda z: torch.where(
+            z > 0, scale * z, scale * alpha * torch.expm1((rate * z).clamp(max=0.0))
+        ),
+        lambda z: torch.where(z > 0, scale, left * torch.exp((rate * z).clamp(max=0.0))),
+        turns=((0.0, scale), (0.0, left)),
+        bends=(0.0,) if left * scale < 0 else (),
+        curvature=max(abs(left * rate) * (1.0 + 1e-9), 1e-300),
+        kinks=((0.0, abs(scale - left)),) if scale != left else (),
+        magnitude=max(1.0, abs(scale), abs(left), abs(scale * alpha)),
+    )
+
+
+SELU = scaled_elu("SELU", 1.6732632423543772, scale=1.0507009873554805, rate=1.0)

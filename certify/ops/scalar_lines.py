@@ -128,7 +128,7 @@ def _bound(place: _Place, weights: Tensor, lines: _Lines) -> tuple[Tensor, Tenso
     slope = up * lines.below + down * lines.above
     each = up * lines.floor + down * lines.roof
     constant = _sums(each)
-    if lines.touching and place.function.jump == 0.0:
+    if lines.touching and not place.function.kinks:
         return slope, torch.maximum(constant, _coupled_curves(place, weights, slope, each))
     return slope, constant
 

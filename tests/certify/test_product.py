@@ -78,7 +78,7 @@ def test_a_folded_batch_norm_counts() -> None:
 def test_what_is_unsupported_is_named_with_its_place() -> None:
     layers = nn.Sequential(nn.Conv2d(1, 2, 1), nn.GroupNorm(1, 2), nn.Flatten())
     encoder = Encoder(layers, image_shape=(1, 3, 3))
-    with pytest.raises(UnsupportedError, match=r"GroupNorm.*'1'.*smoothing"):
+    with pytest.raises(UnsupportedError, match=r"'group_norm'.*'1'.*smoothing"):
         network_norm(encoder)
 
 

@@ -27,15 +27,30 @@ from robustcl.certify.bounds import (
 from robustcl.certify.bounds.generator_slopes import generator_slope_bounds
 from robustcl.certify.bounds.layer_norm import layer_norm
 from robustcl.certify.bounds.lines import Surroundings
-from robustcl.certify.bounds.lower import lower_layer, scalar_function_of
 from robustcl.certify.bounds.network_norm import network_norm
 from robustcl.certify.crown import Effort, margins_at
+from robustcl.certify.lowering.export import BATCH, exported
+from robustcl.certify.lowering.lower import lowered
+from robustcl.certify.ops.affine import Affine
+from robustcl.certify.ops.operation import Operation
+from robustcl.certify.ops.scalar_function import ScalarFunction
 from robustcl.certify.ops.spectral_norm import spectral_norm
 from robustcl.certify.preparation import traced
 from robustcl.certify.problem import problem
 from robustcl.certify.rounding import row_lengths
 from robustcl.heads import LinearHead, PrototypeHead
 from tests.odd_networks import ACTIVATIONS
+
+
+def operation_of(layer: nn.Module, shape: tuple[int, ...]) -> Operation:
+    """What a layer is lowered to."""
+    inputs = torch.zeros(BATCH, *shape, dtype=torch.float64)
+    return lowered(exported(layer.double().eval(), inputs), cure="").steps[-1].operation
+
+
+def scalar_function_of(layer: nn.Module) -> ScalarFunction | None:
+    return operation_of(layer, (4,)).function
+
 
 PARAMETERS = [
     *(nn.LeakyReLU(slope) for slope in (-2.0, -0.3, 0.0, 1.0, 50.0)),
@@ -297,7 +312,8 @@ def test_offsets_that_cancel_are_part_of_the_slack(offset: float) -> None:
 def test_magnitude_covers_copies_by_padding(mode: str, kernel: Any, padding: Any) -> None:
     torch.manual_seed(0)
     layer = nn.Conv2d(1, 2, kernel, padding=padding, padding_mode=mode).double()
-    operation = lower_layer(layer, (1, 3, 4), (1, 3, 4))
+    operation = operation_of(layer, (1, 3, 4))
+    assert isinstance(operation, Affine)
     basis = torch.eye(12, dtype=torch.float64).view(12, 1, 3, 4)
     size = operation.absolute(basis).flatten(1).T
     matrix = operation.apply(basis).flatten(1).T
