@@ -8,7 +8,8 @@ from torch import Tensor
 
 from robustcl.attacks.gradient import column
 from robustcl.attacks.sparse_steps import FIRST_SHARE, free_to_move, pixels_moved, pixels_to_move
-from robustcl.threat import Norm, Threat
+from robustcl.core.choices import Norm
+from robustcl.core.threat import Threat
 
 RISING = 0.75  # a window in which fewer than this share of the steps rise halves the step
 # In L1 the step shrinks unless the best point has come to move fewer pixels than SPARSER of those

@@ -12,9 +12,9 @@ from robustcl.attacks.gradient import column, no_win, step_upwards, value_and_gr
 from robustcl.attacks.random_start import random_start
 from robustcl.attacks.rivals import rivals_by_score
 from robustcl.attacks.surrogate import check_loss, surrogate
-from robustcl.errors import InputError
-from robustcl.objectives import Objective
-from robustcl.threat import Threat
+from robustcl.core.errors import InputError
+from robustcl.core.objectives import Objective
+from robustcl.core.threat import Threat
 
 MOMENTUM = 0.75  # weight of the new step, where the rest repeats the last move
 RIVALS = 9

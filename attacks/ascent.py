@@ -7,8 +7,8 @@ import torch
 from torch import Tensor
 
 from robustcl.attacks.gradient import column, step_upwards
-from robustcl.objectives import Objective
-from robustcl.threat import Threat
+from robustcl.core.objectives import Objective
+from robustcl.core.threat import Threat
 
 
 @dataclass(frozen=True, eq=False)

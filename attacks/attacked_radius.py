@@ -17,11 +17,12 @@ from robustcl.attacks.measure import measure
 from robustcl.attacks.methods import ATTACKS
 from robustcl.attacks.scene import Scene, scene_of
 from robustcl.attacks.searched import searched
-from robustcl.errors import InputError
-from robustcl.frozen import frozen
-from robustcl.objectives import Objective
-from robustcl.specification import choose
-from robustcl.threat import Norm, Threat, perturbation_norm
+from robustcl.core.choices import Norm
+from robustcl.core.errors import InputError
+from robustcl.core.modules import frozen
+from robustcl.core.objectives import Objective
+from robustcl.core.specification import choose
+from robustcl.core.threat import Threat, perturbation_norm
 
 LINE_STEPS = 12
 BISECTIONS = 8  # budgets tried while shrinking, where the attack is none of minimum norm

@@ -11,10 +11,11 @@ from torch import Tensor, nn
 from robustcl.attacks.counted import Counted, generators_seeded
 from robustcl.attacks.finding import Search
 from robustcl.attacks.square_tiles import cut_tiles
-from robustcl.errors import InputError
-from robustcl.frozen import frozen
-from robustcl.objectives import Objective
-from robustcl.threat import Norm, Threat
+from robustcl.core.choices import Norm
+from robustcl.core.errors import InputError
+from robustcl.core.modules import frozen
+from robustcl.core.objectives import Objective
+from robustcl.core.threat import Threat
 
 Version = Literal["standard", "plus", "rand"]
 PACKAGE_NORMS: dict[Norm, Literal["L2", "Linf", "L1"]] = {"l2": "L2", "linf": "Linf", "l1": "L1"}

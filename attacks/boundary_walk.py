@@ -14,10 +14,10 @@ from robustcl.attacks.gradient import column, no_win, value_and_gradient
 from robustcl.attacks.nearest_found import ENDLESS, Nearest, nearer, nearest, none_found
 from robustcl.attacks.nearest_on_plane import nearest_on_plane
 from robustcl.attacks.rivals import leads, rivals_by_distance
-from robustcl.errors import InputError
-from robustcl.objectives import Objective
-from robustcl.specification import choose
-from robustcl.threat import Threat, perturbation_norm
+from robustcl.core.errors import InputError
+from robustcl.core.objectives import Objective
+from robustcl.core.specification import choose
+from robustcl.core.threat import Threat, perturbation_norm
 
 BEGINNINGS: dict[str, Callable[..., Search]] = {
     "rivals": deepfool,

@@ -14,13 +14,13 @@ from robustcl.attacks.nearest_found import TOLERANCE
 from robustcl.attacks.nearest_on_plane import nearest_on_plane
 from robustcl.attacks.rivals import LEAP
 from robustcl.attacks.scene import Scene
-from robustcl.batching import fill
+from robustcl.core.batching import fill
+from robustcl.core.choices import Norm
+from robustcl.core.errors import UnsupportedError
 from robustcl.core.memory import is_out_of_memory
-from robustcl.errors import UnsupportedError
-from robustcl.exact_copy import exact_copy
-from robustcl.frozen import frozen
-from robustcl.objectives import Objective
-from robustcl.threat import Norm, Threat, perturbation_norm
+from robustcl.core.modules import exact_copy, frozen
+from robustcl.core.objectives import Objective
+from robustcl.core.threat import Threat, perturbation_norm
 
 PUSHES = 12
 ROWS = 32  # of a batch in float64 at most: few points are left, and rows that fill it cost as well

@@ -8,8 +8,8 @@ import torch
 from torch import Tensor
 
 from robustcl.attacks.nearest_found import TOLERANCE
-from robustcl.objectives import Objective
-from robustcl.threat import ORDERS, Threat
+from robustcl.core.objectives import Objective
+from robustcl.core.threat import ORDERS, Threat
 
 # Evaluations of the margin at which curves are kept: 1, and on by the square root of 2.
 EVALUATIONS = np.unique(np.round(2.0 ** (np.arange(31) / 2.0)).astype(np.int64))

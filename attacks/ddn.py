@@ -9,9 +9,9 @@ from robustcl.attacks.finding import Search
 from robustcl.attacks.fmn import LAST_SHARE, aims, cosine, evaluate
 from robustcl.attacks.gradient import column, no_win, steepest
 from robustcl.attacks.nearest_found import Nearest, nearer, none_found
-from robustcl.errors import InputError
-from robustcl.objectives import Objective
-from robustcl.threat import Threat
+from robustcl.core.errors import InputError
+from robustcl.core.objectives import Objective
+from robustcl.core.threat import Threat
 
 
 def ddn(

@@ -10,9 +10,9 @@ from robustcl.attacks.finding import Search
 from robustcl.attacks.gradient import column, no_win
 from robustcl.attacks.nearest_found import ENDLESS, Nearest, nearer, none_found
 from robustcl.attacks.rivals import boundary_step, leads, rivals_by_score
-from robustcl.errors import InputError
-from robustcl.objectives import Objective
-from robustcl.threat import Threat
+from robustcl.core.errors import InputError
+from robustcl.core.objectives import Objective
+from robustcl.core.threat import Threat
 
 
 def deepfool(

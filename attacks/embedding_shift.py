@@ -7,9 +7,9 @@ from torch import Tensor
 
 from robustcl.attacks.apgd import Climb, climb
 from robustcl.attacks.finding import Search
-from robustcl.errors import InputError
-from robustcl.objectives import Objective, displace
-from robustcl.threat import Threat
+from robustcl.core.errors import InputError
+from robustcl.core.objectives import Objective, displace
+from robustcl.core.threat import Threat
 
 
 def embedding_shift(

@@ -13,9 +13,9 @@ from robustcl.attacks.pgd import step_share
 from robustcl.attacks.random_start import random_start
 from robustcl.attacks.rivals import rivals_by_score
 from robustcl.attacks.surrogate import surrogate
-from robustcl.classifier import Classifier
-from robustcl.objectives import Objective, score_margin
-from robustcl.threat import Threat
+from robustcl.core.classifier import Classifier
+from robustcl.core.objectives import Objective, score_margin
+from robustcl.core.threat import Threat
 from robustcl.views.multi_view import MultiView
 
 ENOUGH = 0.5  # of the view's own margin: a view that has lost by as much is let alone

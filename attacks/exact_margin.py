@@ -5,7 +5,7 @@ from torch import Tensor
 
 from robustcl.attacks.measure import measure
 from robustcl.attacks.rounded import Rounded
-from robustcl.objectives import Objective
+from robustcl.core.objectives import Objective
 
 DRAWS = 2  # of changed operands
 SHARE = 2.0**-20  # of float32's error: 512 times 2^-29, which is float64's unit of rounding over it

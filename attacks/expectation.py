@@ -8,10 +8,10 @@ from functools import partial
 import torch
 from torch import Tensor
 
-from robustcl.classifier import Classifier
-from robustcl.errors import InputError
-from robustcl.objectives import Objective
-from robustcl.seeds import example_seed
+from robustcl.core.classifier import Classifier
+from robustcl.core.errors import InputError
+from robustcl.core.objectives import Objective
+from robustcl.core.seeds import example_seed
 
 
 def expectation(objective: Objective, *, draws: int = 20, seed: int = 0) -> Objective:

@@ -11,9 +11,9 @@ from robustcl.attacks.finding import Search
 from robustcl.attacks.gradient import column, no_win, step_upwards, value_and_gradient
 from robustcl.attacks.nearest_found import Nearest, nearer, nearest, none_found
 from robustcl.attacks.rivals import leads, rivals_by_distance
-from robustcl.errors import InputError
-from robustcl.objectives import Objective
-from robustcl.threat import DUAL_ORDERS, Threat, perturbation_norm
+from robustcl.core.errors import InputError
+from robustcl.core.objectives import Objective
+from robustcl.core.threat import DUAL_ORDERS, Threat, perturbation_norm
 
 LAST_SHARE = 0.01  # of the first step, by a cosine
 LAST_GAMMA = 0.001

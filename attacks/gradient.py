@@ -6,7 +6,8 @@ import torch
 from torch import Tensor
 
 from robustcl.attacks.sparse_steps import free_to_move, pixels_to_move, signs_of_largest
-from robustcl.threat import Norm, Threat
+from robustcl.core.choices import Norm
+from robustcl.core.threat import Threat
 
 
 def value_and_gradient(

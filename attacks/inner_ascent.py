@@ -6,8 +6,8 @@ import torch
 from torch import Tensor
 
 from robustcl.attacks.gradient import column, steepest
-from robustcl.errors import InputError
-from robustcl.threat import Threat
+from robustcl.core.errors import InputError
+from robustcl.core.threat import Threat
 
 LEAST_STEP, CROSSING = 0.25, 1.25  # in units of the budget: of one step, and of all together
 

@@ -3,8 +3,8 @@
 import torch
 from torch import Tensor
 
-from robustcl.batching import fill
-from robustcl.objectives import Objective
+from robustcl.core.batching import fill
+from robustcl.core.objectives import Objective
 
 
 def measure(objective: Objective, images: Tensor, *, batch_size: int) -> Tensor:

@@ -16,9 +16,9 @@ from robustcl.attacks.noise import noise
 from robustcl.attacks.pgd import pgd
 from robustcl.attacks.surface import surface
 from robustcl.attacks.torchattacks import named_torchattack, torchattacks
+from robustcl.core.choices import NORMS, Norm
+from robustcl.core.specification import Specification, check_options, choose, parse_specification
 from robustcl.declarations.attacks import ATTACK_ROWS
-from robustcl.specification import Specification, check_options, choose, parse_specification
-from robustcl.threat import NORMS, Norm
 
 
 @dataclass(frozen=True)

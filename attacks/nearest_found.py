@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 from robustcl.attacks.gradient import column
-from robustcl.threat import Threat, perturbation_norm
+from robustcl.core.threat import Threat, perturbation_norm
 
 ENDLESS = 1e30  # a budget that nothing exceeds
 TOLERANCE = 1e-6  # relative excess over a budget that rounding may cause

@@ -3,7 +3,7 @@
 import torch
 from torch import Tensor
 
-from robustcl.threat import Norm
+from robustcl.core.choices import Norm
 
 
 def nearest_on_plane(

@@ -8,11 +8,11 @@ from torch import Tensor
 
 from robustcl.attacks.finding import Search
 from robustcl.attacks.gradient import column, no_win
-from robustcl.errors import InputError
-from robustcl.objectives import Objective
-from robustcl.seeds import example_noise, example_seed
-from robustcl.specification import choose
-from robustcl.threat import Threat, perturbation_norm
+from robustcl.core.errors import InputError
+from robustcl.core.objectives import Objective
+from robustcl.core.seeds import example_noise, example_seed
+from robustcl.core.specification import choose
+from robustcl.core.threat import Threat, perturbation_norm
 
 
 def noise(

@@ -11,9 +11,10 @@ from robustcl.attacks.finding import Search
 from robustcl.attacks.random_start import random_start
 from robustcl.attacks.rivals import rivals_by_score
 from robustcl.attacks.surrogate import surrogate
-from robustcl.errors import InputError
-from robustcl.objectives import Objective
-from robustcl.threat import Norm, Threat
+from robustcl.core.choices import Norm
+from robustcl.core.errors import InputError
+from robustcl.core.objectives import Objective
+from robustcl.core.threat import Threat
 
 L1_STEP = 0.25  # in units of eps: smaller steps do not part the pixels that matter from the others
 

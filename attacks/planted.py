@@ -5,11 +5,12 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from robustcl.classifier import Classifier, Encoder
+from robustcl.core.choices import Norm
+from robustcl.core.classifier import Classifier, Encoder
+from robustcl.core.seeds import example_noise
+from robustcl.core.threat import DUAL_ORDERS, Threat, perturbation_norm
 from robustcl.encoders import small_convnet
 from robustcl.heads import LinearHead
-from robustcl.seeds import example_noise
-from robustcl.threat import DUAL_ORDERS, Norm, Threat, perturbation_norm
 
 SHAPE = (1, 8, 8)
 CLASSES = 5

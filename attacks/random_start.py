@@ -6,8 +6,8 @@ import torch
 from torch import Tensor
 
 from robustcl.attacks.gradient import column
-from robustcl.seeds import example_noise, example_seed
-from robustcl.threat import Threat
+from robustcl.core.seeds import example_noise, example_seed
+from robustcl.core.threat import Threat
 
 
 def random_start(

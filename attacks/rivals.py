@@ -8,9 +8,9 @@ from torch import Tensor
 from robustcl.attacks.gradient import value_and_gradient
 from robustcl.attacks.nearest_on_plane import nearest_on_plane
 from robustcl.attacks.surrogate import surrogate
-from robustcl.batching import padded
-from robustcl.objectives import Objective
-from robustcl.threat import Threat, perturbation_norm
+from robustcl.core.batching import padded
+from robustcl.core.objectives import Objective
+from robustcl.core.threat import Threat, perturbation_norm
 
 LEAP = 1e-6  # pixel units beyond the linearized boundary, so that a tie is left as well
 

@@ -11,10 +11,10 @@ from robustcl.attacks.confirmed import confirm
 from robustcl.attacks.finding import Finding, Search
 from robustcl.attacks.scene import scene_of
 from robustcl.attacks.searched import attack_name, known_attack, searched
-from robustcl.errors import InputError
-from robustcl.objectives import Objective
-from robustcl.plain_tensor import plain_tensor
-from robustcl.threat import Threat
+from robustcl.core.checks import plain_tensor
+from robustcl.core.errors import InputError
+from robustcl.core.objectives import Objective
+from robustcl.core.threat import Threat
 
 
 @torch.inference_mode(False)

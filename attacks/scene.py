@@ -5,11 +5,10 @@ from dataclasses import dataclass, replace
 
 from torch import Tensor
 
-from robustcl.check_images import check_images
-from robustcl.errors import InputError
-from robustcl.objectives import Objective
-from robustcl.plain_tensor import plain_tensor
-from robustcl.threat import Threat
+from robustcl.core.checks import check_images, plain_tensor
+from robustcl.core.errors import InputError
+from robustcl.core.objectives import Objective
+from robustcl.core.threat import Threat
 
 
 @dataclass(frozen=True, eq=False)

@@ -14,10 +14,10 @@ from robustcl.attacks.finding import Finding
 from robustcl.attacks.measure import measure
 from robustcl.attacks.scene import Scene, scene_of
 from robustcl.attacks.searched import searched
-from robustcl.errors import InputError
-from robustcl.frozen import frozen
-from robustcl.objectives import Objective
-from robustcl.threat import Threat
+from robustcl.core.errors import InputError
+from robustcl.core.modules import frozen
+from robustcl.core.objectives import Objective
+from robustcl.core.threat import Threat
 
 # One short round: what a longer one finds besides, the reference's first attacks find for fewer
 # gradients than the round costs all the others.

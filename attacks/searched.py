@@ -14,12 +14,11 @@ from robustcl.attacks.measure import measure
 from robustcl.attacks.methods import ATTACKS, Attack
 from robustcl.attacks.nearest_found import TOLERANCE
 from robustcl.attacks.scene import Scene
-from robustcl.batching import fill
-from robustcl.frozen import frozen
-from robustcl.objectives import Objective
-from robustcl.rows_seen import rows_seen
-from robustcl.specification import choose
-from robustcl.threat import Threat, perturbation_norm
+from robustcl.core.batching import fill, rows_seen
+from robustcl.core.modules import frozen
+from robustcl.core.objectives import Objective
+from robustcl.core.specification import choose
+from robustcl.core.threat import Threat, perturbation_norm
 
 
 def searched(

@@ -9,10 +9,10 @@ from robustcl.attacks.ascent import Ascent, ascend, none_higher
 from robustcl.attacks.finding import Search
 from robustcl.attacks.gradient import column, step_upwards, value_and_gradient
 from robustcl.attacks.rivals import leads, rivals_by_score
-from robustcl.errors import InputError
-from robustcl.objectives import Objective
-from robustcl.seeds import example_noise, example_seed
-from robustcl.threat import Threat
+from robustcl.core.errors import InputError
+from robustcl.core.objectives import Objective
+from robustcl.core.seeds import example_noise, example_seed
+from robustcl.core.threat import Threat
 
 SHARES = (0.25, 0.05)  # steps in units of eps: of each climb, and of the last one
 

@@ -5,9 +5,9 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
-from robustcl.errors import InputError
-from robustcl.objectives import Objective
-from robustcl.specification import choose
+from robustcl.core.errors import InputError
+from robustcl.core.objectives import Objective
+from robustcl.core.specification import choose
 
 # The fewest classes with which a loss is defined.
 CLASSES = {"margin": 0, "margin-targeted": 2, "ce": 2, "dlr": 3, "dlr-targeted": 4}

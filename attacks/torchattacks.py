@@ -14,11 +14,11 @@ from robustcl.attacks.autoattack import PACKAGE_NORMS, RESEEDS, one_budget
 from robustcl.attacks.counted import Counted, generators_seeded
 from robustcl.attacks.finding import Search
 from robustcl.attacks.square_tiles import square_tiles
-from robustcl.errors import InputError
-from robustcl.frozen import frozen
-from robustcl.objectives import Objective
-from robustcl.specification import Specification, choose, parse_specification
-from robustcl.threat import Threat
+from robustcl.core.errors import InputError
+from robustcl.core.modules import frozen
+from robustcl.core.objectives import Objective
+from robustcl.core.specification import Specification, choose, parse_specification
+from robustcl.core.threat import Threat
 
 SUPPLIED = ("self", "model", "eps", "max_epsilon", "norm", "seed", "verbose", "n_classes")
 NOT_ATTACKS = ("Attack", "MultiAttack", "LGV", "VANILA")

@@ -31,13 +31,13 @@ if __package__ in (None, ""):
 
 from benchmarks.provenance import provenance, record
 from robustcl.attacks import inner_ascent, run, screened
-from robustcl.classifier import Classifier, Encoder
+from robustcl.core.classifier import Classifier, Encoder
+from robustcl.core.objectives import misclassify
+from robustcl.core.threat import Threat
 from robustcl.data import Dataset, load_data
 from robustcl.encoders import batch_norm_convnet
 from robustcl.fit_head import encoder_hash
-from robustcl.objectives import misclassify
 from robustcl.protocols import ProtocolOptions, aff, alf, slf
-from robustcl.threat import Threat
 from robustcl.training import TrainRecipe, train_encoder
 from robustcl.views import COLOR_VIEWS
 

@@ -26,12 +26,14 @@ if __package__ in (None, ""):
     sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from benchmarks.provenance import provenance
-from robustcl import Classifier, attacks, certify, misclassify
-from robustcl.certify.norms import Norm
-from robustcl.exact_copy import exact_copy
+from robustcl import attacks, certify
+from robustcl.core.choices import CertifiedNorm
+from robustcl.core.classifier import Classifier
+from robustcl.core.modules import exact_copy
+from robustcl.core.objectives import misclassify
 
 ATTACKS = ("pgd", "apgd", "fmn", "ddn", "deepfool", "boundary_walk")
-GRIDS: dict[Norm, list[float]] = {"l2": [0.25, 1.0, 4.0], "linf": [0.03, 0.1, 0.5]}
+GRIDS: dict[CertifiedNorm, list[float]] = {"l2": [0.25, 1.0, 4.0], "linf": [0.03, 0.1, 0.5]}
 SHAPE = (1, 8, 8)
 PLACE = Path(__file__).parent / "results" / "attacked_radii" / "summary.json"
 
@@ -65,7 +67,7 @@ NETWORKS: dict[str, Callable[[], nn.Module]] = {
 }
 
 
-def audited(model: Classifier, images: Tensor, norm: Norm) -> collections.Counter[str]:
+def audited(model: Classifier, images: Tensor, norm: CertifiedNorm) -> collections.Counter[str]:
     """Attack images by every attack of the norm, and count.
 
     Args:

@@ -22,9 +22,11 @@ if __package__ in (None, ""):
 
 from benchmarks import networks, robust_networks
 from benchmarks.provenance import provenance, record
-from robustcl import Threat, attacks, displace, misclassify
+from robustcl import attacks
+from robustcl.core.choices import Norm
+from robustcl.core.objectives import displace, misclassify
+from robustcl.core.threat import Threat
 from robustcl.data import load_data
-from robustcl.threat import Norm
 
 SIZES = (1, 7, 128)
 BUDGETS: dict[str, dict[Norm, float]] = {

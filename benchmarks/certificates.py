@@ -25,13 +25,15 @@ if __package__ in (None, ""):
 from benchmarks.networks import load_or_train
 from benchmarks.provenance import provenance, record
 from benchmarks.ten_networks import NETWORKS
-from robustcl import Classifier, attacks, misclassify
+from robustcl import attacks
 from robustcl.bench.peers.auto_lirpa import VARIABLE, can_be_peered, peer_crown
 from robustcl.bench.peers.comparison import AbsentError, import_peer
 from robustcl.certify import certified_radius, crown, local, product, traced
 from robustcl.certify.local import first_radii
-from robustcl.certify.norms import Norm
 from robustcl.certify.problem import problem
+from robustcl.core.choices import CertifiedNorm
+from robustcl.core.classifier import Classifier
+from robustcl.core.objectives import misclassify
 from robustcl.data import load_data
 
 METHODS = {"product": product, "local": local, "crown": crown, "sound": certified_radius}
@@ -39,7 +41,12 @@ SPEC = {"digits": "digits"}
 
 
 def measured(
-    name: str, model: Classifier, images: Tensor, labels: Tensor, norm: Norm, peer_images: int
+    name: str,
+    model: Classifier,
+    images: Tensor,
+    labels: Tensor,
+    norm: CertifiedNorm,
+    peer_images: int,
 ) -> dict[str, Any]:
     """Run every certificate, the attack and the peer on one network.
 

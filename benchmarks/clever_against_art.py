@@ -39,7 +39,7 @@ import robustcl.certify.clever  # noqa: F401 the module, which the function hide
 from benchmarks.provenance import provenance, record
 from robustcl.bench.peers.art_clever import Sampling, Scores, art_scores, our_scores
 from robustcl.bench.peers.comparison import AbsentError, import_peer
-from robustcl.classifier import Classifier
+from robustcl.core.classifier import Classifier
 from robustcl.encoders import ARCHITECTURES
 
 CLEVER = sys.modules["robustcl.certify.clever"]

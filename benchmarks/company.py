@@ -27,9 +27,9 @@ if __package__ in (None, ""):
     sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from benchmarks.provenance import provenance
-from robustcl import Classifier
 from robustcl.certify import Claim, certified_radius, crown, local, product
-from robustcl.threat import Norm
+from robustcl.core.choices import Norm
+from robustcl.core.classifier import Classifier
 from tests.commands.random_checkpoint import random_checkpoint
 
 METHODS: dict[str, Callable[..., Claim]] = {

@@ -40,7 +40,7 @@ if __package__ in (None, ""):
 from benchmarks.judge_robustness import BUDGETS, PGD, Depth, judged, survived
 from benchmarks.provenance import provenance, record
 from robustcl import attacks
-from robustcl.classifier import Classifier, Encoder
+from robustcl.core.classifier import Classifier, Encoder
 from robustcl.data import Batch, Dataset, load_data
 from robustcl.encoders import strided_convnet
 from robustcl.fit_head import fit_head

@@ -11,14 +11,19 @@ if __package__ in (None, ""):
 
 from benchmarks.contrastive_against_supervised import CANDIDATES, LOSSES
 from benchmarks.judge_robustness import BUDGETS, survived
-from robustcl.certify.norms import Norm
+from robustcl.core.choices import CertifiedNorm
 from robustcl.report.figures import STYLE
 
-REACH: dict[Norm, float] = {"linf": 1 / 255, "l2": 0.1}  # of certified curves, in pixel units
+REACH: dict[CertifiedNorm, float] = {
+    "linf": 1 / 255,
+    "l2": 0.1,
+}  # of certified curves, in pixel units
 Line = dict[str, Any]
 
 
-def right(runs: dict[int, Line], head: str, attack: str, norm: Norm, number: int) -> np.ndarray:
+def right(
+    runs: dict[int, Line], head: str, attack: str, norm: CertifiedNorm, number: int
+) -> np.ndarray:
     """Read which images are right.
 
     Args:
@@ -39,7 +44,7 @@ def right(runs: dict[int, Line], head: str, attack: str, norm: Norm, number: int
     return np.asarray(rows, dtype=float)
 
 
-def radii(runs: dict[int, Line], head: str, norm: Norm) -> np.ndarray:
+def radii(runs: dict[int, Line], head: str, norm: CertifiedNorm) -> np.ndarray:
     """Read certified radii, 0 where an image is wrong.
 
     Args:
@@ -100,7 +105,7 @@ def draw(arms: dict[tuple[str, str], dict[int, Line]], place: Path, what: str) -
 
 
 def curve(
-    runs: dict[int, Line], head: str, norm: Norm, what: str
+    runs: dict[int, Line], head: str, norm: CertifiedNorm, what: str
 ) -> tuple[list[float], list[float]]:
     """Return a curve, averaged over seeds.
 

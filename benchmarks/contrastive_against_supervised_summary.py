@@ -33,9 +33,12 @@ if __package__ in (None, ""):
 from benchmarks.contrastive_against_supervised import CANDIDATES, LOSSES, lines_of
 from benchmarks.contrastive_against_supervised_figures import Line, draw, radii, right
 from benchmarks.judge_robustness import BUDGETS
-from robustcl.certify.norms import Norm
+from robustcl.core.choices import CertifiedNorm
 
-SMALLEST: tuple[tuple[Norm, int], ...] = (("linf", 1), ("l2", 1))  # norm, number of the budget
+SMALLEST: tuple[tuple[CertifiedNorm, int], ...] = (
+    ("linf", 1),
+    ("l2", 1),
+)  # norm, number of the budget
 CERTIFIED_AT = {"linf": 0.25 / 255, "l2": 0.02}
 Key = tuple[str, str, str]  # loss, kind, head
 BASES = {"prototype": "the same head", "own": "its own class layer"}

@@ -28,7 +28,6 @@ if __package__ in (None, ""):
     sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from benchmarks.ten_networks import NETWORKS, SHAPES, build
-from robustcl import Classifier, InputError, UnsupportedError
 from robustcl.certify import (
     certified_radius,
     crown,
@@ -42,8 +41,10 @@ from robustcl.certify import (
     retrieval,
 )
 from robustcl.certify.bounds import network_norm
-from robustcl.certify.norms import NORMS, Norm
 from robustcl.checkpoint import load_checkpoint
+from robustcl.core.choices import CERTIFIED_NORMS, CertifiedNorm
+from robustcl.core.classifier import Classifier
+from robustcl.core.errors import InputError, UnsupportedError
 from robustcl.heads import LinearHead, PrototypeHead
 from robustcl.views.inference_views import shift_views
 from robustcl.views.multi_view import MultiView
@@ -127,7 +128,7 @@ def bounds_of(classifier: Classifier) -> dict[str, Any]:
     """
     images, found = _images(classifier), {}
     is_small = math.prod(classifier.image_shape) < 100
-    for norm in NORMS:
+    for norm in CERTIFIED_NORMS:
         if isinstance(classifier, MultiView):
             found[f"multi_view {norm}"] = _views(classifier, images, norm)
             continue
@@ -162,7 +163,7 @@ def _width(classifier: Classifier) -> int:
         ).shape[1]
 
 
-def _views(classifier: MultiView, images: Tensor, norm: Norm) -> Any:
+def _views(classifier: MultiView, images: Tensor, norm: CertifiedNorm) -> Any:
     return _radii(lambda: multi_view(classifier, images, norm=norm))
 
 

@@ -41,7 +41,7 @@ from robustcl.certify.bounds.generator_slopes import best_slope_bounds
 from robustcl.certify.bounds.refined_regions import refined_regions
 from robustcl.certify.local import first_radii
 from robustcl.certify.problem import problem
-from robustcl.classifier import Classifier, Encoder
+from robustcl.core.classifier import Classifier, Encoder
 from robustcl.data import Batch, Dataset, load_data
 from robustcl.encoders import small_convnet
 from robustcl.fit_head import fit_head

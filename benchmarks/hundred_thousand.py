@@ -38,7 +38,7 @@ BARE = """
 import resource, sys, time
 import torch
 from robustcl import certify
-from robustcl.commands.keep_freed_memory import keep_freed_memory
+from robustcl.core.freed_memory import keep_freed_memory
 from robustcl.checkpoint import load_checkpoint
 from robustcl.data import load_data
 begun = time.process_time()

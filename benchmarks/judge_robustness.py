@@ -20,12 +20,15 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from robustcl import Classifier, Threat, attacks, misclassify
+from robustcl import attacks
 from robustcl.certify import certified_radius
-from robustcl.certify.norms import Norm
+from robustcl.core.choices import CertifiedNorm
+from robustcl.core.classifier import Classifier
+from robustcl.core.objectives import misclassify
+from robustcl.core.threat import Threat
 from robustcl.data import Batch
 
-BUDGETS: dict[Norm, tuple[float, ...]] = {
+BUDGETS: dict[CertifiedNorm, tuple[float, ...]] = {
     "linf": (2 / 255, 4 / 255, 8 / 255),
     "l2": (0.25, 0.5),
 }
@@ -86,7 +89,7 @@ def judged(model: Classifier, batch: Batch, depth: Depth) -> dict[str, Any]:
     return found
 
 
-def pgd_levels(model: Classifier, batch: Batch, norm: Norm, batch_size: int) -> Tensor:
+def pgd_levels(model: Classifier, batch: Batch, norm: CertifiedNorm, batch_size: int) -> Tensor:
     """Attack by PGD at rising budgets those who survive.
 
     Args:
@@ -111,7 +114,7 @@ def pgd_levels(model: Classifier, batch: Batch, norm: Norm, batch_size: int) -> 
 
 
 def screened_levels(
-    model: Classifier, batch: Batch, norm: Norm, certified: Tensor, batch_size: int
+    model: Classifier, batch: Batch, norm: CertifiedNorm, certified: Tensor, batch_size: int
 ) -> Tensor:
     """Attack by certificates, a minimum-norm attack, and AutoAttack at falling budgets.
 

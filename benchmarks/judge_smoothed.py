@@ -13,8 +13,8 @@ from benchmarks.smoothed_attacks import Target
 from robustcl.certify.bounds.confidence import empirical_bernstein_lower_bound
 from robustcl.certify.smoothed_margins import Form, Smoothed, base_function, pairing, unit_values
 from robustcl.certify.smoothing_samples import noise_streams, noisy_outputs
-from robustcl.classifier import Classifier
-from robustcl.seeds import example_seed
+from robustcl.core.classifier import Classifier
+from robustcl.core.seeds import example_seed
 
 SCREEN, CONFIRM, BETA, ERRORS, BATCH = 1_000, 20_000, 1e-6, 3.0, 512
 

@@ -30,11 +30,11 @@ if __package__ in (None, ""):
     sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from benchmarks.provenance import provenance, record
-from robustcl.classifier import Encoder
+from robustcl.core.classifier import Encoder
+from robustcl.core.modules import frozen
 from robustcl.data import Dataset, label_subset, load_data
 from robustcl.encoders import cifar_resnet18
 from robustcl.fit_head import embed
-from robustcl.frozen import frozen
 from robustcl.heads import knn, linear
 from robustcl.training import Files, TrainRecipe, train_encoder
 from robustcl.views import COLOR_VIEWS

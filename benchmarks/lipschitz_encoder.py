@@ -28,12 +28,16 @@ if __package__ in (None, ""):
     sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from benchmarks.provenance import provenance, record
-from robustcl import Classifier, Encoder, Threat, __version__, attacks, misclassify
+from robustcl import __version__, attacks
 from robustcl.architectures import build_backbone, embedding_size
 from robustcl.certify import product, traced
-from robustcl.checkpoint import Description, load_checkpoint, save_checkpoint
+from robustcl.checkpoint import load_checkpoint, save_checkpoint
 from robustcl.commands.claimed_constant import checked_constant, constants_text
+from robustcl.core.classifier import Classifier, Encoder
+from robustcl.core.objectives import misclassify
+from robustcl.core.threat import Threat
 from robustcl.data import Dataset, load_data
+from robustcl.description import Description
 from robustcl.encoders.sorted_halves import to_halves
 from robustcl.fit_head import fit_head
 from robustcl.report.drawing import radius_label

@@ -33,7 +33,7 @@ from robustcl.certify import (
     pairwise_slopes,
     smoothing,
 )
-from robustcl.classifier import Classifier, Encoder
+from robustcl.core.classifier import Classifier, Encoder
 from robustcl.encoders import cifar_resnet18, small_convnet
 from robustcl.heads import PrototypeHead
 from robustcl.report.figures import STYLE

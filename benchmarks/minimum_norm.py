@@ -34,7 +34,7 @@ if __package__ in (None, ""):
 
 from benchmarks import networks, robust_networks
 from benchmarks.provenance import provenance, record
-from robustcl import Classifier, attacks
+from robustcl import attacks
 from robustcl.bench.peers.comparison import AbsentError, import_peer
 from robustcl.bench.peers.nearest import (
     Points,
@@ -44,7 +44,8 @@ from robustcl.bench.peers.nearest import (
     verified_norms,
 )
 from robustcl.bench.peers.rows import Rows, counting
-from robustcl.certify.norms import NORMS, Norm
+from robustcl.core.choices import CERTIFIED_NORMS, CertifiedNorm
+from robustcl.core.classifier import Classifier
 from robustcl.data import load_data
 
 OURS = ("boundary_walk", "fmn", "ddn", "deepfool")
@@ -66,7 +67,7 @@ class Run:
     seconds: tuple[float, float]
 
 
-def methods(norm: Norm) -> dict[str, Points]:
+def methods(norm: CertifiedNorm) -> dict[str, Points]:
     """List the methods for a norm.
 
     Args:
@@ -93,7 +94,9 @@ def methods(norm: Norm) -> dict[str, Points]:
     return found
 
 
-def timed(method: Points, model: Classifier, images: Tensor, left: Tensor, norm: Norm) -> Run:
+def timed(
+    method: Points, model: Classifier, images: Tensor, left: Tensor, norm: CertifiedNorm
+) -> Run:
     """Run a method once and measure its points.
 
     Args:
@@ -113,7 +116,7 @@ def timed(method: Points, model: Classifier, images: Tensor, left: Tensor, norm:
     return Run(verified_norms(model, images, points, left, norm), rows, seconds)
 
 
-def compared(name: str, norm: Norm, options: argparse.Namespace) -> list[dict[str, Any]]:
+def compared(name: str, norm: CertifiedNorm, options: argparse.Namespace) -> list[dict[str, Any]]:
     """Let all methods take turns on one network.
 
     Args:
@@ -167,7 +170,9 @@ def main() -> None:
     parser.add_argument("--data", required=True)
     parser.add_argument("--networks", nargs="*",
                         default=["adversarial", "color-conv4", "digits-conv2"])  # fmt: skip
-    parser.add_argument("--norms", nargs="*", default=list(NORMS), choices=list(NORMS))
+    parser.add_argument(
+        "--norms", nargs="*", default=list(CERTIFIED_NORMS), choices=list(CERTIFIED_NORMS)
+    )
     parser.add_argument("--images", type=int, default=100)
     parser.add_argument("--repeats", type=int, default=3)
     parser.add_argument("--out", type=Path, help="append the JSON lines here")

@@ -21,9 +21,9 @@ if __package__ in (None, ""):
     sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from benchmarks.ten_networks import CLASSES, NETWORKS, Network, build
-from robustcl import UnsupportedError
 from robustcl.certify import product
-from robustcl.classifier import Classifier, Encoder
+from robustcl.core.classifier import Classifier, Encoder
+from robustcl.core.errors import UnsupportedError
 from robustcl.data import Dataset, load_data
 from robustcl.fit_head import fit_head
 from robustcl.training import TrainRecipe, mixed_loss, rate, train_encoder

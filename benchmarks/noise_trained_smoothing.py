@@ -40,14 +40,12 @@ from benchmarks.provenance import provenance, record
 from robustcl.certify import smoothing
 from robustcl.certify.choose_pairing import best_clip
 from robustcl.certify.smoothed_margins import Form, base_function, smoothed
-from robustcl.certify.smoothing import (
-    _certify,  # three forms on one set of samples need its inner part
-)
+from robustcl.certify.smoothing import _certify
 from robustcl.certify.smoothing_samples import noise_streams, noisy_outputs
-from robustcl.classifier import Classifier, Encoder
+from robustcl.core.classifier import Classifier, Encoder
+from robustcl.core.modules import frozen
 from robustcl.data import Dataset, load_data
 from robustcl.fit_head import fit_head
-from robustcl.frozen import frozen
 from robustcl.training import TrainRecipe, train_encoder
 from robustcl.views import ViewOptions
 

@@ -26,9 +26,9 @@ if __package__ in (None, ""):
 
 from benchmarks.provenance import provenance
 from benchmarks.soundness import METHODS, beaten
-from robustcl import RobustclError, ViolationError
-from robustcl.exact_copy import exact_copy
-from robustcl.threat import Norm
+from robustcl.core.choices import Norm
+from robustcl.core.errors import RobustclError, ViolationError
+from robustcl.core.modules import exact_copy
 from tests.network_parts import SHAPE
 from tests.odd_networks import HONEST, odd_network
 from tests.planted_networks import PLANTED

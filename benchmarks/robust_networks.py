@@ -25,7 +25,7 @@ from torch.nn import functional
 if __package__ in (None, ""):
     sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from robustcl.classifier import Classifier
+from robustcl.core.classifier import Classifier
 from robustcl.data import Dataset, load_data
 from robustcl.encoders import MaxMin
 from robustcl.training.schedule import rate

@@ -17,10 +17,10 @@ from torch.nn import functional
 
 from robustcl import attacks
 from robustcl.certify.smoothed_margins import Smoothed
-from robustcl.classifier import Classifier
-from robustcl.objectives import Objective
-from robustcl.seeds import example_noise
-from robustcl.threat import Threat
+from robustcl.core.classifier import Classifier
+from robustcl.core.objectives import Objective
+from robustcl.core.seeds import example_noise
+from robustcl.core.threat import Threat
 
 SHARPNESS = 0.05  # temperature of the votes that gradients see, for cosines as scores
 SOFTEST = 0.1  # t below which gradients see a softer clip

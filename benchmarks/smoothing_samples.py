@@ -25,7 +25,7 @@ from scipy.stats import beta, binom, norm
 
 from robustcl.certify.bounds.confidence_sequence import log_capital, stake_shares
 from robustcl.certify.decide_radius import STEP, decide_radius
-from robustcl.classifier import Classifier, Encoder
+from robustcl.core.classifier import Classifier, Encoder
 from robustcl.data import load_data
 from robustcl.encoders import small_convnet
 from robustcl.fit_head import fit_head

@@ -22,7 +22,7 @@ if __package__ in (None, ""):
 
 from benchmarks.provenance import provenance, record
 from robustcl.certify import smoothing
-from robustcl.classifier import Classifier, Encoder
+from robustcl.core.classifier import Classifier, Encoder
 from robustcl.encoders import cifar_resnet18, small_convnet
 from robustcl.heads import PrototypeHead
 

@@ -27,13 +27,13 @@ from torch import Tensor, nn
 if __package__ in (None, ""):
     sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from robustcl import Classifier, Encoder
 from robustcl.certify import certified_radius, crown, geodesic, local, product, traced
 from robustcl.certify.bounds import refined_regions as refinement
+from robustcl.core.choices import Norm
+from robustcl.core.classifier import Classifier, Encoder
+from robustcl.core.objectives import score_margin
 from robustcl.encoders import MaxMin
 from robustcl.heads import LinearHead, PrototypeHead
-from robustcl.objectives import score_margin
-from robustcl.threat import Norm
 from tests.families import FAMILIES, family
 
 METHODS = {

@@ -13,7 +13,7 @@ from typing import Literal
 import torch
 from torch import Tensor, nn
 
-from robustcl.classifier import Classifier, Encoder
+from robustcl.core.classifier import Classifier, Encoder
 from robustcl.encoders import MaxMin, small_convnet
 from robustcl.heads import LinearHead, PrototypeHead
 

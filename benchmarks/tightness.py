@@ -23,10 +23,10 @@ from torch.nn import functional
 if __package__ in (None, ""):
     sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from robustcl import Classifier
 from robustcl.certify import certified_radius, crown, local, product
 from robustcl.certify.claim import Claim
-from robustcl.certify.norms import NORMS
+from robustcl.core.choices import CERTIFIED_NORMS
+from robustcl.core.classifier import Classifier
 from robustcl.data import load_data
 from tests.exact_radius import exact_radius
 
@@ -87,7 +87,7 @@ def main() -> None:
     for name, widths in WIDTHS.items():
         for suffix, decay in DECAYS.items():
             model = trained(widths, decay)
-            for norm in NORMS:
+            for norm in CERTIFIED_NORMS:
                 begun = time.perf_counter()
                 exact = torch.tensor([exact_radius(model, image, norm=norm) for image in images])
                 line = {

@@ -8,9 +8,9 @@ from torch import Tensor
 from robustcl.certify.bounds.plain_modules import CURE, check_plain
 from robustcl.certify.claim import Claim
 from robustcl.certify.rounding import row_lengths
-from robustcl.classifier import Classifier, Encoder
-from robustcl.errors import InputError, UnsupportedError, ViolationError
-from robustcl.exact_copy import exact_copy
+from robustcl.core.classifier import Classifier, Encoder
+from robustcl.core.errors import InputError, UnsupportedError, ViolationError
+from robustcl.core.modules import exact_copy
 
 ROUNDING = 1e-11  # of scores in float64, relative to the sizes that enter them
 INSIDE = 1.0 - 1e-6  # share of a certified radius at which points are tried

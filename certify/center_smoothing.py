@@ -10,12 +10,13 @@ from torch import Tensor
 
 from robustcl.certify.bounds.confidence import clopper_pearson_lower_bound
 from robustcl.certify.displacement import Drift, check_one_of
-from robustcl.certify.norms import Norm, check_norm
-from robustcl.check_images import check_images
-from robustcl.classifier import Classifier
+from robustcl.certify.norms import check_norm
+from robustcl.core.checks import check_images
+from robustcl.core.choices import CertifiedNorm
+from robustcl.core.classifier import Classifier
+from robustcl.core.errors import InputError
+from robustcl.core.modules import frozen
 from robustcl.core.special_functions import ndtr, ndtri
-from robustcl.errors import InputError
-from robustcl.frozen import frozen
 
 CANDIDATES = 64  # none of them is in a ball of mass > 1/2 with probability below 2^-64
 FACTOR = 3.0  # 1 + beta, with beta = 2 of the best among sampled centers
@@ -105,7 +106,7 @@ def center_smoothing(
     *,
     eps: float | None = None,
     threshold: float | None = None,
-    norm: Norm = "l2",
+    norm: CertifiedNorm = "l2",
     noise: Noise | None = None,
     delta: float = 0.07,
     seeds: Sequence[int] | None = None,

@@ -11,12 +11,12 @@ from robustcl.certify.claim import NO_RIVAL, Claim, nearest_rival
 from robustcl.certify.crown import Effort, crown_pairs
 from robustcl.certify.image_by_image import certify_each
 from robustcl.certify.local import SMALL, first_radii, local_pairs
-from robustcl.certify.norms import Norm
 from robustcl.certify.preparation import Traced, ready
 from robustcl.certify.problem import Problem
 from robustcl.certify.product import product_pairs
-from robustcl.classifier import Classifier
-from robustcl.errors import InputError, UnsupportedError
+from robustcl.core.choices import CertifiedNorm
+from robustcl.core.classifier import Classifier
+from robustcl.core.errors import InputError, UnsupportedError
 
 STAIRS = 16
 STEPS = 8
@@ -27,7 +27,7 @@ def certified_radius(
     classifier: Classifier,
     images: Tensor,
     *,
-    norm: Norm = "l2",
+    norm: CertifiedNorm = "l2",
     methods: Literal["sound"] = "sound",
     slope_steps: int | None = None,
     splits: int | None = None,

@@ -3,8 +3,8 @@
 import numpy as np
 
 from robustcl.certify.pairs import affine_head
-from robustcl.classifier import Classifier
-from robustcl.errors import InputError, UnsupportedError
+from robustcl.core.classifier import Classifier
+from robustcl.core.errors import InputError, UnsupportedError
 
 FORMS, BOUNDS = ("vote", "mean", "clip"), ("betting", "bernstein")
 

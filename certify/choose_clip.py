@@ -9,8 +9,8 @@ from robustcl.certify.check_smoothing import check_smoothing
 from robustcl.certify.choose_pairing import best_clip
 from robustcl.certify.smoothed_margins import base_function, smoothed
 from robustcl.certify.smoothing_samples import noise_streams, noisy_outputs
-from robustcl.classifier import Classifier
-from robustcl.frozen import frozen
+from robustcl.core.classifier import Classifier
+from robustcl.core.modules import frozen
 
 
 def choose_clip(

@@ -6,7 +6,7 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor
 
-from robustcl.abstained import ABSTAINED, answered
+from robustcl.core.abstention import ABSTAINED, answered
 from robustcl.core.choices import Guarantee
 
 NO_RIVAL = -1

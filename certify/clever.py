@@ -5,14 +5,15 @@ from collections.abc import Iterator, Sequence
 import torch
 from torch import Tensor
 
-from robustcl.batching import fill, padded
 from robustcl.certify.claim import Claim, estimated
 from robustcl.certify.gradients import output_gradients
-from robustcl.certify.norms import Norm, check_norm
-from robustcl.check_images import check_images
-from robustcl.classifier import Classifier
-from robustcl.errors import InputError
-from robustcl.frozen import frozen
+from robustcl.certify.norms import check_norm
+from robustcl.core.batching import fill, padded
+from robustcl.core.checks import check_images
+from robustcl.core.choices import CertifiedNorm
+from robustcl.core.classifier import Classifier
+from robustcl.core.errors import InputError
+from robustcl.core.modules import frozen
 
 BALL: dict[str, float] = {"l2": 5.0, "linf": 0.05}  # the paper's, section 5.2
 BLOCK = 16  # points drawn at once; part of the stream's definition, not the batch size
@@ -28,7 +29,7 @@ def clever(
     classifier: Classifier,
     images: Tensor,
     *,
-    norm: Norm = "l2",
+    norm: CertifiedNorm = "l2",
     seeds: Sequence[int] | None = None,
     ball: float | None = None,
     batches: int = 100,
@@ -156,7 +157,7 @@ def _slopes(
     top: int,
     gaps: Tensor,
     size: float,
-    norm: Norm,
+    norm: CertifiedNorm,
     batch_size: int,
 ) -> Tensor:
     # (count, K) dual norms of grad (s_y - s_j) at the points. Outputs s_y - s_j are differentiated,
@@ -191,7 +192,7 @@ def _slopes(
 
 
 def _blocks(
-    image: Tensor, count: int, size: float, norm: Norm, generator: torch.Generator
+    image: Tensor, count: int, size: float, norm: CertifiedNorm, generator: torch.Generator
 ) -> Iterator[Tensor]:
     # Points drawn uniformly in the ball; what a generator gives depends on how many are drawn.
     for start in range(0, count, BLOCK):
@@ -199,7 +200,9 @@ def _blocks(
         yield image + size * _in_unit_ball(wanted, image, norm, generator)
 
 
-def _in_unit_ball(count: int, image: Tensor, norm: Norm, generator: torch.Generator) -> Tensor:
+def _in_unit_ball(
+    count: int, image: Tensor, norm: CertifiedNorm, generator: torch.Generator
+) -> Tensor:
     shape = (count, *image.shape)
     if norm == "linf":
         return torch.empty(shape).uniform_(-1.0, 1.0, generator=generator).to(image)

@@ -13,15 +13,15 @@ from robustcl.certify.claim import Claim, nearest_rival
 from robustcl.certify.graph import Network
 from robustcl.certify.image_by_image import certify_each
 from robustcl.certify.local import first_radii
-from robustcl.certify.norms import Norm
 from robustcl.certify.ops.enclosures import Region
 from robustcl.certify.preparation import Traced, ready
 from robustcl.certify.problem import Problem
 from robustcl.certify.product import product_pairs
 from robustcl.certify.rounding import round_up, row_lengths
 from robustcl.certify.search import Evaluation, search
-from robustcl.classifier import Classifier
-from robustcl.errors import InputError
+from robustcl.core.choices import CertifiedNorm
+from robustcl.core.classifier import Classifier
+from robustcl.core.errors import InputError
 
 CHUNK = 128  # directions held in memory at once
 MOST_SPLITS = 8
@@ -33,7 +33,7 @@ def crown(
     classifier: Classifier,
     images: Tensor,
     *,
-    norm: Norm = "l2",
+    norm: CertifiedNorm = "l2",
     steps: int = 8,
     slope_steps: int = 0,
     splits: int = 0,

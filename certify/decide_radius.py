@@ -8,12 +8,11 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from robustcl.batching import padded
 from robustcl.certify.bounds.confidence_sequence import log_capital, log_growth, stake_shares
 from robustcl.certify.check_smoothing import check_smoothing
 from robustcl.certify.choose_pairing import choose_pairing
-from robustcl.certify.claim import ABSTAINED, NO_RIVAL, Claim
-from robustcl.certify.norms import Norm, check_norm
+from robustcl.certify.claim import NO_RIVAL, Claim
+from robustcl.certify.norms import check_norm
 from robustcl.certify.smoothed_margins import (
     SLACK,
     Form,
@@ -25,11 +24,14 @@ from robustcl.certify.smoothed_margins import (
     unit_values,
 )
 from robustcl.certify.smoothing_samples import add_noise, noise_streams, noisy_outputs
-from robustcl.check_images import check_images
-from robustcl.classifier import Classifier
+from robustcl.core.abstention import ABSTAINED
+from robustcl.core.batching import padded
+from robustcl.core.checks import check_images
+from robustcl.core.choices import CertifiedNorm
+from robustcl.core.classifier import Classifier
+from robustcl.core.errors import InputError
+from robustcl.core.modules import frozen
 from robustcl.core.special_functions import ndtr
-from robustcl.errors import InputError
-from robustcl.frozen import frozen
 
 Outcome = Literal["proved", "given up", "undecided"]
 STEP = 32  # samples of an image between two looks; part of the noise stream's definition
@@ -57,7 +59,7 @@ def decide_radius(
     images: Tensor,
     *,
     radius: float,
-    norm: Norm = "l2",
+    norm: CertifiedNorm = "l2",
     seeds: Sequence[int] | None = None,
     sigma: float = 0.25,
     n: int = 1000,
@@ -229,7 +231,7 @@ def _too_late(bet: _Bet) -> bool:
 
 
 def _decision(
-    bets: list[_Bet], terms: Smoothed, radius: float, norm: Norm, n_select: int
+    bets: list[_Bet], terms: Smoothed, radius: float, norm: CertifiedNorm, n_select: int
 ) -> Decision:
     won = [bet.outcome == "proved" for bet in bets]
     claim = Claim(

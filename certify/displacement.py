@@ -8,17 +8,17 @@ from torch import Tensor
 
 from robustcl.certify.agreement import ROUNDING, check_agreement, own_model
 from robustcl.certify.bounds.network_norm import NetworkNorm, network_norm
-from robustcl.certify.claim import Guarantee
 from robustcl.certify.image_by_image import workers
-from robustcl.certify.norms import Norm, check_norm
+from robustcl.certify.norms import check_norm
 from robustcl.certify.one_thread import each, one_thread
 from robustcl.certify.preparation import prepared_images, refuse_views
 from robustcl.certify.problem import enclosed
 from robustcl.certify.rounding import row_lengths
-from robustcl.classifier import Classifier
+from robustcl.core.choices import CertifiedNorm, Guarantee
+from robustcl.core.classifier import Classifier
+from robustcl.core.errors import InputError, UnsupportedError
+from robustcl.core.hashes import network_hash
 from robustcl.core.special_functions import ndtri
-from robustcl.errors import InputError, UnsupportedError
-from robustcl.network_hash import network_hash
 
 DOWN, UP = 1.0 - 1e-12, 1.0 + 1e-12
 DIAMETER = 2.0
@@ -30,7 +30,7 @@ class Drift:
 
     Args:
         method: The certificate's name.
-        norm: Norm of the perturbation.
+        norm: CertifiedNorm of the perturbation.
         guarantee: 'deterministic' or 'probabilistic'.
         subject: Whose embedding is meant: the model's, or a smoothed one.
         budget: (B,) float64, in pixel units, rounded down where it was asked for.
@@ -39,7 +39,7 @@ class Drift:
     """
 
     method: str
-    norm: Norm
+    norm: CertifiedNorm
     guarantee: Guarantee
     subject: str
     budget: Tensor
@@ -52,7 +52,7 @@ def displacement(
     *,
     eps: float | None = None,
     threshold: float | None = None,
-    norm: Norm = "l2",
+    norm: CertifiedNorm = "l2",
     prepared: NetworkNorm | None = None,
 ) -> Drift:
     """Bound the drift of the embedding within a budget, or the budget that keeps a drift.
@@ -114,7 +114,7 @@ def smoothed_displacement(
     sigma: float = 0.25,
     eps: float | None = None,
     threshold: float | None = None,
-    norm: Norm = "l2",
+    norm: CertifiedNorm = "l2",
 ) -> Drift:
     """Bound the drift of the mean embedding g(x) = E f(x + sigma e), which is not renormalized.
 
@@ -188,7 +188,9 @@ def check_one_of(eps: float | None, threshold: float | None) -> None:
         raise InputError(f"threshold {threshold} is not positive and finite; try 0.5")
 
 
-def usable_norm(classifier: Classifier, norm: Norm, prepared: NetworkNorm | None) -> NetworkNorm:
+def usable_norm(
+    classifier: Classifier, norm: CertifiedNorm, prepared: NetworkNorm | None
+) -> NetworkNorm:
     """Return a bound of the encoder in a norm.
 
     Args:

@@ -5,13 +5,13 @@ from torch import Tensor
 
 from robustcl.certify.claim import Claim, estimated
 from robustcl.certify.gradients import pairwise_slopes
-from robustcl.certify.norms import Norm
-from robustcl.check_images import check_images
-from robustcl.classifier import Classifier
-from robustcl.frozen import frozen
+from robustcl.core.checks import check_images
+from robustcl.core.choices import CertifiedNorm
+from robustcl.core.classifier import Classifier
+from robustcl.core.modules import frozen
 
 
-def first_order(classifier: Classifier, images: Tensor, *, norm: Norm = "l2") -> Claim:
+def first_order(classifier: Classifier, images: Tensor, *, norm: CertifiedNorm = "l2") -> Claim:
     """Estimate min_j (s_y - s_j) / |grad (s_y - s_j)|_q at the image.
 
     Nothing is proved: the gradient may grow inside the ball. For scores that are affine in the

@@ -5,12 +5,12 @@ from torch import Tensor
 
 from robustcl.certify.claim import Claim, nearest_rival
 from robustcl.certify.image_by_image import certify_each
-from robustcl.certify.norms import Norm
 from robustcl.certify.preparation import Traced, ready
 from robustcl.certify.problem import Problem
 from robustcl.certify.rounding import round_up, row_lengths
-from robustcl.classifier import Classifier
-from robustcl.errors import UnsupportedError
+from robustcl.core.choices import CertifiedNorm
+from robustcl.core.classifier import Classifier
+from robustcl.core.errors import UnsupportedError
 
 ROUNDING = 1e-10
 ARCSINE = 1e-7  # asin loses half the digits near 1
@@ -21,7 +21,7 @@ def geodesic(
     classifier: Classifier,
     images: Tensor,
     *,
-    norm: Norm = "l2",
+    norm: CertifiedNorm = "l2",
     prepared: Traced | None = None,
 ) -> Claim:
     """Certify that no perturbation of norm below the radius changes the predicted class.

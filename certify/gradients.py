@@ -6,9 +6,10 @@ from typing import Literal, cast
 import torch
 from torch import Tensor
 
-from robustcl.batching import fill
-from robustcl.certify.norms import Norm, check_norm
-from robustcl.errors import InputError
+from robustcl.certify.norms import check_norm
+from robustcl.core.batching import fill
+from robustcl.core.choices import CertifiedNorm
+from robustcl.core.errors import InputError
 
 Strategy = Literal["auto", "vmap", "loop"]
 BATCH = 32  # images whose gradients are held at once
@@ -52,7 +53,7 @@ def output_gradients(
     return outputs.detach(), torch.stack(rows, dim=1)
 
 
-def pairwise_gradient_norms(gradients: Tensor, *, norm: Norm) -> Tensor:
+def pairwise_gradient_norms(gradients: Tensor, *, norm: CertifiedNorm) -> Tensor:
     """Measure the dual norms of all differences of gradients.
 
     Args:
@@ -78,7 +79,7 @@ def pairwise_slopes(
     function: Callable[[Tensor], Tensor],
     images: Tensor,
     *,
-    norm: Norm,
+    norm: CertifiedNorm,
     strategy: Strategy = "auto",
     batch_size: int = BATCH,
 ) -> tuple[Tensor, Tensor]:

@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 import torch
 
 from robustcl.certify.ops.operation import Operation, Shape
-from robustcl.errors import UnsupportedError
+from robustcl.core.errors import UnsupportedError
 
 
 @dataclass(frozen=True, eq=False)

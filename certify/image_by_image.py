@@ -20,7 +20,7 @@ from robustcl.certify.graph import Network
 from robustcl.certify.one_thread import each, one_thread, spare_threads
 from robustcl.certify.preparation import Traced, prepared_images
 from robustcl.certify.problem import Center, Problem, centered, stated
-from robustcl.classifier import Classifier
+from robustcl.core.classifier import Classifier
 
 NUMBERS = 1_000_000  # inside networks, that are enclosed at once where one by one is not needed
 LARGE = 5_000  # numbers inside a network, from which it pays to treat several images at a time

@@ -7,20 +7,20 @@ from typing import cast
 import torch
 from torch import Tensor
 
-from robustcl.batching import fill
 from robustcl.certify.claim import Claim, estimated
 from robustcl.certify.gradients import BATCH, output_gradients
-from robustcl.certify.norms import Norm
 from robustcl.certify.pairs import affine_head, margins, pairs
-from robustcl.check_images import check_images
-from robustcl.classifier import Classifier
-from robustcl.frozen import frozen
+from robustcl.core.batching import fill
+from robustcl.core.checks import check_images
+from robustcl.core.choices import CertifiedNorm
+from robustcl.core.classifier import Classifier
+from robustcl.core.modules import frozen
 
 EXACT_UP_TO = 128  # outputs; above, power iteration
 
 
 def jacobian_norm(
-    classifier: Classifier, images: Tensor, *, norm: Norm = "l2", iterations: int = 50
+    classifier: Classifier, images: Tensor, *, norm: CertifiedNorm = "l2", iterations: int = 50
 ) -> Claim:
     """Estimate min_j margin_j / (|a_j|_2 |J_f(x)|), the classic formula.
 
@@ -59,7 +59,7 @@ def jacobian_norm(
 
 
 def _sizes(
-    classifier: Classifier, images: Tensor, norm: Norm, iterations: int, width: int
+    classifier: Classifier, images: Tensor, norm: CertifiedNorm, iterations: int, width: int
 ) -> tuple[Tensor, Tensor]:
     # The embeddings, and the norms of their Jacobians.
     if width <= EXACT_UP_TO:
@@ -69,7 +69,7 @@ def _sizes(
     return points, size * (math.sqrt(images[0].numel()) if norm == "linf" else 1.0)
 
 
-def _exact(jacobian: Tensor, norm: Norm) -> Tensor:
+def _exact(jacobian: Tensor, norm: CertifiedNorm) -> Tensor:
     known = torch.isfinite(jacobian).flatten(1).all(dim=1)
     jacobian = jacobian.nan_to_num(0.0, 0.0, 0.0)  # eigvalsh stops at NaN, for the whole batch
     size = torch.linalg.eigvalsh(jacobian @ jacobian.mT)[:, -1].clamp_min(0.0).sqrt()

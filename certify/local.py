@@ -11,15 +11,15 @@ from robustcl.certify.bounds.regions import ball_regions
 from robustcl.certify.bounds.slopes import slope_bounds
 from robustcl.certify.claim import Claim, nearest_rival
 from robustcl.certify.image_by_image import certify_each
-from robustcl.certify.norms import Norm
 from robustcl.certify.ops.enclosures import Region
 from robustcl.certify.preparation import Traced, ready
 from robustcl.certify.problem import Problem
 from robustcl.certify.product import product_pairs
 from robustcl.certify.rounding import round_up
 from robustcl.certify.search import open_rivals
-from robustcl.classifier import Classifier
-from robustcl.errors import InputError
+from robustcl.core.choices import CertifiedNorm
+from robustcl.core.classifier import Classifier
+from robustcl.core.errors import InputError
 
 DOWN = 1.0 / round_up(1.0)
 CHUNK = 256  # directions times stairs held in memory at once
@@ -31,7 +31,7 @@ def local(
     classifier: Classifier,
     images: Tensor,
     *,
-    norm: Norm = "l2",
+    norm: CertifiedNorm = "l2",
     stairs: int = 16,
     units: int = LARGEST,
     prepared: Traced | None = None,

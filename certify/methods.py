@@ -8,6 +8,7 @@ from typing import Any
 from torch import Tensor
 
 from robustcl.certify.certified_radius import certified_radius
+from robustcl.certify.check_smoothing import check_smoothing
 from robustcl.certify.claim import Claim
 from robustcl.certify.clever import clever
 from robustcl.certify.crown import Effort, crown
@@ -17,17 +18,18 @@ from robustcl.certify.image_by_image import compare_model
 from robustcl.certify.jacobian_norm import jacobian_norm
 from robustcl.certify.local import check_stairs, local
 from robustcl.certify.multi_view import TracedViews, compare_views, multi_view, traced_views
-from robustcl.certify.norms import NORMS, Norm, check_norm
+from robustcl.certify.norms import check_norm
 from robustcl.certify.pairs import affine_head
 from robustcl.certify.preparation import Traced, traced
 from robustcl.certify.product import product
-from robustcl.certify.smoothing import check_smoothing, smoothing
-from robustcl.classifier import Classifier
+from robustcl.certify.smoothing import smoothing
+from robustcl.core.choices import CERTIFIED_NORMS, CertifiedNorm
+from robustcl.core.classifier import Classifier
+from robustcl.core.errors import InputError
+from robustcl.core.specification import Specification, check_options, choose, parse_specification
 from robustcl.declarations.claims import CLAIMS, ClaimRow
-from robustcl.errors import InputError
-from robustcl.specification import Specification, check_options, choose, parse_specification
 
-Prepare = Callable[[Classifier, Norm, dict[str, Any]], Any]
+Prepare = Callable[[Classifier, CertifiedNorm, dict[str, Any]], Any]
 
 
 @dataclass(frozen=True)
@@ -56,29 +58,29 @@ class Method(ClaimRow):
         return norm in self.norms or (norm == "l1" and proves_l1)
 
 
-def _traced(classifier: Classifier, norm: Norm, options: dict[str, Any]) -> Any:
+def _traced(classifier: Classifier, norm: CertifiedNorm, options: dict[str, Any]) -> Any:
     check_stairs(options.get("stairs", 1))
     names = ("steps", "slope_steps", "splits", "units")
     Effort(**{key: options[key] for key in names if options.get(key) is not None})
     return traced(classifier, norm=norm, method="a certificate of the model itself")
 
 
-def _traced_views(classifier: Classifier, norm: Norm, options: dict[str, Any]) -> Any:
+def _traced_views(classifier: Classifier, norm: CertifiedNorm, options: dict[str, Any]) -> Any:
     del options
     return traced_views(classifier, norm=norm)
 
 
-def _on_sphere(classifier: Classifier, norm: Norm, options: dict[str, Any]) -> Any:
+def _on_sphere(classifier: Classifier, norm: CertifiedNorm, options: dict[str, Any]) -> Any:
     check_sphere(classifier)
     return _traced(classifier, norm, options)
 
 
-def _has_affine_head(classifier: Classifier, norm: Norm, options: dict[str, Any]) -> None:
+def _has_affine_head(classifier: Classifier, norm: CertifiedNorm, options: dict[str, Any]) -> None:
     del norm, options
     affine_head(classifier, method="jacobian_norm")
 
 
-def _can_be_smoothed(classifier: Classifier, norm: Norm, options: dict[str, Any]) -> None:
+def _can_be_smoothed(classifier: Classifier, norm: CertifiedNorm, options: dict[str, Any]) -> None:
     del norm
     names = ("sigma", "n", "n_select", "alpha", "form", "clip", "bound", "target")
     check_smoothing(classifier, **{key: options[key] for key in names if key in options})
@@ -218,8 +220,8 @@ def compare(prepared: Any, classifier: Classifier, points: Tensor) -> None:
         compare_model(prepared, classifier, points)
 
 
-def _computed(method: Method, norm: str) -> Norm:
+def _computed(method: Method, norm: str) -> CertifiedNorm:
     if not method.treats(norm):
-        known = [name for name in (*NORMS, "l1") if method.treats(name)]
+        known = [name for name in (*CERTIFIED_NORMS, "l1") if method.treats(name)]
         raise InputError(f"{method.name} gives no {norm} radius, only {', '.join(known)}")
     return "l2" if norm == "l1" else check_norm(norm)

@@ -22,11 +22,10 @@ from robustcl.certify.agreement import (
 from robustcl.certify.bounds.network_norm import NetworkNorm
 from robustcl.certify.bounds.view_norm import view_norm
 from robustcl.certify.certified_radius import STEPS, best_claim
-from robustcl.certify.claim import ABSTAINED, NO_RIVAL, Claim, abstained, joined, nearest_rival
+from robustcl.certify.claim import NO_RIVAL, Claim, abstained, joined, nearest_rival
 from robustcl.certify.crown import Effort, margins_at, staged_search
 from robustcl.certify.image_by_image import enclosed_scores, workers
 from robustcl.certify.local import first_slopes
-from robustcl.certify.norms import Norm
 from robustcl.certify.one_thread import each, one_thread
 from robustcl.certify.pairs import pairs
 from robustcl.certify.preparation import Traced, prepared_images, traced
@@ -34,12 +33,14 @@ from robustcl.certify.problem import Center, Problem, centered, problem, stated
 from robustcl.certify.product import product_claim, product_pairs
 from robustcl.certify.rounding import round_up, row_lengths
 from robustcl.certify.search import Evaluation
-from robustcl.classifier import Classifier
+from robustcl.core.abstention import ABSTAINED
+from robustcl.core.choices import AGGREGATES, CertifiedNorm
+from robustcl.core.classifier import Classifier
+from robustcl.core.errors import InputError, UnsupportedError, ViolationError
+from robustcl.core.hashes import network_hash
 from robustcl.declarations.claims import MULTI_VIEW as SUBJECT
-from robustcl.errors import InputError, UnsupportedError, ViolationError
-from robustcl.network_hash import network_hash
 from robustcl.views.linear_view import LinearView
-from robustcl.views.multi_view import AGGREGATES, MultiView
+from robustcl.views.multi_view import MultiView
 
 ANGLE = 1e-7  # acos and asin lose half the digits near 1
 ROUNDING = 1e-10
@@ -76,7 +77,7 @@ def _scaled(bound: NetworkNorm, mean: float, wide: float) -> NetworkNorm:
     return replace(bound, prefix=bound.prefix * mean, total=bound.total * mean, spatial=other)
 
 
-def traced_views(classifier: Classifier, *, norm: Norm) -> TracedViews:
+def traced_views(classifier: Classifier, *, norm: CertifiedNorm) -> TracedViews:
     """Trace the classifier of one view and bound the views' norms, once for any number of images.
 
     Args:
@@ -115,7 +116,7 @@ def multi_view(
     classifier: Classifier,
     images: Tensor,
     *,
-    norm: Norm = "l2",
+    norm: CertifiedNorm = "l2",
     steps: int = 8,
     prepared: TracedViews | None = None,
 ) -> Claim:
@@ -222,7 +223,7 @@ def _check(exact: MultiView, model: TracedViews, points: Tensor, claim: Claim) -
             )
 
 
-def _claim(norm: Norm, predicted: Tensor, radius: Tensor, rival: Tensor) -> Claim:
+def _claim(norm: CertifiedNorm, predicted: Tensor, radius: Tensor, rival: Tensor) -> Claim:
     return Claim("multi_view", norm, "deterministic", SUBJECT, predicted, radius, rival)
 
 

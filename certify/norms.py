@@ -2,7 +2,7 @@
 
 from robustcl.core.choices import CERTIFIED_NORMS as NORMS
 from robustcl.core.choices import CertifiedNorm as Norm
-from robustcl.errors import InputError
+from robustcl.core.errors import InputError
 
 
 def check_norm(norm: str) -> Norm:

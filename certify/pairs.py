@@ -5,8 +5,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from robustcl.classifier import Classifier
-from robustcl.errors import UnsupportedError
+from robustcl.core.classifier import Classifier
+from robustcl.core.errors import UnsupportedError
 
 
 @dataclass(frozen=True, eq=False)

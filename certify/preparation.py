@@ -11,14 +11,15 @@ from robustcl.certify.bounds.network_norm import NetworkNorm, traced_norm
 from robustcl.certify.bounds.plain_modules import check_still, check_values, no_draws, state_of
 from robustcl.certify.bounds.trace import trace
 from robustcl.certify.graph import Network
-from robustcl.certify.norms import Norm, check_norm
+from robustcl.certify.norms import check_norm
 from robustcl.certify.one_thread import one_thread
 from robustcl.certify.pairs import affine_head
 from robustcl.certify.rounding import row_lengths
-from robustcl.check_images import check_images
-from robustcl.classifier import Classifier
-from robustcl.errors import InputError, UnsupportedError
-from robustcl.network_hash import network_hash
+from robustcl.core.checks import check_images
+from robustcl.core.choices import CertifiedNorm
+from robustcl.core.classifier import Classifier
+from robustcl.core.errors import InputError, UnsupportedError
+from robustcl.core.hashes import network_hash
 from robustcl.views.multi_view import MultiView
 from robustcl.views.random_views import RandomViews
 
@@ -31,7 +32,7 @@ class Traced:
     """Hold what certificates need of a model, whatever the images.
 
     Args:
-        norm: Norm of the perturbation.
+        norm: CertifiedNorm of the perturbation.
         classifier: The user's model, which is asked again at every claim.
         network: The encoder's steps in float64.
         fast: The same in the type that bounds over balls are computed in.
@@ -42,7 +43,7 @@ class Traced:
         weights: Hash of the model's numbers (see `network_hash`).
     """
 
-    norm: Norm
+    norm: CertifiedNorm
     classifier: Classifier
     network: Network
     fast: Network
@@ -53,7 +54,7 @@ class Traced:
     weights: str
 
 
-def traced(classifier: Classifier, *, norm: Norm, method: str) -> Traced:
+def traced(classifier: Classifier, *, norm: CertifiedNorm, method: str) -> Traced:
     """Trace a model once, for any number of images.
 
     Args:
@@ -100,13 +101,13 @@ def _check_head(exact: Classifier, weight: Tensor, bias: Tensor) -> None:
 
 
 def ready(
-    classifier: Classifier, *, norm: Norm, method: str, prepared: Traced | None = None
+    classifier: Classifier, *, norm: CertifiedNorm, method: str, prepared: Traced | None = None
 ) -> Traced:
     """Return a traced model that may be used for a norm.
 
     Args:
         classifier: The model.
-        norm: Norm of the perturbation.
+        norm: CertifiedNorm of the perturbation.
         method: Who asks, for messages.
         prepared: From `traced`; None to trace now.
 

@@ -6,11 +6,11 @@ from torch import Tensor
 from robustcl.certify.claim import Claim, nearest_rival
 from robustcl.certify.geodesic import geodesic_pairs
 from robustcl.certify.image_by_image import certify_each
-from robustcl.certify.norms import Norm
 from robustcl.certify.preparation import Traced, ready
 from robustcl.certify.problem import Problem
 from robustcl.certify.rounding import round_up
-from robustcl.classifier import Classifier
+from robustcl.core.choices import CertifiedNorm
+from robustcl.core.classifier import Classifier
 
 DOWN = 1.0 / round_up(1.0)
 
@@ -19,7 +19,7 @@ def product(
     classifier: Classifier,
     images: Tensor,
     *,
-    norm: Norm = "l2",
+    norm: CertifiedNorm = "l2",
     prepared: Traced | None = None,
 ) -> Claim:
     """Certify that no perturbation of norm below the radius changes the predicted class.

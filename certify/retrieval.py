@@ -10,16 +10,16 @@ from torch import Tensor
 from robustcl.certify.bounds.confidence import betting_lower_bound
 from robustcl.certify.bounds.network_norm import NetworkNorm
 from robustcl.certify.center_smoothing import Noise, noisy_outputs
-from robustcl.certify.claim import Guarantee
 from robustcl.certify.displacement import raw_in_double, usable_norm
-from robustcl.certify.norms import Norm, check_norm
+from robustcl.certify.norms import check_norm
 from robustcl.certify.preparation import refuse_views
 from robustcl.certify.rounding import row_lengths
-from robustcl.check_images import check_images
-from robustcl.classifier import Classifier
+from robustcl.core.checks import check_images
+from robustcl.core.choices import CertifiedNorm, Guarantee
+from robustcl.core.classifier import Classifier
+from robustcl.core.errors import InputError, UnsupportedError
+from robustcl.core.modules import frozen
 from robustcl.core.special_functions import ndtri
-from robustcl.errors import InputError, UnsupportedError
-from robustcl.frozen import frozen
 
 ROUNDING = 1e-12  # of a dot product in float64, relative to the lengths of its factors
 DOWN, UP = 1.0 - 1e-12, 1.0 + 1e-12
@@ -32,7 +32,7 @@ class Retrieval:
     """Claim that an item stays among the k nearest for all perturbations below the radius.
 
     Args:
-        norm: Norm of the perturbation.
+        norm: CertifiedNorm of the perturbation.
         guarantee: 'deterministic', or 'probabilistic': wrong with probability at most alpha per
             image.
         subject: Whose embedding is meant: the model's, or a smoothed one.
@@ -45,7 +45,7 @@ class Retrieval:
         rival: (B,) the rival whose overtaking would push the item out; -1: none.
     """
 
-    norm: Norm
+    norm: CertifiedNorm
     guarantee: Guarantee
     subject: str
     k: int
@@ -62,7 +62,7 @@ def retrieval(
     *,
     items: Tensor | None = None,
     k: int = 1,
-    norm: Norm = "l2",
+    norm: CertifiedNorm = "l2",
     prepared: NetworkNorm | None = None,
 ) -> Retrieval:
     """Certify that an item stays among the k nearest of a fixed gallery.
@@ -155,7 +155,7 @@ def smoothed_retrieval(
     *,
     items: Tensor,
     k: int = 1,
-    norm: Norm = "l2",
+    norm: CertifiedNorm = "l2",
     noise: Noise | None = None,
     seeds: Sequence[int] | None = None,
 ) -> Retrieval:

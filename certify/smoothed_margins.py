@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from robustcl.certify.pairs import affine_head
-from robustcl.classifier import Classifier
+from robustcl.core.classifier import Classifier
 from robustcl.core.special_functions import ndtri
 
 Form = Literal["mean", "vote", "clip"]

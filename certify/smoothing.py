@@ -14,9 +14,9 @@ from robustcl.certify.bounds.confidence import (
 )
 from robustcl.certify.check_smoothing import check_smoothing
 from robustcl.certify.choose_pairing import choose_pairing
-from robustcl.certify.claim import ABSTAINED, NO_RIVAL, Claim
+from robustcl.certify.claim import NO_RIVAL, Claim
 from robustcl.certify.decide_radius import decide_radius
-from robustcl.certify.norms import Norm, check_norm
+from robustcl.certify.norms import check_norm
 from robustcl.certify.smoothed_margins import (
     SLACK,
     Bound,
@@ -29,12 +29,14 @@ from robustcl.certify.smoothed_margins import (
     unit_values,
 )
 from robustcl.certify.smoothing_samples import noise_streams, noisy_outputs
-from robustcl.check_images import check_images
-from robustcl.classifier import Classifier
+from robustcl.core.abstention import ABSTAINED
+from robustcl.core.batching import halving
+from robustcl.core.checks import check_images
+from robustcl.core.choices import CertifiedNorm
+from robustcl.core.classifier import Classifier
+from robustcl.core.errors import InputError
+from robustcl.core.modules import frozen
 from robustcl.core.special_functions import ndtr, ndtri
-from robustcl.errors import InputError
-from robustcl.frozen import frozen
-from robustcl.out_of_memory import halving
 
 __all__ = ["check_smoothing", "smoothing"]
 DOWN = 1.0 - 1e-12
@@ -47,7 +49,7 @@ def smoothing(
     classifier: Classifier,
     images: Tensor,
     *,
-    norm: Norm = "l2",
+    norm: CertifiedNorm = "l2",
     seeds: Sequence[int] | None = None,
     sigma: float = 0.25,
     n: int = 1000,

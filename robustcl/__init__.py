@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from robustcl import attacks, certify
     from robustcl.checkpoint import load_checkpoint
-    from robustcl.classifier import Classifier, Encoder
-    from robustcl.errors import (
+    from robustcl.core.classifier import Classifier, Encoder
+    from robustcl.core.errors import (
         CheckpointError,
         InputError,
         RobustclError,
@@ -20,8 +20,8 @@ if TYPE_CHECKING:
         UnsupportedError,
         ViolationError,
     )
-    from robustcl.objectives import Objective, displace, misclassify, outrank
-    from robustcl.threat import Threat
+    from robustcl.core.objectives import Objective, displace, misclassify, outrank
+    from robustcl.core.threat import Threat
     from robustcl.views.multi_view import MultiView
 
     __version__: str
@@ -48,13 +48,13 @@ __all__ = [
 
 _HOMES = {
     "robustcl.checkpoint": ("load_checkpoint",),
-    "robustcl.classifier": ("Classifier", "Encoder"),
-    "robustcl.errors": (
+    "robustcl.core.classifier": ("Classifier", "Encoder"),
+    "robustcl.core.errors": (
         *("CheckpointError", "InputError", "RobustclError", "RunError", "UnsupportedError"),
         "ViolationError",
     ),
-    "robustcl.objectives": ("Objective", "displace", "misclassify", "outrank"),
-    "robustcl.threat": ("Threat",),
+    "robustcl.core.objectives": ("Objective", "displace", "misclassify", "outrank"),
+    "robustcl.core.threat": ("Threat",),
     "robustcl.views.multi_view": ("MultiView",),
 }
 _HOME_OF = {name: home for home, names in _HOMES.items() for name in names}

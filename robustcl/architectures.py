@@ -8,9 +8,9 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from robustcl.core.errors import InputError
 from robustcl.core.memory import is_out_of_memory
 from robustcl.encoders import ARCHITECTURES
-from robustcl.errors import InputError
 
 CLASSIFICATION_LAYERS = ("fc", "classifier", "heads", "head")
 # Arguments by which timm and torchvision would read or download other files.

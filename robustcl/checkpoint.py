@@ -9,14 +9,13 @@ import torch
 from torch import Tensor, nn
 
 from robustcl.architectures import REASON, build_backbone, is_factory
-from robustcl.check_network import weight_type
-from robustcl.check_tensors import objection_to_numbers, short
-from robustcl.classifier import Classifier, Encoder
+from robustcl.core.checks import objection_to_numbers, short, weight_type
+from robustcl.core.classifier import Classifier, Encoder
+from robustcl.core.errors import CheckpointError, InputError
+from robustcl.core.memory import is_out_of_memory
 from robustcl.core.schema import parse
-from robustcl.description import Description as Description
+from robustcl.description import Description
 from robustcl.encoders import ARCHITECTURES
-from robustcl.errors import CheckpointError, InputError
-from robustcl.out_of_memory import is_out_of_memory
 from robustcl.outline import outline, outlined_size
 from robustcl.robust.dual_batch_norm import BRANCHES
 from robustcl.stored_file import Stored, read_stored, write_stored

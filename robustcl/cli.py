@@ -7,12 +7,9 @@ from collections.abc import Sequence
 from contextlib import nullcontext
 from typing import Any
 
-from robustcl.core.foreign_exit import foreign_exits_abort
-from robustcl.core.last_handler import ENVIRONMENT, exit_code
-from robustcl.core.processors import share_processors
-from robustcl.core.stopping import signals_stop
-from robustcl.core.streams import flush_streams, prepare_streams
-from robustcl.core.terminal import tame_warnings
+from robustcl.core.last_handler import ENVIRONMENT, exit_code, signals_stop
+from robustcl.core.processors import foreign_exits_abort, share_processors
+from robustcl.core.terminal import flush_streams, prepare_streams, tame_warnings
 
 CERTIFY = ("run", "demo", "methods")
 ROBUSTCL = (
@@ -90,7 +87,7 @@ def _guarded(
 def _run(program: str, names: Sequence[str], description: str, words: list[str]) -> int:
     # Only a command that is run is imported, and torch with it: help and mistakes come at once.
     name, options = _parsed(program, names, description, words)
-    from robustcl.commands.keep_freed_memory import keep_freed_memory
+    from robustcl.core.freed_memory import keep_freed_memory
 
     share_processors()
     keep_freed_memory()
@@ -102,8 +99,8 @@ def _run(program: str, names: Sequence[str], description: str, words: list[str])
 def _parsed(
     program: str, names: Sequence[str], description: str, words: list[str]
 ) -> tuple[str, Any]:
-    from robustcl.commands.recipe_file import with_recipe
     from robustcl.options.read import options_of, read_command, read_options
+    from robustcl.options.recipe_file import with_recipe
 
     if words[:1] not in [[name] for name in names]:
         found = read_command(

@@ -11,16 +11,9 @@ from dataclasses import dataclass
 
 from torch import Tensor, nn
 
-from robustcl.check_tensors import (
-    COUNTER,
-    exactly,
-    objection_to_numbers,
-    objection_to_type,
-    short,
-)
-from robustcl.core.printable import printable
-from robustcl.errors import CheckpointError
-from robustcl.weight_file import read_weights as read_weights
+from robustcl.core.checks import COUNTER, exactly, objection_to_numbers, objection_to_type, short
+from robustcl.core.errors import CheckpointError
+from robustcl.core.terminal import printable
 
 PREFIXES = (
     *("module.", "backbone.", "encoder.", "encoder_q.", "online_encoder.", "model.", "net.", "f."),

@@ -6,7 +6,7 @@ from typing import Annotated, Any
 from msgspec import Meta
 
 from robustcl.architectures import check_size
-from robustcl.errors import InputError
+from robustcl.core.errors import InputError
 
 Side = Annotated[int, Meta(ge=1)]
 Positive = Annotated[float, Meta(gt=0.0)]

@@ -5,14 +5,14 @@ import math
 
 import torch
 
-from robustcl.abstained import directed, warn_abstained
-from robustcl.batching import padded
-from robustcl.classifier import Classifier, Encoder
+from robustcl.core.abstention import directed, warn_abstained
+from robustcl.core.batching import padded
+from robustcl.core.classifier import Classifier, Encoder
+from robustcl.core.errors import InputError, RunError
+from robustcl.core.hashes import raw_bytes
+from robustcl.core.modules import frozen
 from robustcl.data.dataset import Dataset
-from robustcl.errors import InputError, RunError
-from robustcl.frozen import frozen
 from robustcl.heads import knn, linear, lipschitz_linear, prototype
-from robustcl.network_hash import raw_bytes
 
 FITS = {
     "prototype": prototype,

@@ -11,7 +11,7 @@ trained it, or at least its accuracy.
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-from robustcl.errors import CheckpointError
+from robustcl.core.errors import CheckpointError
 
 STEM = "stem_padding"
 # Prefixes under which solo-learn, and programs that follow it, keep the encoder.

@@ -8,9 +8,9 @@ from pathlib import Path
 
 from torch import Tensor, nn
 
-from robustcl.check_tensors import is_plain
-from robustcl.errors import CheckpointError, InputError
-from robustcl.specification import parse_number
+from robustcl.core.checks import is_plain
+from robustcl.core.errors import CheckpointError, InputError
+from robustcl.core.specification import parse_number
 
 Numbers = tuple[float, ...]
 Pair = tuple[Numbers, Numbers]

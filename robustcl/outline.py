@@ -11,9 +11,9 @@ from torch import Tensor, nn
 from torch.nn.modules import module as registration
 
 from robustcl.architectures import build_backbone, is_factory
-from robustcl.check_tensors import is_plain
+from robustcl.core.checks import is_plain
+from robustcl.core.errors import InputError
 from robustcl.encoders import ARCHITECTURES
-from robustcl.errors import InputError
 
 PARTS = 40  # modules and tensors registered for each tensor that is given, at most
 FREE_PARTS = 10_000  # what may be registered besides

@@ -4,9 +4,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from robustcl.classifier import Encoder
+from robustcl.core.classifier import Encoder
+from robustcl.core.errors import InputError
 from robustcl.data import Dataset, stratified_split
-from robustcl.errors import InputError
 from robustcl.fit_head import embed
 from robustcl.heads import prototype
 

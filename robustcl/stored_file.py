@@ -13,12 +13,11 @@ from safetensors import SafetensorError
 from safetensors.torch import load, save_file
 from torch import Tensor
 
-from robustcl.checksum import checksum
 from robustcl.core import atomic
-from robustcl.core.plain_file import parse_json
-from robustcl.core.regular_file import objection_to_file
+from robustcl.core.errors import CheckpointError
+from robustcl.core.files import objection_to_file, parse_json
+from robustcl.core.hashes import checksum
 from robustcl.core.tensor_header import MOST_HEADER, PREAMBLE, order_metadata, read_header
-from robustcl.errors import CheckpointError
 
 SCHEMA = 1
 KEY = "robustcl"

@@ -8,9 +8,9 @@ import torch
 from msgspec import Meta
 from torch import Tensor, nn
 
-from robustcl.check_tensors import short
+from robustcl.core.checks import short
+from robustcl.core.errors import CheckpointError, InputError
 from robustcl.core.schema import parse
-from robustcl.errors import CheckpointError, InputError
 from robustcl.heads import KNNHead, LinearHead, PrototypeHead
 
 MOST_CLASSES = 1_000_000

@@ -3,7 +3,7 @@
 import zipfile
 from pathlib import Path
 
-from robustcl.errors import CheckpointError
+from robustcl.core.errors import CheckpointError
 
 MOST_ENTRIES = 200_000
 TIMES = 4  # bytes that entries may become for each byte of the archive; torch does not compress

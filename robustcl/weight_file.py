@@ -10,11 +10,11 @@ import torch
 from safetensors.torch import load_file
 from torch import Tensor
 
-from robustcl.check_tensors import is_plain
-from robustcl.core.printable import printable
-from robustcl.core.regular_file import objection_to_file
+from robustcl.core.checks import is_plain
+from robustcl.core.errors import CheckpointError
+from robustcl.core.files import objection_to_file
 from robustcl.core.tensor_header import check_memory, read_header
-from robustcl.errors import CheckpointError
+from robustcl.core.terminal import printable
 from robustcl.stored_file import has_description, read_stored
 from robustcl.weight_archive import check_archive
 

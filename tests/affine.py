@@ -3,8 +3,9 @@
 import torch
 from torch import Tensor, nn
 
-from robustcl.classifier import Classifier
-from robustcl.threat import DUAL_ORDERS, Norm
+from robustcl.core.choices import Norm
+from robustcl.core.classifier import Classifier
+from robustcl.core.threat import DUAL_ORDERS
 
 SHAPE = (2, 4, 4)
 

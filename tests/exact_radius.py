@@ -14,8 +14,8 @@ from dataclasses import dataclass, replace
 import numpy as np
 from torch import Tensor
 
-from robustcl.certify.norms import Norm
-from robustcl.classifier import Classifier
+from robustcl.core.choices import CertifiedNorm
+from robustcl.core.classifier import Classifier
 from tests.nearest_point import Array, Mask, nearest_point
 from tests.relu_margins import Problem, activations, below, margins, problem_of, ranges_of, relax
 
@@ -50,7 +50,7 @@ def exact_radius(
     classifier: Classifier,
     image: Tensor,
     *,
-    norm: Norm,
+    norm: CertifiedNorm,
     box: tuple[float, float] | None = None,
     seconds: float = 30.0,
 ) -> float:
@@ -82,7 +82,7 @@ def radius_bounds(
     classifier: Classifier,
     image: Tensor,
     *,
-    norm: Norm,
+    norm: CertifiedNorm,
     box: tuple[float, float] | None = None,
     seconds: float = 30.0,
     ceiling: float = 100.0,

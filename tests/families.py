@@ -5,7 +5,7 @@ from collections.abc import Callable
 import torch
 from torch import Tensor, nn
 
-from robustcl import Encoder
+from robustcl.core.classifier import Encoder
 from robustcl.encoders import MaxMin
 
 SHAPE = (3, 4, 4)

@@ -4,7 +4,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.optimize import linprog, nnls
 
-from robustcl.threat import Norm
+from robustcl.core.choices import Norm
 
 Array = NDArray[np.float64]
 Mask = NDArray[np.bool_]

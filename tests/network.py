@@ -3,7 +3,7 @@
 import torch
 from torch import Tensor
 
-from robustcl.classifier import Classifier, Encoder
+from robustcl.core.classifier import Classifier, Encoder
 from robustcl.encoders import small_convnet
 from robustcl.heads import LinearHead, PrototypeHead
 

@@ -10,7 +10,7 @@ from collections.abc import Callable
 import torch
 from torch import Tensor, nn
 
-from robustcl import Classifier
+from robustcl.core.classifier import Classifier
 
 SHAPE = (1, 6, 6)
 CLASSES = 3

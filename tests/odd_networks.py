@@ -11,7 +11,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from robustcl import Classifier
+from robustcl.core.classifier import Classifier
 from tests.network_parts import (
     CLASSES,
     SHAPE,

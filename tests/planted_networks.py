@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from robustcl import Classifier, Encoder
+from robustcl.core.classifier import Classifier, Encoder
 from robustcl.heads import LinearHead, PrototypeHead
 from tests.network_parts import (
     CLASSES,

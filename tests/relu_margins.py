@@ -8,9 +8,9 @@ from dataclasses import dataclass
 import numpy as np
 from torch import Tensor, nn
 
-from robustcl.classifier import Classifier
-from robustcl.errors import UnsupportedError
-from robustcl.threat import Norm
+from robustcl.core.choices import Norm
+from robustcl.core.classifier import Classifier
+from robustcl.core.errors import UnsupportedError
 from tests.nearest_point import Array
 
 Layer = tuple[Array, Array]

@@ -8,18 +8,18 @@ import pytest
 import torch
 from torch import nn
 
-from robustcl.abstained import directed, on_sphere, predict, warn_abstained
 from robustcl.auditing import ensemble_baseline, fresh_views
 from robustcl.auditing.answered_images import calibration_of, shares_of, temperature_of
 from robustcl.bench.calibration_cell import measured
 from robustcl.calibration import measure_calibration
 from robustcl.certify import clever, first_order, jacobian_norm
-from robustcl.classifier import Classifier, Encoder
+from robustcl.core.abstention import directed, on_sphere, predict, warn_abstained
+from robustcl.core.classifier import Classifier, Encoder
+from robustcl.core.errors import InputError
+from robustcl.core.objectives import misclassify
 from robustcl.data import Dataset
-from robustcl.errors import InputError
 from robustcl.fit_head import fit_head
 from robustcl.heads import LinearHead, PrototypeHead, knn, linear, prototype
-from robustcl.objectives import misclassify
 from robustcl.training.measure import _knn_accuracy
 
 NAN, INF = torch.nan, torch.inf

@@ -3,8 +3,8 @@
 import pytest
 import torch
 
-from robustcl import InputError
-from robustcl.batching import padded
+from robustcl.core.batching import padded
+from robustcl.core.errors import InputError
 
 
 @pytest.mark.parametrize("count", [1, 4, 6, 8])

@@ -7,8 +7,8 @@ import pytest
 import torch
 from torch import Tensor
 
-from robustcl import InputError
-from robustcl.check_images import check_form, check_images
+from robustcl.core.checks import check_form, check_images
+from robustcl.core.errors import InputError
 
 SHAPE = (3, 4, 4)
 

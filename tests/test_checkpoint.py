@@ -9,11 +9,12 @@ import pytest
 import torch
 from torch import Tensor
 
-from robustcl.checkpoint import Description, load_checkpoint, read_description, save_checkpoint
-from robustcl.classifier import Classifier, Encoder
+from robustcl.checkpoint import load_checkpoint, read_description, save_checkpoint
 from robustcl.cli import robustcl
+from robustcl.core.classifier import Classifier, Encoder
+from robustcl.core.errors import CheckpointError, RobustclError
+from robustcl.description import Description
 from robustcl.encoders import batch_norm_convnet
-from robustcl.errors import CheckpointError, RobustclError
 from robustcl.heads import KNNHead, LinearHead, PrototypeHead
 from robustcl.stored_file import CHECKSUM, KEY, read_stored
 from tests.commands.write_signed import write_signed

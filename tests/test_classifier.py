@@ -12,14 +12,17 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from robustcl import Classifier, Encoder, InputError, MultiView, misclassify
 from robustcl.attacks import attacked_radius
 from robustcl.certify import certified_radius
 from robustcl.checkpoint import load_checkpoint
+from robustcl.core.classifier import Classifier, Encoder
+from robustcl.core.errors import InputError
+from robustcl.core.hashes import network_hash
+from robustcl.core.objectives import misclassify
 from robustcl.data import Dataset
 from robustcl.fit_head import encoder_hash, fit_head
 from robustcl.heads import PrototypeHead
-from robustcl.network_hash import network_hash
+from robustcl.views.multi_view import MultiView
 from tests.commands.random_checkpoint import random_checkpoint
 from tests.network import small_classifier, some_images
 

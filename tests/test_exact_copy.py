@@ -12,8 +12,9 @@ import torch
 from torch import Tensor, nn
 from torch.nn.utils import parametrizations
 
-from robustcl import Classifier, UnsupportedError
-from robustcl.exact_copy import exact_copy
+from robustcl.core.classifier import Classifier
+from robustcl.core.errors import UnsupportedError
+from robustcl.core.modules import exact_copy
 from tests.network import SHAPE, small_classifier, some_images
 
 Pair = namedtuple("Pair", ["hidden", "scores"])

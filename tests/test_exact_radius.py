@@ -10,16 +10,19 @@ from numpy.typing import NDArray
 from scipy.optimize import linprog
 from torch import Tensor, nn
 
-from robustcl import Classifier, Encoder, UnsupportedError, attacks, misclassify
+from robustcl import attacks
 from robustcl.certify import product as product_certificate
-from robustcl.certify.norms import Norm
+from robustcl.core.choices import CertifiedNorm
+from robustcl.core.classifier import Classifier, Encoder
+from robustcl.core.errors import UnsupportedError
+from robustcl.core.objectives import misclassify
 from robustcl.heads import LinearHead, PrototypeHead
 from tests.affine import SHAPE, affine_classifier, exact_distance
 from tests.exact_radius import exact_radius, radius_bounds
 from tests.network import small_classifier, some_images
 
 Array = NDArray[np.float64]
-NORMS: tuple[Norm, ...] = get_args(Norm)
+NORMS: tuple[CertifiedNorm, ...] = get_args(CertifiedNorm)
 BOXES = [None, (0.0, 1.0)]
 
 
@@ -45,7 +48,7 @@ def points(count: int, shape: tuple[int, ...], *, seed: int = 0) -> Tensor:
     return torch.rand(count, *shape, generator=generator, dtype=torch.float64)
 
 
-def enumerated(model: Classifier, image: Tensor, norm: Norm, box: bool) -> float:
+def enumerated(model: Classifier, image: Tensor, norm: CertifiedNorm, box: bool) -> float:
     """Go through all activation patterns; on each the network is affine."""
     hidden = [layer for layer in model.encoder.backbone if isinstance(layer, nn.Linear)]  # pyright: ignore[reportGeneralTypeIssues]
     matrices = [layer.weight.detach().numpy() for layer in hidden]
@@ -104,7 +107,7 @@ def least_linf(g: Array, h: Array) -> float:
     [((6, 3), "scores"), ((6, 4), "prototype"), ((4, 3, 4), "linear"), ((3, 2, 2, 3), "prototype")],
 )
 def test_equals_the_enumeration_of_all_patterns(
-    widths: tuple[int, ...], head: str, norm: Norm, box: bool
+    widths: tuple[int, ...], head: str, norm: CertifiedNorm, box: bool
 ) -> None:
     for seed in range(2):
         model = relu_classifier(*widths, head=head, seed=seed, shape=(1, 1, 3))
@@ -115,7 +118,7 @@ def test_equals_the_enumeration_of_all_patterns(
 
 
 @pytest.mark.parametrize("norm", NORMS)
-def test_affine_scores_have_their_closed_form(norm: Norm) -> None:
+def test_affine_scores_have_their_closed_form(norm: CertifiedNorm) -> None:
     model, images = affine_classifier(), points(6, SHAPE, seed=1)
     exact = exact_distance(model, images, norm)
     for image, radius in zip(images, exact.tolist(), strict=True):
@@ -124,7 +127,7 @@ def test_affine_scores_have_their_closed_form(norm: Norm) -> None:
 
 @pytest.mark.parametrize("norm", NORMS)
 @pytest.mark.parametrize("box", BOXES)
-def test_a_dense_grid_in_the_plane(norm: Norm, box: tuple[float, float] | None) -> None:
+def test_a_dense_grid_in_the_plane(norm: CertifiedNorm, box: tuple[float, float] | None) -> None:
     axis = torch.linspace(0.0, 1.0, 601, dtype=torch.float64)
     if box is None:
         axis = 4.0 * axis - 1.5
@@ -151,7 +154,7 @@ def test_a_dense_grid_in_the_plane(norm: Norm, box: tuple[float, float] | None) 
 
 @pytest.mark.parametrize("norm", NORMS)
 @pytest.mark.parametrize("head", ["prototype", "scores"])
-def test_certified_is_below_exact_is_below_attacked(head: str, norm: Norm) -> None:
+def test_certified_is_below_exact_is_below_attacked(head: str, norm: CertifiedNorm) -> None:
     model = relu_classifier(24, 8, head=head, seed=3, shape=(1, 8, 8))
     images = points(3, (1, 8, 8))
     certified = product_certificate(model, images, norm=norm)

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from robustcl import load_checkpoint
+from robustcl.checkpoint import load_checkpoint
 from robustcl.cli import certify, robustcl
 from robustcl.runs.records import load_run
 from robustcl.runs.summary import summarize

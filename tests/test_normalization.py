@@ -10,10 +10,11 @@ import pytest
 import torch
 from torch import Tensor
 
-from robustcl.checkpoint import Description, load_checkpoint
+from robustcl.checkpoint import load_checkpoint
 from robustcl.cli import robustcl
+from robustcl.core.errors import InputError
+from robustcl.description import Description
 from robustcl.encoders import small_convnet
-from robustcl.errors import InputError
 from robustcl.look_alikes import timm_twins
 from robustcl.normalization import stated
 

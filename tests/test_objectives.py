@@ -4,8 +4,10 @@ import pytest
 import torch
 from torch import Tensor
 
-from robustcl import InputError, Threat, attacks
-from robustcl.objectives import displace, misclassify, outrank, score_margin
+from robustcl import attacks
+from robustcl.core.errors import InputError
+from robustcl.core.objectives import displace, misclassify, outrank, score_margin
+from robustcl.core.threat import Threat
 from tests.network import small_classifier, some_images
 
 

@@ -10,8 +10,8 @@ from torch import nn
 
 import robustcl.outline as outline_module
 from robustcl.architectures import build_backbone, check_size
+from robustcl.core.errors import InputError
 from robustcl.encoders import ARCHITECTURES
-from robustcl.errors import InputError
 from robustcl.outline import outline, outlined_size
 
 

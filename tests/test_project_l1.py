@@ -5,7 +5,7 @@ import pytest
 import torch
 from scipy.optimize import minimize
 
-from robustcl.project_l1 import project_l1
+from robustcl.core.threat import project_l1
 
 Box = tuple[float, float] | None
 

@@ -5,11 +5,13 @@ from typing import get_args
 import pytest
 import torch
 
-from robustcl import Threat, attacks, certify, misclassify
-from robustcl.certify.norms import Norm
+from robustcl import attacks, certify
+from robustcl.core.choices import CertifiedNorm
+from robustcl.core.objectives import misclassify
+from robustcl.core.threat import Threat
 from tests.affine import SHAPE, affine_classifier, exact_distance
 
-NORMS = get_args(Norm)
+NORMS = get_args(CertifiedNorm)
 
 
 def images(count: int = 12) -> torch.Tensor:
@@ -19,7 +21,7 @@ def images(count: int = 12) -> torch.Tensor:
 
 
 @pytest.mark.parametrize("norm", NORMS)
-def test_affine_scores_are_certified_exactly(norm: Norm) -> None:
+def test_affine_scores_are_certified_exactly(norm: CertifiedNorm) -> None:
     model, points = affine_classifier(), images()
     exact = exact_distance(model, points, norm)
     for claim in (
@@ -30,7 +32,7 @@ def test_affine_scores_are_certified_exactly(norm: Norm) -> None:
     assert bool((certify.product(model, points, norm=norm).radius <= exact).all())
 
 
-def found_radius(norm: Norm) -> tuple[torch.Tensor, torch.Tensor]:
+def found_radius(norm: CertifiedNorm) -> tuple[torch.Tensor, torch.Tensor]:
     model, points = affine_classifier(), images()
     left = model(points).argmax(1)
     exact = exact_distance(model, points, norm)
@@ -48,7 +50,7 @@ def found_radius(norm: Norm) -> tuple[torch.Tensor, torch.Tensor]:
 
 
 @pytest.mark.parametrize("norm", NORMS)
-def test_pgd_reaches_the_exact_distance_and_never_goes_below(norm: Norm) -> None:
+def test_pgd_reaches_the_exact_distance_and_never_goes_below(norm: CertifiedNorm) -> None:
     radius, exact = found_radius(norm)
     assert bool((radius >= exact * (1 - 1e-9)).all())
     assert bool((radius <= exact * 1.01).all())
@@ -60,7 +62,7 @@ def test_a_radius_multiplied_by_1_1_is_beaten() -> None:
 
 
 @pytest.mark.parametrize("norm", NORMS)
-def test_an_attack_that_oversteps_is_pulled_back(norm: Norm) -> None:
+def test_an_attack_that_oversteps_is_pulled_back(norm: CertifiedNorm) -> None:
     model, points = affine_classifier(), images()
     left = model(points).argmax(1)
     eps = 0.5 * exact_distance(model, points, norm)

@@ -11,8 +11,8 @@ from benchmarks.judge_smoothed import judge
 from benchmarks.smoothed_attacks import ATTACKS, Target
 from benchmarks.smoothing_audits import FORMS, audit, summarize
 from robustcl.certify.smoothed_margins import Form, smoothed
-from robustcl.classifier import Classifier, Encoder
-from robustcl.frozen import frozen
+from robustcl.core.classifier import Classifier, Encoder
+from robustcl.core.modules import frozen
 from robustcl.heads import LinearHead
 
 SIGMA, DISTANCES = 0.25, torch.tensor([0.1, 0.2, 0.3])

@@ -6,18 +6,18 @@ from typing import Literal
 import pytest
 
 from robustcl.attacks.methods import parse_attack
-from robustcl.budgets import read_budgets
 from robustcl.certify.methods import parse_method
-from robustcl.errors import InputError
-from robustcl.losses import parse_losses
-from robustcl.robust import parse_robust
-from robustcl.specification import (
+from robustcl.core.budgets import read_budgets
+from robustcl.core.errors import InputError
+from robustcl.core.specification import (
     check_options,
     choose,
     parse_number,
     parse_specification,
     split_specifications,
 )
+from robustcl.losses import parse_losses
+from robustcl.robust import parse_robust
 from robustcl.views.inference_views import parse_views
 
 VALUES = ("", "nan", "inf", "-inf", "1e400", "9" * 5000, "1" * 400 + "/3", "\x00", "\x1b[31m", "=")

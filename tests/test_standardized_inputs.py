@@ -8,10 +8,11 @@ import pytest
 import torch
 from torch import nn
 
-from robustcl.checkpoint import Description, load_checkpoint, save_checkpoint
-from robustcl.classifier import Encoder
+from robustcl.checkpoint import load_checkpoint, save_checkpoint
 from robustcl.cli import robustcl
+from robustcl.core.classifier import Encoder
 from robustcl.data import Dataset, load_data
+from robustcl.description import Description
 from robustcl.encoders import batch_norm_convnet, small_convnet
 from robustcl.standardized_inputs import far_above, normalization_doubt
 

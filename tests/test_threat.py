@@ -3,9 +3,11 @@
 import pytest
 import torch
 
-from robustcl import Objective, Threat, attacks
+from robustcl import attacks
 from robustcl.attacks.nearest_found import TOLERANCE
-from robustcl.threat import NORMS, Norm, perturbation_norm
+from robustcl.core.choices import NORMS, Norm
+from robustcl.core.objectives import Objective
+from robustcl.core.threat import Threat, perturbation_norm
 
 
 @pytest.mark.parametrize("eps", [1e-4, 1e-3, 0.004, 8 / 255, 0.5])

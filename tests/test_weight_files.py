@@ -11,9 +11,10 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from robustcl.architectures import build_backbone
-from robustcl.checkpoint import Description, load_checkpoint, save_checkpoint
-from robustcl.classifier import Encoder
+from robustcl.checkpoint import load_checkpoint, save_checkpoint
 from robustcl.cli import robustcl
+from robustcl.core.classifier import Encoder
+from robustcl.description import Description
 from robustcl.encoders import cifar_resnet18
 
 ARGUMENTS = {"channels": 3, "image_size": 8, "width": 4, "embedding_size": 6}

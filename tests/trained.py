@@ -6,7 +6,7 @@ from functools import cache
 import torch
 from torch import Tensor, nn
 
-from robustcl.classifier import Classifier
+from robustcl.core.classifier import Classifier
 from robustcl.data import load_data
 from robustcl.encoders import small_convnet
 

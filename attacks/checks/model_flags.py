@@ -15,11 +15,11 @@ from robustcl.attacks.checks.subject import Subject
 from robustcl.attacks.checks.takes_gradients import takes_gradients
 from robustcl.attacks.checks.zero_gradient import zero_gradient
 from robustcl.attacks.counted import generators_seeded
-from robustcl.classifier import Classifier
-from robustcl.errors import InputError
-from robustcl.frozen import frozen
-from robustcl.plain_tensor import plain_tensor
-from robustcl.threat import Threat
+from robustcl.core.checks import plain_tensor
+from robustcl.core.classifier import Classifier
+from robustcl.core.errors import InputError
+from robustcl.core.modules import frozen
+from robustcl.core.threat import Threat
 
 
 @torch.inference_mode(False)

@@ -11,8 +11,8 @@ from robustcl.attacks.counted import generators_seeded
 from robustcl.attacks.gradient import no_win
 from robustcl.attacks.pgd import pgd
 from robustcl.attacks.random_start import random_start
-from robustcl.objectives import Objective
-from robustcl.threat import Threat
+from robustcl.core.objectives import Objective
+from robustcl.core.threat import Threat
 
 SAMPLES = 6  # random points per image that must not win
 STEPS = 8

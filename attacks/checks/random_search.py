@@ -6,7 +6,7 @@ from torch import Tensor
 from robustcl.attacks.checks.subject import Subject
 from robustcl.attacks.gradient import column, no_win
 from robustcl.attacks.random_start import random_start
-from robustcl.threat import perturbation_norm
+from robustcl.core.threat import perturbation_norm
 
 FIRST, LAST = 0.5, 0.1  # how much of a point is drawn anew, at the first and the last query
 

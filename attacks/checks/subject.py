@@ -6,11 +6,11 @@ import torch
 from torch import Tensor
 
 from robustcl.attacks.counted import generators_seeded
-from robustcl.classifier import Classifier
-from robustcl.exact_copy import exact_copy
-from robustcl.objectives import Objective, score_margin
-from robustcl.seeds import example_noise, example_seed
-from robustcl.threat import Threat
+from robustcl.core.classifier import Classifier
+from robustcl.core.modules import exact_copy
+from robustcl.core.objectives import Objective, score_margin
+from robustcl.core.seeds import example_noise, example_seed
+from robustcl.core.threat import Threat
 
 STEP = 1.0 / 255.0  # the widest cell of an 8-bit image
 

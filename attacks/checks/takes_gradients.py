@@ -7,8 +7,8 @@ import torch
 from torch import Tensor
 
 from robustcl.attacks.checks.flag import Flag
-from robustcl.classifier import Classifier
-from robustcl.errors import InputError
+from robustcl.core.classifier import Classifier
+from robustcl.core.errors import InputError
 
 
 def takes_gradients(classifier: Classifier, images: Tensor) -> Flag | None:

@@ -6,8 +6,8 @@ it wrong more often than alpha. `certify.bounds.confidence_sequence` holds those
 
 import numpy as np
 
+from robustcl.core.errors import InputError
 from robustcl.core.special_functions import betaincinv
-from robustcl.errors import InputError
 
 CAP = 0.75  # largest share of the capital at stake
 STEPS, CLOSE = 40, 1e-6  # of the search

@@ -9,13 +9,13 @@ from torch.nn import functional
 
 from robustcl.certify.bounds.lines import Surroundings
 from robustcl.certify.graph import Network, Step
-from robustcl.certify.norms import NORMS
 from robustcl.certify.ops.affine import Affine
 from robustcl.certify.ops.enclosures import Region
 from robustcl.certify.ops.operation import Operation
 from robustcl.certify.ops.patches import Field
 from robustcl.certify.ops.scalar_function import ScalarFunction
 from robustcl.certify.rounding import length, up
+from robustcl.core.choices import CERTIFIED_NORMS
 
 
 @dataclass(frozen=True, eq=False)
@@ -137,7 +137,7 @@ def _opened(
 
     def make(dtype: torch.dtype) -> Affine:
         one = torch.ones((), dtype=dtype, device=mask.device)
-        norms = dict.fromkeys(NORMS, 1.0)
+        norms = dict.fromkeys(CERTIFIED_NORMS, 1.0)
         return Affine(cut, cut, pull, pull, None, norms, one, 1.0, 0, dtype, make)
 
     smaller, middle = (Region(cut(r.low), cut(r.high), r.reach) for r in (region, center))

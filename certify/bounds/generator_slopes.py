@@ -9,9 +9,9 @@ from torch import Tensor
 from robustcl.certify.bounds.regions import all_known
 from robustcl.certify.bounds.slopes import slope_bounds
 from robustcl.certify.graph import Network
-from robustcl.certify.norms import Norm
 from robustcl.certify.ops.enclosures import Region, Zonotope
 from robustcl.certify.rounding import NORM, TINY, UNITS, length, ulps
+from robustcl.core.choices import CertifiedNorm
 
 # Undecided units of an image, above which nothing is tried. On two dense networks and one with
 # convolutions, 128 raised radii by another 0, 0.04 and 1.4 % at 1.3, 1.2 and 2.2 times the cost.
@@ -24,7 +24,7 @@ def best_slope_bounds(
     regions: Sequence[Region],
     directions: Tensor,
     *,
-    norm: Norm,
+    norm: CertifiedNorm,
     most: int = MOST,
 ) -> Tensor:
     """Bound the dual norm of the gradient of a.h over a region in both ways; take the smaller.
@@ -49,7 +49,7 @@ def generator_slope_bounds(
     regions: Sequence[Region],
     directions: Tensor,
     *,
-    norm: Norm,
+    norm: CertifiedNorm,
     most: int = MOST,
 ) -> Tensor:
     """Bound the dual norm of the gradient of a.h over a region, by what undecided units do to it.
@@ -101,7 +101,9 @@ def _undecided(network: Network, regions: Sequence[Region]) -> Tensor:
     return units
 
 
-def _bounds(network: Network, regions: Sequence[Region], directions: Tensor, norm: Norm) -> Tensor:
+def _bounds(
+    network: Network, regions: Sequence[Region], directions: Tensor, norm: CertifiedNorm
+) -> Tensor:
     count = directions.shape[1]
     flat = directions.to(network.dtype).flatten(0, 1)
     first = Zonotope(flat[:, None], ulps(flat) * length(flat) + TINY[flat.dtype])
@@ -130,7 +132,7 @@ def _merged(first: Zonotope, second: Zonotope) -> Zonotope:
     return Zonotope(both.rows, both.rho + lost)
 
 
-def _size(zonotope: Zonotope, norm: Norm) -> Tensor:
+def _size(zonotope: Zonotope, norm: CertifiedNorm) -> Tensor:
     reach, rows = zonotope.largest(), zonotope.rows.flatten(2).double()
     if norm == "linf":
         total = reach.flatten(1).sum(dim=1, dtype=torch.float64)

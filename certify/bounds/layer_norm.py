@@ -9,12 +9,12 @@ from robustcl.certify.bounds.plain_modules import CURE
 from robustcl.certify.bounds.prefix_norms import output_leap, prefix_norms
 from robustcl.certify.lowering.export import BATCH, exported
 from robustcl.certify.lowering.lower import is_known, lowered
-from robustcl.certify.norms import Norm
-from robustcl.errors import UnsupportedError
-from robustcl.exact_copy import exact_copy
+from robustcl.core.choices import CertifiedNorm
+from robustcl.core.errors import UnsupportedError
+from robustcl.core.modules import exact_copy
 
 
-def layer_norm(layer: nn.Module, input_shape: Sequence[int], *, norm: Norm) -> float:
+def layer_norm(layer: nn.Module, input_shape: Sequence[int], *, norm: CertifiedNorm) -> float:
     """Bound |layer(x) - layer(y)| / |x - y| over all x, y in eval mode.
 
     Args:

@@ -8,9 +8,9 @@ from torch import Tensor
 
 from robustcl.certify.bounds.regions import all_known
 from robustcl.certify.graph import Network
-from robustcl.certify.norms import Norm
 from robustcl.certify.ops.enclosures import LinearBound, LineChoice, Region
 from robustcl.certify.rounding import NORM, SQUARES, dot_loss, weighted
+from robustcl.core.choices import CertifiedNorm
 
 
 @dataclass(frozen=True, eq=False)
@@ -42,7 +42,7 @@ def lower_bounds(
     images: Tensor,
     radius: Tensor,
     *,
-    norm: Norm,
+    norm: CertifiedNorm,
     weights: dict[int, Tensor] | None = None,
     tangents: bool = True,
 ) -> Tensor:
@@ -116,7 +116,9 @@ def _through(
     return LinearBound(tuple(parts), bound.constant, lost)
 
 
-def _at_image(slope: Tensor, images: Tensor, radius: Tensor, norm: Norm) -> tuple[Tensor, Tensor]:
+def _at_image(
+    slope: Tensor, images: Tensor, radius: Tensor, norm: CertifiedNorm
+) -> tuple[Tensor, Tensor]:
     centers = images.double().to(slope.device).flatten(1)
     slope = slope.double().view(len(images), -1, centers.shape[1])
     size = torch.linalg.vector_norm(slope, 2.0 if norm == "l2" else 1.0, dim=2) * NORM + SQUARES

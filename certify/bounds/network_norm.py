@@ -9,11 +9,12 @@ from torch import Tensor
 from robustcl.certify.bounds.prefix_norms import output_leap, prefix_norms
 from robustcl.certify.bounds.trace import trace
 from robustcl.certify.graph import Network
-from robustcl.certify.norms import Norm, check_norm
+from robustcl.certify.norms import check_norm
 from robustcl.certify.ops.affine import Affine
 from robustcl.certify.rounding import SQUARES, length, round_up, row_lengths
-from robustcl.classifier import Encoder
-from robustcl.network_hash import network_hash
+from robustcl.core.choices import CertifiedNorm
+from robustcl.core.classifier import Encoder
+from robustcl.core.hashes import network_hash
 
 
 @dataclass(frozen=True, eq=False)
@@ -21,7 +22,7 @@ class NetworkNorm:
     """Bound an encoder's raw embedding h, with its last affine operations kept apart.
 
     Args:
-        norm: Norm of the perturbation, p.
+        norm: CertifiedNorm of the perturbation, p.
         prefix: Bound from the image to the input of the last affine operations, p to p.
         last: These operations, the last one first; empty where the network ends otherwise.
         total: Bound of h from p to L2.
@@ -32,7 +33,7 @@ class NetworkNorm:
             Softplus does at its threshold, its smooth form is bounded.
     """
 
-    norm: Norm
+    norm: CertifiedNorm
     prefix: float
     last: tuple[Affine, ...]
     total: float
@@ -67,7 +68,7 @@ class NetworkNorm:
         return torch.minimum(bound, other.along(directions) * root)
 
 
-def network_norm(encoder: Encoder, *, norm: Norm = "l2") -> NetworkNorm:
+def network_norm(encoder: Encoder, *, norm: CertifiedNorm = "l2") -> NetworkNorm:
     """Bound |h(x) - h(y)| over all images, from the layers' guaranteed norms.
 
     The network is exported (see `trace`, also for what is refused). Norms multiply along a chain,
@@ -84,7 +85,7 @@ def network_norm(encoder: Encoder, *, norm: Norm = "l2") -> NetworkNorm:
     return replace(traced_norm(trace(encoder), norm=norm), weights=network_hash(encoder))
 
 
-def traced_norm(network: Network, *, norm: Norm) -> NetworkNorm:
+def traced_norm(network: Network, *, norm: CertifiedNorm) -> NetworkNorm:
     """Bound the Lipschitz constant of a traced network.
 
     Args:

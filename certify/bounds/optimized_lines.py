@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 from robustcl.certify.bounds.lines import Surroundings, lower_bounds
-from robustcl.certify.norms import Norm
+from robustcl.core.choices import CertifiedNorm
 
 PACE = 0.25  # of the first step, in units of the range of slopes
 DECAY = 0.85
@@ -18,7 +18,7 @@ def optimized_lower_bounds(
     images: Tensor,
     radius: Tensor,
     *,
-    norm: Norm,
+    norm: CertifiedNorm,
     steps: int,
 ) -> Tensor:
     """Bound a.h from below over a ball, for each direction a, with slopes found by ascent.

@@ -15,9 +15,9 @@ from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.nn.modules import module as module_globals
 from torch.utils._python_dispatch import TorchDispatchMode
 
+from robustcl.core.batching import RowCounter
+from robustcl.core.errors import UnsupportedError
 from robustcl.core.memory import is_out_of_memory
-from robustcl.errors import UnsupportedError
-from robustcl.rows_seen import RowCounter
 
 CURE = "smoothing:form=vote certifies any network, and first_order estimates"
 GLOBAL_HOOKS = ("_global_forward_hooks", "_global_forward_pre_hooks")

@@ -3,11 +3,11 @@
 import math
 
 from robustcl.certify.graph import Network
-from robustcl.certify.norms import Norm
 from robustcl.certify.rounding import round_up
+from robustcl.core.choices import CertifiedNorm
 
 
-def prefix_norms(network: Network, *, norm: Norm) -> tuple[float, ...]:
+def prefix_norms(network: Network, *, norm: CertifiedNorm) -> tuple[float, ...]:
     """Multiply the layers' guaranteed norms from the image to every step.
 
     Norms multiply along a chain, add at a sum, and combine at a concatenation.

@@ -11,11 +11,11 @@ from robustcl.certify.bounds.lines import Surroundings, lower_bounds
 from robustcl.certify.bounds.receptive_fields import numbers_seen, receptive_fields
 from robustcl.certify.bounds.regions import ball_regions
 from robustcl.certify.graph import Network
-from robustcl.certify.norms import Norm
 from robustcl.certify.ops.enclosures import Region
 from robustcl.certify.ops.scalar_function import ScalarFunction
 from robustcl.certify.rounding import down, up
-from robustcl.errors import InputError
+from robustcl.core.choices import CertifiedNorm
+from robustcl.core.errors import InputError
 
 LARGEST = 128  # units of a layer for which every unit's own bound is worth its cost
 AFFORDABLE = 2**22  # coefficients of the bounds of all units up to which larger layers are too
@@ -30,7 +30,7 @@ def refined_regions(
     radius: Tensor,
     center: Sequence[Region],
     *,
-    norm: Norm,
+    norm: CertifiedNorm,
     largest: int | None = None,
 ) -> list[Region]:
     """Enclose the values over balls, affordable layers by a backward pass for each unit.
@@ -87,7 +87,7 @@ def check_units(units: int | None) -> None:
 
 
 def _refined(
-    around: Surroundings, is_open: Tensor, images: Tensor, radius: Tensor, norm: Norm
+    around: Surroundings, is_open: Tensor, images: Tensor, radius: Tensor, norm: CertifiedNorm
 ) -> Region:
     # The last region of `around`, its open numbers bounded by lines.
     fields = receptive_fields(around.network)
@@ -110,7 +110,7 @@ def _refined(
 
 
 def _refined_whole(
-    around: Surroundings, is_open: Tensor, images: Tensor, radius: Tensor, norm: Norm
+    around: Surroundings, is_open: Tensor, images: Tensor, radius: Tensor, norm: CertifiedNorm
 ) -> Region:
     # The same where every number may depend on the whole image.
     region, network = around.regions[-1], around.network

@@ -7,9 +7,9 @@ from torch import Tensor
 
 from robustcl.certify.bounds.prefix_norms import prefix_norms
 from robustcl.certify.graph import Network
-from robustcl.certify.norms import Norm
 from robustcl.certify.ops.enclosures import Ball, Region, sided
 from robustcl.certify.rounding import NORM, down, length, up
+from robustcl.core.choices import CertifiedNorm
 
 Refinement = Callable[[int, list[Region]], Region]
 
@@ -35,7 +35,7 @@ def ball_regions(
     radius: Tensor,
     center: Sequence[Region],
     *,
-    norm: Norm,
+    norm: CertifiedNorm,
     refine: Refinement | None = None,
 ) -> list[Region]:
     """Enclose the values over balls around the images.
@@ -63,7 +63,7 @@ def ball_regions(
     return _walk(network, ball, center, refine)
 
 
-def _ball(network: Network, images: Tensor, radius: Tensor, norm: Norm) -> Ball:
+def _ball(network: Network, images: Tensor, radius: Tensor, norm: CertifiedNorm) -> Ball:
     return Ball(norm, radius, images.double().to(network.device), network.dtype)
 
 

@@ -9,9 +9,9 @@ from torch import Tensor
 from robustcl.certify.bounds.prefix_norms import prefix_norms
 from robustcl.certify.bounds.regions import all_known
 from robustcl.certify.graph import Network
-from robustcl.certify.norms import Norm
 from robustcl.certify.ops.enclosures import Region, Slopes
 from robustcl.certify.rounding import NORM, length, ulps, up
+from robustcl.core.choices import CertifiedNorm
 
 
 def slope_bounds(
@@ -19,7 +19,7 @@ def slope_bounds(
     regions: Sequence[Region],
     directions: Tensor,
     *,
-    norm: Norm,
+    norm: CertifiedNorm,
     elementwise: bool = True,
 ) -> Tensor:
     """Bound the dual norm of the gradient of a.h over a region, for each direction a.
@@ -70,7 +70,7 @@ def slope_bounds(
     return torch.where(all_known(regions)[:, None] & ~best.isnan(), best, torch.inf)
 
 
-def _prefixes(network: Network, norm: Norm) -> dict[str, tuple[float, ...]]:
+def _prefixes(network: Network, norm: CertifiedNorm) -> dict[str, tuple[float, ...]]:
     root = math.sqrt(math.prod(network.steps[0].shape)) * NORM
     found: dict[str, tuple[float, ...]] = {"l2": prefix_norms(network, norm="l2")}
     return (
@@ -81,7 +81,7 @@ def _prefixes(network: Network, norm: Norm) -> dict[str, tuple[float, ...]]:
 
 
 def _cut(
-    slopes: Slopes, prefixes: dict[str, tuple[float, ...]], position: int, norm: Norm
+    slopes: Slopes, prefixes: dict[str, tuple[float, ...]], position: int, norm: CertifiedNorm
 ) -> Tensor:
     # Bound the gradient at the image by the gradient at this step and the steps before it.
     size = length(slopes.center) + slopes.rho

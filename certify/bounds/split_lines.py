@@ -7,8 +7,8 @@ from torch import Tensor
 
 from robustcl.certify.bounds.lines import Surroundings, lower_bounds
 from robustcl.certify.bounds.optimized_lines import optimized_lower_bounds
-from robustcl.certify.norms import Norm
 from robustcl.certify.ops.enclosures import Region
+from robustcl.core.choices import CertifiedNorm
 
 
 def split_lower_bounds(
@@ -17,7 +17,7 @@ def split_lower_bounds(
     images: Tensor,
     radius: Tensor,
     *,
-    norm: Norm,
+    norm: CertifiedNorm,
     steps: int,
     splits: int,
 ) -> Tensor:

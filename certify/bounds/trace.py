@@ -5,20 +5,14 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from robustcl.certify.bounds.plain_modules import (
-    CURE,
-    check_plain,
-    check_still,
-    no_draws,
-    state_of,
-)
+from robustcl.certify.bounds.plain_modules import CURE, check_plain, check_still, no_draws, state_of
 from robustcl.certify.graph import Network
 from robustcl.certify.lowering.export import BATCH, exported
 from robustcl.certify.lowering.lower import is_known, lowered
-from robustcl.classifier import Encoder
+from robustcl.core.classifier import Encoder
+from robustcl.core.errors import UnsupportedError
 from robustcl.core.memory import is_out_of_memory
-from robustcl.errors import UnsupportedError
-from robustcl.exact_copy import exact_copy
+from robustcl.core.modules import exact_copy
 
 
 def trace(encoder: Encoder, *, drops_normalization: bool = False) -> Network:

@@ -2,13 +2,14 @@
 
 from torch import Tensor
 
-from robustcl.certify.norms import Norm, check_norm
+from robustcl.certify.norms import check_norm
 from robustcl.certify.ops.spectral_norm import spectral_norm
 from robustcl.certify.rounding import round_up
+from robustcl.core.choices import CertifiedNorm
 from robustcl.views.linear_view import LinearView
 
 
-def view_norm(view: LinearView, *, norm: Norm) -> float:
+def view_norm(view: LinearView, *, norm: CertifiedNorm) -> float:
     """Bound |V v| over |v| = 1 for the view's linear part v -> R v C^T.
 
     The norm of a map along both axes is the product of the matrices' norms: their largest singular
@@ -30,7 +31,7 @@ def view_norm(view: LinearView, *, norm: Norm) -> float:
     return round_up(size)
 
 
-def _matrix_norm(matrix: Tensor, norm: Norm) -> float:
+def _matrix_norm(matrix: Tensor, norm: CertifiedNorm) -> float:
     if norm == "l2":
         return spectral_norm(matrix)
     return round_up(float(matrix.abs().sum(dim=1).max()))

@@ -12,9 +12,9 @@ from torch import Tensor, fx, nn
 from torch._ops import OpOverload
 from torch.export import ExportedProgram
 
+from robustcl.core.errors import UnsupportedError
 from robustcl.core.memory import is_out_of_memory
-from robustcl.errors import UnsupportedError
-from robustcl.exact_copy import exact_copy
+from robustcl.core.modules import exact_copy
 
 BATCH = 3  # images of the program that is lowered; the other one has a single image
 SIZES = ("size", "shape", "sizes", "repeats")  # arguments that may count images

@@ -16,7 +16,7 @@ from robustcl.certify.lowering.export import BATCH, Program, place_of
 from robustcl.certify.ops.max_min import max_min, sorted_pairs
 from robustcl.certify.ops.operation import Image
 from robustcl.certify.ops.registry import RULES, Call, Steps, Value, short
-from robustcl.errors import UnsupportedError
+from robustcl.core.errors import UnsupportedError
 
 IGNORED = ("aten._assert_tensor_metadata.default", "aten._assert_scalar.default")
 

@@ -9,7 +9,6 @@ import torch
 from torch import Tensor
 from typing_extensions import override
 
-from robustcl.certify.norms import NORMS, Norm
 from robustcl.certify.ops.enclosures import (
     Ball,
     LinearBound,
@@ -36,6 +35,7 @@ from robustcl.certify.rounding import (
     up,
     weighted,
 )
+from robustcl.core.choices import CERTIFIED_NORMS, CertifiedNorm
 
 Linear = Callable[[Tensor], Tensor]
 WIDE = 256
@@ -90,7 +90,7 @@ class Affine(Operation):
     transpose: Linear
     absolute_transpose: Linear
     offset: Tensor | None
-    norms: Mapping[Norm, float]
+    norms: Mapping[CertifiedNorm, float]
     rows: Tensor
     magnitude: float
     terms: int
@@ -126,7 +126,7 @@ class Affine(Operation):
         return self.remake(dtype)  # pyright: ignore[reportReturnType]
 
     @override
-    def lipschitz(self, norm: Norm) -> float:
+    def lipschitz(self, norm: CertifiedNorm) -> float:
         return self.norms[norm]
 
     @override
@@ -219,7 +219,7 @@ def dense(weight: Tensor, bias: Tensor | None, bias_size: Tensor | None = None) 
         The operation on (B, n).
     """
     size = weight.abs()
-    norms: dict[Norm, float] = {
+    norms: dict[CertifiedNorm, float] = {
         "l2": spectral_norm(weight),
         "linf": round_up(float(size.sum(dim=1).max())),
     }
@@ -263,7 +263,7 @@ def scaling(factor: Tensor, offset: Tensor | None, offset_size: Tensor | None = 
         The operation.
     """
     largest = round_up(float(factor.abs().max()))
-    norms: dict[Norm, float] = dict.fromkeys(NORMS, largest)
+    norms: dict[CertifiedNorm, float] = dict.fromkeys(CERTIFIED_NORMS, largest)
     is_alike = all(value is None or set(value.shape[-2:]) <= {1} for value in (factor, offset))
 
     def make(dtype: torch.dtype) -> Affine:
@@ -289,7 +289,7 @@ def scaling(factor: Tensor, offset: Tensor | None, offset_size: Tensor | None = 
 
 
 def averaging(
-    function: Linear, input_shape: tuple[int, ...], norms: Mapping[Norm, float], terms: int
+    function: Linear, input_shape: tuple[int, ...], norms: Mapping[CertifiedNorm, float], terms: int
 ) -> Affine:
     """Describe a linear function without negative entries, such as average pooling.
 
@@ -327,11 +327,11 @@ def reshaping(input_shape: tuple[int, ...], output_shape: tuple[int, ...]) -> Af
     def back(g: Tensor) -> Tensor:
         return g.reshape(len(g), *input_shape)
 
-    return _positive(there, back, dict.fromkeys(NORMS, 1.0), 0)
+    return _positive(there, back, dict.fromkeys(CERTIFIED_NORMS, 1.0), 0)
 
 
 def _positive(
-    function: Linear, transpose: Linear, norms: Mapping[Norm, float], terms: int
+    function: Linear, transpose: Linear, norms: Mapping[CertifiedNorm, float], terms: int
 ) -> Affine:
     # An operation without negative entries whose functions serve every type.
     def make(dtype: torch.dtype) -> Affine:

@@ -6,11 +6,11 @@ from collections.abc import Callable, Sequence
 from torch import Tensor
 from torch.nn import functional
 
-from robustcl.certify.norms import Norm
 from robustcl.certify.ops.affine import averaging
 from robustcl.certify.ops.pooling_norm import average_norms, mean_norms
 from robustcl.certify.ops.registry import Call, Value, recognises
 from robustcl.certify.rounding import round_up
+from robustcl.core.choices import CertifiedNorm
 
 Axis = Callable[[Tensor], Tensor]
 
@@ -27,7 +27,7 @@ def _mean(call: Call) -> Value:
 def _sum(call: Call) -> Value:
     source, axes, keep = *_reduced(call), bool(call.arguments["keepdim"])
     count = math.prod(source.shape[axis] for axis in axes)
-    norms: dict[Norm, float] = {"l2": round_up(math.sqrt(count)), "linf": float(count)}
+    norms: dict[CertifiedNorm, float] = {"l2": round_up(math.sqrt(count)), "linf": float(count)}
     dims = [axis + 1 for axis in axes]
     return call.emit(averaging(lambda x: x.sum(dims, keepdim=keep), source.shape, norms, count))
 

@@ -9,10 +9,10 @@ from torch import Tensor
 from torch.nn import functional
 from torch.nn.grad import conv2d_input
 
-from robustcl.certify.norms import NORMS, Norm
 from robustcl.certify.ops.affine import Affine, Linear, Sliding, holder, raised_rows
 from robustcl.certify.ops.convolution_norm import Two, Windows, convolution_norm, padding_copies
 from robustcl.certify.rounding import row_lengths
+from robustcl.core.choices import CERTIFIED_NORMS, CertifiedNorm
 
 MATRIX = 2**18  # entries of a matrix that serves for a convolution of patches
 
@@ -48,8 +48,8 @@ def convolution(
     # Padding by copies lets a pixel enter a row, and rows, more than once.
     copies = padding_copies(windows, input_shape)
     rows = _row_norms(windows, weight, input_shape, copies)
-    norms: dict[Norm, float] = {
-        p: convolution_norm(weight, windows, input_shape, norm=p) for p in NORMS
+    norms: dict[CertifiedNorm, float] = {
+        p: convolution_norm(weight, windows, input_shape, norm=p) for p in CERTIFIED_NORMS
     }
     magnitude = holder(size.flatten(1).sum(dim=1), columns * copies)
     terms = max(weight[0].numel(), grouped.shape[1] * math.prod(weight.shape[2:]) * copies)

@@ -8,11 +8,11 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from robustcl.certify.norms import Norm
 from robustcl.certify.one_thread import each, spare_threads
 from robustcl.certify.ops.spectral_norm import spectral_norm
 from robustcl.certify.rounding import round_up
-from robustcl.errors import UnsupportedError
+from robustcl.core.choices import CertifiedNorm
+from robustcl.core.errors import UnsupportedError
 
 MANY = 256  # entries of a symbol, from which it pays to treat several rows at a time
 
@@ -59,7 +59,7 @@ class Windows:
 
 
 def convolution_norm(
-    kernel: Tensor, windows: Windows, input_shape: Sequence[int], *, norm: Norm
+    kernel: Tensor, windows: Windows, input_shape: Sequence[int], *, norm: CertifiedNorm
 ) -> float:
     """Bound the norm of a convolution on images of a given size.
 

@@ -7,7 +7,6 @@ import torch
 from torch import Tensor
 from typing_extensions import override
 
-from robustcl.certify.norms import Norm
 from robustcl.certify.ops.enclosures import (
     Ball,
     LinearBound,
@@ -22,6 +21,7 @@ from robustcl.certify.ops.patches import Field
 from robustcl.certify.ops.scalar_function import ScalarFunction
 from robustcl.certify.ops.scalar_lines import scalar_lines
 from robustcl.certify.rounding import NORM, TINY, length, outward, ulps, up
+from robustcl.core.choices import CertifiedNorm
 
 NOISE = 16.0  # times what evaluating a slope may lose: so little is no unit of its own
 
@@ -69,7 +69,7 @@ class Elementwise(Operation):
         return self.of.leap
 
     @override
-    def lipschitz(self, norm: Norm) -> float:
+    def lipschitz(self, norm: CertifiedNorm) -> float:
         return self.of.steepest
 
     @override

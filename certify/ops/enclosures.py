@@ -7,8 +7,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from robustcl.certify.norms import Norm
 from robustcl.certify.rounding import NORM, UNITS, dot, dot_loss, down, length, ulps, unit, up
+from robustcl.core.choices import CertifiedNorm
 
 
 @dataclass(frozen=True, eq=False)
@@ -42,7 +42,7 @@ class Ball:
         dtype: The type that values inside the network are computed in.
     """
 
-    norm: Norm
+    norm: CertifiedNorm
     radius: Tensor
     images: Tensor
     dtype: torch.dtype

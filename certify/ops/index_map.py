@@ -6,11 +6,11 @@ from collections.abc import Callable, Sequence
 import torch
 from torch import Tensor
 
-from robustcl.certify.norms import Norm
 from robustcl.certify.ops.affine import Affine, raised_rows, reshaping
 from robustcl.certify.ops.operation import Operation, Shape
 from robustcl.certify.ops.registry import Call, Value, recognises
 from robustcl.certify.rounding import round_up
+from robustcl.core.choices import CertifiedNorm
 
 # Operations of torch that give every number of their output a number of their input, and the
 # arguments that say which.
@@ -86,7 +86,7 @@ def index_map(indices: Tensor, input_shape: Shape) -> Affine:
     if flat.numel() == count and torch.equal(flat, torch.arange(count, device=flat.device)):
         return reshaping(input_shape, output_shape)
     root = 1.0 if most <= 1 else round_up(math.sqrt(most))
-    norms: dict[Norm, float] = {"l2": root, "linf": 1.0}
+    norms: dict[CertifiedNorm, float] = {"l2": root, "linf": 1.0}
     safe, is_whole = flat.clamp_min(0), bool(kept.all())
 
     def there(x: Tensor) -> Tensor:

@@ -9,7 +9,6 @@ from torch import Tensor
 from torch.nn import functional
 from typing_extensions import override
 
-from robustcl.certify.norms import Norm
 from robustcl.certify.ops.enclosures import (
     Ball,
     LinearBound,
@@ -22,6 +21,7 @@ from robustcl.certify.ops.enclosures import (
 from robustcl.certify.ops.operation import Operation
 from robustcl.certify.ops.registry import Call, Value, recognises
 from robustcl.certify.rounding import NORM, TINY, dot, dot_loss, length, round_up, ulps, weighted
+from robustcl.core.choices import CertifiedNorm
 
 Two = tuple[int, int]
 
@@ -57,7 +57,7 @@ class MaxPool(Operation):
         return covers
 
     @override
-    def lipschitz(self, norm: Norm) -> float:
+    def lipschitz(self, norm: CertifiedNorm) -> float:
         return round_up(math.sqrt(self.covers)) if norm == "l2" else 1.0
 
     @override

@@ -8,7 +8,6 @@ import torch
 from torch import Tensor
 from typing_extensions import override
 
-from robustcl.certify.norms import Norm
 from robustcl.certify.ops.enclosures import (
     Ball,
     LinearBound,
@@ -21,7 +20,8 @@ from robustcl.certify.ops.enclosures import (
 from robustcl.certify.ops.patches import Field
 from robustcl.certify.ops.scalar_function import ScalarFunction
 from robustcl.certify.rounding import down, round_up, up
-from robustcl.errors import UnsupportedError
+from robustcl.core.choices import CertifiedNorm
+from robustcl.core.errors import UnsupportedError
 
 Shape = tuple[int, ...]
 ANY_MODEL = "smoothing:form=vote certifies any model, first_order estimates"
@@ -78,7 +78,7 @@ class Operation:
         del dtype
         return self
 
-    def lipschitz(self, norm: Norm) -> float:
+    def lipschitz(self, norm: CertifiedNorm) -> float:
         """Bound the Lipschitz constant with respect to one input.
 
         Args:
@@ -90,7 +90,7 @@ class Operation:
         del norm
         raise self.missing("global Lipschitz bound")
 
-    def lipschitz_from_image(self, inputs: Sequence[float], norm: Norm) -> float:
+    def lipschitz_from_image(self, inputs: Sequence[float], norm: CertifiedNorm) -> float:
         """Bound the Lipschitz constant from the image to the output.
 
         Args:
@@ -216,12 +216,12 @@ class Image(Operation):
     """The image in pixel units: the first step of every network."""
 
     @override
-    def lipschitz_from_image(self, inputs: Sequence[float], norm: Norm) -> float:
+    def lipschitz_from_image(self, inputs: Sequence[float], norm: CertifiedNorm) -> float:
         del inputs, norm
         return 1.0
 
     @override
-    def lipschitz(self, norm: Norm) -> float:
+    def lipschitz(self, norm: CertifiedNorm) -> float:
         del norm
         return 1.0
 
@@ -255,12 +255,12 @@ class Constant(Operation):
         return replace(self, value=self.value.to(dtype))
 
     @override
-    def lipschitz(self, norm: Norm) -> float:
+    def lipschitz(self, norm: CertifiedNorm) -> float:
         del norm
         return 1.0
 
     @override
-    def lipschitz_from_image(self, inputs: Sequence[float], norm: Norm) -> float:
+    def lipschitz_from_image(self, inputs: Sequence[float], norm: CertifiedNorm) -> float:
         del inputs, norm
         return 0.0
 

@@ -6,9 +6,9 @@ from collections.abc import Mapping
 import torch
 from torch import Tensor
 
-from robustcl.certify.norms import Norm
 from robustcl.certify.ops.affine import POINTWISE, Affine, raised_rows
 from robustcl.certify.rounding import round_up
+from robustcl.core.choices import CertifiedNorm
 
 
 def pairing(input_shape: tuple[int, ...]) -> Affine:
@@ -35,7 +35,7 @@ def unpairing(input_shape: tuple[int, ...], inner: float = 1.0, outer: float = 1
     Returns:
         The operation.
     """
-    norms: dict[Norm, float] = {"l2": round_up(math.sqrt(2.0))}
+    norms: dict[CertifiedNorm, float] = {"l2": round_up(math.sqrt(2.0))}
     norms["linf"] = min(2.0, round_up(outer / inner)) if inner > 0 else 2.0
     return _mixing(input_shape, 1.0, norms)
 
@@ -58,7 +58,7 @@ def _mixed(values: Tensor, factor: float, sign: float = -1.0) -> Tensor:
     return pairs.flatten(1, 2).mul_(factor)
 
 
-def _mixing(shape: tuple[int, ...], factor: float, norms: Mapping[Norm, float]) -> Affine:
+def _mixing(shape: tuple[int, ...], factor: float, norms: Mapping[CertifiedNorm, float]) -> Affine:
     # A symmetric matrix of blocks factor ((1, 1), (1, -1)).
     rows = torch.tensor(factor * math.sqrt(2.0), dtype=torch.float64)
 

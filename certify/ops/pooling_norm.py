@@ -6,14 +6,14 @@ from collections.abc import Callable, Sequence
 import torch
 from torch import Tensor
 
-from robustcl.certify.norms import NORMS, Norm
 from robustcl.certify.ops.spectral_norm import spectral_norm
 from robustcl.certify.rounding import round_up
+from robustcl.core.choices import CERTIFIED_NORMS, CertifiedNorm
 
 
 def average_norms(
     operators: Sequence[Callable[[Tensor], Tensor]], sizes: Sequence[int], *, scale: float = 1.0
-) -> dict[Norm, float]:
+) -> dict[CertifiedNorm, float]:
     """Bound the norms of average pooling.
 
     It is the same on every channel and separable, so its L2 norm is the product of the norms of its
@@ -28,8 +28,8 @@ def average_norms(
     Returns:
         Upper bounds in float64 by norm, rounded up.
     """
-    found: dict[Norm, float] = {}
-    for norm in NORMS:
+    found: dict[CertifiedNorm, float] = {}
+    for norm in CERTIFIED_NORMS:
         total = scale
         for operator, size in zip(operators, sizes, strict=True):
             columns = operator(torch.eye(size, dtype=torch.float64)[:, None])[:, 0]
@@ -39,7 +39,7 @@ def average_norms(
     return found
 
 
-def mean_norms(sizes: list[int]) -> tuple[dict[Norm, float], int]:
+def mean_norms(sizes: list[int]) -> tuple[dict[CertifiedNorm, float], int]:
     """Bound the norms of a mean over some axes.
 
     Args:

@@ -10,7 +10,7 @@ from torch import Tensor
 from robustcl.certify.graph import Step
 from robustcl.certify.ops.affine import Affine
 from robustcl.certify.ops.operation import Operation, Shape
-from robustcl.errors import UnsupportedError
+from robustcl.core.errors import UnsupportedError
 
 
 class Foldable(Protocol):

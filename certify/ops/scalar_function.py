@@ -9,7 +9,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from robustcl.certify.rounding import outward
-from robustcl.errors import UnsupportedError
+from robustcl.core.errors import UnsupportedError
 
 CELLS = 8
 LARGEST_PARAMETER = 1e30

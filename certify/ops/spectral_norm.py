@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 from robustcl.certify.rounding import round_up
-from robustcl.errors import UnsupportedError
+from robustcl.core.errors import UnsupportedError
 
 SMALLEST = 1e-280  # below it the largest entry bounds a norm well enough
 

@@ -7,18 +7,11 @@ import torch
 from torch import Tensor
 from typing_extensions import override
 
-from robustcl.certify.norms import Norm
-from robustcl.certify.ops.enclosures import (
-    Ball,
-    LinearBound,
-    LineChoice,
-    Region,
-    Slopes,
-    Zonotope,
-)
+from robustcl.certify.ops.enclosures import Ball, LinearBound, LineChoice, Region, Slopes, Zonotope
 from robustcl.certify.ops.operation import Operation
 from robustcl.certify.ops.patches import Field
 from robustcl.certify.rounding import NORM, down, round_up, up
+from robustcl.core.choices import CertifiedNorm
 
 
 @dataclass(frozen=True)
@@ -37,11 +30,11 @@ class Sum(Operation):
         return True
 
     @override
-    def lipschitz(self, norm: Norm) -> float:
+    def lipschitz(self, norm: CertifiedNorm) -> float:
         return 1.0
 
     @override
-    def lipschitz_from_image(self, inputs: Sequence[float], norm: Norm) -> float:
+    def lipschitz_from_image(self, inputs: Sequence[float], norm: CertifiedNorm) -> float:
         return round_up(sum(inputs))
 
     @override

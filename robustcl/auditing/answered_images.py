@@ -3,9 +3,9 @@
 import torch
 from torch import Tensor
 
-from robustcl.abstained import answered, predict
 from robustcl.calibration import fit_temperature, measure_calibration
-from robustcl.errors import InputError
+from robustcl.core.abstention import answered, predict
+from robustcl.core.errors import InputError
 
 
 def temperature_of(scores: Tensor, labels: Tensor) -> float:

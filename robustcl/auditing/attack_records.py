@@ -7,16 +7,16 @@ import torch
 from torch import Tensor
 
 from robustcl import attacks
-from robustcl.abstained import ABSTAINED
 from robustcl.attacks.curve import EVALUATIONS
 from robustcl.auditing.audit_job import AuditJob, compare_points, records_of, seeds_of
 from robustcl.auditing.keep_curves import keep_curves
 from robustcl.auditing.keep_triples import Triples, keep_triples
 from robustcl.auditing.keep_violations import keep_violations
+from robustcl.core.abstention import ABSTAINED
+from robustcl.core.objectives import misclassify
+from robustcl.core.threat import Threat
 from robustcl.data.batch import Batch
-from robustcl.objectives import misclassify
-from robustcl.runs.records import CERTIFIED_BALL
-from robustcl.threat import Threat
+from robustcl.runs.record_kinds import CERTIFIED_BALL
 
 
 def attack_records(job: AuditJob, batch: Batch, left: Tensor, text: str) -> list[dict[str, Any]]:

@@ -3,10 +3,11 @@
 from dataclasses import dataclass
 
 from robustcl import attacks, certify
-from robustcl.budgets import check_budgets
-from robustcl.errors import InputError
-from robustcl.runs.records import CERTIFIED_BALL
-from robustcl.threat import Norm, check_norm
+from robustcl.core.budgets import check_budgets
+from robustcl.core.choices import Norm
+from robustcl.core.errors import InputError
+from robustcl.core.threat import check_norm
+from robustcl.runs.record_kinds import CERTIFIED_BALL
 
 DEFAULT_EPS: dict[str, tuple[float, ...]] = {
     "l2": (0.1, 0.25, 0.5, 1.0, 2.0),

@@ -12,9 +12,9 @@ from torch import Tensor
 
 from robustcl import certify
 from robustcl.auditing.audit import Audit
-from robustcl.classifier import Classifier
+from robustcl.core.classifier import Classifier
+from robustcl.core.seeds import example_seed
 from robustcl.data.batch import Batch
-from robustcl.seeds import example_seed
 
 if TYPE_CHECKING:
     import pandas as pd

@@ -7,18 +7,18 @@ from typing import Any
 import numpy as np
 import torch
 
-from robustcl.abstained import answered
 from robustcl.attacks.checks import Flag, model_flags
 from robustcl.auditing.audit import Audit
-from robustcl.classifier import Classifier
+from robustcl.core.abstention import answered
+from robustcl.core.batching import halving
+from robustcl.core.classifier import Classifier
+from robustcl.core.seeds import example_seed
 from robustcl.core.terminal import say
+from robustcl.core.threat import Threat
 from robustcl.data.dataset import Dataset
-from robustcl.out_of_memory import halving
 from robustcl.runs.arrays import save_arrays
 from robustcl.runs.records import read_manifest
 from robustcl.runs.write_run import update_manifest
-from robustcl.seeds import example_seed
-from robustcl.threat import Threat
 
 CHECKED = 32  # images that are looked at, evenly spaced, since a data set may be sorted
 SHOWN = 8  # of each flag, whose pixels are kept for the report

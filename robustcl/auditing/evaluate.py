@@ -12,7 +12,6 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from robustcl import certify
-from robustcl.abstained import warn_abstained
 from robustcl.auditing.audit import Audit
 from robustcl.auditing.audit_job import AuditJob
 from robustcl.auditing.check_model import check_model
@@ -21,16 +20,16 @@ from robustcl.auditing.manifest import NOWHERE, Origin, run_manifest
 from robustcl.auditing.measure_batch import measure_batch
 from robustcl.auditing.rebuild_arrays import rebuild_arrays
 from robustcl.auditing.recorded import recorded
-from robustcl.check_network import check_network
-from robustcl.classifier import Classifier
+from robustcl.core.abstention import warn_abstained
+from robustcl.core.batching import halving
+from robustcl.core.checks import check_network
+from robustcl.core.classifier import Classifier
+from robustcl.core.errors import InputError
+from robustcl.core.modules import exact_copy, frozen
+from robustcl.core.numbers import time_text
 from robustcl.core.terminal import line_of
 from robustcl.data.dataset import Dataset
 from robustcl.data.match_classes import check_classes
-from robustcl.errors import InputError
-from robustcl.exact_copy import exact_copy
-from robustcl.frozen import frozen
-from robustcl.out_of_memory import halving
-from robustcl.report.numbers import time_text
 from robustcl.runs.ranks import own_chunks, rank, rank_count
 from robustcl.runs.records import read_manifest
 from robustcl.runs.write_run import finish_run, note_sessions, run_session, start_run

@@ -10,9 +10,9 @@ import torch
 from robustcl import attacks, certify
 from robustcl.attacks.torchattacks import named_torchattack
 from robustcl.auditing.audit_job import AuditJob, seeds_of
+from robustcl.core.modules import frozen
 from robustcl.data.dataset import Dataset
-from robustcl.frozen import frozen
-from robustcl.runs.records import CERTIFIED_BALL
+from robustcl.runs.record_kinds import CERTIFIED_BALL
 
 Passes = tuple[float, float]  # forward passes and gradients per image
 SHRINKING = 2.0

@@ -6,12 +6,12 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 
-from robustcl.abstained import predict
-from robustcl.batching import padded
-from robustcl.classifier import Classifier
+from robustcl.core.abstention import predict
+from robustcl.core.batching import padded
+from robustcl.core.classifier import Classifier
+from robustcl.core.modules import frozen
 from robustcl.core.special_functions import betaincinv
 from robustcl.data.dataset import Dataset
-from robustcl.frozen import frozen
 
 MOST = 1000  # images of a first look
 

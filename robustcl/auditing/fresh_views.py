@@ -7,12 +7,12 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from robustcl.abstained import predict
 from robustcl.auditing.study_outputs import Study, adversarials, all_images
 from robustcl.auditing.study_plan import SINGLE
-from robustcl.batching import padded
 from robustcl.calibration import paired_mean
-from robustcl.seeds import example_seed
+from robustcl.core.abstention import predict
+from robustcl.core.batching import padded
+from robustcl.core.seeds import example_seed
 from robustcl.views import RandomViews
 
 JUDGES = 20  # fresh draws that choose the worst point of an image, and others that judge it

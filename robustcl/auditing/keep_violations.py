@@ -9,10 +9,10 @@ from torch import Tensor
 
 from robustcl.auditing.audit_job import AuditJob, seeds_of
 from robustcl.auditing.reproducer import Reproducer, Violation, reproducer_bytes
-from robustcl.core.lazily import lazily
+from robustcl.core.hashes import network_hash
+from robustcl.core.lazy import lazily
 from robustcl.core.output_folder import OutputFolder
 from robustcl.data.batch import Batch
-from robustcl.network_hash import network_hash
 from robustcl.runs.violations import violation_file, violations
 
 if TYPE_CHECKING:

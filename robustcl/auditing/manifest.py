@@ -12,7 +12,7 @@ import torch
 
 from robustcl import attacks, certify
 from robustcl.auditing.audit import Audit
-from robustcl.classifier import Classifier
+from robustcl.core.classifier import Classifier
 from robustcl.data.dataset import Dataset
 from robustcl.runs.records import SCHEMA, config_hash
 

@@ -9,18 +9,19 @@ from typing import Any
 import torch
 
 from robustcl import certify
-from robustcl.abstained import answered, predict
 from robustcl.auditing.attack_records import attack_records, not_attacked
 from robustcl.auditing.audit_job import AuditJob, records_of, seeds_of
 from robustcl.auditing.ball_records import ball_records
-from robustcl.auditing.recorded import Measure, Recorded
-from robustcl.batching import padded
+from robustcl.auditing.recorded import Recorded
+from robustcl.core.abstention import answered, predict
+from robustcl.core.batching import padded, rows_seen
+from robustcl.core.objectives import score_margin
 from robustcl.data.batch import Batch
-from robustcl.objectives import score_margin
-from robustcl.rows_seen import rows_seen
 from robustcl.runs.arrays import own_arrays, replace_rows, save_arrays
 from robustcl.runs.per_image import per_image, sound_certificates
-from robustcl.runs.records import CERTIFIED_BALL, run_of
+from robustcl.runs.record_kinds import CERTIFIED_BALL
+from robustcl.runs.record_lines import Measure
+from robustcl.runs.records import run_of
 from robustcl.runs.write_run import append_records, sync_records
 
 MOST_EMBEDDINGS = 2048  # of the first images, for the map in the report

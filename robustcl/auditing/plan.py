@@ -19,10 +19,10 @@ import torch
 from robustcl import certify
 from robustcl.auditing.audit import Audit
 from robustcl.auditing.evaluate import evaluate
-from robustcl.classifier import Classifier
-from robustcl.core.lazily import lazily
+from robustcl.core.classifier import Classifier
+from robustcl.core.lazy import lazily
+from robustcl.core.modules import frozen
 from robustcl.data.dataset import Dataset
-from robustcl.frozen import frozen
 from robustcl.runs.records import read_lines
 
 if TYPE_CHECKING:

@@ -18,7 +18,7 @@ from robustcl.auditing.check_model import keep_pixels
 from robustcl.auditing.keep_curves import MOST_IMAGES
 from robustcl.auditing.measure_batch import MOST_EMBEDDINGS, keep_embeddings
 from robustcl.auditing.recorded import sound_records
-from robustcl.core.lazily import lazily
+from robustcl.core.lazy import lazily
 from robustcl.data.dataset import Dataset
 from robustcl.runs.arrays import every_row, own_arrays, save_arrays
 from robustcl.runs.per_image import model_attacks, per_image, sound_certificates

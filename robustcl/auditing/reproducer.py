@@ -14,17 +14,17 @@ from safetensors.torch import save
 from torch import Tensor
 
 from robustcl.attacks.exact_margin import exact_margin
-from robustcl.classifier import Classifier
 from robustcl.core import atomic
-from robustcl.core.plain_file import parse_json
+from robustcl.core.choices import Norm
+from robustcl.core.classifier import Classifier
+from robustcl.core.errors import InputError
+from robustcl.core.files import parse_json
+from robustcl.core.hashes import network_hash
+from robustcl.core.modules import exact_copy, frozen
+from robustcl.core.objectives import misclassify
 from robustcl.core.schema import parse
 from robustcl.core.tensor_header import read_header
-from robustcl.errors import InputError
-from robustcl.exact_copy import exact_copy
-from robustcl.frozen import frozen
-from robustcl.network_hash import network_hash
-from robustcl.objectives import misclassify
-from robustcl.threat import Norm, check_norm, perturbation_norm
+from robustcl.core.threat import check_norm, perturbation_norm
 
 Count = Annotated[int, Meta(ge=0)]
 SCHEMA = 2

@@ -10,20 +10,20 @@ import torch
 from torch import Tensor, nn
 
 from robustcl import attacks, certify
-from robustcl.abstained import on_sphere
 from robustcl.auditing.study_plan import StudyPlan
-from robustcl.batching import padded
-from robustcl.classifier import Classifier
+from robustcl.core.abstention import on_sphere
+from robustcl.core.batching import padded
+from robustcl.core.choices import Aggregate
+from robustcl.core.classifier import Classifier
+from robustcl.core.errors import RunError, UnsupportedError
+from robustcl.core.modules import frozen
+from robustcl.core.objectives import misclassify
+from robustcl.core.seeds import example_noise, example_seed
+from robustcl.core.threat import Threat
 from robustcl.data.dataset import Dataset
-from robustcl.errors import RunError, UnsupportedError
-from robustcl.frozen import frozen
-from robustcl.objectives import misclassify
 from robustcl.runs.arrays import load_arrays, save_arrays
 from robustcl.runs.study_file import note_stage
-from robustcl.seeds import example_noise, example_seed
-from robustcl.threat import Threat
 from robustcl.views import LinearView, MultiView, ViewOptions, aggregated
-from robustcl.views.multi_view import Aggregate
 
 
 @dataclass(frozen=True, eq=False)

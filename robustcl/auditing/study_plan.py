@@ -5,11 +5,11 @@ from dataclasses import dataclass
 import numpy as np
 
 from robustcl import attacks
-from robustcl.budgets import check_budgets
-from robustcl.errors import InputError
-from robustcl.threat import Norm, check_norm
-from robustcl.views import AGGREGATES, parse_views
-from robustcl.views.multi_view import Aggregate
+from robustcl.core.budgets import check_budgets
+from robustcl.core.choices import AGGREGATES, Aggregate, Norm
+from robustcl.core.errors import InputError
+from robustcl.core.threat import check_norm
+from robustcl.views import parse_views
 
 SINGLE = "single view"
 

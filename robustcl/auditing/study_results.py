@@ -8,7 +8,6 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from robustcl.abstained import answered, predict, warn_abstained
 from robustcl.auditing.answered_images import calibration_of, shares_of, temperature_of
 from robustcl.auditing.ensemble_baseline import ensemble_baseline
 from robustcl.auditing.fresh_views import fresh_views
@@ -32,7 +31,8 @@ from robustcl.calibration import (
     paired_mean,
     top_label,
 )
-from robustcl.classifier import Classifier
+from robustcl.core.abstention import answered, predict, warn_abstained
+from robustcl.core.classifier import Classifier
 from robustcl.heads import PrototypeHead
 from robustcl.runs.arrays import save_arrays
 

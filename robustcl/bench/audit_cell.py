@@ -13,12 +13,12 @@ from robustcl.bench.metrics import run_metrics
 from robustcl.bench.model_cell import load_model
 from robustcl.bench.place import Place, read_split
 from robustcl.bench.suite import Suite
-from robustcl.classifier import Classifier
-from robustcl.errors import UnsupportedError, ViolationError
+from robustcl.core.choices import Norm
+from robustcl.core.classifier import Classifier
+from robustcl.core.errors import UnsupportedError, ViolationError
 from robustcl.report import write_report
 from robustcl.runs.records import load_run
 from robustcl.runs.summary import summarize
-from robustcl.threat import Norm
 
 
 def audit_cell(suite: Suite, cell: Cell, place: Place) -> dict[str, Any]:

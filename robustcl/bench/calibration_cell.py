@@ -6,8 +6,6 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from robustcl.abstained import answered, predict
-from robustcl.batching import padded
 from robustcl.bench.cells import Cell
 from robustcl.bench.model_cell import load_model
 from robustcl.bench.place import Place, read_split
@@ -19,15 +17,17 @@ from robustcl.calibration import (
     negative_log_likelihood,
     top_label,
 )
-from robustcl.classifier import Classifier
-from robustcl.commands.options import say
+from robustcl.core.abstention import answered, predict
+from robustcl.core.batching import padded
+from robustcl.core.classifier import Classifier
+from robustcl.core.errors import InputError
+from robustcl.core.modules import frozen
+from robustcl.core.terminal import say
 from robustcl.data.cifar10c import cifar10c, cifar10c_names
 from robustcl.data.corrupted import corrupted
 from robustcl.data.dataset import Dataset
 from robustcl.data.match_classes import match_classes
 from robustcl.data.splits import stratified_split
-from robustcl.errors import InputError
-from robustcl.frozen import frozen
 from robustcl.heads import KNNHead
 from robustcl.runs.summary import interval95
 

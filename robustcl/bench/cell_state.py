@@ -4,10 +4,9 @@ from dataclasses import asdict
 from pathlib import Path
 
 from robustcl.auditing.manifest import device_name, package_versions
-from robustcl.commands.options import say
-from robustcl.errors import RunError
-from robustcl.report.suite_folder import CellState as CellState
-from robustcl.report.suite_folder import read_cell
+from robustcl.core.errors import RunError
+from robustcl.core.terminal import say
+from robustcl.report.suite_folder import CellState, read_cell
 from robustcl.runs.json_file import write_sealed
 from robustcl.runs.records import read_manifest
 

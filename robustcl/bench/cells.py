@@ -4,10 +4,10 @@ from dataclasses import dataclass
 
 from robustcl.bench.metrics import wants_audit, wants_calibration, wants_study
 from robustcl.bench.suite import Model, Suite
-from robustcl.core.plain_name import objection_to_name
-from robustcl.errors import InputError
-from robustcl.report.suite_folder import Kind as Kind
-from robustcl.threat import Norm
+from robustcl.core.choices import Norm
+from robustcl.core.errors import InputError
+from robustcl.core.listing import objection_to_name
+from robustcl.report.suite_folder import Kind
 
 
 @dataclass(frozen=True)

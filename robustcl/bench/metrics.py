@@ -5,10 +5,10 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from robustcl.commands.finish import accuracy_at
-from robustcl.errors import InputError
+from robustcl.core.errors import InputError
+from robustcl.core.specification import choose, parse_number
 from robustcl.report.study_page import headline_model
 from robustcl.runs.summary import Summary
-from robustcl.specification import choose, parse_number
 
 AT_A_RADIUS = ("certified_accuracy", "attacked_accuracy")
 OF_A_RUN = (

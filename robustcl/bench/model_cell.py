@@ -10,11 +10,11 @@ from robustcl.bench.place import Place
 from robustcl.bench.suite import Suite
 from robustcl.bench.training_options import training_options
 from robustcl.checkpoint import Loaded, load_checkpoint
-from robustcl.classifier import Classifier
-from robustcl.commands.options import say
 from robustcl.commands.probe import probe
 from robustcl.commands.train import train
-from robustcl.errors import CheckpointError, InputError
+from robustcl.core.classifier import Classifier
+from robustcl.core.errors import CheckpointError, InputError
+from robustcl.core.terminal import say
 from robustcl.options.probe import ProbeOptions
 from robustcl.options.train import TrainOptions
 from robustcl.report.training_figure import read_log

@@ -12,7 +12,8 @@ from robustcl.bench.peers import PEERS
 from robustcl.bench.peers.comparison import Scene
 from robustcl.bench.place import Place, read_split
 from robustcl.bench.suite import Suite
-from robustcl.data import Dataset, Split
+from robustcl.core.choices import Split
+from robustcl.data import Dataset
 
 
 def peer_cell(suite: Suite, cell: Cell, place: Place) -> dict[str, Any]:

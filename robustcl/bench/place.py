@@ -6,10 +6,11 @@ from functools import partial
 from pathlib import Path
 
 from robustcl.bench.suite import Suite
-from robustcl.commands.options import say
-from robustcl.core.patience import patiently
-from robustcl.data import Dataset, Draw, Split, load_data
-from robustcl.errors import InputError
+from robustcl.core.choices import Draw, Split
+from robustcl.core.errors import InputError
+from robustcl.core.locks import patiently
+from robustcl.core.terminal import say
+from robustcl.data import Dataset, load_data
 
 
 @dataclass(frozen=True)

@@ -12,20 +12,20 @@ from typing import Any
 from robustcl.auditing.manifest import device_name, package_versions
 from robustcl.bench.audit_cell import audit_cell
 from robustcl.bench.calibration_cell import calibration_cell
-from robustcl.bench.cell_state import CellState, load_state, save_state
-from robustcl.bench.cells import Cell, Kind, cells
+from robustcl.bench.cell_state import load_state, save_state
+from robustcl.bench.cells import Cell, cells
 from robustcl.bench.model_cell import load_model, model_cell
 from robustcl.bench.peer_cell import peer_cell
 from robustcl.bench.peers.comparison import AbsentError
 from robustcl.bench.place import Place
 from robustcl.bench.study_cell import study_cell
 from robustcl.bench.suite import Suite
-from robustcl.commands.options import say
-from robustcl.core.folder_lock import session_lock
+from robustcl.core.choices import Draw
+from robustcl.core.errors import RobustclError, RunError
+from robustcl.core.locks import session_lock
 from robustcl.core.output_folder import OutputFolder
-from robustcl.data import Draw
-from robustcl.errors import RobustclError, RunError
-from robustcl.report.suite_folder import MODEL_FAILED, read_cell
+from robustcl.core.terminal import say
+from robustcl.report.suite_folder import MODEL_FAILED, CellState, Kind, read_cell
 from robustcl.runs.json_file import write_sealed
 from robustcl.runs.records import SCHEMA, config_hash, load_run, read_manifest
 from robustcl.runs.sessions import compare_sessions, new_session, sessions_of

@@ -9,8 +9,8 @@ from robustcl.bench.place import Place
 from robustcl.bench.study_options import study_options
 from robustcl.bench.suite import Suite
 from robustcl.commands.multiview import multiview
-from robustcl.core.stopping import Stopped
-from robustcl.errors import RunError
+from robustcl.core.errors import RunError
+from robustcl.core.last_handler import Stopped
 from robustcl.runs.study_file import read_study
 
 

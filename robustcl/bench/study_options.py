@@ -7,10 +7,10 @@ from typing import Any
 
 from robustcl.bench.metrics import OF_A_STUDY, wants_study
 from robustcl.commands.multiview import make_plan
-from robustcl.commands.typed_options import check_types
-from robustcl.errors import InputError
+from robustcl.core.choices import Norm
+from robustcl.core.errors import InputError
 from robustcl.options.multiview import MultiviewOptions
-from robustcl.threat import Norm
+from robustcl.options.recipe_file import check_types
 
 # Of a study, what the runner itself or the suite says.
 SAID_BY_SUITE = {

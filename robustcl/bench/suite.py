@@ -13,18 +13,17 @@ from robustcl.bench.peers import PEERS
 from robustcl.bench.study_options import STUDY, check_study
 from robustcl.bench.suite_file import Methods, ModelEntry, SuiteFile
 from robustcl.bench.training_options import TRAINING, training_options
-from robustcl.budgets import read_budgets
-from robustcl.commands.typed_options import check_types
-from robustcl.core.listing import LISTING, MARKS, PARTS, TOPS
-from robustcl.core.plain_file import read_toml
-from robustcl.core.plain_name import objection_to_name
+from robustcl.core.budgets import read_budgets
+from robustcl.core.choices import Matching, Norm
+from robustcl.core.errors import InputError
+from robustcl.core.files import read_toml
+from robustcl.core.listing import LISTING, MARKS, PARTS, TOPS, objection_to_name
 from robustcl.core.schema import parse
+from robustcl.core.specification import choose
+from robustcl.core.threat import check_norm
 from robustcl.data.corrupted import CORRUPTIONS
-from robustcl.data.match_classes import Matching
-from robustcl.errors import InputError
+from robustcl.options.recipe_file import check_types
 from robustcl.options.train import TrainOptions
-from robustcl.specification import choose
-from robustcl.threat import Norm, check_norm
 
 SUITES = Path(__file__).with_name("suites")
 LONGEST_NAME = 100  # bytes

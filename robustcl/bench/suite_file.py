@@ -5,8 +5,7 @@ from typing import Annotated, Any, Literal
 
 from msgspec import Meta
 
-from robustcl.data.match_classes import Matching
-from robustcl.threat import Norm
+from robustcl.core.choices import Matching, Norm
 
 Whole = Annotated[int, Meta(ge=1)]
 Methods = tuple[str, ...] | dict[Norm, tuple[str, ...]]

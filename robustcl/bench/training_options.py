@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from robustcl.commands.train_options import recipe_of
-from robustcl.commands.typed_options import check_types
+from robustcl.options.recipe_file import check_types
 from robustcl.options.train import TrainOptions
 
 # Of a training run, what the runner itself says.

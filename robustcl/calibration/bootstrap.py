@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from robustcl.calibration.check_inputs import check_count, check_differences
-from robustcl.errors import InputError
+from robustcl.core.errors import InputError
 
 Statistic = Callable[[Tensor], float]
 

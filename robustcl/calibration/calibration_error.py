@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from robustcl.calibration.check_inputs import check_confidence, check_count
-from robustcl.errors import InputError
+from robustcl.core.errors import InputError
 
 Cut = Literal["mass", "width"]
 MOST_BINS = 1_000_000

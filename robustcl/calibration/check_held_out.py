@@ -4,8 +4,8 @@ import hashlib
 
 import numpy as np
 
+from robustcl.core.errors import InputError
 from robustcl.data.dataset import Dataset
-from robustcl.errors import InputError
 
 CHUNK = 1024  # images that are decoded at once, where they are streamed
 

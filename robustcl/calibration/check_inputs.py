@@ -9,7 +9,7 @@ import operator
 import torch
 from torch import Tensor
 
-from robustcl.errors import InputError
+from robustcl.core.errors import InputError
 
 SUM_TOLERANCE = 1e-4
 

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 from robustcl.calibration.check_inputs import check_ranking
-from robustcl.errors import InputError
+from robustcl.core.errors import InputError
 
 
 def selective_errors(confidence: Tensor, correct: Tensor) -> Tensor:

@@ -7,19 +7,19 @@ from typing import Any, cast
 
 from robustcl import certify
 from robustcl.auditing.audit import Audit
-from robustcl.budgets import read_budget
-from robustcl.classifier import Classifier
 from robustcl.commands.audit_checkpoint import audit_checkpoint, load_with_head, views_text
 from robustcl.commands.finish import finish
-from robustcl.commands.options import say
-from robustcl.errors import UnsupportedError
+from robustcl.core.budgets import read_budget
+from robustcl.core.choices import Norm
+from robustcl.core.classifier import Classifier
+from robustcl.core.errors import UnsupportedError
+from robustcl.core.numbers import interval_text, norm_name, percent, radius_text
+from robustcl.core.specification import split_specifications
+from robustcl.core.terminal import say
 from robustcl.options.attack import AttackOptions, Protocol
-from robustcl.report.numbers import interval_text, norm_name, percent, radius_text
 from robustcl.runs.per_image import is_labeled, per_image, withstands
 from robustcl.runs.records import Run, load_run
 from robustcl.runs.summary import interval95
-from robustcl.specification import split_specifications
-from robustcl.threat import Norm
 
 ATTACKS: dict[Protocol, str] = {
     "fast": "pgd:steps=40,restarts=4",

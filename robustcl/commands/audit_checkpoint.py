@@ -14,19 +14,20 @@ from robustcl.auditing.first_look import chance_warning, first_look
 from robustcl.auditing.manifest import Origin
 from robustcl.auditing.plan import plan
 from robustcl.checkpoint import Loaded, own_accuracy
-from robustcl.classifier import Classifier
 from robustcl.commands.claimed_constant import checked_constant
 from robustcl.commands.load_and_tell import load_and_tell
-from robustcl.commands.options import answer, emit, old_rule, read_data, say
+from robustcl.commands.options import old_rule, read_data
 from robustcl.commands.outputs import refuse_inside_data
 from robustcl.commands.viewed import Views, viewed
+from robustcl.core.batching import halving
+from robustcl.core.classifier import Classifier
+from robustcl.core.errors import InputError
+from robustcl.core.last_handler import stop_code
+from robustcl.core.numbers import interval_text, percent
 from robustcl.core.output_folder import OutputFolder
-from robustcl.core.stopping import stop_code
+from robustcl.core.terminal import answer, emit, say
 from robustcl.data import Dataset
-from robustcl.errors import InputError
 from robustcl.options.shared import AuditOptions
-from robustcl.out_of_memory import halving
-from robustcl.report.numbers import interval_text, percent
 from robustcl.runs.ranks import own_device, rank, rank_count
 
 

@@ -7,11 +7,11 @@ from functools import partial
 from pathlib import Path
 
 from robustcl.bench import Place, Suite, load_suite, run_suite, suite_names
-from robustcl.commands.options import answer, check_device, emit, say
+from robustcl.commands.options import check_device
 from robustcl.commands.outputs import refuse_inside_data
-from robustcl.core.last_handler import PART_FAILED, VIOLATION
-from robustcl.core.stopping import stop_code
-from robustcl.errors import InputError
+from robustcl.core.errors import InputError
+from robustcl.core.last_handler import PART_FAILED, VIOLATION, stop_code
+from robustcl.core.terminal import answer, emit, say
 from robustcl.options.bench import BenchOptions
 from robustcl.report.suite_page import write_suite_page
 from robustcl.runs.ranks import rank_count

@@ -1,9 +1,9 @@
 """Hold the Lipschitz constant that a checkpoint claims against the one that is computed."""
 
 from robustcl.certify.bounds.network_norm import network_norm
-from robustcl.checkpoint import Description
-from robustcl.classifier import Encoder
-from robustcl.errors import InputError
+from robustcl.core.classifier import Encoder
+from robustcl.core.errors import InputError
+from robustcl.description import Description
 
 
 def checked_constant(encoder: Encoder, description: Description) -> float | None:

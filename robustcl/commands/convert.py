@@ -12,14 +12,14 @@ from torch import Tensor, nn
 from robustcl import __version__
 from robustcl import convert as conversion
 from robustcl.architectures import build_backbone, check_size, embedding_size
-from robustcl.checkpoint import Description, read_description, save_checkpoint
-from robustcl.classifier import Encoder
-from robustcl.commands.options import answer, emit, say
+from robustcl.checkpoint import read_description, save_checkpoint
 from robustcl.commands.outputs import check_checkpoint
-from robustcl.core.plain_file import parse_json
-from robustcl.core.printable import printable
+from robustcl.core.classifier import Encoder
+from robustcl.core.errors import CheckpointError, InputError
+from robustcl.core.files import parse_json
 from robustcl.core.schema import objection_to_values
-from robustcl.errors import CheckpointError, InputError
+from robustcl.core.terminal import answer, emit, printable, say
+from robustcl.description import Description
 from robustcl.look_alikes import ask_about_stem, timm_twins
 from robustcl.normalization import Normalization, Pair, assumed, in_weights, of_architecture, stated
 from robustcl.options.convert import ConvertOptions

@@ -13,21 +13,22 @@ from robustcl import attacks, certify
 from robustcl.attacks.checks.defended import DEFENSES, defended
 from robustcl.attacks.planted import linear_classifier, planted
 from robustcl.auditing.manifest import device_name, package_versions
-from robustcl.certify.norms import NORMS, Norm
-from robustcl.classifier import Classifier
-from robustcl.commands.options import answer, check_device, emit
+from robustcl.commands.options import check_device
+from robustcl.core.choices import CERTIFIED_NORMS, CertifiedNorm
+from robustcl.core.classifier import Classifier
 from robustcl.core.last_handler import PART_FAILED
-from robustcl.objectives import misclassify
+from robustcl.core.objectives import misclassify
+from robustcl.core.seeds import example_noise
+from robustcl.core.terminal import answer, emit
+from robustcl.core.threat import Threat
 from robustcl.options.doctor import DoctorOptions
-from robustcl.seeds import example_noise
-from robustcl.threat import Threat
 
 EPS = {"l2": 0.5, "linf": 0.1}
 RADIUS = {"l2": 0.3, "linf": 0.05}
 MARGIN = 0.02  # of the radius, by which a budget is too small or large enough
 PLANTS = 3
 IMAGES = 16  # on which flags are looked for
-TORCHATTACKS: dict[Norm, str] = {"l2": "PGDL2", "linf": "PGD"}
+TORCHATTACKS: dict[CertifiedNorm, str] = {"l2": "PGDL2", "linf": "PGD"}
 
 
 @dataclass(frozen=True)
@@ -81,7 +82,7 @@ def run_checks(options: DoctorOptions) -> Iterator[Check]:
     Yields:
         The outcomes, one by one; an exception is a failure of its test.
     """
-    for norm in NORMS:
+    for norm in CERTIFIED_NORMS:
         names: list[tuple[str, dict[str, Any]]] = [("pgd", {}), ("autoattack", {})]
         if find_spec("torchattacks") is None:
             yield Check(f"planted, torchattacks, {norm}", "skipped", "the package is not installed")
@@ -108,7 +109,7 @@ def _checked(name: str, test: Callable[[], tuple[bool, str]]) -> Check:
 
 
 def _planted(
-    name: str, norm: Norm, options: DoctorOptions, extra: dict[str, Any]
+    name: str, norm: CertifiedNorm, options: DoctorOptions, extra: dict[str, Any]
 ) -> tuple[bool, str]:
     # An attack that misses a plant would call a vulnerable model robust.
     found = 0
@@ -124,7 +125,7 @@ def _planted(
     return found == PLANTS, f"{found} of {PLANTS} found"
 
 
-def _oracle(name: str, norm: Norm, options: DoctorOptions) -> tuple[bool, str]:
+def _oracle(name: str, norm: CertifiedNorm, options: DoctorOptions) -> tuple[bool, str]:
     # Below the distance nothing can be found, a little above it everything must be.
     exact = RADIUS[norm]
     classifier, image = linear_classifier(norm, radius=exact, seed=options.seed)
@@ -139,7 +140,7 @@ def _oracle(name: str, norm: Norm, options: DoctorOptions) -> tuple[bool, str]:
     return outcome == [False, True], detail
 
 
-def _certificate(norm: Norm, options: DoctorOptions) -> tuple[bool, str]:
+def _certificate(norm: CertifiedNorm, options: DoctorOptions) -> tuple[bool, str]:
     exact = RADIUS[norm]
     classifier, image = linear_classifier(norm, radius=exact, seed=options.seed)
     claim = certify.product(classifier, image, norm=norm)
@@ -149,7 +150,7 @@ def _certificate(norm: Norm, options: DoctorOptions) -> tuple[bool, str]:
     ), f"exact radius {exact}, proved {proved:.6g}"
 
 
-def _flags(norm: Norm, options: DoctorOptions) -> tuple[bool, str]:
+def _flags(norm: CertifiedNorm, options: DoctorOptions) -> tuple[bool, str]:
     # Each defense has to be found out, and the network without one must not be suspected.
     problem = planted(norm, eps=EPS[norm], seed=options.seed)
     network = nn.Sequential(problem.classifier.encoder, problem.classifier.head)

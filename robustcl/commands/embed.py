@@ -3,11 +3,12 @@
 import numpy as np
 import torch
 
-from robustcl.abstained import answered, on_sphere, warn_abstained
 from robustcl.commands.load_and_tell import load_and_tell
-from robustcl.commands.options import answer, read_data
+from robustcl.commands.options import read_data
 from robustcl.commands.outputs import check_embeddings, refuse_inside_data
 from robustcl.core import atomic
+from robustcl.core.abstention import answered, on_sphere, warn_abstained
+from robustcl.core.terminal import answer
 from robustcl.fit_head import embed as compute
 from robustcl.options.embed import EmbedOptions
 

@@ -6,17 +6,12 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from robustcl.commands.options import answer, emit, say
-from robustcl.errors import InputError, ViolationError
-from robustcl.report.headline import (
-    clean_sentence,
-    estimate_sentences,
-    headline,
-    method_sentences,
-)
+from robustcl.core.errors import InputError, ViolationError
+from robustcl.core.specification import parse_number
+from robustcl.core.terminal import answer, emit, say
+from robustcl.report.headline import clean_sentence, estimate_sentences, headline, method_sentences
 from robustcl.runs.records import load_run
 from robustcl.runs.summary import Summary, summarize
-from robustcl.specification import parse_number
 
 _GATE = re.compile(
     r"(certified_accuracy|attacked_accuracy|clean_accuracy)(?:@([\d./]+))?>=([\d.]+)"

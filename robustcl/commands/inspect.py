@@ -5,7 +5,7 @@ from dataclasses import asdict
 from robustcl.architectures import is_factory
 from robustcl.checkpoint import describe_file, load_checkpoint
 from robustcl.commands.claimed_constant import checked_constant, constants_text
-from robustcl.commands.options import answer, emit
+from robustcl.core.terminal import answer, emit
 from robustcl.options.inspect import InspectOptions
 
 

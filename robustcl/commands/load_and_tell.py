@@ -3,7 +3,7 @@
 from pathlib import Path
 
 from robustcl.checkpoint import Loaded, load_checkpoint
-from robustcl.commands.options import say
+from robustcl.core.terminal import say
 from robustcl.runs.ranks import rank
 
 

@@ -6,11 +6,11 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
-from robustcl.classifier import Classifier
 from robustcl.commands.load_and_tell import load_and_tell
-from robustcl.commands.options import say
+from robustcl.core.classifier import Classifier
+from robustcl.core.errors import InputError
+from robustcl.core.terminal import say
 from robustcl.data.match_classes import same_classes, some_names
-from robustcl.errors import InputError
 
 
 class _Mean(nn.Module):

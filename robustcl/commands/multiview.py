@@ -15,31 +15,26 @@ from robustcl.auditing.manifest import device_name, package_versions, rows_entry
 from robustcl.auditing.study_outputs import Study
 from robustcl.auditing.study_plan import StudyPlan
 from robustcl.auditing.study_results import run_study
-from robustcl.budgets import read_budget
-from robustcl.classifier import Classifier
 from robustcl.commands.load_and_tell import load_and_tell
 from robustcl.commands.mean_of import mean_of
-from robustcl.commands.options import (
-    answer,
-    emit,
-    old_rule,
-    read_data,
-    say,
-)
+from robustcl.commands.options import old_rule, read_data
 from robustcl.commands.outputs import refuse_inside_data
 from robustcl.commands.viewed import trained_views
-from robustcl.core.stopping import stop_code
-from robustcl.data import Dataset, Draw
+from robustcl.core.budgets import read_budget
+from robustcl.core.choices import Aggregate, Draw
+from robustcl.core.classifier import Classifier
+from robustcl.core.errors import InputError
+from robustcl.core.last_handler import stop_code
+from robustcl.core.terminal import answer, emit, say
+from robustcl.data import Dataset
 from robustcl.data.draw_rows import draw_order
 from robustcl.data.match_classes import absent_classes, check_classes, some_names
-from robustcl.errors import InputError
 from robustcl.options.multiview import MultiviewOptions
 from robustcl.report.study_page import headline_model, sentences, write_study_report
 from robustcl.runs.records import SCHEMA, config_hash
 from robustcl.runs.study_file import write_study
 from robustcl.runs.write_run import run_session, start_run, update_manifest
 from robustcl.views import draw_views
-from robustcl.views.multi_view import Aggregate
 
 DEFAULT_EPS = {"l2": "0.25", "linf": "8/255", "l1": "12"}
 

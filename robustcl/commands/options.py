@@ -6,17 +6,16 @@ from pathlib import Path
 
 import torch
 
-from robustcl.core.patience import patiently
-from robustcl.core.terminal import answer as answer
-from robustcl.core.terminal import emit as emit
-from robustcl.core.terminal import say as say
-from robustcl.data import Dataset, Draw, Split, load_data
+from robustcl.core.choices import Draw, Split
+from robustcl.core.errors import InputError, RunError
+from robustcl.core.locks import patiently
+from robustcl.core.seeds import check_seed
+from robustcl.core.terminal import say
+from robustcl.data import Dataset, load_data
 from robustcl.data.match_classes import absent_classes, some_names
-from robustcl.errors import InputError, RunError
 from robustcl.options.shared import DataOptions, LabeledDataOptions
 from robustcl.runs.ranks import rank
 from robustcl.runs.records import read_manifest
-from robustcl.seeds import check_seed
 
 
 def read_data(

@@ -4,8 +4,8 @@ from collections.abc import Callable
 from pathlib import Path
 from zipfile import BadZipFile, ZipFile
 
-from robustcl.core.output_file import check_output
-from robustcl.errors import InputError
+from robustcl.core.errors import InputError
+from robustcl.core.output_folder import check_output
 from robustcl.stored_file import has_description
 
 EMBEDDINGS = {"index", "embeddings", "norms", "labels", "class_names"}  # of `robustcl embed`

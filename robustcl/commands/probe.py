@@ -7,25 +7,25 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from robustcl.abstained import answered, predict, warn_abstained
 from robustcl.attacks import inner_ascent
-from robustcl.batching import padded
-from robustcl.budgets import read_budget
 from robustcl.calibration import calibration_error, fit_temperature, top_label
 from robustcl.checkpoint import save_checkpoint
-from robustcl.classifier import Classifier, Encoder
 from robustcl.commands.attack import DEFAULT_EPS
 from robustcl.commands.load_and_tell import load_and_tell
-from robustcl.commands.options import answer, emit, read_data, say
+from robustcl.commands.options import read_data
 from robustcl.commands.outputs import check_checkpoint, refuse_inside_data
+from robustcl.core.abstention import answered, predict, warn_abstained
+from robustcl.core.batching import halving, padded
+from robustcl.core.budgets import read_budget
+from robustcl.core.classifier import Classifier, Encoder
+from robustcl.core.errors import InputError
+from robustcl.core.terminal import answer, emit, say
+from robustcl.core.threat import Threat
 from robustcl.data import Dataset, label_subset, stratified_split
-from robustcl.errors import InputError
 from robustcl.fit_head import encoder_hash, fit_head
 from robustcl.options.probe import ProbeOptions
-from robustcl.out_of_memory import halving
 from robustcl.protocols import PROTOCOLS, ProtocolOptions, aff, alf, slf
 from robustcl.standardized_inputs import normalization_doubt
-from robustcl.threat import Threat
 from robustcl.training import fine_tune
 
 

@@ -3,8 +3,8 @@
 from pathlib import Path
 
 from robustcl.commands.finish import finish, parse_gate
-from robustcl.commands.options import answer, emit
-from robustcl.errors import InputError, ViolationError
+from robustcl.core.errors import InputError, ViolationError
+from robustcl.core.terminal import answer, emit
 from robustcl.options.report import ReportOptions
 from robustcl.report import write_comparison, write_suite_page
 from robustcl.report.study_page import write_study_report

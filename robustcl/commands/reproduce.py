@@ -5,12 +5,12 @@ from functools import partial
 
 from robustcl.auditing.reproducer import load_reproducer, replay
 from robustcl.commands.load_and_tell import load_and_tell
-from robustcl.commands.options import answer, emit, say
 from robustcl.commands.viewed import Views, viewed
+from robustcl.core.errors import InputError
 from robustcl.core.last_handler import VIOLATION
-from robustcl.errors import InputError
+from robustcl.core.numbers import norm_name
+from robustcl.core.terminal import answer, emit, say
 from robustcl.options.reproduce import ReproduceOptions
-from robustcl.report.numbers import norm_name
 
 
 def reproduce(options: ReproduceOptions) -> int:

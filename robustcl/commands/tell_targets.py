@@ -3,7 +3,7 @@
 from dataclasses import asdict
 from typing import Any
 
-from robustcl.commands.options import say
+from robustcl.core.terminal import say
 from robustcl.data import Dataset
 from robustcl.targets import load_targets, target_geometry
 from robustcl.training import TrainRecipe

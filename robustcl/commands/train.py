@@ -10,11 +10,10 @@ from robustcl import __version__
 from robustcl.architectures import build_backbone, embedding_size
 from robustcl.attacks import inner_ascent
 from robustcl.auditing.first_look import first_look
-from robustcl.checkpoint import Description, load_checkpoint, save_checkpoint
-from robustcl.classifier import Classifier, Encoder
+from robustcl.checkpoint import load_checkpoint, save_checkpoint
 from robustcl.commands.claimed_constant import checked_constant, constants_text
 from robustcl.commands.load_and_tell import load_and_tell
-from robustcl.commands.options import answer, emit, read_data, say
+from robustcl.commands.options import read_data
 from robustcl.commands.outputs import refuse_inside_data
 from robustcl.commands.tell_targets import tell_targets
 from robustcl.commands.train_files import (
@@ -28,13 +27,16 @@ from robustcl.commands.train_files import (
 )
 from robustcl.commands.train_options import recipe_of
 from robustcl.core.atomic import remove
-from robustcl.core.stopping import stop_code
+from robustcl.core.batching import halving
+from robustcl.core.classifier import Classifier, Encoder
+from robustcl.core.errors import InputError, RobustclError, RunError
+from robustcl.core.last_handler import stop_code
+from robustcl.core.terminal import answer, emit, say
 from robustcl.data import Dataset, label_subset
 from robustcl.data.match_classes import absent_classes, some_names
-from robustcl.errors import InputError, RobustclError, RunError
+from robustcl.description import Description
 from robustcl.fit_head import fit_head
 from robustcl.options.train import TrainOptions
-from robustcl.out_of_memory import halving
 from robustcl.robust import ADVERSARIAL, Acl, Deacl, NoisyViews
 from robustcl.robust.lipschitz import CLAIMED, Lipschitz
 from robustcl.runs.ranks import rank

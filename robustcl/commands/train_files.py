@@ -11,14 +11,15 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from robustcl.checkpoint import Description, read_description
+from robustcl.checkpoint import read_description
 from robustcl.commands.outputs import is_ours
 from robustcl.core.atomic import remove_dead_files
-from robustcl.core.folder_lock import session_lock
-from robustcl.core.output_file import check_output
-from robustcl.core.plain_file import read_text
-from robustcl.core.plain_name import LONGEST
-from robustcl.errors import InputError, RunError
+from robustcl.core.errors import InputError, RunError
+from robustcl.core.files import read_text
+from robustcl.core.listing import LONGEST
+from robustcl.core.locks import session_lock
+from robustcl.core.output_folder import check_output
+from robustcl.description import Description
 from robustcl.options.train import TrainOptions
 from robustcl.robust import Deacl
 from robustcl.runs.ranks import rank

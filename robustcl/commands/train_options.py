@@ -2,7 +2,7 @@
 
 from dataclasses import fields
 
-from robustcl.errors import InputError
+from robustcl.core.errors import InputError
 from robustcl.options.train import TrainOptions
 from robustcl.robust import Deacl, parse_robust
 from robustcl.training import TrainRecipe, mixed_loss

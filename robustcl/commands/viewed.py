@@ -4,10 +4,10 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from robustcl.checkpoint import Description
-from robustcl.classifier import Classifier
+from robustcl.core.choices import Aggregate
+from robustcl.core.classifier import Classifier
+from robustcl.description import Description
 from robustcl.views import MultiView, ViewOptions, default_views, draw_views
-from robustcl.views.multi_view import Aggregate
 
 
 @dataclass(frozen=True)

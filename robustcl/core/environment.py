@@ -5,8 +5,8 @@ import os
 import re
 from collections.abc import Iterator
 
+from robustcl.core.errors import CheckpointError, InputError, RobustclError
 from robustcl.core.memory import is_out_of_memory
-from robustcl.errors import CheckpointError, InputError, RobustclError
 
 # What a path that the user named can be at fault for.
 BAD_PATH = frozenset({

@@ -1,17 +1,20 @@
-"""List the files of an output folder that are ours."""
+"""State which files a command wrote, and which names are harmless."""
 
 import hashlib
 import json
 import os
-from collections.abc import Mapping
+import re
+from collections.abc import Collection, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 from itertools import count
 from pathlib import Path
 
-from robustcl.core.regular_file import objection_to_file
+from robustcl.core import atomic
+from robustcl.core.errors import RobustclError, RunError
+from robustcl.core.files import objection_to_file
 from robustcl.core.schema import parse
-from robustcl.errors import RobustclError, RunError
+from robustcl.core.terminal import printable
 
 LISTING = "files.json"
 MARKS = {"manifest.json": "config_hash", "cell.json": "cell"}  # of ours, with a field they have
@@ -155,3 +158,85 @@ def _read(place: Path) -> Listing | None:
 
 def _digest(content: Mapping[str, object]) -> str:
     return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()[:16]
+
+
+# Belongs to the system, or to locks of ours that a kill left.
+ALIEN = re.compile(r"\.lock|\.session-\d+(\.lock)?|\.DS_Store|lost\+found|\.nfs[0-9a-f]+")
+
+
+def objection_to_root(root: Path) -> str | None:
+    """Say why no folder can be at a path.
+
+    Args:
+        root: The path; it may be a link to a folder.
+
+    Returns:
+        What is in the way, and the cure; None where nothing is.
+    """
+    if "\0" in str(root):
+        return "has a zero byte, which no path may have; give another --out"
+    nearest = root
+    while not os.path.lexists(nearest) and nearest != nearest.parent:
+        nearest = nearest.parent
+    if nearest.is_dir():
+        return None
+    what = "is a link that leads nowhere" if nearest.is_symlink() else "is a file"
+    where = "" if nearest == root else f"cannot be a folder: {str(nearest)!r} "
+    return f"{where}{what}; give another --out"
+
+
+def foreign_entry(root: Path, listed: Collection[str]) -> str | None:
+    """Name a file or a link in a folder that is not ours; links are not followed.
+
+    Args:
+        root: The folder.
+        listed: Names of files that are ours.
+
+    Returns:
+        What was found, and the cure; None where nothing was.
+    """
+    for folder, folders, files in os.walk(root):
+        links = [name for name in folders if (Path(folder) / name).is_symlink()]
+        for name in sorted((*files, *links)):
+            known = (Path(folder) / name).relative_to(root).as_posix()
+            alien = atomic.TEMPORARY.fullmatch(name) or ALIEN.fullmatch(name)
+            if known not in listed and not alien:
+                return (
+                    f"holds {printable(repr(known))}, which robustcl did not write; give a new or "
+                    "empty --out"
+                )
+    return None
+
+
+LONGEST = 255  # bytes of a name on every usual disk
+DEVICES = re.compile(r"(con|prn|aux|nul|com\d|lpt\d)(\..*)?", re.IGNORECASE)  # of Windows
+
+
+def objection_to_name(
+    name: str, *, longest: int = LONGEST, reserved: Collection[str] = ()
+) -> str | None:
+    """Say why a text cannot name one file or folder on every system.
+
+    Args:
+        name: The text.
+        longest: Bytes that it may have.
+        reserved: Names that are taken, whatever their case.
+
+    Returns:
+        'is empty', 'leads out of the folder' and the like; None for a plain name.
+    """
+    if not name:
+        return "is empty"
+    if name in (".", ".."):
+        return "leads out of the folder"
+    if "/" in name or "\\" in name or (len(name) > 1 and name[1] == ":" and name[0].isalpha()):
+        return "is a path, no name"
+    if not name.isprintable():
+        return "has a sign that cannot be shown"
+    if name[0] in ".-~ " or name[-1] in ". ":
+        return f"begins with {name[0]!r}" if name[0] in ".-~ " else f"ends with {name[-1]!r}"
+    if len(os.fsencode(name)) > longest:
+        return f"is longer than {longest} bytes"
+    if DEVICES.fullmatch(name) or name.casefold() in {word.casefold() for word in reserved}:
+        return "is reserved"
+    return None

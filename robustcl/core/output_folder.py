@@ -1,37 +1,34 @@
-"""Write into an output folder: only what is ours is ever replaced or removed there.
-
-`files.json` lists what was written, relative to the folder. A name is listed before its file is
-written, so that a kill in between costs nothing. Folders of versions before 0.3 have a manifest
-and no list: it begins with the names that are there as `found`, which may be replaced by a file of
-ours of the very same name and are never removed.
-"""
+"""Write into folders that a command may fill, and nowhere else."""
 
 import os
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import BinaryIO
 
 from robustcl.core import atomic
-from robustcl.core.folder_entries import foreign_entry, objection_to_root
-from robustcl.core.folder_lock import changing
+from robustcl.core.errors import InputError, RunError
+from robustcl.core.files import objection_to_file
 from robustcl.core.listing import (
     LISTING,
+    LONGEST,
     MARKS,
     PARTS,
     TOPS,
     Listing,
     are_records,
+    foreign_entry,
     free_place,
     has_mark,
+    objection_to_name,
+    objection_to_root,
     odd,
     read_listing,
     spelled,
 )
-from robustcl.core.plain_name import objection_to_name
-from robustcl.core.printable import printable
-from robustcl.errors import RunError
+from robustcl.core.locks import changing
+from robustcl.core.terminal import printable
 
 
 class OutputFolder:
@@ -333,3 +330,57 @@ class OutputFolder:
                 )
             place.replace(free_place(self.root, "files.damaged.json"))
         atomic.write_text(place, spelled(listing))
+
+
+def check_output(
+    path: Path,
+    *,
+    overwrite: bool,
+    ours: Callable[[Path], bool],
+    kind: str,
+    inputs: tuple[Path, ...] = (),
+) -> None:
+    """Refuse a path at which a file cannot be written, or must not.
+
+    Args:
+        path: Where the file goes.
+        overwrite: Whether a file of ours may be replaced.
+        ours: Tells whether a file that is there is one that robustcl wrote, of the same kind.
+        kind: What it is then, as in 'checkpoint'.
+        inputs: Files that the command reads, and therefore does not replace.
+
+    Raises:
+        InputError: When it is a link, a folder, a pipe, another's file, an input, or in no folder;
+            or it exists and may not be replaced.
+    """
+    shown = printable(repr(str(path)))
+    if len(os.fsencode(path.name)) > LONGEST:
+        raise InputError(f"{shown} has a name of more than {LONGEST} bytes; give a shorter one")
+    if "\0" in str(path):
+        raise InputError(f"{shown} has a zero byte, which no path may have; give another --out")
+    if path.is_symlink():
+        raise InputError(f"{shown} is a link; name the file that is to be written itself")
+    if not os.path.lexists(path):
+        _check_parents(path, shown)
+        return
+    objection = objection_to_file(path)
+    if objection is not None:
+        raise InputError(f"{shown} {objection}; give another --out")
+    if not overwrite:
+        raise InputError(f"{shown} exists; give another --out, or add --overwrite")
+    if any(given.exists() and path.samefile(given) for given in inputs):
+        raise InputError(f"{shown} is read by this command; give another --out")
+    if not ours(path):
+        raise InputError(
+            f"{shown} exists and is no {kind} of robustcl, which --overwrite would replace; move "
+            "it away, or give another --out"
+        )
+
+
+def _check_parents(path: Path, shown: str) -> None:
+    nearest = path.parent
+    while not os.path.lexists(nearest) and nearest != nearest.parent:
+        nearest = nearest.parent
+    if not nearest.is_dir():
+        what = "a link that leads nowhere" if nearest.is_symlink() else "a file"
+        raise InputError(f"{shown} cannot be written: {str(nearest)!r} is {what}, no folder")

@@ -1,9 +1,15 @@
-"""Share processors with others: how many threads, and how they wait."""
+"""Share processors, and survive exits of others."""
 
+import ctypes
+import faulthandler
 import math
 import os
+import signal
 import sys
-from collections.abc import Callable, Iterable
+import threading
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
+from functools import cache
 from pathlib import Path
 
 GROUPS = Path("/sys/fs/cgroup")
@@ -94,3 +100,38 @@ def _share(quota: str, period: str) -> float | None:
     # 'max' in version 2 is no number, and -1 in version 1 no limit.
     share = float(quota) / float(period) if quota.strip() != "max" else -1.0
     return share if 0 < share < math.inf else None
+
+
+@contextmanager
+def foreign_exits_abort() -> Iterator[None]:
+    """Have a library that calls C's `exit` end the process by SIGABRT while the block runs.
+
+    OpenBLAS and OpenMP call exit(1) where they get no memory or no thread, and 1 means a violation.
+    No Python is run for it, as whoever gives up may be any thread. For the process of a command
+    only: SIGABRT is ignored afterwards, so that its own end is an ordinary one.
+
+    Yields:
+        Nothing.
+    """
+    if threading.current_thread() is not threading.main_thread() or not _registered():
+        yield
+        return
+    if signal.getsignal(signal.SIGABRT) == signal.SIG_IGN:
+        signal.signal(signal.SIGABRT, signal.SIG_DFL)
+    try:
+        yield
+    finally:
+        faulthandler.disable()  # when Python ends it would bring back what SIGABRT did before
+        signal.signal(signal.SIGABRT, signal.SIG_IGN)  # what is registered stays so
+
+
+@cache
+def _registered() -> bool:
+    # At exit the C library is to call raise(SIGABRT), which does nothing while that is ignored.
+    try:
+        library = ctypes.CDLL(None)
+        register, strike = getattr(library, "__cxa_atexit"), getattr(library, "raise")
+    except (AttributeError, OSError, TypeError):  # another system's C library
+        return False
+    register.argtypes = [ctypes.c_void_p] * 3
+    return register(ctypes.cast(strike, ctypes.c_void_p), int(signal.SIGABRT), None) == 0

@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Any, Literal, TypeVar, Union, get_args, get_or
 
 import msgspec
 
-from robustcl.core.printable import printable
-from robustcl.errors import RobustclError
+from robustcl.core.errors import RobustclError
+from robustcl.core.terminal import printable
 
 if TYPE_CHECKING:
     from _typeshed import DataclassInstance

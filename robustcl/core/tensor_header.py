@@ -10,8 +10,7 @@ from typing import Annotated, Literal
 
 from msgspec import Meta
 
-from robustcl.core.plain_file import parse_json
-from robustcl.core.regular_file import objection_to_file
+from robustcl.core.files import objection_to_file, parse_json
 from robustcl.core.schema import objection_to
 
 PREAMBLE = 8  # bytes that hold the length of the header

@@ -5,20 +5,17 @@ from robustcl.data.dataset import Dataset
 from robustcl.data.digits import digits
 from robustcl.data.imagefolder import imagefolder
 from robustcl.data.label_subset import label_subset
-from robustcl.data.load_data import SOURCES, Draw, load_data
-from robustcl.data.match_classes import Matching, match_classes
+from robustcl.data.load_data import SOURCES, load_data
+from robustcl.data.match_classes import match_classes
 from robustcl.data.npz import npz
 from robustcl.data.parquet import parquet
-from robustcl.data.splits import Split, stratified_split
+from robustcl.data.splits import stratified_split
 from robustcl.data.torchvision_data import torchvision_data
 
 __all__ = [
     "SOURCES",
     "Batch",
     "Dataset",
-    "Draw",
-    "Matching",
-    "Split",
     "digits",
     "imagefolder",
     "label_subset",

@@ -5,9 +5,9 @@ from pathlib import Path
 
 import numpy as np
 
+from robustcl.core.errors import InputError
 from robustcl.data.dataset import Dataset
 from robustcl.data.stored_array import map_npy, read_npy
-from robustcl.errors import InputError
 
 PER_SEVERITY = 10_000
 

@@ -4,8 +4,8 @@ import os
 from dataclasses import dataclass
 from pathlib import Path
 
-from robustcl.core.regular_file import is_folder, require_file
-from robustcl.errors import InputError
+from robustcl.core.errors import InputError
+from robustcl.core.files import is_folder, require_file
 
 EXTENSIONS = frozenset({".png", ".jpg", ".jpeg", ".bmp", ".gif", ".webp", ".tif", ".tiff", ".ppm"})
 # What file systems, synchronizers and notebooks leave behind; hidden names begin with a dot.

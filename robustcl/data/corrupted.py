@@ -14,10 +14,10 @@ import numpy as np
 from PIL import Image
 from scipy.ndimage import gaussian_filter
 
+from robustcl.core.errors import InputError
+from robustcl.core.specification import choose
 from robustcl.data.dataset import Dataset
 from robustcl.data.open_image import opened_image
-from robustcl.errors import InputError
-from robustcl.specification import choose
 
 Corruption = Callable[[np.ndarray, int, np.random.Generator], np.ndarray]
 

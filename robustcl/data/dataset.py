@@ -8,9 +8,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from robustcl.core.errors import InputError
 from robustcl.data.batch import Batch
 from robustcl.data.streamed_images import StreamedImages
-from robustcl.errors import InputError
 
 CHANNELS = (1, 3)
 

@@ -9,9 +9,9 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from robustcl.core.free_memory import require_memory
+from robustcl.core.errors import InputError
+from robustcl.core.memory import require_memory
 from robustcl.data.open_image import JPEG, MOST_PIXELS, check_pixels, jpeg_tensor, opened_image
-from robustcl.errors import InputError
 
 GRAY_MODES = ("1", "L", "LA")
 DEEP_MODES = ("I", "F")

@@ -6,9 +6,10 @@ from pathlib import Path
 
 import numpy as np
 
+from robustcl.core.choices import Split
 from robustcl.data.dataset import Dataset
 from robustcl.data.listing import Listing
-from robustcl.data.splits import Split, split_rows
+from robustcl.data.splits import split_rows
 
 TEST_SHARE = 0.25
 

@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from robustcl.errors import InputError
+from robustcl.core.errors import InputError
 
 PURPOSE = 18_446_744  # tells this draw from others with the same seed
 

@@ -5,8 +5,8 @@ from dataclasses import dataclass
 
 import msgspec
 
+from robustcl.core.errors import InputError
 from robustcl.core.schema import parse
-from robustcl.errors import InputError
 
 KEY = b"huggingface"
 MOST_BYTES = 2**26  # of the metadata

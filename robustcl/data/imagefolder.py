@@ -5,13 +5,14 @@ from pathlib import Path
 
 import numpy as np
 
-from robustcl.core.regular_file import is_folder
+from robustcl.core.choices import Split
+from robustcl.core.errors import InputError
+from robustcl.core.files import is_folder
 from robustcl.data.class_folders import class_folders, split_folder
 from robustcl.data.dataset import Dataset
 from robustcl.data.listing import Listing, part_of
-from robustcl.data.splits import Split, check_split, split_rows
+from robustcl.data.splits import check_split, split_rows
 from robustcl.data.streamed_images import hold_images
-from robustcl.errors import InputError
 
 
 def imagefolder(

@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from robustcl.errors import InputError
+from robustcl.core.errors import InputError
 
 
 def label_subset(

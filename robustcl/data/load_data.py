@@ -6,19 +6,19 @@ from pathlib import Path
 
 import numpy as np
 
-from robustcl.core.choices import Draw
+from robustcl.core.choices import Draw, Matching, Split
+from robustcl.core.errors import InputError
 from robustcl.data.dataset import Dataset
 from robustcl.data.decode import check_size
 from robustcl.data.digits import list_digits
 from robustcl.data.draw_rows import draw_order
 from robustcl.data.imagefolder import list_imagefolder
 from robustcl.data.listing import Listing
-from robustcl.data.match_classes import Matching, match_labels, matched_names
+from robustcl.data.match_classes import match_labels, matched_names
 from robustcl.data.npz import list_npz
 from robustcl.data.parquet import list_parquet
-from robustcl.data.splits import Split, check_split
+from robustcl.data.splits import check_split
 from robustcl.data.torchvision_data import TORCHVISION, list_torchvision
-from robustcl.errors import InputError
 
 PATH_SOURCES: dict[str, tuple[str, ...]] = {
     "imagefolder": ("size", "split"),

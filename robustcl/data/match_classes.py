@@ -9,8 +9,8 @@ from dataclasses import replace
 import numpy as np
 
 from robustcl.core.choices import MATCHINGS, Matching
+from robustcl.core.errors import InputError
 from robustcl.data.dataset import Dataset
-from robustcl.errors import InputError
 
 SHOWN = 5  # names that a message lists
 

@@ -4,14 +4,15 @@ from pathlib import Path
 
 import numpy as np
 
-from robustcl.core.regular_file import is_folder, require_file
+from robustcl.core.choices import SPLITS, Split
+from robustcl.core.errors import InputError
+from robustcl.core.files import is_folder, require_file
 from robustcl.data.dataset import Dataset
 from robustcl.data.listing import Listing, part_of
 from robustcl.data.match_classes import some_names
 from robustcl.data.read_labels import as_texts, read_labels
-from robustcl.data.splits import SPLITS, Split, check_split, split_rows
+from robustcl.data.splits import check_split, split_rows
 from robustcl.data.stored_array import read_npz
-from robustcl.errors import InputError
 
 
 def npz(path: str | Path, *, split: Split = "test", seed: int = 0, whole: bool = False) -> Dataset:

@@ -15,9 +15,9 @@ from typing import BinaryIO
 import torch
 from PIL import Image, UnidentifiedImageError
 
-from robustcl.core.regular_file import open_file
+from robustcl.core.errors import InputError
+from robustcl.core.files import open_file
 from robustcl.data.image_heads import objection_to_head
-from robustcl.errors import InputError
 
 FORMATS = ("PNG", "JPEG", "BMP", "GIF", "WEBP", "TIFF", "PPM")
 NAMED = "PNG, JPEG, BMP, GIF, WebP, TIFF or PPM"

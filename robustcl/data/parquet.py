@@ -6,15 +6,16 @@ from typing import Any
 
 import numpy as np
 
-from robustcl.core.regular_file import is_folder, objection_to_file, require_file
+from robustcl.core.choices import SPLITS, Split
+from robustcl.core.errors import InputError
+from robustcl.core.files import is_folder, objection_to_file, require_file
 from robustcl.data.dataset import Dataset
 from robustcl.data.hub_names import hub_names
 from robustcl.data.listing import Listing, part_of
 from robustcl.data.parquet_file import ParquetFile, open_parquet, read_group, reading, values
 from robustcl.data.read_labels import read_labels
-from robustcl.data.splits import SPLITS, Split, check_split, split_rows
+from robustcl.data.splits import check_split, split_rows
 from robustcl.data.streamed_images import Fetch, hold_images
-from robustcl.errors import InputError
 
 IMAGE_COLUMNS = ("img", "image")
 LABEL_COLUMNS = ("label", "fine_label", "labels")

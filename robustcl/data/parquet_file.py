@@ -8,17 +8,10 @@ from typing import Any
 
 import numpy as np
 
-from robustcl.core.free_memory import require_memory
-from robustcl.core.regular_file import open_file
-from robustcl.data.parquet_pages import (
-    LENGTHS,
-    PREFIXES,
-    Group,
-    Pages,
-    read_footer,
-    read_pages,
-)
-from robustcl.errors import InputError
+from robustcl.core.errors import InputError
+from robustcl.core.files import open_file
+from robustcl.core.memory import require_memory
+from robustcl.data.parquet_pages import LENGTHS, PREFIXES, Group, Pages, read_footer, read_pages
 
 LARGE = 2**28  # bytes of a row group that may come from a far smaller part of the file
 DENSEST = 20  # times that encoded images shrink at most when they are packed

@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from robustcl.errors import InputError
+from robustcl.core.errors import InputError
 
 MOST = 999_999  # of a label; what is larger is a mark, or the number of something else
 

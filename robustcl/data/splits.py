@@ -3,7 +3,7 @@
 import numpy as np
 
 from robustcl.core.choices import SPLITS, Split
-from robustcl.errors import InputError
+from robustcl.core.errors import InputError
 
 
 def check_split(split: str) -> Split:

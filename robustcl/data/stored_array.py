@@ -9,9 +9,9 @@ from typing import IO
 
 import numpy as np
 
-from robustcl.core.free_memory import require_memory
-from robustcl.core.regular_file import open_file
-from robustcl.errors import InputError
+from robustcl.core.errors import InputError
+from robustcl.core.files import open_file
+from robustcl.core.memory import require_memory
 
 Stream = IO[bytes]
 LARGE = 2**29  # bytes of an array that may come from a far smaller file

@@ -5,11 +5,12 @@ from typing import Any
 
 import numpy as np
 
-from robustcl.core.regular_file import is_folder, open_file
+from robustcl.core.choices import Split
+from robustcl.core.errors import InputError
+from robustcl.core.files import is_folder, open_file
 from robustcl.data.dataset import Dataset
 from robustcl.data.listing import Listing
-from robustcl.data.splits import Split, check_split
-from robustcl.errors import InputError
+from robustcl.data.splits import check_split
 
 MOST_BYTES = 2**28  # of a file without a checksum
 DIGIT_NAMES = tuple(str(digit) for digit in range(10))

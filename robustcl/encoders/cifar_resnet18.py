@@ -2,7 +2,7 @@
 
 from torch import nn
 
-from robustcl.errors import InputError
+from robustcl.core.errors import InputError
 
 FEATURES = 512
 STEM_PADDINGS = {1: "the paper's stem", 2: "solo-learn's stem"}

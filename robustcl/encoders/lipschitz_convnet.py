@@ -4,8 +4,8 @@ from typing import Literal
 
 from torch import nn
 
+from robustcl.core.errors import InputError
 from robustcl.encoders.max_min import MaxMin
-from robustcl.errors import InputError
 
 Size = Literal["small", "large"]
 WIDTHS: dict[Size, tuple[int, int]] = {"small": (64, 256), "large": (128, 512)}

@@ -5,8 +5,8 @@ from collections.abc import Callable
 import torch
 from torch import Tensor, nn
 
+from robustcl.core.errors import UnsupportedError
 from robustcl.encoders.max_min import MaxMin
-from robustcl.errors import UnsupportedError
 
 
 class SortedHalves(nn.Module):

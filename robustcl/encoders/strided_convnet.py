@@ -2,7 +2,7 @@
 
 from torch import nn
 
-from robustcl.errors import InputError
+from robustcl.core.errors import InputError
 
 LAYERS = 3
 

@@ -4,7 +4,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from robustcl.errors import InputError
+from robustcl.core.errors import InputError
 from robustcl.heads.linear import LinearHead
 from robustcl.heads.prototype import check_labels
 

@@ -3,8 +3,8 @@
 import torch
 from torch import Tensor, nn
 
-from robustcl.abstained import on_sphere
-from robustcl.errors import InputError
+from robustcl.core.abstention import on_sphere
+from robustcl.core.errors import InputError
 
 
 class PrototypeHead(nn.Module):

@@ -17,13 +17,7 @@ from robustcl.losses.nt_xent import nt_xent
 from robustcl.losses.semantic import semantic
 from robustcl.losses.suncet import suncet
 from robustcl.losses.sup_con import sup_con
-from robustcl.losses.weighted_sum import (
-    LossBatch,
-    Term,
-    pair_weights,
-    parse_losses,
-    weighted_sum,
-)
+from robustcl.losses.weighted_sum import LossBatch, Term, pair_weights, parse_losses, weighted_sum
 
 __all__ = [
     "FilterRule",

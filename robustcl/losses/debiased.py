@@ -3,7 +3,7 @@
 import torch
 from torch import Tensor
 
-from robustcl.errors import InputError
+from robustcl.core.errors import InputError
 from robustcl.losses.similarities import partner_of, similarities
 
 

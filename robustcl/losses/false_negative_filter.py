@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from robustcl.errors import InputError
+from robustcl.core.errors import InputError
 from robustcl.losses.similarities import partner_of, same_class, similarities, unit
 from robustcl.losses.sup_con import attraction_of
 

@@ -6,7 +6,7 @@ import torch
 import torch.distributed as dist
 from torch import Tensor
 
-from robustcl.errors import InputError
+from robustcl.core.errors import InputError
 
 
 class _Gather(torch.autograd.Function):

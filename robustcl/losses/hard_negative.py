@@ -5,7 +5,7 @@ import math
 import torch
 from torch import Tensor
 
-from robustcl.errors import InputError
+from robustcl.core.errors import InputError
 from robustcl.losses.debiased import corrected, negatives_of
 from robustcl.losses.similarities import similarities
 

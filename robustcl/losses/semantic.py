@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from robustcl.errors import InputError
+from robustcl.core.errors import InputError
 from robustcl.losses.similarities import check_margin, check_temperature, unit
 
 Form = Literal["cross_entropy", "cosine"]

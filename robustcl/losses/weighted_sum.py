@@ -9,8 +9,9 @@ from typing import Any, get_type_hints
 import torch
 from torch import Tensor
 
+from robustcl.core.errors import InputError
 from robustcl.core.schema import objection_to
-from robustcl.errors import InputError
+from robustcl.core.specification import Specification, check_options, choose, parse_specification
 from robustcl.losses.batch_prototypes import batch_prototypes
 from robustcl.losses.cross_entropy import cross_entropy
 from robustcl.losses.debiased import debiased, debiased_of
@@ -27,7 +28,6 @@ from robustcl.losses.semantic import semantic
 from robustcl.losses.similarities import similarities
 from robustcl.losses.suncet import suncet, suncet_of
 from robustcl.losses.sup_con import sup_con, sup_con_of
-from robustcl.specification import Specification, check_options, choose, parse_specification
 
 LOSSES: dict[str, Callable[..., Tensor]] = {
     "batch_prototypes": batch_prototypes,

@@ -9,8 +9,8 @@ from typing import Any, TypeVar
 
 import tyro
 
+from robustcl.core.errors import InputError
 from robustcl.core.terminal import say_lines
-from robustcl.errors import InputError
 
 Found = TypeVar("Found")
 _RULE = re.compile(r"^[─\-]{3,}$")

@@ -4,9 +4,9 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from robustcl.classifier import Classifier, Encoder
+from robustcl.core.classifier import Classifier, Encoder
+from robustcl.core.modules import frozen
 from robustcl.data.dataset import Dataset
-from robustcl.frozen import frozen
 from robustcl.protocols.head_steps import Linear, train_steps, zero_head
 from robustcl.protocols.protocol_options import PROTOCOLS, ProtocolOptions
 from robustcl.robust.inner_attack import InnerAttack

@@ -8,11 +8,11 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from robustcl.classifier import Encoder
+from robustcl.core.classifier import Encoder
+from robustcl.core.errors import InputError, RunError
+from robustcl.core.modules import frozen
 from robustcl.data.dataset import Dataset
-from robustcl.errors import InputError, RunError
 from robustcl.fit_head import encoder_hash
-from robustcl.frozen import frozen
 from robustcl.heads import LinearHead
 from robustcl.losses.similarities import unit
 from robustcl.protocols.protocol_options import ProtocolOptions

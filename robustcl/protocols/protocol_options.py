@@ -3,8 +3,8 @@
 import math
 from dataclasses import dataclass, field
 
-from robustcl.errors import InputError
-from robustcl.threat import Threat
+from robustcl.core.errors import InputError
+from robustcl.core.threat import Threat
 
 PROTOCOLS = {"slf": 0.1, "alf": 0.01, "aff": 0.1}  # with their first learning rates
 

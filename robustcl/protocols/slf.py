@@ -4,7 +4,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from robustcl.classifier import Classifier, Encoder
+from robustcl.core.classifier import Classifier, Encoder
 from robustcl.data.dataset import Dataset
 from robustcl.protocols.head_steps import on_frozen, train_steps, zero_head
 from robustcl.protocols.protocol_options import PROTOCOLS, ProtocolOptions

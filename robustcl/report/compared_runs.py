@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pandas as pd
 
-from robustcl.errors import RunError
+from robustcl.core.errors import RunError
 from robustcl.runs.per_image import is_labeled
 from robustcl.runs.records import Run, load_run
 from robustcl.runs.summary import Summary, summarize

@@ -11,8 +11,9 @@ from pathlib import Path
 
 import pandas as pd
 
+from robustcl.core.errors import InputError
+from robustcl.core.numbers import interval_text, norm_name
 from robustcl.core.output_folder import OutputFolder
-from robustcl.errors import InputError
 from robustcl.report.compared_runs import (
     ComparedRun,
     attacks_table,
@@ -23,7 +24,6 @@ from robustcl.report.compared_runs import (
     runs_table,
 )
 from robustcl.report.drawing import Drawing, radius_label
-from robustcl.report.numbers import interval_text, norm_name
 from robustcl.report.robustbench import robustbench_entry
 from robustcl.report.sandwiches import Sandwich, sandwiches
 from robustcl.report.sections import Page, Section, Table, spelled, write_page

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 import numpy as np
 from matplotlib.axes import Axes
 
-from robustcl.report.numbers import norm_name, percent, radius_text
+from robustcl.core.numbers import norm_name, percent, radius_text
 from robustcl.runs.arrays import load_arrays
 from robustcl.runs.per_image import model_attacks, run_norm
 from robustcl.runs.records import Run

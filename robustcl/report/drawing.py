@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 from matplotlib.axes import Axes
 
-from robustcl.report.numbers import norm_name
+from robustcl.core.numbers import norm_name
 
 
 @dataclass(frozen=True, eq=False)

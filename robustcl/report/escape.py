@@ -8,7 +8,7 @@ from matplotlib.figure import Figure
 from matplotlib.text import Text
 from matplotlib.ticker import FixedFormatter, FuncFormatter
 
-from robustcl.core.printable import printable
+from robustcl.core.terminal import printable
 
 FORMULA = ("=", "+", "-", "@", "＝", "＋", "－", "＠")  # what spreadsheets take for a formula
 LONGEST = 120  # letters of a line in a figure

@@ -14,13 +14,13 @@ import pandas as pd
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
+from robustcl.core.numbers import norm_name, radius_text, seconds_text
 from robustcl.report.budget import UNITS, WHOLE, budget, budget_table
 from robustcl.report.convergence import FEWEST, convergence, convergences
 from robustcl.report.drawing import Drawing, radius_label, short_name
 from robustcl.report.embedding_map import embedding_map
 from robustcl.report.escape import plain_texts
 from robustcl.report.estimates import estimates
-from robustcl.report.numbers import norm_name, radius_text, seconds_text
 from robustcl.report.principal_components import principal_components
 from robustcl.report.radius_histogram import radius_histogram
 from robustcl.report.radius_scatter import radius_scatter

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from robustcl.report.numbers import radius_text
+from robustcl.core.numbers import radius_text
 from robustcl.runs.arrays import load_arrays
 from robustcl.runs.per_image import per_image
 from robustcl.runs.records import Run

@@ -7,7 +7,7 @@
 
 import pandas as pd
 
-from robustcl.report.numbers import norm_name, percent, radius_text
+from robustcl.core.numbers import norm_name, percent, radius_text
 from robustcl.runs.arrays import array_faults
 from robustcl.runs.per_image import model_attacks, per_image, sound_certificates
 from robustcl.runs.records import Run

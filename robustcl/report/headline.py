@@ -2,7 +2,7 @@
 
 import math
 
-from robustcl.report.numbers import interval_text, norm_name, percent, radius_text
+from robustcl.core.numbers import interval_text, norm_name, percent, radius_text
 from robustcl.runs.summary import Summary
 
 

@@ -7,6 +7,7 @@ from typing import Any
 
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
+from robustcl.core.numbers import interval_text, norm_name, percent, radius_text, seconds_text
 from robustcl.core.output_folder import OutputFolder
 from robustcl.report.budget import UNITS, WHOLE, budget_table
 from robustcl.report.convergence import doubts
@@ -15,13 +16,6 @@ from robustcl.report.figures import draw, drawings
 from robustcl.report.flagged_images import flagged_images, model_flags
 from robustcl.report.flags import flags
 from robustcl.report.headline import headline, ratio_text
-from robustcl.report.numbers import (
-    interval_text,
-    norm_name,
-    percent,
-    radius_text,
-    seconds_text,
-)
 from robustcl.report.robustbench import write_robustbench
 from robustcl.report.tables import tables, write_tables
 from robustcl.runs.json_file import write_json

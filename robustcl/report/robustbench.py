@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from robustcl.report.numbers import norm_name
+from robustcl.core.numbers import norm_name
 from robustcl.runs.json_file import write_json
 from robustcl.runs.records import Run
 from robustcl.runs.summary import Summary

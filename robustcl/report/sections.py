@@ -15,11 +15,11 @@ import numpy as np
 import pandas as pd
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
+from robustcl.core.numbers import norm_name, percent, radius_text
 from robustcl.core.output_folder import OutputFolder
 from robustcl.report.drawing import Drawing
 from robustcl.report.escape import page_text
 from robustcl.report.figures import draw
-from robustcl.report.numbers import norm_name, percent, radius_text
 from robustcl.report.tables import write_tables
 from robustcl.runs.short_file import file_name
 

@@ -8,13 +8,13 @@ from typing import Any
 
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
+from robustcl.core.numbers import norm_name, percent, radius_text
 from robustcl.core.output_folder import OutputFolder
 from robustcl.report.count_curve import count_curve
 from robustcl.report.drawing import Drawing
 from robustcl.report.escape import page_text
 from robustcl.report.figures import draw
 from robustcl.report.gains import gains
-from robustcl.report.numbers import norm_name, percent, radius_text
 from robustcl.report.reliability import reliability
 from robustcl.report.risk_curve import risk_curve
 from robustcl.runs.study_file import read_study

@@ -18,8 +18,8 @@ from typing import Annotated, Any, Literal, get_args
 
 from msgspec import Meta
 
+from robustcl.core.errors import RunError
 from robustcl.core.schema import parse
-from robustcl.errors import RunError
 from robustcl.runs.json_file import CHECKSUM, read_sealed
 from robustcl.runs.record_lines import OLD_SCHEMA
 from robustcl.runs.records import read_manifest

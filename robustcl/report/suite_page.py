@@ -11,10 +11,10 @@ from typing import Any
 
 import pandas as pd
 
+from robustcl.core.numbers import norm_name, percent, seconds_text
 from robustcl.report.compared_runs import ComparedRun, compared_run, curves_table
 from robustcl.report.comparison import no_violation, run_sections, violations, write_entries
 from robustcl.report.drawing import Drawing
-from robustcl.report.numbers import norm_name, percent, seconds_text
 from robustcl.report.ratios import ratios
 from robustcl.report.sections import Page, Section, Table, spelled, write_page
 from robustcl.report.severity_curves import severity_curves

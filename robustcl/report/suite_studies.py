@@ -9,9 +9,9 @@ from typing import Any
 
 import pandas as pd
 
+from robustcl.core.numbers import norm_name, percent
 from robustcl.report.drawing import Drawing
 from robustcl.report.gains import gains
-from robustcl.report.numbers import norm_name, percent
 from robustcl.report.sections import Section, Table
 from robustcl.report.study_page import SINGLE, sentences
 from robustcl.report.suite_folder import SuiteRun

@@ -11,10 +11,10 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
 from robustcl.core import atomic
-from robustcl.core.output_file import check_output
-from robustcl.core.plain_file import read_bytes
+from robustcl.core.errors import InputError
+from robustcl.core.files import read_bytes
+from robustcl.core.output_folder import check_output
 from robustcl.data.open_image import opened_image
-from robustcl.errors import InputError
 from robustcl.report.figures import STYLE
 from robustcl.report.training_curves import training_curves
 

@@ -8,14 +8,15 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from robustcl.budgets import check_budgets
-from robustcl.errors import InputError
-from robustcl.frozen import frozen
+from robustcl.core.budgets import check_budgets
+from robustcl.core.choices import Norm
+from robustcl.core.errors import InputError
+from robustcl.core.modules import frozen
+from robustcl.core.threat import Threat
 from robustcl.losses.weighted_sum import Term, parse_losses
 from robustcl.robust.dual_batch_norm import ADVERSARIAL, using_branch
 from robustcl.robust.training_norm import check_training_norm
 from robustcl.robust.views_step import ViewsStep
-from robustcl.threat import Norm, Threat
 
 DEFAULT_EPS: dict[Norm, float] = {"linf": 8 / 255, "l2": 0.5}
 VARIANTS = ("pgd", "fast", "free")

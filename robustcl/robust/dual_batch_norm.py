@@ -7,7 +7,7 @@ from contextlib import contextmanager
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
-from robustcl.errors import InputError
+from robustcl.core.errors import InputError
 
 CLEAN, ADVERSARIAL = "clean", "adversarial"
 BRANCHES = (CLEAN, ADVERSARIAL)

@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 
-from robustcl.errors import InputError
+from robustcl.core.errors import InputError
 from robustcl.robust.acl import Acl, acl
 from robustcl.robust.views_step import Losses, ViewsStep
 

@@ -7,11 +7,11 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from robustcl.errors import InputError
+from robustcl.core.choices import Norm
+from robustcl.core.errors import InputError
 from robustcl.losses.similarities import unit
 from robustcl.robust.training_norm import check_training_norm
 from robustcl.robust.views_step import Losses, ViewsStep
-from robustcl.threat import Norm
 
 DROPOUT = (nn.Dropout, nn.Dropout1d, nn.Dropout2d, nn.Dropout3d, nn.AlphaDropout)
 DIRECTIONS = ("batch", "random")

@@ -6,7 +6,7 @@ from typing import Protocol
 import torch
 from torch import Tensor
 
-from robustcl.threat import Threat
+from robustcl.core.threat import Threat
 
 
 class InnerAttack(Protocol):

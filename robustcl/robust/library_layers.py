@@ -5,7 +5,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from robustcl.errors import InputError
+from robustcl.core.errors import InputError
 from robustcl.robust.orthogonalize import SHRINK, overlaps
 
 GRID = 32  # frequencies per axis at which a kernel's norm is looked at

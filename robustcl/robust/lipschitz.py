@@ -5,16 +5,11 @@ from typing import Literal
 
 from torch import nn
 
+from robustcl.core.errors import InputError, UnsupportedError
 from robustcl.encoders.max_min import MaxMin
 from robustcl.encoders.sorted_halves import to_halves, to_pairs
-from robustcl.errors import InputError, UnsupportedError
 from robustcl.robust.library_layers import put_in, take_out
-from robustcl.robust.orthogonalize import (
-    make_orthogonal,
-    orthogonalize,
-    overlaps,
-    patch_matrices,
-)
+from robustcl.robust.orthogonalize import make_orthogonal, orthogonalize, overlaps, patch_matrices
 
 CLAIMED = 1.0  # the Lipschitz constant of an encoder trained so
 NEUTRAL = (MaxMin, nn.Flatten, nn.Identity)

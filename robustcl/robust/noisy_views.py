@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from robustcl.errors import InputError
+from robustcl.core.errors import InputError
 from robustcl.robust.views_step import Losses, ViewsStep
 
 

@@ -3,7 +3,7 @@
 import torch
 from torch import Tensor, nn
 
-from robustcl.errors import UnsupportedError
+from robustcl.core.errors import UnsupportedError
 
 SHRINK = 1e-6  # rounding to float32 moves singular values by less
 

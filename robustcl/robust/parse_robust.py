@@ -1,6 +1,7 @@
 """Read how training is made robust, as in 'noise:sigma=.25,consistency=1'."""
 
-from robustcl.errors import InputError
+from robustcl.core.errors import InputError
+from robustcl.core.specification import check_options, choose, parse_specification
 from robustcl.robust.acl import Acl
 from robustcl.robust.deacl import Deacl
 from robustcl.robust.dynacl import Dynacl
@@ -8,7 +9,6 @@ from robustcl.robust.gradient_penalty import GradientPenalty
 from robustcl.robust.lipschitz import Lipschitz
 from robustcl.robust.noisy_views import NoisyViews
 from robustcl.robust.rocl import Rocl
-from robustcl.specification import check_options, choose, parse_specification
 
 Robust = Acl | Deacl | GradientPenalty | Lipschitz | NoisyViews | Rocl  # Dynacl is an Acl
 METHODS: dict[str, type[Robust]] = {

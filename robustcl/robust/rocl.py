@@ -6,7 +6,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from robustcl.errors import InputError
+from robustcl.core.errors import InputError
 from robustcl.robust.attacked import SHIFT, Attacked, attacked_views, turned
 from robustcl.robust.views_step import Losses, ViewsStep
 

@@ -1,7 +1,8 @@
 """State the norms for which training is made robust."""
 
-from robustcl.errors import InputError
-from robustcl.threat import Norm, check_norm
+from robustcl.core.choices import Norm
+from robustcl.core.errors import InputError
+from robustcl.core.threat import check_norm
 
 
 def check_training_norm(norm: str) -> Norm:

@@ -11,9 +11,9 @@ from zipfile import ZipFile
 
 import numpy as np
 
+from robustcl.core.errors import RunError
+from robustcl.core.files import objection_to_file
 from robustcl.core.output_folder import OutputFolder
-from robustcl.core.regular_file import objection_to_file
-from robustcl.errors import RunError
 from robustcl.runs.array_kinds import objection_to_arrays
 from robustcl.runs.ranks import rank
 from robustcl.runs.record_lines import OLD_SCHEMA

@@ -3,8 +3,8 @@
 from collections.abc import Mapping
 from pathlib import Path
 
+from robustcl.core.errors import RunError
 from robustcl.core.output_folder import OutputFolder
-from robustcl.errors import RunError
 from robustcl.runs.json_file import write_sealed
 from robustcl.runs.records import SCHEMA, config_hash, read_manifest
 

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from robustcl.core.lazily import lazily
+from robustcl.core.lazy import lazily
 from robustcl.runs.per_image import radii, run_subject
 from robustcl.runs.records import Run
 

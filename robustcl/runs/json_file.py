@@ -6,11 +6,11 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from robustcl.core.errors import RunError
+from robustcl.core.files import read_json
 from robustcl.core.output_folder import OutputFolder
-from robustcl.core.plain_file import read_json
-from robustcl.core.printable import printable
 from robustcl.core.schema import LONGEST, objection_to_values
-from robustcl.errors import RunError
+from robustcl.core.terminal import printable
 
 CHECKSUM = "checksum"
 

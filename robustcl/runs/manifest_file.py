@@ -10,8 +10,8 @@ from typing import Annotated, Any, Literal
 
 from msgspec import Meta
 
+from robustcl.core.errors import RunError
 from robustcl.core.schema import parse
-from robustcl.errors import RunError
 from robustcl.runs.record_kinds import NormName
 
 Count = Annotated[int, Meta(ge=0)]

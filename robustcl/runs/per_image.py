@@ -9,9 +9,10 @@ from typing import TYPE_CHECKING
 # pyright: reportReturnType=false, reportOperatorIssue=false, reportIndexIssue=false
 import numpy as np
 
-from robustcl.core.lazily import lazily
-from robustcl.errors import RunError
-from robustcl.runs.records import CERTIFIED_BALL, Run
+from robustcl.core.errors import RunError
+from robustcl.core.lazy import lazily
+from robustcl.runs.record_kinds import CERTIFIED_BALL
+from robustcl.runs.records import Run
 
 if TYPE_CHECKING:
     import pandas as pd

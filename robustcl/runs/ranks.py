@@ -5,7 +5,7 @@ from collections.abc import Iterator
 
 import numpy as np
 
-from robustcl.errors import InputError
+from robustcl.core.errors import InputError
 
 
 def rank() -> int:

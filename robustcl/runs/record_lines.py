@@ -13,8 +13,8 @@ from typing import Any
 
 import orjson
 
-from robustcl.core.regular_file import open_file
-from robustcl.errors import RunError
+from robustcl.core.errors import RunError
+from robustcl.core.files import open_file
 from robustcl.runs.record_kinds import CERTIFIED_BALL
 
 OLD_SCHEMA = 1  # without checksums

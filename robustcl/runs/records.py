@@ -58,12 +58,11 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from robustcl.core.lazily import lazily
-from robustcl.errors import RunError
+from robustcl.core.errors import RunError
+from robustcl.core.lazy import lazily
 from robustcl.runs.json_file import CHECKSUM, read_sealed
 from robustcl.runs.ledger import Ledger, checked_lines, contradictions
 from robustcl.runs.manifest_file import check_manifest
-from robustcl.runs.record_kinds import CERTIFIED_BALL as CERTIFIED_BALL
 from robustcl.runs.record_kinds import KINDS, field_names
 from robustcl.runs.record_lines import OLD_SCHEMA, measures_of, record_files, terms_of
 from robustcl.runs.sessions import session_notes

@@ -10,8 +10,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from robustcl.core.errors import RunError
 from robustcl.core.output_folder import OutputFolder
-from robustcl.errors import RunError
 from robustcl.runs.arrays import array_faults, array_files, written_for
 from robustcl.runs.json_file import write_sealed
 from robustcl.runs.ledger import Ledger, checked_lines, contradictions

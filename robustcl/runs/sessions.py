@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from robustcl.errors import RunError
+from robustcl.core.errors import RunError
 from robustcl.runs.ranks import rank, rank_count
 
 STRICT = {"robustcl": 3, "torch": 2}  # parts of the version that must agree

@@ -3,7 +3,7 @@
 import hashlib
 import re
 
-from robustcl.core.plain_name import objection_to_name
+from robustcl.core.listing import objection_to_name
 
 
 def short_file(*names: str) -> str:

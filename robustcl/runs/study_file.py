@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from robustcl.errors import RunError
+from robustcl.core.errors import RunError
 from robustcl.runs.json_file import read_sealed, write_sealed
 from robustcl.runs.record_lines import OLD_SCHEMA
 from robustcl.runs.records import read_manifest

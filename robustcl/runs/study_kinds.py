@@ -6,8 +6,8 @@ from typing import Annotated, Any
 
 from msgspec import Meta
 
+from robustcl.core.errors import RunError
 from robustcl.core.schema import parse
-from robustcl.errors import RunError
 
 SINGLE = "single view"
 Count = Annotated[int, Meta(ge=0)]

@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from robustcl.core.lazily import lazily
+from robustcl.core.lazy import lazily
 from robustcl.runs.estimates import estimates_against_attacks
 from robustcl.runs.per_image import (
     ball_attacks,
@@ -33,7 +33,8 @@ from robustcl.runs.per_image import (
     sound_certificates,
     withstands,
 )
-from robustcl.runs.records import CERTIFIED_BALL, Run
+from robustcl.runs.record_kinds import CERTIFIED_BALL
+from robustcl.runs.records import Run
 from robustcl.runs.violations import violations
 
 if TYPE_CHECKING:

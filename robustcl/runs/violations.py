@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from robustcl.core.lazily import lazily
+from robustcl.core.lazy import lazily
 from robustcl.runs.short_file import short_file
 
 if TYPE_CHECKING:

@@ -10,10 +10,10 @@ from typing import Any
 
 import numpy as np
 
-from robustcl.core.folder_lock import changing, session_lock
+from robustcl.core.errors import RunError
+from robustcl.core.locks import changing, session_lock
 from robustcl.core.output_folder import OutputFolder
 from robustcl.core.terminal import say
-from robustcl.errors import RunError
 from robustcl.runs.arrays import array_files
 from robustcl.runs.json_file import write_sealed
 from robustcl.runs.ranks import rank, rank_count

@@ -4,7 +4,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from robustcl.errors import InputError
+from robustcl.core.errors import InputError
 
 
 def embed_targets(vectors: Tensor, size: int, *, seed: int = 0) -> Tensor:

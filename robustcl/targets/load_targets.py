@@ -4,8 +4,8 @@ from collections.abc import Sequence
 
 from torch import Tensor
 
-from robustcl.errors import InputError
-from robustcl.specification import parse_number
+from robustcl.core.errors import InputError
+from robustcl.core.specification import parse_number
 from robustcl.targets.npy_vectors import npy_vectors
 from robustcl.targets.shaped import centered, with_simplex
 from robustcl.targets.simplex import simplex

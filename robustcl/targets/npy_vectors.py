@@ -6,8 +6,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from robustcl.core.errors import InputError
 from robustcl.data.stored_array import read_npy
-from robustcl.errors import InputError
 
 
 def npy_vectors(path: str | Path, num_classes: int) -> Tensor:

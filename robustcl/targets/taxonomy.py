@@ -8,9 +8,9 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from robustcl.core.free_memory import require_memory
-from robustcl.core.plain_file import read_toml
-from robustcl.errors import InputError
+from robustcl.core.errors import InputError
+from robustcl.core.files import read_toml
+from robustcl.core.memory import require_memory
 
 Tree = Mapping[str, Any]
 MOST_BYTES = 2**22  # of a file

@@ -9,8 +9,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from robustcl.core.regular_file import open_file
-from robustcl.errors import InputError
+from robustcl.core.errors import InputError
+from robustcl.core.files import open_file
 
 LONGEST = 2**20  # bytes of a line; a word and 10,000 numbers take a tenth of that
 

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from robustcl.errors import InputError
+from robustcl.core.errors import InputError
 from robustcl.losses.similarities import unit
 
 

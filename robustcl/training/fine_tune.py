@@ -6,9 +6,9 @@ import torch
 from torch import nn
 from torch.nn import functional
 
-from robustcl.classifier import Classifier, Encoder
+from robustcl.core.classifier import Classifier, Encoder
+from robustcl.core.errors import InputError, RunError
 from robustcl.data.dataset import Dataset
-from robustcl.errors import InputError, RunError
 from robustcl.fit_head import fit_head
 from robustcl.heads import LinearHead
 from robustcl.training.schedule import rate

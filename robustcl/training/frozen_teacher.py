@@ -4,8 +4,8 @@ import copy
 
 import torch
 
-from robustcl.classifier import Encoder
-from robustcl.errors import InputError
+from robustcl.core.classifier import Encoder
+from robustcl.core.errors import InputError
 from robustcl.robust.attacked import Attacked
 from robustcl.robust.deacl import Deacl
 from robustcl.robust.inner_attack import InnerAttack

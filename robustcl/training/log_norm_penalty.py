@@ -8,7 +8,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 from torch.nn.grad import conv2d_input
 
-from robustcl.errors import UnsupportedError
+from robustcl.core.errors import UnsupportedError
 
 NON_EXPANSIVE = (nn.ReLU, nn.Flatten, nn.Identity, nn.Tanh)
 

@@ -3,8 +3,8 @@
 import torch
 from torch import Tensor
 
-from robustcl.abstained import directed, on_sphere, predict
-from robustcl.frozen import frozen
+from robustcl.core.abstention import directed, on_sphere, predict
+from robustcl.core.modules import frozen
 from robustcl.heads import knn
 from robustcl.losses.false_negative_filter import Suspects, suspects
 from robustcl.losses.weighted_sum import LossBatch, pair_weights

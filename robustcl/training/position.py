@@ -9,10 +9,10 @@ import torch
 from msgspec import Meta
 from torch import Tensor
 
-from robustcl.core.plain_file import parse_json
+from robustcl.core.errors import RunError
+from robustcl.core.files import parse_json
+from robustcl.core.memory import is_out_of_memory
 from robustcl.core.schema import parse
-from robustcl.errors import RunError
-from robustcl.out_of_memory import is_out_of_memory
 from robustcl.training.resume_state import (
     CURE,
     fill_optimizer,

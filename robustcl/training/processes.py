@@ -7,7 +7,7 @@ import torch
 import torch.distributed as dist
 from torch import Tensor
 
-from robustcl.errors import InputError
+from robustcl.core.errors import InputError
 from robustcl.runs.ranks import own_device, rank_count
 
 

@@ -10,10 +10,10 @@ import torch
 from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
-from robustcl.checksum import checksum
-from robustcl.core.plain_file import parse_json
+from robustcl.core.errors import RunError
+from robustcl.core.files import parse_json
+from robustcl.core.hashes import checksum
 from robustcl.core.tensor_header import read_header
-from robustcl.errors import RunError
 from robustcl.stored_file import write_tensors
 
 KEY = "robustcl-training"

@@ -8,12 +8,12 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from robustcl.classifier import Encoder
+from robustcl.core.classifier import Encoder
+from robustcl.core.errors import InputError
+from robustcl.core.hashes import network_hash
 from robustcl.data.dataset import Dataset
 from robustcl.data.label_subset import label_subset
-from robustcl.errors import InputError
 from robustcl.losses.weighted_sum import LABELED, Term
-from robustcl.network_hash import network_hash
 from robustcl.robust.acl import Acl
 from robustcl.robust.dual_batch_norm import split_batch_norm
 from robustcl.robust.gradient_penalty import GradientPenalty, check_network

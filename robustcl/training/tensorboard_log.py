@@ -7,7 +7,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from robustcl.errors import InputError
+from robustcl.core.errors import InputError
 
 STEPS = "steps"  # the number in a row that says where it belongs
 

@@ -9,9 +9,9 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from robustcl.classifier import Encoder
+from robustcl.core.classifier import Encoder
+from robustcl.core.errors import RunError
 from robustcl.data.dataset import Dataset
-from robustcl.errors import RunError
 from robustcl.heads import LinearHead
 from robustcl.robust.dual_batch_norm import join_batch_norm
 from robustcl.robust.inner_attack import InnerAttack

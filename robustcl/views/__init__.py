@@ -12,7 +12,7 @@ from robustcl.views.inference_views import (
     training_views,
 )
 from robustcl.views.linear_view import LinearView
-from robustcl.views.multi_view import AGGREGATES, MultiView, aggregated
+from robustcl.views.multi_view import MultiView, aggregated
 from robustcl.views.random_views import RandomViews
 from robustcl.views.simclr_views import simclr_views
 from robustcl.views.training_view import TrainingView
@@ -25,7 +25,6 @@ from robustcl.views.view_options import (
 )
 
 __all__ = [
-    "AGGREGATES",
     "COLOR_VIEWS",
     "DIGIT_VIEWS",
     "GRAY_VIEWS",

@@ -2,7 +2,7 @@
 
 from dataclasses import replace
 
-from robustcl.errors import InputError
+from robustcl.core.errors import InputError
 from robustcl.views.view_options import ViewOptions
 
 WEAK_SHIFT = 0.125  # 4 of 32 pixels

@@ -7,9 +7,9 @@ from itertools import product
 import torch
 from torch import nn
 
-from robustcl.errors import InputError
-from robustcl.seeds import example_noise, example_seed
-from robustcl.specification import Specification, check_options, choose, parse_specification
+from robustcl.core.errors import InputError
+from robustcl.core.seeds import example_noise, example_seed
+from robustcl.core.specification import Specification, check_options, choose, parse_specification
 from robustcl.views.linear_view import LinearView, resized, shifted
 from robustcl.views.simclr_views import random_boxes
 from robustcl.views.training_view import TrainingView

@@ -3,7 +3,7 @@
 import torch
 from torch import Tensor, nn
 
-from robustcl.errors import InputError
+from robustcl.core.errors import InputError
 
 
 class LinearView(nn.Module):

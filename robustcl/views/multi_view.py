@@ -7,10 +7,10 @@ from torch import Tensor, nn
 from torch.nn import functional
 from torch.utils.checkpoint import checkpoint
 
-from robustcl.check_images import check_form
-from robustcl.classifier import Classifier
+from robustcl.core.checks import check_form
 from robustcl.core.choices import AGGREGATES, Aggregate
-from robustcl.errors import InputError
+from robustcl.core.classifier import Classifier
+from robustcl.core.errors import InputError
 
 
 class MultiView(Classifier):

@@ -3,10 +3,11 @@
 import torch
 from torch import Tensor
 
-from robustcl.classifier import Classifier
-from robustcl.errors import InputError
+from robustcl.core.choices import Aggregate
+from robustcl.core.classifier import Classifier
+from robustcl.core.errors import InputError
 from robustcl.views.inference_views import draw_views
-from robustcl.views.multi_view import Aggregate, MultiView
+from robustcl.views.multi_view import MultiView
 from robustcl.views.view_options import ViewOptions
 
 

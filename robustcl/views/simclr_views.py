@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from robustcl.errors import InputError
+from robustcl.core.errors import InputError
 from robustcl.views.color_jitter import color_jitter, gray
 from robustcl.views.draws import Draws
 from robustcl.views.gaussian_blur import gaussian_blur

@@ -3,7 +3,7 @@
 import math
 from dataclasses import dataclass
 
-from robustcl.errors import InputError
+from robustcl.core.errors import InputError
 
 
 @dataclass(frozen=True)

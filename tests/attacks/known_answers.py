@@ -9,8 +9,11 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from robustcl import Classifier, Objective, attacks, misclassify
-from robustcl.threat import Norm, perturbation_norm
+from robustcl import attacks
+from robustcl.core.choices import Norm
+from robustcl.core.classifier import Classifier
+from robustcl.core.objectives import Objective, misclassify
+from robustcl.core.threat import perturbation_norm
 from tests.affine import SHAPE, affine_classifier
 from tests.nearest_point import nearest_point
 

@@ -4,9 +4,13 @@ import pytest
 import torch
 from torch import nn
 
-from robustcl import Classifier, InputError, Objective, Threat, attacks, misclassify
+from robustcl import attacks
 from robustcl.attacks.adaptive_step import begin_run, checkpoints, count_in, empty_slots
-from robustcl.threat import NORMS, Norm
+from robustcl.core.choices import NORMS, Norm
+from robustcl.core.classifier import Classifier
+from robustcl.core.errors import InputError
+from robustcl.core.objectives import Objective, misclassify
+from robustcl.core.threat import Threat
 from tests.affine import SHAPE, affine_classifier
 from tests.attacks.known_answers import problems
 from tests.network import small_classifier, some_images

@@ -6,9 +6,13 @@ import pytest
 import torch
 from torch import nn
 
-from robustcl import Classifier, InputError, Objective, Threat, attacks, misclassify
+from robustcl import attacks
 from robustcl.attacks.square_tiles import square_tiles
-from robustcl.threat import Norm
+from robustcl.core.choices import Norm
+from robustcl.core.classifier import Classifier
+from robustcl.core.errors import InputError
+from robustcl.core.objectives import Objective, misclassify
+from robustcl.core.threat import Threat
 from tests.network import small_classifier, some_images
 
 

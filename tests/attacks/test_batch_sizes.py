@@ -5,8 +5,10 @@ from typing import Any
 
 import pytest
 
-from robustcl import Threat, attacks, displace, misclassify
-from robustcl.threat import NORMS, Norm
+from robustcl import attacks
+from robustcl.core.choices import NORMS, Norm
+from robustcl.core.objectives import displace, misclassify
+from robustcl.core.threat import Threat
 from tests.network import small_classifier, some_images
 
 SIZES = (1, 7, 128)

@@ -3,9 +3,12 @@
 import pytest
 import torch
 
-from robustcl import Classifier, InputError, Objective, Threat, attacks, displace, misclassify
-from robustcl.objectives import outrank
-from robustcl.threat import DUAL_ORDERS, NORMS, Norm, perturbation_norm
+from robustcl import attacks
+from robustcl.core.choices import NORMS, Norm
+from robustcl.core.classifier import Classifier
+from robustcl.core.errors import InputError
+from robustcl.core.objectives import Objective, displace, misclassify, outrank
+from robustcl.core.threat import DUAL_ORDERS, Threat, perturbation_norm
 from tests.network import small_classifier, some_images
 
 GAP = 1e-3  # by which the first objective wins too early

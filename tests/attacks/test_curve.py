@@ -4,8 +4,10 @@ import numpy as np
 import pytest
 import torch
 
-from robustcl import Objective, Threat, attacks, misclassify
+from robustcl import attacks
 from robustcl.attacks.curve import EVALUATIONS
+from robustcl.core.objectives import Objective, misclassify
+from robustcl.core.threat import Threat
 from tests.network import small_classifier, some_images
 
 

@@ -5,8 +5,10 @@ from typing import Any
 import pytest
 import torch
 
-from robustcl import InputError, Threat, attacks
-from robustcl.threat import NORMS, Norm
+from robustcl import attacks
+from robustcl.core.choices import NORMS, Norm
+from robustcl.core.errors import InputError
+from robustcl.core.threat import Threat
 from tests.attacks.known_answers import alone_as_in_a_batch, problems, reaches_the_optimum
 
 

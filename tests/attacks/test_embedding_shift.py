@@ -6,8 +6,12 @@ import pytest
 import torch
 from torch import nn
 
-from robustcl import Classifier, InputError, Objective, Threat, attacks, displace, misclassify
-from robustcl.threat import Norm
+from robustcl import attacks
+from robustcl.core.choices import Norm
+from robustcl.core.classifier import Classifier
+from robustcl.core.errors import InputError
+from robustcl.core.objectives import Objective, displace, misclassify
+from robustcl.core.threat import Threat
 
 SHAPE = (1, 2, 4)
 EPS = 0.05

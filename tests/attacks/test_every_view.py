@@ -4,9 +4,14 @@ import pytest
 import torch
 from torch import nn
 
-from robustcl import Classifier, InputError, MultiView, Threat, attacks, misclassify
-from robustcl.threat import Norm
-from robustcl.views import AGGREGATES, LinearView, RandomViews, draw_views
+from robustcl import attacks
+from robustcl.core.choices import AGGREGATES, Norm
+from robustcl.core.classifier import Classifier
+from robustcl.core.errors import InputError
+from robustcl.core.objectives import misclassify
+from robustcl.core.threat import Threat
+from robustcl.views import LinearView, RandomViews, draw_views
+from robustcl.views.multi_view import MultiView
 from tests.network import small_classifier, some_images
 
 

@@ -6,9 +6,11 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from robustcl import Classifier, Objective, attacks, misclassify
+from robustcl import attacks
 from robustcl.attacks.exact_margin import exact_margin
-from robustcl.exact_copy import exact_copy
+from robustcl.core.classifier import Classifier
+from robustcl.core.modules import exact_copy
+from robustcl.core.objectives import Objective, misclassify
 from tests.network import small_classifier, some_images
 
 SHAPE = (1, 4, 4)

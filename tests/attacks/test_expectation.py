@@ -6,7 +6,11 @@ import pytest
 import torch
 from torch import nn
 
-from robustcl import Classifier, InputError, Threat, attacks, misclassify
+from robustcl import attacks
+from robustcl.core.classifier import Classifier
+from robustcl.core.errors import InputError
+from robustcl.core.objectives import misclassify
+from robustcl.core.threat import Threat
 
 SHAPE = (1, 4, 4)
 

@@ -4,8 +4,9 @@ import pytest
 import torch
 from torch import Tensor
 
-from robustcl import InputError, Threat
-from robustcl.threat import Norm, perturbation_norm
+from robustcl.core.choices import Norm
+from robustcl.core.errors import InputError
+from robustcl.core.threat import Threat, perturbation_norm
 from tests.network import small_classifier, some_images
 
 

@@ -4,8 +4,12 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from robustcl import Classifier, InputError, Threat, attacks, misclassify
-from robustcl.threat import NORMS, Norm, perturbation_norm
+from robustcl import attacks
+from robustcl.core.choices import NORMS, Norm
+from robustcl.core.classifier import Classifier
+from robustcl.core.errors import InputError
+from robustcl.core.objectives import misclassify
+from robustcl.core.threat import Threat, perturbation_norm
 from tests.affine import SHAPE, affine_classifier, exact_distance
 from tests.attacks.known_answers import problems
 from tests.network import small_classifier, some_images

@@ -5,7 +5,8 @@ import pytest
 import torch
 
 from robustcl.attacks.nearest_on_plane import nearest_on_plane
-from robustcl.threat import NORMS, Norm, perturbation_norm
+from robustcl.core.choices import NORMS, Norm
+from robustcl.core.threat import perturbation_norm
 from tests.nearest_point import nearest_point
 
 BOX = (0.0, 1.0)

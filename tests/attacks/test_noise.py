@@ -3,8 +3,11 @@
 import pytest
 import torch
 
-from robustcl import InputError, Objective, Threat, attacks, misclassify
-from robustcl.threat import NORMS, Norm, perturbation_norm
+from robustcl import attacks
+from robustcl.core.choices import NORMS, Norm
+from robustcl.core.errors import InputError
+from robustcl.core.objectives import Objective, misclassify
+from robustcl.core.threat import Threat, perturbation_norm
 from tests.network import small_classifier, some_images
 
 

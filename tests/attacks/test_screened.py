@@ -3,9 +3,13 @@
 import pytest
 import torch
 
-from robustcl import Classifier, InputError, Objective, Threat, attacks, misclassify
+from robustcl import attacks
 from robustcl.attacks.screened import STAGES, Screening
-from robustcl.threat import Norm
+from robustcl.core.choices import Norm
+from robustcl.core.classifier import Classifier
+from robustcl.core.errors import InputError
+from robustcl.core.objectives import Objective, misclassify
+from robustcl.core.threat import Threat
 from tests.affine import affine_classifier, exact_distance
 
 # Linear scores: an image falls within eps exactly where its distance to a boundary is below it.

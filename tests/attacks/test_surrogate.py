@@ -3,8 +3,9 @@
 import pytest
 import torch
 
-from robustcl import Classifier, Objective, misclassify
 from robustcl.attacks.surrogate import CLASSES, surrogate
+from robustcl.core.classifier import Classifier
+from robustcl.core.objectives import Objective, misclassify
 
 SCORES = torch.tensor([[3.0, 1.0, 2.5, -1.0, 0.5], [0.0, 4.0, 1.0, 2.0, 3.5]])
 TARGETS = torch.tensor([0, 2])

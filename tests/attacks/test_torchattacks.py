@@ -7,7 +7,11 @@ import pytest
 import torch
 from torch import nn
 
-from robustcl import Classifier, InputError, Objective, Threat, attacks, misclassify
+from robustcl import attacks
+from robustcl.core.classifier import Classifier
+from robustcl.core.errors import InputError
+from robustcl.core.objectives import Objective, misclassify
+from robustcl.core.threat import Threat
 from tests.affine import affine_classifier, exact_distance
 from tests.network import small_classifier, some_images
 

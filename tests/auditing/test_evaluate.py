@@ -8,9 +8,11 @@ import numpy as np
 import pytest
 import torch
 
-from robustcl import Classifier, UnsupportedError, attacks
+from robustcl import attacks
 from robustcl.auditing.audit import Audit
 from robustcl.auditing.evaluate import evaluate
+from robustcl.core.classifier import Classifier
+from robustcl.core.errors import UnsupportedError
 from robustcl.data import Dataset
 from robustcl.heads import KNNHead
 from robustcl.runs.arrays import load_arrays

@@ -10,8 +10,8 @@ import torch
 from robustcl.auditing.audit import Audit
 from robustcl.auditing.evaluate import evaluate
 from robustcl.auditing.first_look import FirstLook, chance_warning, first_look
+from robustcl.core.numbers import time_text
 from robustcl.data import Dataset
-from robustcl.report.numbers import time_text
 from robustcl.runs.records import load_run
 from tests.network import SHAPE, small_classifier, some_images
 
@@ -102,7 +102,7 @@ def test_expected_passes_are_those_that_are_recorded(
 ) -> None:
     from robustcl.auditing import expected_time as room
     from robustcl.auditing.audit_job import AuditJob
-    from robustcl.exact_copy import exact_copy
+    from robustcl.core.modules import exact_copy
 
     model = small_classifier()
     data = labeled_by(model, some_images(24))

@@ -10,9 +10,10 @@ import numpy as np
 import pytest
 import torch
 
-from robustcl import Classifier, InputError
 from robustcl.auditing.audit import Audit
 from robustcl.auditing.evaluate import evaluate
+from robustcl.core.classifier import Classifier
+from robustcl.core.errors import InputError
 from robustcl.data import Dataset
 from robustcl.runs.arrays import load_arrays
 from robustcl.runs.ranks import own_chunks, own_device

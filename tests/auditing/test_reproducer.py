@@ -12,16 +12,10 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
-from robustcl.auditing.reproducer import (
-    KEY,
-    Reproducer,
-    load_reproducer,
-    replay,
-    save_reproducer,
-)
+from robustcl.auditing.reproducer import KEY, Reproducer, load_reproducer, replay, save_reproducer
 from robustcl.checkpoint import load_checkpoint
 from robustcl.cli import robustcl
-from robustcl.errors import InputError
+from robustcl.core.errors import InputError
 
 GOLDEN = Path(__file__).resolve().parents[1] / "golden" / "runs"
 

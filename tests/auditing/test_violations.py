@@ -14,24 +14,27 @@ import pytest
 import torch
 from torch import nn
 
-from robustcl import Classifier, InputError, cli
+from robustcl import cli
 from robustcl.architectures import embedding_size
 from robustcl.attacks.exact_margin import exact_margin
 from robustcl.auditing.audit import Audit
 from robustcl.auditing.evaluate import evaluate
 from robustcl.auditing.reproducer import Reproducer, Violation, load_reproducer, replay
 from robustcl.certify import METHODS
-from robustcl.certify.norms import NORMS, Norm
-from robustcl.checkpoint import Description, load_checkpoint, save_checkpoint
-from robustcl.classifier import Encoder
+from robustcl.checkpoint import load_checkpoint, save_checkpoint
+from robustcl.core.choices import CERTIFIED_NORMS, CertifiedNorm
+from robustcl.core.classifier import Classifier, Encoder
+from robustcl.core.errors import InputError
+from robustcl.core.hashes import network_hash
+from robustcl.core.modules import exact_copy
+from robustcl.core.objectives import misclassify
 from robustcl.data import Dataset, load_data
+from robustcl.description import Description
 from robustcl.encoders import small_convnet
-from robustcl.exact_copy import exact_copy
 from robustcl.heads import LinearHead
-from robustcl.network_hash import network_hash
-from robustcl.objectives import misclassify
 from robustcl.runs.per_image import ball_attacks
-from robustcl.runs.records import CERTIFIED_BALL, load_run
+from robustcl.runs.record_kinds import CERTIFIED_BALL
+from robustcl.runs.records import load_run
 from robustcl.runs.summary import summarize
 from tests.affine import exact_distance
 
@@ -62,10 +65,10 @@ def affine() -> tuple[Classifier, Dataset, torch.Tensor]:
     return model, Dataset("affine", images.permute(0, 2, 3, 1).numpy(), labels), images
 
 
-@pytest.mark.parametrize("norm", NORMS)
+@pytest.mark.parametrize("norm", CERTIFIED_NORMS)
 @pytest.mark.parametrize("factor", [1.0, 1.5])
 def test_the_surface_catches_what_a_grid_of_small_budgets_cannot(
-    norm: Norm, factor: float, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    norm: CertifiedNorm, factor: float, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     model, dataset, images = affine()
     inflate(monkeypatch, "product", factor)

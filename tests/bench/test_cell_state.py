@@ -8,9 +8,9 @@ from typing import Any
 
 import pytest
 
-from robustcl.bench.cell_state import CellState, load_state, save_state
-from robustcl.errors import RunError
-from robustcl.report.suite_folder import load_suite_run
+from robustcl.bench.cell_state import load_state, save_state
+from robustcl.core.errors import RunError
+from robustcl.report.suite_folder import CellState, load_suite_run
 from robustcl.runs.json_file import CHECKSUM, sealed, write_sealed
 from robustcl.runs.records import SCHEMA, config_hash, read_manifest
 

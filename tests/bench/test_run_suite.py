@@ -14,10 +14,10 @@ from torch import nn
 
 from robustcl.bench import Place, Suite, cells, read_suite, run_suite
 from robustcl.bench.audit_cell import usable_attacks, usable_methods
-from robustcl.classifier import Classifier
 from robustcl.cli import robustcl
+from robustcl.core.classifier import Classifier
+from robustcl.core.errors import RunError
 from robustcl.core.output_folder import OutputFolder
-from robustcl.errors import RunError
 from robustcl.report.suite_folder import load_suite_run
 from robustcl.report.suite_tables import metrics_table
 from robustcl.runs.json_file import write_sealed

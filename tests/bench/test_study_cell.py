@@ -10,7 +10,7 @@ import pytest
 
 from robustcl.bench import cells, read_suite
 from robustcl.cli import robustcl
-from robustcl.errors import InputError
+from robustcl.core.errors import InputError
 from robustcl.report.study_page import sentences
 from robustcl.report.suite_folder import load_suite_run
 from tests.commands.random_checkpoint import random_checkpoint

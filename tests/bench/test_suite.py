@@ -11,7 +11,7 @@ from robustcl.bench import cells, load_suite, read_suite, suite_names
 from robustcl.bench.attack_name import attack_name
 from robustcl.bench.training_options import training_options
 from robustcl.commands.train_options import recipe_of
-from robustcl.errors import InputError
+from robustcl.core.errors import InputError
 
 SMALL: dict[str, Any] = {
     "question": "?",

@@ -26,8 +26,8 @@ from robustcl.calibration import (
     top_label,
 )
 from robustcl.calibration.calibration_error import Cut
+from robustcl.core.errors import InputError
 from robustcl.data import Dataset
-from robustcl.errors import InputError
 
 
 def drawn(temperature: float, count: int = 20_000) -> tuple[torch.Tensor, torch.Tensor]:

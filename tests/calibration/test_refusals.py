@@ -29,8 +29,8 @@ from robustcl.calibration import (
     smooth_calibration_error,
     top_label,
 )
+from robustcl.core.errors import InputError
 from robustcl.data import Dataset
-from robustcl.errors import InputError
 
 Metric = Callable[..., Any]
 CONFIDENCE: list[Metric] = [

@@ -16,10 +16,11 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from robustcl import Classifier, Encoder, UnsupportedError
 from robustcl.certify import certified_radius, crown, local, product
 from robustcl.certify.bounds.plain_modules import check_still, no_draws, state_of
 from robustcl.certify.one_thread import each
+from robustcl.core.classifier import Classifier, Encoder
+from robustcl.core.errors import UnsupportedError
 from tests.network import small_classifier, some_images
 from tests.network_parts import SHAPE, Called, scores
 

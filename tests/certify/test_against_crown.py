@@ -7,12 +7,12 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from robustcl import Classifier
 from robustcl.certify import certified_radius, crown
 from robustcl.certify.bounds.refined_regions import LARGEST
-from robustcl.certify.norms import Norm
+from robustcl.core.choices import CertifiedNorm
+from robustcl.core.classifier import Classifier
 
-NORMS = get_args(Norm)
+NORMS = get_args(CertifiedNorm)
 SHAPE = (1, 6, 6)
 CLASSES = 4
 
@@ -53,7 +53,7 @@ def lines_of(layers: nn.Sequential) -> list[Line]:
     return found
 
 
-def plain_crown(lines: list[Line], image: Tensor, radius: float, norm: Norm) -> Tensor:
+def plain_crown(lines: list[Line], image: Tensor, radius: float, norm: CertifiedNorm) -> Tensor:
     """Bound the last line's values from below, every hidden value by a backward pass before."""
     boxes: list[tuple[Tensor, Tensor]] = []
     for depth in range(len(lines)):
@@ -68,7 +68,7 @@ def lowest(
     boxes: list[tuple[Tensor, Tensor]],
     image: Tensor,
     radius: float,
-    norm: Norm,
+    norm: CertifiedNorm,
 ) -> Tensor:
     """Pull the last line back to the image through lines around every ReLU."""
     slope, constant = lines[-1].weight, lines[-1].bias
@@ -84,7 +84,7 @@ def lowest(
     return constant + slope @ image.flatten() - radius * size
 
 
-def plain_radius(layers: nn.Sequential, image: Tensor, norm: Norm) -> float:
+def plain_radius(layers: nn.Sequential, image: Tensor, norm: CertifiedNorm) -> float:
     """Bisect for the largest radius at which all margins stay positive."""
     *inner, last = lines_of(layers)
     predicted = int(layers(image[None]).argmax())
@@ -101,7 +101,7 @@ def plain_radius(layers: nn.Sequential, image: Tensor, norm: Norm) -> float:
 
 
 @pytest.mark.parametrize("norm", NORMS)
-def test_sound_is_no_smaller_than_plain_crown(norm: Norm) -> None:
+def test_sound_is_no_smaller_than_plain_crown(norm: CertifiedNorm) -> None:
     layers = network()
     model = Classifier.from_scores(layers, image_shape=SHAPE).double()
     images = torch.rand(6, *SHAPE, generator=torch.Generator().manual_seed(1)).double()

@@ -8,8 +8,8 @@ from scipy.stats import beta, binom
 from scipy.stats import norm as normal
 from torch import Tensor
 
-from robustcl import InputError
 from robustcl.certify.center_smoothing import Noise, center_smoothing, smoothed_centers
+from robustcl.core.errors import InputError
 from tests.affine import affine_classifier
 from tests.network import small_classifier, some_images
 

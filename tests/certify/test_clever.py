@@ -8,13 +8,14 @@ import torch
 from scipy.optimize import minimize
 from torch import Tensor, nn
 
-from robustcl import Classifier, InputError
 from robustcl.certify.clever import clever, weibull_endpoint
-from robustcl.certify.norms import Norm
+from robustcl.core.choices import CertifiedNorm
+from robustcl.core.classifier import Classifier
+from robustcl.core.errors import InputError
 from tests.affine import SHAPE, affine_classifier, exact_distance
 from tests.network import small_classifier, some_images
 
-NORMS = get_args(Norm)
+NORMS = get_args(CertifiedNorm)
 MODULE = __import__("robustcl.certify.clever", fromlist=["clever"])
 
 
@@ -24,7 +25,7 @@ def images(count: int = 12) -> Tensor:
 
 
 @pytest.mark.parametrize("norm", NORMS)
-def test_for_affine_scores_it_is_the_exact_distance(norm: Norm) -> None:
+def test_for_affine_scores_it_is_the_exact_distance(norm: CertifiedNorm) -> None:
     model, points = affine_classifier(), images()
     exact = exact_distance(model, points, norm)
     top_two = model(points).topk(2, dim=1).indices
@@ -39,7 +40,7 @@ def test_for_affine_scores_it_is_the_exact_distance(norm: Norm) -> None:
 
 
 @pytest.mark.parametrize("norm", NORMS)
-def test_the_slopes_are_those_of_the_differences(norm: Norm) -> None:
+def test_the_slopes_are_those_of_the_differences(norm: CertifiedNorm) -> None:
     model, image = small_classifier().double(), some_images(1)[0].double()
     order = 2.0 if norm == "l2" else 1.0
     blocks = list(MODULE._blocks(image, 40, 0.7, norm, torch.Generator().manual_seed(5)))

@@ -7,7 +7,6 @@ import pytest
 import torch
 from torch import nn
 
-from robustcl import Classifier, MultiView
 from robustcl.certify import (
     Claim,
     certified_radius,
@@ -19,7 +18,9 @@ from robustcl.certify import (
     product,
     retrieval,
 )
+from robustcl.core.classifier import Classifier
 from robustcl.views.linear_view import LinearView
+from robustcl.views.multi_view import MultiView
 from tests.network import small_classifier, some_images
 
 METHODS: dict[str, Any] = {

@@ -7,10 +7,11 @@ from scipy.stats import binom
 from scipy.stats import norm as normal
 from torch import nn
 
-from robustcl import Classifier, InputError
 from robustcl.certify import smoothing
 from robustcl.certify.bounds.confidence_sequence import stake_shares
 from robustcl.certify.decide_radius import STEP, decide_radius
+from robustcl.core.classifier import Classifier
+from robustcl.core.errors import InputError
 from robustcl.heads import LinearHead
 from tests.certify.test_smoothing import (
     constant_embedding,

@@ -10,8 +10,8 @@ from robustcl import certify
 from robustcl.auditing.audit import Audit
 from robustcl.auditing.evaluate import evaluate
 from robustcl.bench.suite import read_suite
+from robustcl.core.errors import RunError
 from robustcl.data import Dataset
-from robustcl.errors import RunError
 from robustcl.runs.json_file import CHECKSUM
 from robustcl.runs.records import config_hash, load_run
 from tests.network import small_classifier, some_images

@@ -8,16 +8,19 @@ import torch
 from scipy.stats import norm as normal
 from torch import Tensor, nn
 
-from robustcl import Classifier, Encoder, InputError, Threat, UnsupportedError, attacks
+from robustcl import attacks
 from robustcl.certify.bounds import network_norm
 from robustcl.certify.displacement import displacement, smoothed_displacement
-from robustcl.certify.norms import Norm
+from robustcl.core.choices import CertifiedNorm
+from robustcl.core.classifier import Classifier, Encoder
+from robustcl.core.errors import InputError, UnsupportedError
+from robustcl.core.objectives import displace
+from robustcl.core.threat import Threat
 from robustcl.heads import PrototypeHead
-from robustcl.objectives import displace
 from tests.affine import affine_classifier
 from tests.network import small_classifier, some_images
 
-NORMS = get_args(Norm)
+NORMS = get_args(CertifiedNorm)
 SCALE = 1.7
 
 
@@ -96,7 +99,7 @@ def test_the_two_directions_are_inverse() -> None:
 
 
 @pytest.mark.parametrize("norm", NORMS)
-def test_no_attack_moves_the_embedding_further(norm: Norm) -> None:
+def test_no_attack_moves_the_embedding_further(norm: CertifiedNorm) -> None:
     model, images = small_classifier().double(), some_images().double()
     bound = network_norm(model.encoder, norm=norm)
     claim = displacement(model, images, threshold=0.3, norm=norm, prepared=bound)

@@ -6,8 +6,9 @@ import pytest
 import torch
 from torch import nn
 
-from robustcl import Classifier, Encoder, UnsupportedError
 from robustcl.certify import geodesic, product
+from robustcl.core.classifier import Classifier, Encoder
+from robustcl.core.errors import UnsupportedError
 from robustcl.heads import LinearHead
 from tests.families import family, images_and_directions
 

@@ -7,11 +7,11 @@ import pytest
 import torch
 
 from robustcl.certify import jacobian_norm
-from robustcl.certify.norms import Norm
+from robustcl.core.choices import CertifiedNorm
 from tests.network import small_classifier, some_images
 
 
-def by_hand(norm: Norm) -> torch.Tensor:
+def by_hand(norm: CertifiedNorm) -> torch.Tensor:
     model, images = small_classifier(head="linear").double(), some_images(4).double()
     weight, bias = (part.double() for part in model.affine_head or ())
     radii = []
@@ -28,8 +28,8 @@ def by_hand(norm: Norm) -> torch.Tensor:
     return torch.tensor(radii, dtype=torch.float64)
 
 
-@pytest.mark.parametrize("norm", get_args(Norm))
-def test_is_the_classic_formula(norm: Norm) -> None:
+@pytest.mark.parametrize("norm", get_args(CertifiedNorm))
+def test_is_the_classic_formula(norm: CertifiedNorm) -> None:
     model, images = small_classifier(head="linear").double(), some_images(4).double()
     claim = jacobian_norm(model, images, norm=norm)
     assert claim.guarantee == "estimate"

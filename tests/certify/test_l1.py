@@ -3,10 +3,12 @@
 import pytest
 import torch
 
-from robustcl import InputError, attacks, certify, misclassify
+from robustcl import attacks, certify
 from robustcl.attacks.planted import linear_classifier
 from robustcl.auditing.audit import Audit
 from robustcl.certify.norms import check_norm
+from robustcl.core.errors import InputError
+from robustcl.core.objectives import misclassify
 from tests.affine import affine_classifier, exact_distance
 
 

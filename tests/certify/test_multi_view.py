@@ -7,15 +7,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from robustcl import (
-    Classifier,
-    InputError,
-    MultiView,
-    Threat,
-    UnsupportedError,
-    attacks,
-    misclassify,
-)
+from robustcl import attacks
 from robustcl.certify import (
     crown,
     displacement,
@@ -26,16 +18,21 @@ from robustcl.certify import (
     smoothing,
 )
 from robustcl.certify.bounds import view_norm
-from robustcl.certify.multi_view import SUBJECT
-from robustcl.certify.norms import Norm
+from robustcl.core.choices import CertifiedNorm
+from robustcl.core.classifier import Classifier
+from robustcl.core.errors import InputError, UnsupportedError
+from robustcl.core.objectives import misclassify
+from robustcl.core.threat import Threat
+from robustcl.declarations.claims import MULTI_VIEW
 from robustcl.views import COLOR_VIEWS, LinearView, draw_views
+from robustcl.views.multi_view import MultiView
 from tests.affine import affine_classifier
 from tests.certify.test_geodesic import plane
 from tests.certify.test_sound import with_head
 from tests.families import images_and_directions
 from tests.network import small_classifier, some_images
 
-NORMS = get_args(Norm)
+NORMS = get_args(CertifiedNorm)
 VIEWS = ("shift:pixels=1", "crop", "noise:sigma=0.05")
 
 
@@ -67,7 +64,7 @@ def test_norms_are_those_of_the_whole_operator(text: str) -> None:
         assert max(view_norm(view, norm="l2") for view in views if isinstance(view, LinearView)) > 1
 
 
-def exact_distance(model: MultiView, images: Tensor, norm: Norm) -> Tensor:
+def exact_distance(model: MultiView, images: Tensor, norm: CertifiedNorm) -> Tensor:
     # Scores affine in the image: their gradients are the same everywhere.
     points = images.clone().requires_grad_()
     scores = model(points)
@@ -82,7 +79,9 @@ def exact_distance(model: MultiView, images: Tensor, norm: Norm) -> Tensor:
 
 @pytest.mark.parametrize("norm", NORMS)
 @pytest.mark.parametrize("aggregate", ["score", "embedding"])
-def test_below_the_exact_distance_and_equal_to_it_when_views_agree(norm: Norm, aggregate) -> None:
+def test_below_the_exact_distance_and_equal_to_it_when_views_agree(
+    norm: CertifiedNorm, aggregate
+) -> None:
     single = affine_classifier()
     images = torch.rand(20, 2, 4, 4, generator=torch.Generator().manual_seed(2)).double()
     for text in VIEWS:
@@ -98,7 +97,7 @@ def test_below_the_exact_distance_and_equal_to_it_when_views_agree(norm: Norm, a
 
 
 @pytest.mark.parametrize("norm", NORMS)
-def test_one_plain_view_has_the_radius_of_the_model(norm: Norm) -> None:
+def test_one_plain_view_has_the_radius_of_the_model(norm: CertifiedNorm) -> None:
     single, images = small_classifier(), some_images()
     plain = [LinearView()]
     found = {a: multi_view(MultiView(single, plain, a), images, norm=norm).radius
@@ -126,12 +125,12 @@ def test_one_plain_view_has_the_radius_of_the_model(norm: Norm) -> None:
     ],
 )
 @pytest.mark.parametrize("head", ["prototype", "linear", "scores"])
-def test_no_attack_beats_it(head: str, aggregate, text: str, norm: Norm) -> None:
+def test_no_attack_beats_it(head: str, aggregate, text: str, norm: CertifiedNorm) -> None:
     single = with_head("max_min", head)
     images, _ = images_and_directions(6)
     model = MultiView(single, drawn(text, 3, single), aggregate).double().eval()
     claim = multi_view(model, images, norm=norm)
-    assert claim.subject == SUBJECT
+    assert claim.subject == MULTI_VIEW
     rows = claim.radius > 0
     assert int(rows.sum()) >= 2
     assert torch.equal(claim.predicted[rows], model(images).argmax(dim=1)[rows])
@@ -167,7 +166,7 @@ def stretched(by: float, *, columns: int = 1, offset: float = 0.0) -> LinearView
 @pytest.mark.parametrize("norm", NORMS)
 @pytest.mark.parametrize("steps", [0, 8])
 def test_views_that_stretch_by_different_factors_have_the_closed_form(
-    norm: Norm, steps: int
+    norm: CertifiedNorm, steps: int
 ) -> None:
     # Scores (x, 0) of one number, at 4 x + 1, x + 3 and x / 2: class 0 wins while x > 0.
     network = nn.Sequential(nn.Flatten(), nn.Linear(1, 2))
@@ -187,7 +186,9 @@ def test_views_that_stretch_by_different_factors_have_the_closed_form(
 
 @pytest.mark.parametrize("norm", NORMS)
 @pytest.mark.parametrize("aggregate", ["score", "embedding"])
-def test_lines_hold_over_the_ball_that_each_view_makes_of_it(norm: Norm, aggregate) -> None:
+def test_lines_hold_over_the_ball_that_each_view_makes_of_it(
+    norm: CertifiedNorm, aggregate
+) -> None:
     # Class 0 leads by 1 - 2 relu(y - 1), y = 4 x and 2 x: at .24 + v by 1 - (4 v - .04) in the mean
     # until .26, where the second view begins to fall as well.
     layers = nn.Sequential(nn.Flatten(), nn.Linear(1, 1), nn.ReLU(), nn.Linear(1, 2)).double()

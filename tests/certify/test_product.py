@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import nn
 
-from robustcl import Classifier, Encoder, UnsupportedError, attacks, misclassify
+from robustcl import attacks
 from robustcl.certify import (
     Claim,
     certified_radius,
@@ -16,17 +16,20 @@ from robustcl.certify import (
     smoothing,
 )
 from robustcl.certify.bounds import network_norm
-from robustcl.certify.norms import Norm
+from robustcl.core.choices import CertifiedNorm
+from robustcl.core.classifier import Classifier, Encoder
+from robustcl.core.errors import UnsupportedError
+from robustcl.core.objectives import misclassify
 from robustcl.encoders import cifar_resnet18
 from robustcl.heads import LinearHead, PrototypeHead
 from tests.network import small_classifier, some_images
 
-NORMS = get_args(Norm)
+NORMS = get_args(CertifiedNorm)
 
 
 @pytest.mark.parametrize("norm", NORMS)
 @pytest.mark.parametrize("head", ["prototype", "linear"])
-def test_no_attack_beats_it(head: str, norm: Norm) -> None:
+def test_no_attack_beats_it(head: str, norm: CertifiedNorm) -> None:
     model, images = small_classifier(head=head), some_images()
     claim = product(model, images, norm=norm)
     finding = attacks.attacked_radius(
@@ -53,7 +56,7 @@ def test_classes_may_be_permuted() -> None:
 
 
 @pytest.mark.parametrize("norm", NORMS)
-def test_bounds_sampled_jacobians_of_a_resnet(norm: Norm) -> None:
+def test_bounds_sampled_jacobians_of_a_resnet(norm: CertifiedNorm) -> None:
     torch.manual_seed(0)
     encoder = Encoder(cifar_resnet18(), image_shape=(3, 8, 8), std=(0.5,)).eval()
     for part in encoder.modules():

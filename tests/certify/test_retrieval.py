@@ -7,18 +7,20 @@ import torch
 from scipy.stats import norm as normal
 from torch import Tensor, nn
 
-from robustcl import Classifier, Encoder, InputError, UnsupportedError, attacks
+from robustcl import attacks
 from robustcl.certify import product
 from robustcl.certify.bounds import network_norm
 from robustcl.certify.center_smoothing import Noise
-from robustcl.certify.norms import Norm
 from robustcl.certify.retrieval import retrieval, smoothed_retrieval
+from robustcl.core.choices import CertifiedNorm
+from robustcl.core.classifier import Classifier, Encoder
+from robustcl.core.errors import InputError, UnsupportedError
+from robustcl.core.objectives import outrank
 from robustcl.heads import PrototypeHead
-from robustcl.objectives import outrank
 from tests.affine import affine_classifier
 from tests.network import small_classifier, some_images
 
-NORMS = get_args(Norm)
+NORMS = get_args(CertifiedNorm)
 SCALE = 1.7
 
 
@@ -124,7 +126,9 @@ def unit(count: int, *, seed: int = 3, spread: float = 0.0) -> Tensor:
     return items * (1 + spread * torch.rand(count, 1, generator=generator, dtype=torch.float64))
 
 
-def attacked(model: Classifier, images: Tensor, gallery: Tensor, items: Tensor, k: int, norm: Norm):
+def attacked(
+    model: Classifier, images: Tensor, gallery: Tensor, items: Tensor, k: int, norm: CertifiedNorm
+):
     return attacks.attacked_radius(
         "pgd",
         outrank(model, gallery, items=items, k=k),
@@ -138,7 +142,7 @@ def attacked(model: Classifier, images: Tensor, gallery: Tensor, items: Tensor, 
 
 @pytest.mark.parametrize("spread", [0.0, 0.5])
 @pytest.mark.parametrize("norm", NORMS)
-def test_no_attack_drives_an_item_out(norm: Norm, spread: float) -> None:
+def test_no_attack_drives_an_item_out(norm: CertifiedNorm, spread: float) -> None:
     model, images = small_classifier().double(), some_images(12).double()
     gallery = unit(9, spread=spread)
     bound = network_norm(model.encoder, norm=norm)

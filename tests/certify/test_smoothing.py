@@ -10,12 +10,13 @@ from scipy.stats import binom
 from scipy.stats import norm as normal
 from torch import nn
 
-from robustcl import Classifier, Encoder, InputError, UnsupportedError
 from robustcl.certify import smoothing
 from robustcl.certify.bounds.confidence import betting_lower_bound
 from robustcl.certify.choose_clip import choose_clip
 from robustcl.certify.smoothed_margins import Form, Pairing, Smoothed
 from robustcl.certify.smoothing_samples import noise_streams, noisy_outputs
+from robustcl.core.classifier import Classifier, Encoder
+from robustcl.core.errors import InputError, UnsupportedError
 from robustcl.heads import LinearHead, PrototypeHead
 from tests.affine import affine_classifier, exact_distance
 from tests.network import small_classifier, some_images

@@ -6,14 +6,17 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from robustcl import Classifier, Encoder, InputError, attacks, misclassify
+from robustcl import attacks
 from robustcl.certify import METHODS, certified_radius, crown, local, product, traced
 from robustcl.certify.certified_radius import STAIRS, STEPS
 from robustcl.certify.crown import Effort, crown_pairs
 from robustcl.certify.local import first_radii, local_pairs, staircase
-from robustcl.certify.norms import Norm
 from robustcl.certify.problem import problem
 from robustcl.certify.product import product_pairs
+from robustcl.core.choices import CertifiedNorm
+from robustcl.core.classifier import Classifier, Encoder
+from robustcl.core.errors import InputError
+from robustcl.core.objectives import misclassify
 from robustcl.encoders import MaxMin
 from robustcl.heads import LinearHead, PrototypeHead
 from tests.affine import affine_classifier, exact_distance
@@ -21,7 +24,7 @@ from tests.exact_radius import exact_radius
 from tests.families import FAMILIES, family, images_and_directions
 from tests.network import small_classifier, some_images
 
-NORMS = get_args(Norm)
+NORMS = get_args(CertifiedNorm)
 SOUND: dict[str, Any] = {
     "product": product, "local": local, "crown": crown, "sound": certified_radius
 }  # fmt: skip
@@ -42,7 +45,9 @@ def with_head(name: str, head: str) -> Classifier:
 @pytest.mark.parametrize("norm", NORMS)
 @pytest.mark.parametrize("head", ["prototype", "linear", "scores"])
 @pytest.mark.parametrize("name", FAMILIES)
-def test_no_attack_beats_the_best_and_none_is_better(name: str, head: str, norm: Norm) -> None:
+def test_no_attack_beats_the_best_and_none_is_better(
+    name: str, head: str, norm: CertifiedNorm
+) -> None:
     model = with_head(name, head)
     images, _ = images_and_directions(6)
     claims = {key: method(model, images, norm=norm) for key, method in SOUND.items()}
@@ -68,7 +73,7 @@ def test_no_attack_beats_the_best_and_none_is_better(name: str, head: str, norm:
 
 @pytest.mark.parametrize("norm", NORMS)
 @pytest.mark.parametrize("method", SOUND)
-def test_is_exact_on_an_affine_model(method: str, norm: Norm) -> None:
+def test_is_exact_on_an_affine_model(method: str, norm: CertifiedNorm) -> None:
     model = affine_classifier()
     images = torch.rand(
         20, 2, 4, 4, dtype=torch.float64, generator=torch.Generator().manual_seed(2)
@@ -80,7 +85,7 @@ def test_is_exact_on_an_affine_model(method: str, norm: Norm) -> None:
 
 
 @pytest.mark.parametrize("norm", NORMS)
-def test_comes_close_to_the_exact_radius(norm: Norm) -> None:
+def test_comes_close_to_the_exact_radius(norm: CertifiedNorm) -> None:
     torch.manual_seed(0)
     network = nn.Sequential(nn.Flatten(), nn.Linear(16, 12), nn.ReLU(), nn.Linear(12, 3))
     model = Classifier.from_scores(network, image_shape=(1, 4, 4)).double()

@@ -14,7 +14,6 @@ import torch
 from torch import Tensor, nn
 from torch.nn.modules import module as module_globals
 
-from robustcl import Classifier, Encoder, InputError, MultiView, UnsupportedError, ViolationError
 from robustcl.certify import (
     certified_radius,
     crown,
@@ -28,11 +27,14 @@ from robustcl.certify import (
 )
 from robustcl.certify.agreement import check_agreement
 from robustcl.certify.bounds.network_norm import network_norm
-from robustcl.exact_copy import exact_copy
+from robustcl.core.batching import rows_seen
+from robustcl.core.classifier import Classifier, Encoder
+from robustcl.core.errors import InputError, UnsupportedError, ViolationError
+from robustcl.core.modules import exact_copy
+from robustcl.core.objectives import score_margin
 from robustcl.heads import PrototypeHead
-from robustcl.objectives import score_margin
-from robustcl.rows_seen import rows_seen
 from robustcl.views.linear_view import LinearView
+from robustcl.views.multi_view import MultiView
 from tests.network import small_classifier, some_images
 from tests.network_parts import SHAPE, Called, dense, scores
 from tests.odd_networks import HONEST, odd_network

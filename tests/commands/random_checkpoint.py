@@ -6,8 +6,9 @@ import numpy as np
 import torch
 
 from robustcl.architectures import embedding_size
-from robustcl.checkpoint import Description, save_checkpoint
-from robustcl.classifier import Classifier, Encoder
+from robustcl.checkpoint import save_checkpoint
+from robustcl.core.classifier import Classifier, Encoder
+from robustcl.description import Description
 from robustcl.encoders import small_convnet
 from robustcl.heads import LinearHead
 

@@ -6,8 +6,9 @@ import pytest
 import tyro
 
 from robustcl.architectures import build_backbone
-from robustcl.commands.recipe_file import with_recipe
-from robustcl.commands.train_options import TrainOptions, recipe_of
+from robustcl.commands.train_options import recipe_of
+from robustcl.options.recipe_file import with_recipe
+from robustcl.options.train import TrainOptions
 from robustcl.robust import Acl, Deacl, Dynacl, Rocl
 from robustcl.robust.attacked import Attacked
 

@@ -5,9 +5,9 @@ from pathlib import Path
 import pytest
 
 from robustcl.auditing.audit import Audit
-from robustcl.budgets import check_budgets, read_budget, read_budgets
 from robustcl.cli import certify, robustcl
-from robustcl.errors import InputError
+from robustcl.core.budgets import check_budgets, read_budget, read_budgets
+from robustcl.core.errors import InputError
 from tests.commands.random_checkpoint import random_checkpoint
 
 WIDE = "eps 8 in linf is wider than the whole pixel range [0, 1]; did you mean 8/255?"

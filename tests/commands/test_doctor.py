@@ -10,8 +10,9 @@ from robustcl import attacks, certify
 from robustcl.attacks.planted import linear_classifier, planted
 from robustcl.cli import robustcl
 from robustcl.commands import doctor as room
-from robustcl.commands.doctor import DoctorOptions, run_checks
-from robustcl.threat import Norm
+from robustcl.commands.doctor import run_checks
+from robustcl.core.choices import Norm
+from robustcl.options.doctor import DoctorOptions
 
 
 @pytest.mark.parametrize("norm", ["l2", "linf"])

@@ -12,7 +12,7 @@ import pytest
 
 from robustcl.cli import certify, robustcl
 from robustcl.commands import inspect
-from robustcl.core.streams import prepare_streams
+from robustcl.core.terminal import prepare_streams
 from tests.commands.random_checkpoint import ARCHITECTURE, random_checkpoint
 
 NONE = ("--methods", "none", "--attack", "none", "--quiet")

@@ -7,7 +7,7 @@ import sys
 
 import pytest
 
-from robustcl.commands.keep_freed_memory import keep_freed_memory
+from robustcl.core.freed_memory import keep_freed_memory
 
 glibc = pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="is about glibc")
 # numpy takes memory as torch does, and starts much faster.
@@ -15,7 +15,7 @@ WORK = """
 import resource, sys
 import numpy as np
 if sys.argv[1] == "keep":
-    from robustcl.commands.keep_freed_memory import keep_freed_memory
+    from robustcl.core.freed_memory import keep_freed_memory
     assert keep_freed_memory()
 def work():
     for _ in range(40):

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from robustcl.cli import robustcl
-from robustcl.errors import RunError
+from robustcl.core.errors import RunError
 from robustcl.report.study_page import sentences
 from robustcl.runs.records import read_manifest
 from robustcl.runs.study_file import read_study

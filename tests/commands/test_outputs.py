@@ -9,7 +9,7 @@ import pytest
 from PIL import Image
 
 from robustcl.cli import certify, robustcl
-from robustcl.core.folder_lock import session_lock
+from robustcl.core.locks import session_lock
 from robustcl.core.output_folder import OutputFolder
 from tests.commands.random_checkpoint import random_checkpoint
 

@@ -11,8 +11,9 @@ from PIL import Image
 
 from robustcl.checkpoint import load_checkpoint
 from robustcl.cli import robustcl
-from robustcl.commands.train_options import TrainOptions, recipe_of
-from robustcl.errors import InputError
+from robustcl.commands.train_options import recipe_of
+from robustcl.core.errors import InputError
+from robustcl.options.train import TrainOptions
 
 BASE = ["train", "--data", "digits", "--limit", "200", "--batch-size", "64", "--epochs", "2"]
 BASE += ["--quiet", "--json"]

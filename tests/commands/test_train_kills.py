@@ -12,7 +12,7 @@ import robustcl.commands.train as command
 from robustcl.checkpoint import load_checkpoint
 from robustcl.cli import robustcl
 from robustcl.commands.train_files import session_stem
-from robustcl.core.folder_lock import session_lock
+from robustcl.core.locks import session_lock
 from robustcl.report.training_figure import is_training_figure
 
 BASE = ["train", "--data", "digits", "--limit", "150", "--batch-size", "64", "--epochs", "1"]

@@ -10,7 +10,7 @@ import torch
 import robustcl.training.train_step as step_module
 from robustcl.checkpoint import load_checkpoint, save_checkpoint
 from robustcl.cli import robustcl
-from robustcl.errors import CheckpointError
+from robustcl.core.errors import CheckpointError
 
 BASE = ["train", "--data", "digits", "--limit", "200", "--batch-size", "64", "--epochs", "2"]
 BASE += ["--quiet", "--measure-every", "0"]

@@ -6,7 +6,7 @@ from pathlib import Path
 from safetensors.torch import save_file
 from torch import Tensor
 
-from robustcl.checksum import checksum
+from robustcl.core.hashes import checksum
 from robustcl.stored_file import CHECKSUM, KEY
 
 

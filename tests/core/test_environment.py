@@ -11,8 +11,8 @@ import torch
 from safetensors.torch import save_file
 
 from robustcl.core.environment import environment_failure, is_bad_path
+from robustcl.core.errors import CheckpointError, InputError, RunError, ViolationError
 from robustcl.core.last_handler import exit_code
-from robustcl.errors import CheckpointError, InputError, RunError, ViolationError
 
 FULL = Path("/dev/full")  # every write fails for want of space
 

@@ -4,8 +4,8 @@ from pathlib import Path
 
 import pytest
 
-from robustcl.core.free_memory import available_memory, require_memory
-from robustcl.errors import InputError
+from robustcl.core.errors import InputError
+from robustcl.core.memory import available_memory, require_memory
 
 
 def write(root: Path, files: dict[str, str]) -> None:
@@ -36,9 +36,9 @@ def test_the_least_of_all_limits_counts(tmp_path: Path) -> None:
 
 
 def test_what_does_not_fit_is_refused_in_words(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("robustcl.core.free_memory.available_memory", lambda: 2 * 2**30)
+    monkeypatch.setattr("robustcl.core.memory.available_memory", lambda: 2 * 2**30)
     require_memory(2 * 2**30, what="x", cure="y")
     with pytest.raises(InputError, match=r"^x would take 3.0 GiB of memory, and 2.0 GiB are free"):
         require_memory(3 * 2**30, what="x", cure="y")
-    monkeypatch.setattr("robustcl.core.free_memory.available_memory", lambda: None)
+    monkeypatch.setattr("robustcl.core.memory.available_memory", lambda: None)
     require_memory(2**80, what="x", cure="y")

@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 import torch
 
+from robustcl.core.batching import halving
+from robustcl.core.errors import RunError
 from robustcl.core.memory import is_out_of_memory
-from robustcl.errors import RunError
-from robustcl.out_of_memory import halving
 
 HUGE = 2**60  # bytes: beyond any address space
 

@@ -8,11 +8,10 @@ from pathlib import Path
 import pytest
 
 from robustcl.core import atomic
-from robustcl.core.folder_lock import changing, session_lock
+from robustcl.core.errors import InputError, RunError
 from robustcl.core.listing import LISTING
-from robustcl.core.output_file import check_output
-from robustcl.core.output_folder import OutputFolder
-from robustcl.errors import InputError, RunError
+from robustcl.core.locks import changing, session_lock
+from robustcl.core.output_folder import OutputFolder, check_output
 from tests.core.hard_cases import forked, small_disk
 
 
@@ -285,6 +284,6 @@ def test_a_lock_that_is_a_link_or_cannot_be_is_named(
     def refuses(lock: object) -> None:
         raise OSError(37, "No locks available")
 
-    monkeypatch.setattr("robustcl.core.folder_lock.FileLock.acquire", refuses)
+    monkeypatch.setattr("robustcl.core.locks.FileLock.acquire", refuses)
     with pytest.raises(RunError, match="disk has no file locks"), session_lock(tmp_path / "s", ""):
         pass

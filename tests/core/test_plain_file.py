@@ -9,7 +9,7 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
-from robustcl.core.plain_file import MOST_JSON, parse_json, read_json, read_toml
+from robustcl.core.files import MOST_JSON, parse_json, read_json, read_toml
 from robustcl.core.tensor_header import read_header
 
 JSON = [

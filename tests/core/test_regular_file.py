@@ -6,14 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from robustcl.core.regular_file import (
-    is_folder,
-    objection_to_file,
-    open_file,
-    read_file,
-    require_file,
-)
-from robustcl.errors import InputError, RunError
+from robustcl.core.errors import InputError, RunError
+from robustcl.core.files import is_folder, objection_to_file, open_file, read_file, require_file
 from tests.fuzz.build_data import odd_entries
 
 
@@ -45,7 +39,7 @@ def test_what_became_a_pipe_is_refused_when_it_is_opened(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     os.mkfifo(tmp_path / "pipe")
-    monkeypatch.setattr("robustcl.core.regular_file.require_file", lambda *_, **__: None)
+    monkeypatch.setattr("robustcl.core.files.require_file", lambda *_, **__: None)
     with pytest.raises(InputError, match="named pipe"):
         open_file(tmp_path / "pipe", cure="x")
 

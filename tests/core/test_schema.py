@@ -7,8 +7,8 @@ from typing import Annotated, Any, Literal
 import pytest
 from msgspec import Meta
 
+from robustcl.core.errors import RunError
 from robustcl.core.schema import DEEPEST, objection_to_values, parse
-from robustcl.errors import RunError
 
 
 @dataclass(frozen=True)

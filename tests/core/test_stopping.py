@@ -9,8 +9,8 @@ import pytest
 
 from robustcl.cli import certify
 from robustcl.commands import methods
-from robustcl.core import stopping
-from robustcl.core.stopping import Stopped, signals_stop, stop_code
+from robustcl.core import last_handler as stopping
+from robustcl.core.last_handler import Stopped, signals_stop, stop_code
 
 SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 

@@ -11,9 +11,8 @@ from pathlib import Path
 import pytest
 
 import robustcl
-from robustcl.core.patience import patiently
-from robustcl.core.printable import printable
-from robustcl.core.terminal import LONGEST, answer, emit, say, say_lines, tame_warnings
+from robustcl.core.locks import patiently
+from robustcl.core.terminal import LONGEST, answer, emit, printable, say, say_lines, tame_warnings
 
 ROOT = Path(robustcl.__file__).parents[1]
 NASTY = "a\x1b[31m\r\n\t\x07\x00\x7f\x9b2J\u202e\u2028\u200b\ud800é日"
@@ -82,7 +81,7 @@ def test_ctrl_c_ends_waiting_for_what_never_comes(monkeypatch: pytest.MonkeyPatc
     def interrupt(text: str) -> None:
         raise KeyboardInterrupt(text)
 
-    monkeypatch.setattr("robustcl.core.patience.say", interrupt)
+    monkeypatch.setattr("robustcl.core.locks.say", interrupt)
     never = threading.Event()
     with pytest.raises(KeyboardInterrupt):
         patiently(never.wait, what="x", first=0.01)

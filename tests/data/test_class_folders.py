@@ -7,8 +7,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from robustcl.core.errors import InputError
 from robustcl.data import load_data
-from robustcl.errors import InputError
 
 
 def fill(folder: Path, *, count: int = 2, value: int = 9) -> Path:

@@ -6,10 +6,10 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
+from robustcl.core.errors import InputError
 from robustcl.data import Dataset
 from robustcl.data.cifar10c import cifar10c, cifar10c_names
 from robustcl.data.corrupted import CORRUPTIONS, corrupted
-from robustcl.errors import InputError
 
 
 def gray(value: int, *, side: int = 16, count: int = 4, channels: int = 3) -> Dataset:

@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 import torch
 
+from robustcl.core.errors import InputError
 from robustcl.data import Dataset
-from robustcl.errors import InputError
 
 GOOD = np.full((5, 4, 4, 3), 51, dtype=np.uint8)
 LABELS = np.array([0, 1, 2, 1, 0])

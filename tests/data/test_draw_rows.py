@@ -3,9 +3,9 @@
 import numpy as np
 import pytest
 
+from robustcl.core.errors import InputError
 from robustcl.data import load_data
 from robustcl.data.draw_rows import draw_order
-from robustcl.errors import InputError
 
 
 @pytest.mark.parametrize("seed", range(5))

@@ -3,8 +3,8 @@
 import numpy as np
 import pytest
 
+from robustcl.core.errors import InputError
 from robustcl.data import label_subset
-from robustcl.errors import InputError
 
 LABELS = np.arange(1000) % 10
 

@@ -9,9 +9,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from robustcl.core.errors import InputError
 from robustcl.data import SOURCES, load_data, torchvision_data
 from robustcl.data.decode import decode
-from robustcl.errors import InputError
 
 
 def picture(value: int, *, size: tuple[int, int] = (6, 6), mode: str = "RGB") -> Image.Image:

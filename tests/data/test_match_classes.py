@@ -6,7 +6,9 @@ from collections.abc import Sequence
 import numpy as np
 import pytest
 
-from robustcl.data import Dataset, Matching, match_classes
+from robustcl.core.choices import Matching
+from robustcl.core.errors import InputError
+from robustcl.data import Dataset, match_classes
 from robustcl.data.match_classes import (
     absent_classes,
     check_classes,
@@ -14,7 +16,6 @@ from robustcl.data.match_classes import (
     same_classes,
     some_names,
 )
-from robustcl.errors import InputError
 
 CLASSES = ("airplane", "bird", "cat", "deer")
 

@@ -10,9 +10,9 @@ import pytest
 from PIL import Image
 
 import robustcl
+from robustcl.core.errors import InputError
 from robustcl.data.decode import check_size, decode
 from robustcl.data.open_image import FORMATS, MOST_PIXELS, jpeg_tensor, opened_image
-from robustcl.errors import InputError
 from tests.fuzz.build_data import bad_images, encoded, jpeg, odd_entries, png, tiff_of_a_tile
 
 ROOT = Path(robustcl.__file__).parents[1]
@@ -95,7 +95,7 @@ def test_resizing_is_refused_before_it_is_done() -> None:
 
 
 def test_all_images_are_refused_before_their_array_is_made(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("robustcl.core.free_memory.available_memory", lambda: 1000)
+    monkeypatch.setattr("robustcl.core.memory.available_memory", lambda: 1000)
     with pytest.raises(InputError, match=r"10 images of 8x8 pixels would take .* GiB"):
         decode([encoded()] * 10, names=["x"] * 10)
     assert len(decode([encoded()] * 2, names=["x"] * 2)) == 2  # 768 bytes

@@ -10,9 +10,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from robustcl.core.errors import InputError
 from robustcl.data import load_data
 from robustcl.data.parquet_pages import Chunk, read_footer, read_pages
-from robustcl.errors import InputError
 from tests.fuzz.build_data import (
     bad_images,
     bad_npz,
@@ -159,7 +159,7 @@ import json, resource, sys
 from pathlib import Path
 from robustcl.data import load_data
 from robustcl.data.decode import decode
-from robustcl.errors import InputError
+from robustcl.core.errors import InputError
 
 refused = 0
 own = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss

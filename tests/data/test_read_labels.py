@@ -5,8 +5,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from robustcl.core.errors import InputError
 from robustcl.data import load_data
-from robustcl.errors import InputError
 
 IMAGES = np.zeros((4, 3, 3, 1), dtype=np.uint8)
 

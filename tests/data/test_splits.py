@@ -3,8 +3,8 @@
 import numpy as np
 import pytest
 
+from robustcl.core.errors import InputError
 from robustcl.data import stratified_split
-from robustcl.errors import InputError
 
 LABELS = np.repeat([0, 1, 5], [50, 10, 1])
 

@@ -5,11 +5,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from robustcl.core.errors import InputError
 from robustcl.data import load_data
 from robustcl.data.cifar10c import cifar10c
 from robustcl.data.dataset import Dataset
 from robustcl.data.stored_array import map_npy, read_npy, read_npz
-from robustcl.errors import InputError
 from tests.fuzz.build_data import bad_npz, npy, npz, npz_bomb, odd_entries
 
 
@@ -61,7 +61,7 @@ def test_what_unpacks_to_far_more_is_refused(
 
 
 def test_more_than_memory_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("robustcl.core.free_memory.available_memory", lambda: 1000)
+    monkeypatch.setattr("robustcl.core.memory.available_memory", lambda: 1000)
     np.save(tmp_path / "x.npy", np.zeros(600, dtype=np.uint8))
     with pytest.raises(InputError, match="would take"):
         read_npy(tmp_path / "x.npy")

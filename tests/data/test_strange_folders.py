@@ -6,10 +6,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from robustcl.core.errors import InputError
 from robustcl.data import load_data, stratified_split, torchvision_data
 from robustcl.data.label_subset import label_subset
 from robustcl.data.splits import split_rows
-from robustcl.errors import InputError
 from tests.fuzz.build_data import NOWHERE, encoded, image_folder, odd_entries
 
 ENDLESS = "a" * 100_000

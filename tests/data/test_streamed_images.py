@@ -5,10 +5,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from robustcl.core.errors import InputError
 from robustcl.data import load_data
 from robustcl.data.dataset import Dataset
 from robustcl.data.streamed_images import StreamedImages
-from robustcl.errors import InputError
 from tests.data.test_load_data import picture, png, write_parquet
 
 

@@ -10,7 +10,7 @@ from unittest.mock import patch
 import tyro
 
 from robustcl import cli
-from robustcl.commands.recipe_file import with_recipe
+from robustcl.options.recipe_file import with_recipe
 from tests.docs.pages import ROOT, Command
 
 PROGRAMS = {"certify": cli.CERTIFY, "robustcl": cli.ROBUSTCL}

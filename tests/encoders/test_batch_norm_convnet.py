@@ -4,8 +4,8 @@ import pytest
 import torch
 from torch import nn
 
+from robustcl.core.errors import InputError
 from robustcl.encoders import batch_norm_convnet
-from robustcl.errors import InputError
 
 
 @pytest.mark.parametrize("side", [7, 8, 32])

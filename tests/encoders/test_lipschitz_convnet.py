@@ -6,11 +6,11 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from robustcl import Encoder, InputError
 from robustcl.certify.bounds.network_norm import network_norm
+from robustcl.core.classifier import Encoder
+from robustcl.core.errors import InputError, UnsupportedError
 from robustcl.encoders import ARCHITECTURES, MaxMin, lipschitz_convnet
 from robustcl.encoders.sorted_halves import SortedHalves, to_halves, to_pairs
-from robustcl.errors import UnsupportedError
 
 SMALL: dict[str, Any] = {"channels": 1, "image_size": 8, "width": 4, "hidden": 6}
 SHAPES = [SMALL, {**SMALL, "overlapping": 1}, {**SMALL, "image_size": 28, "channels": 3}]

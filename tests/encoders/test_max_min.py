@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from robustcl import InputError
+from robustcl.core.errors import InputError
 from robustcl.encoders import MaxMin
 
 SHAPES = [(5, 6), (3, 4, 2, 3)]

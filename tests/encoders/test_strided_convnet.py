@@ -4,7 +4,9 @@ import pytest
 import torch
 from torch import nn
 
-from robustcl import Classifier, Encoder, InputError, certify
+from robustcl import certify
+from robustcl.core.classifier import Classifier, Encoder
+from robustcl.core.errors import InputError
 from robustcl.encoders import strided_convnet
 from robustcl.heads import PrototypeHead
 

@@ -10,7 +10,7 @@ import torch
 from safetensors.torch import load, save
 from torch import Tensor
 
-from robustcl.checksum import checksum
+from robustcl.core.hashes import checksum
 from robustcl.stored_file import CHECKSUM, KEY
 from tests.fuzz.build_parts import (
     DEEP,

@@ -13,13 +13,7 @@ import numpy as np
 
 from robustcl.runs.json_file import write_sealed
 from robustcl.runs.records import config_hash
-from tests.fuzz.build_parts import (
-    DEEP,
-    Cases,
-    archive,
-    flipped,
-    without,
-)
+from tests.fuzz.build_parts import DEEP, Cases, archive, flipped, without
 
 
 def run_folders(folder: Path, sound: Path) -> Cases:

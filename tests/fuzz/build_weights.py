@@ -12,15 +12,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from tests.fuzz.build_parts import (
-    DEEP,
-    Cases,
-    archive,
-    flipped,
-    nested,
-    nested_lists,
-    without,
-)
+from tests.fuzz.build_parts import DEEP, Cases, archive, flipped, nested, nested_lists, without
 
 
 def weight_files(folder: Path, sound: Mapping[str, Tensor]) -> Cases:

@@ -16,7 +16,7 @@ from safetensors import safe_open
 from safetensors.torch import save
 from torch import Tensor
 
-from robustcl.checksum import checksum
+from robustcl.core.hashes import checksum
 from robustcl.runs.json_file import sealed
 from robustcl.runs.record_lines import record_line
 from robustcl.stored_file import CHECKSUM, KEY

@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch.nn import functional
 
-from robustcl import InputError
+from robustcl.core.errors import InputError
 from robustcl.heads import PrototypeHead, knn, linear, prototype
 
 LABELS = torch.arange(60) % 3

@@ -3,8 +3,9 @@
 import pytest
 import torch
 
-from robustcl import Classifier, Encoder, InputError
 from robustcl.certify import product
+from robustcl.core.classifier import Classifier, Encoder
+from robustcl.core.errors import InputError
 from robustcl.encoders import lipschitz_convnet
 from robustcl.heads import lipschitz_linear, prototype
 

@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from robustcl import InputError
+from robustcl.core.errors import InputError
 from robustcl.losses import batch_prototypes, margin_suncet, parse_losses, suncet, weighted_sum
 from robustcl.losses.weighted_sum import LossBatch
 from tests.losses.slow import assert_equal_with_gradients, points

@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch import nn
 
-from robustcl.errors import InputError
+from robustcl.core.errors import InputError
 from robustcl.losses import LossBatch, cross_entropy, pair_weights, parse_losses, weighted_sum
 from tests.losses.slow import assert_equal_with_gradients, points
 

@@ -5,7 +5,7 @@ import math
 import pytest
 import torch
 
-from robustcl.errors import InputError
+from robustcl.core.errors import InputError
 from robustcl.losses import nt_xent
 
 

@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from robustcl.errors import InputError
+from robustcl.core.errors import InputError
 from robustcl.losses import (
     LossBatch,
     Term,

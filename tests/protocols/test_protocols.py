@@ -9,14 +9,14 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from robustcl.attacks import inner_ascent
-from robustcl.classifier import Classifier, Encoder
+from robustcl.core.classifier import Classifier, Encoder
+from robustcl.core.errors import InputError
+from robustcl.core.modules import frozen
+from robustcl.core.threat import Threat
 from robustcl.data import Dataset, load_data
-from robustcl.errors import InputError
 from robustcl.fit_head import encoder_hash, fit_head
-from robustcl.frozen import frozen
 from robustcl.protocols import ProtocolOptions, aff, alf, slf, stepped_rate
 from robustcl.protocols.aff import divergence
-from robustcl.threat import Threat
 
 OPTIONS = ProtocolOptions(epochs=3, batch_size=64, steps=3, threat=Threat("linf", 0.15))
 

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from robustcl.cli import robustcl
-from robustcl.errors import InputError, RunError
+from robustcl.core.errors import InputError, RunError
 from robustcl.report import write_comparison
 from robustcl.runs import load_run
 from robustcl.runs.comparison_file import is_comparison

@@ -10,7 +10,7 @@ from matplotlib.figure import Figure
 from PIL import Image
 
 from robustcl.cli import robustcl
-from robustcl.errors import InputError
+from robustcl.core.errors import InputError
 from robustcl.losses.weighted_sum import LOSSES
 from robustcl.report import training_figure as module
 from robustcl.report.training_curves import training_curves

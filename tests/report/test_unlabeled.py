@@ -9,7 +9,7 @@ from PIL import Image
 
 from robustcl.cli import certify, robustcl
 from robustcl.commands.finish import finish
-from robustcl.errors import RunError
+from robustcl.core.errors import RunError
 from robustcl.report.compared_runs import compared_run
 from robustcl.report.headline import clean_sentence, headline
 from robustcl.report.robustbench import robustbench_entry

@@ -9,9 +9,9 @@ import pandas as pd
 import pytest
 from PIL import Image
 
+from robustcl.core.numbers import radius_text
 from robustcl.report import write_report
 from robustcl.report.flags import flags
-from robustcl.report.numbers import radius_text
 from robustcl.report.principal_components import principal_components
 from robustcl.report.tables import latex, markdown, write_tables
 from robustcl.runs.records import load_run, read_manifest

@@ -4,8 +4,8 @@ import pytest
 import torch
 from torch import nn
 
+from robustcl.core.errors import InputError
 from robustcl.encoders import cifar_resnet18
-from robustcl.errors import InputError
 from robustcl.robust.dual_batch_norm import (
     ADVERSARIAL,
     CLEAN,

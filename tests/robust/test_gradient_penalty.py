@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from robustcl.errors import InputError
+from robustcl.core.errors import InputError
 from robustcl.robust import GradientPenalty, gradient_penalty
 from robustcl.robust.gradient_penalty import (
     check_network,

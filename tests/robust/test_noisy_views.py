@@ -7,7 +7,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from robustcl.errors import InputError
+from robustcl.core.errors import InputError
 from robustcl.robust import NoisyViews, noisy_views
 from tests.robust.penalty_step import COUNT, Counted, bent, step_of
 

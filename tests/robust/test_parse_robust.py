@@ -6,10 +6,10 @@ import numpy as np
 import pytest
 import torch
 
-from robustcl.classifier import Encoder
+from robustcl.core.classifier import Encoder
+from robustcl.core.errors import InputError, RobustclError
 from robustcl.data import Dataset, load_data
 from robustcl.encoders import small_convnet
-from robustcl.errors import InputError, RobustclError
 from robustcl.fit_head import embed
 from robustcl.robust import GradientPenalty, NoisyViews, parse_robust
 from robustcl.training import DEMO_ARCHITECTURE, Files, TrainRecipe, train_encoder

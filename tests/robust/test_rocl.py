@@ -5,7 +5,7 @@ import torch
 from torch import nn
 
 from robustcl.attacks import inner_ascent
-from robustcl.errors import InputError
+from robustcl.core.errors import InputError
 from robustcl.losses.nt_xent import nt_xent
 from robustcl.robust.rocl import Rocl, rocl
 from tests.robust.one_step import network, one_step, with_attack

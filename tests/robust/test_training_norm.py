@@ -2,7 +2,7 @@
 
 import pytest
 
-from robustcl.errors import InputError
+from robustcl.core.errors import InputError
 from robustcl.robust import parse_robust
 
 

@@ -5,9 +5,9 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from robustcl import Classifier
 from robustcl.auditing.audit import Audit
 from robustcl.auditing.evaluate import evaluate
+from robustcl.core.classifier import Classifier
 from robustcl.data import Dataset
 from robustcl.runs.record_lines import record_line
 from robustcl.runs.records import load_run

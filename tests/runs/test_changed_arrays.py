@@ -16,10 +16,7 @@ from robustcl.runs.arrays import array_faults, load_arrays, save_arrays
 from robustcl.runs.records import load_run
 from robustcl.runs.summary import summarize
 from robustcl.runs.triples import load_triples
-from tests.runs.folder_of_a_run import (
-    figures,
-    make_run,
-)
+from tests.runs.folder_of_a_run import figures, make_run
 
 PGD, PRODUCT, SMOOTHING = "pgd:steps=5", "product", "smoothing:sigma=.25,n=20"
 Change = Callable[[Path], Any]

@@ -12,7 +12,7 @@ import pytest
 
 from robustcl.auditing.audit import Audit
 from robustcl.cli import robustcl
-from robustcl.errors import RunError
+from robustcl.core.errors import RunError
 from robustcl.report.page import write_report
 from robustcl.runs.json_file import CHECKSUM, write_sealed
 from robustcl.runs.record_lines import record_line

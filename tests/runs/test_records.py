@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from robustcl.errors import RunError
+from robustcl.core.errors import RunError
 from robustcl.runs.json_file import write_sealed
 from robustcl.runs.records import SCHEMA, config_hash, read_lines
 from robustcl.runs.write_run import append_records

@@ -10,7 +10,7 @@ import pytest
 from robustcl.auditing.audit import Audit
 from robustcl.auditing.evaluate import evaluate
 from robustcl.cli import certify
-from robustcl.errors import RunError
+from robustcl.core.errors import RunError
 from robustcl.runs import sessions as module
 from robustcl.runs.arrays import array_faults, load_arrays
 from robustcl.runs.json_file import write_sealed

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from robustcl.commands.attack import robustness
-from robustcl.errors import RunError
+from robustcl.core.errors import RunError
 from robustcl.report.headline import headline
 from robustcl.runs.per_image import per_image
 from robustcl.runs.records import load_run

@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from robustcl.errors import InputError
+from robustcl.core.errors import InputError
 from robustcl.targets import embed_targets, load_targets, taxonomy
 from tests.fuzz.build_data import npy, odd_entries
 
@@ -88,7 +88,7 @@ def test_a_taxonomy_of_many_kinds_is_refused_before_it_is_made(
     tree = {f"kind{k}": {f"class{k}": {}} for k in range(50)}
     names = [f"class{k}" for k in range(50)]
     assert taxonomy(names, tree).shape == (50, 100)
-    monkeypatch.setattr("robustcl.core.free_memory.available_memory", lambda: 1000)
+    monkeypatch.setattr("robustcl.core.memory.available_memory", lambda: 1000)
     with pytest.raises(InputError, match="100 kinds for 50 classes"):
         taxonomy(names, tree)
 

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from robustcl.errors import InputError
+from robustcl.core.errors import InputError
 from robustcl.targets import (
     centered,
     embed_targets,

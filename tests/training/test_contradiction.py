@@ -5,7 +5,7 @@ import math
 import pytest
 import torch
 
-from robustcl.errors import InputError
+from robustcl.core.errors import InputError
 from robustcl.losses import LossBatch, pair_weights, parse_losses
 from robustcl.losses.nt_xent import nt_xent_of
 from robustcl.training import contradiction

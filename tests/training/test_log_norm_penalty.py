@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import nn
 
-from robustcl.errors import UnsupportedError
+from robustcl.core.errors import UnsupportedError
 from robustcl.training import log_norm_penalty, norm_probes
 
 

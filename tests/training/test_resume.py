@@ -8,12 +8,8 @@ import pytest
 import torch
 
 import robustcl.training.train_step as step_module
-from robustcl.errors import RobustclError
-from robustcl.training import (
-    Files,
-    TrainRecipe,
-    train_encoder,
-)
+from robustcl.core.errors import RobustclError
+from robustcl.training import Files, TrainRecipe, train_encoder
 from robustcl.training.position import Position, resumed, saved
 from robustcl.training.resume_state import load_state, save_state
 from robustcl.training.start_run import start_run

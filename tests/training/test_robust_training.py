@@ -10,9 +10,9 @@ from torch import nn
 
 import robustcl.training.train_step as step_module
 from robustcl.attacks import inner_ascent
-from robustcl.classifier import Encoder
+from robustcl.core.classifier import Encoder
+from robustcl.core.errors import InputError, RobustclError
 from robustcl.data import Dataset, load_data
-from robustcl.errors import InputError, RobustclError
 from robustcl.fit_head import encoder_hash
 from robustcl.losses.weighted_sum import LOSSES
 from robustcl.robust.dual_batch_norm import DualBatchNorm
@@ -137,9 +137,9 @@ def test_adversarial_training_moves_the_embedding_less_under_attack() -> None:
 
 
 def _turn(model: Encoder, images: torch.Tensor, eps: float) -> float:
-    from robustcl.frozen import frozen
+    from robustcl.core.modules import frozen
+    from robustcl.core.threat import Threat
     from robustcl.robust.attacked import turned
-    from robustcl.threat import Threat
 
     with frozen(model):
         reference = model(images)

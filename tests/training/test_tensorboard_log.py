@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 
 from robustcl.commands.train import train
-from robustcl.commands.train_options import TrainOptions
-from robustcl.errors import InputError
+from robustcl.core.errors import InputError
+from robustcl.options.train import TrainOptions
 from robustcl.training import Files, train_encoder
 from robustcl.training.tensorboard_log import tensorboard_log
 from tests.training.test_train_encoder import PLAIN, digits, encoder

@@ -9,10 +9,10 @@ import torch
 from torch import nn
 
 import robustcl.training.start_run as start_module
-from robustcl.classifier import Classifier, Encoder
+from robustcl.core.classifier import Classifier, Encoder
+from robustcl.core.errors import InputError, RobustclError
 from robustcl.data import Dataset, label_subset, load_data
 from robustcl.encoders import small_convnet
-from robustcl.errors import InputError, RobustclError
 from robustcl.training import (
     DEMO_ARCHITECTURE,
     DEMO_RECIPE,

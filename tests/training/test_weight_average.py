@@ -7,9 +7,9 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from robustcl.classifier import Encoder
+from robustcl.core.classifier import Encoder
+from robustcl.core.errors import InputError
 from robustcl.data import load_data
-from robustcl.errors import InputError
 from robustcl.training import TrainRecipe, train_encoder
 from robustcl.training.weight_average import step_average
 

@@ -7,7 +7,7 @@ import torch
 import torch.distributed as dist
 from torch import nn
 
-from robustcl.classifier import Encoder
+from robustcl.core.classifier import Encoder
 from robustcl.data import Dataset
 from robustcl.encoders import small_convnet
 from robustcl.losses import gather_embeddings, nt_xent, sup_con

@@ -4,7 +4,7 @@ import pytest
 import torch
 from torchvision.transforms import functional
 
-from robustcl.errors import InputError
+from robustcl.core.errors import InputError
 from robustcl.views import ViewOptions, gaussian_blur, simclr_views
 
 

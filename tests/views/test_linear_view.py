@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from robustcl.errors import InputError
+from robustcl.core.errors import InputError
 from robustcl.views import LinearView, crop_views, draw_views, noise_views, shift_views
 from robustcl.views.linear_view import resized, shifted
 from robustcl.views.simclr_views import resized_crop

@@ -6,19 +6,12 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from robustcl.classifier import Classifier, Encoder
-from robustcl.errors import InputError
+from robustcl.core.batching import rows_seen
+from robustcl.core.choices import AGGREGATES
+from robustcl.core.classifier import Classifier, Encoder
+from robustcl.core.errors import InputError
 from robustcl.heads import KNNHead, LinearHead, PrototypeHead
-from robustcl.rows_seen import rows_seen
-from robustcl.views import (
-    AGGREGATES,
-    COLOR_VIEWS,
-    LinearView,
-    MultiView,
-    TrainingView,
-    aggregated,
-    draw_views,
-)
+from robustcl.views import COLOR_VIEWS, LinearView, MultiView, TrainingView, aggregated, draw_views
 
 SHAPE = (3, 8, 8)
 

@@ -6,7 +6,7 @@ import pytest
 import torch
 from torchvision.transforms.v2 import functional as reference
 
-from robustcl.errors import InputError
+from robustcl.core.errors import InputError
 from robustcl.views import (
     COLOR_VIEWS,
     DIGIT_VIEWS,

@@ -9,15 +9,15 @@ from torch import Tensor, nn
 
 from robustcl.bench.peers.comparison import Comparison, Scene, compare, import_peer, named
 from robustcl.certify import clever
-from robustcl.certify.norms import Norm
-from robustcl.classifier import Classifier
+from robustcl.core.choices import CertifiedNorm
+from robustcl.core.classifier import Classifier
 
 VARIABLE = "ROBUSTCL_ART"
 CURE = (
     "pip install --target FOLDER --no-deps adversarial-robustness-toolbox six, and name FOLDER in "
     f"{VARIABLE}"
 )
-BALLS: dict[Norm, float] = {"l2": 0.5, "linf": 0.02}
+BALLS: dict[CertifiedNorm, float] = {"l2": 0.5, "linf": 0.02}
 IMAGES = 4
 RUNS = 3  # of which the scores are compared: both are random
 GAP = 0.15  # between the means, relative
@@ -36,7 +36,7 @@ class Sampling:
         batch_size: Points per pass, of ours.
     """
 
-    norm: Norm = "l2"
+    norm: CertifiedNorm = "l2"
     ball: float = BALLS["l2"]
     batches: int = 50
     samples: int = 32

@@ -8,7 +8,7 @@ from torch import nn
 from robustcl.bench.peers.art_clever import CURE, VARIABLE
 from robustcl.bench.peers.comparison import Comparison, Scene, compare, import_peer, named
 from robustcl.certify import smoothing
-from robustcl.seeds import example_seed
+from robustcl.core.seeds import example_seed
 
 SIGMA, N, N_SELECT, ALPHA = 0.25, 1000, 100, 0.001
 IMAGES = 16

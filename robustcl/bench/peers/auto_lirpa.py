@@ -11,17 +11,17 @@ from torch import Tensor
 from robustcl.bench.peers.comparison import Comparison, Scene, compare, import_peer, named
 from robustcl.certify import certified_radius, traced
 from robustcl.certify.local import first_radii
-from robustcl.certify.norms import Norm
 from robustcl.certify.problem import Problem, problem
 from robustcl.certify.search import CLOSE
-from robustcl.classifier import Classifier
-from robustcl.errors import UnsupportedError
+from robustcl.core.choices import CertifiedNorm
+from robustcl.core.classifier import Classifier
+from robustcl.core.errors import UnsupportedError
 
 VARIABLE = "ROBUSTCL_AUTO_LIRPA"
 CURE = f"name the folders of a checkout and of what it needs in {VARIABLE}, as in PYTHONPATH"
 IMAGES = 8
 MOST_REPEATS = 3
-BOTH: tuple[Norm, ...] = ("l2", "linf")
+BOTH: tuple[CertifiedNorm, ...] = ("l2", "linf")
 MORE_STEPS = 8  # of the bisection, where radii are far below where it starts
 SMALLER = 0.99  # median of our radius over theirs below which ours is not as good
 
@@ -135,7 +135,7 @@ def peer_crown(model: Classifier, task: Problem, *, steps: int = 8, close: float
     return low
 
 
-def _ours(model: Classifier, images: Tensor, norm: Norm, prepared: Any) -> Tensor:
+def _ours(model: Classifier, images: Tensor, norm: CertifiedNorm, prepared: Any) -> Tensor:
     return certified_radius(model, images, norm=norm, prepared=prepared).radius
 
 

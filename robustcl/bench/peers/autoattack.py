@@ -9,13 +9,13 @@ from torch import Tensor
 from robustcl import attacks
 from robustcl.bench.peers.comparison import Comparison, Scene, compare, import_peer, named
 from robustcl.certify import product
-from robustcl.certify.norms import Norm
-from robustcl.classifier import Classifier
-from robustcl.errors import UnsupportedError
-from robustcl.objectives import misclassify
-from robustcl.threat import Threat
+from robustcl.core.choices import CertifiedNorm
+from robustcl.core.classifier import Classifier
+from robustcl.core.errors import UnsupportedError
+from robustcl.core.objectives import misclassify
+from robustcl.core.threat import Threat
 
-BUDGETS: dict[Norm, float] = {"linf": 8 / 255, "l2": 0.5}
+BUDGETS: dict[CertifiedNorm, float] = {"linf": 8 / 255, "l2": 0.5}
 NAMES: dict[str, Any] = {"l2": "L2", "linf": "Linf"}
 MOST_REPEATS = 3
 
@@ -62,7 +62,7 @@ def reference_points(
         model: The network; gradients that it leaves behind in the weights are removed.
         images: Test images.
         labels: Their classes.
-        threat: Norm and budget.
+        threat: CertifiedNorm and budget.
         batch_size: Images per call.
 
     Returns:
@@ -93,7 +93,7 @@ def reference_robust(
         model: The network.
         images: Test images.
         labels: Their classes.
-        threat: Norm and budget.
+        threat: CertifiedNorm and budget.
         batch_size: Images per call.
 
     Returns:
@@ -112,14 +112,14 @@ def screened_robust(
         model: The network.
         images: Test images.
         labels: Their classes.
-        threat: Norm and budget.
+        threat: CertifiedNorm and budget.
         batch_size: Images per call.
 
     Returns:
         (B,) whether an image is right and was not fooled.
     """
     try:
-        claim = product(model, images, norm=cast(Norm, threat.norm))
+        claim = product(model, images, norm=cast(CertifiedNorm, threat.norm))
         certified = torch.where(claim.predicted == labels, claim.radius, 0.0)
     except UnsupportedError:
         certified = torch.zeros(len(images), dtype=torch.float64, device=images.device)

@@ -9,9 +9,9 @@ from importlib.metadata import PackageNotFoundError, version
 from typing import Any
 
 from robustcl.bench.interleaved import interleaved, ratio
-from robustcl.classifier import Classifier
+from robustcl.core.classifier import Classifier
+from robustcl.core.errors import RobustclError
 from robustcl.data import Dataset
-from robustcl.errors import RobustclError
 
 
 class AbsentError(RobustclError):

@@ -13,7 +13,7 @@ from torch.utils.data import Dataset as TorchDataset
 
 from robustcl.architectures import build_backbone
 from robustcl.bench.peers.comparison import Comparison, Scene, compare, import_peer, named
-from robustcl.classifier import Encoder
+from robustcl.core.classifier import Encoder
 from robustcl.data import Dataset
 from robustcl.losses import nt_xent
 from robustcl.training.recipe import TrainRecipe

@@ -9,9 +9,10 @@ import torch
 from torch import Tensor
 
 from robustcl import attacks
-from robustcl.classifier import Classifier
-from robustcl.objectives import misclassify
-from robustcl.threat import Norm, perturbation_norm
+from robustcl.core.choices import Norm
+from robustcl.core.classifier import Classifier
+from robustcl.core.objectives import misclassify
+from robustcl.core.threat import perturbation_norm
 
 Points = Callable[[Classifier, Tensor, Tensor, Norm], Tensor]
 

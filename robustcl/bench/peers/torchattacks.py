@@ -13,7 +13,7 @@ from robustcl.bench.peers.nearest import (
     torchattacks_points,
     verified_norms,
 )
-from robustcl.threat import Norm
+from robustcl.core.choices import Norm
 
 MOST_REPEATS = 3
 FARTHER = 1.01  # mean of the ratios of radii above which ours is not as good

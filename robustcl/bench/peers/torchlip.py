@@ -7,7 +7,7 @@ from torch import Tensor, nn
 
 from robustcl.bench.peers.comparison import Comparison, Scene, compare, import_peer, named
 from robustcl.certify import product, traced
-from robustcl.classifier import Classifier
+from robustcl.core.classifier import Classifier
 from robustcl.encoders import MaxMin
 
 WIDTH = 64

@@ -10,13 +10,16 @@ import torch
 import torchvision
 from torch import Tensor, nn
 
-from robustcl import Classifier, Encoder, InputError, attacks
+from robustcl import attacks
 from robustcl.attacks.checks import NAMES, model_flags
 from robustcl.attacks.checks.defended import DEFENSES, defended
+from robustcl.core.choices import Norm
+from robustcl.core.classifier import Classifier, Encoder
+from robustcl.core.errors import InputError
+from robustcl.core.objectives import misclassify
+from robustcl.core.threat import Threat
 from robustcl.encoders import MaxMin
 from robustcl.heads import linear
-from robustcl.objectives import misclassify
-from robustcl.threat import Norm, Threat
 from tests.trained import SHAPE, digits, scored, trained
 
 EPS: dict[Norm, float] = {"linf": 0.2, "l2": 1.0}  # at which the undefended network falls

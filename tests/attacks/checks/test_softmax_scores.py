@@ -3,9 +3,9 @@
 import pytest
 import torch
 
-from robustcl import Threat
 from robustcl.attacks.checks.softmax_scores import softmax_scores
 from robustcl.attacks.checks.subject import Subject
+from robustcl.core.threat import Threat
 from tests.network import small_classifier, some_images
 
 SHARES = torch.tensor([[0.7, 0.2, 0.1], [0.0, 1.0, 0.0]])

@@ -8,9 +8,10 @@ import torch
 from torch import Tensor, nn
 from torch.autograd import grad
 
-from robustcl import Classifier, InputError
 from robustcl.attacks.checks.takes_gradients import takes_gradients
-from robustcl.frozen import frozen
+from robustcl.core.classifier import Classifier
+from robustcl.core.errors import InputError
+from robustcl.core.modules import frozen
 
 torch_layer = nn.Linear(4, 3)
 

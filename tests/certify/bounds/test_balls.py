@@ -7,7 +7,6 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from robustcl import Encoder, UnsupportedError
 from robustcl.certify import output_gradients
 from robustcl.certify.bounds.lines import Surroundings, lower_bounds
 from robustcl.certify.bounds.network_norm import network_norm
@@ -15,18 +14,20 @@ from robustcl.certify.bounds.regions import ball_regions, center_regions, in_typ
 from robustcl.certify.bounds.slopes import slope_bounds
 from robustcl.certify.bounds.trace import trace
 from robustcl.certify.graph import Network
-from robustcl.certify.norms import Norm
 from robustcl.certify.ops.enclosures import LineChoice, Region
 from robustcl.certify.ops.scalar_function import RELU
 from robustcl.certify.ops.scalar_lines import scalar_lines
+from robustcl.core.choices import CertifiedNorm
+from robustcl.core.classifier import Encoder
+from robustcl.core.errors import UnsupportedError
 from tests.families import FAMILIES, family, images_and_directions, perturbed
 
-NORMS = get_args(Norm)
+NORMS = get_args(CertifiedNorm)
 RADII = {"l2": (0.02, 0.1, 0.6), "linf": (0.003, 0.015, 0.09)}
 
 
 def setting(
-    name: str, radius: float, norm: Norm, dtype: torch.dtype = torch.float64
+    name: str, radius: float, norm: CertifiedNorm, dtype: torch.dtype = torch.float64
 ) -> tuple[Encoder, Network, list, list, Tensor]:
     encoder = family(name)
     images, _ = images_and_directions()
@@ -54,7 +55,9 @@ def test_the_trace_is_the_network(name: str) -> None:
 @pytest.mark.parametrize("dtype", [torch.float64, torch.float32])
 @pytest.mark.parametrize("norm", NORMS)
 @pytest.mark.parametrize("name", FAMILIES)
-def test_bounds_hold_for_every_point_found(name: str, norm: Norm, dtype: torch.dtype) -> None:
+def test_bounds_hold_for_every_point_found(
+    name: str, norm: CertifiedNorm, dtype: torch.dtype
+) -> None:
     images, directions = images_and_directions()
     for radius in RADII[norm]:
         encoder, network, center, regions, radii = setting(name, radius, norm, dtype)
@@ -76,7 +79,7 @@ def test_bounds_hold_for_every_point_found(name: str, norm: Norm, dtype: torch.d
 
 @pytest.mark.parametrize("norm", NORMS)
 @pytest.mark.parametrize("name", FAMILIES)
-def test_lines_hold_under_gradient_descent(name: str, norm: Norm) -> None:
+def test_lines_hold_under_gradient_descent(name: str, norm: CertifiedNorm) -> None:
     images, directions = images_and_directions()
     radius = RADII[norm][1]
     encoder, network, center, regions, radii = setting(name, radius, norm)
@@ -106,7 +109,7 @@ def test_lines_hold_under_gradient_descent(name: str, norm: Norm) -> None:
 
 @pytest.mark.parametrize("norm", NORMS)
 @pytest.mark.parametrize("name", FAMILIES)
-def test_float32_encloses_float64_and_costs_little(name: str, norm: Norm) -> None:
+def test_float32_encloses_float64_and_costs_little(name: str, norm: CertifiedNorm) -> None:
     images, directions = images_and_directions()
     radius = RADII[norm][1]
     found = []
@@ -126,7 +129,7 @@ def test_float32_encloses_float64_and_costs_little(name: str, norm: Norm) -> Non
 
 @pytest.mark.parametrize("norm", NORMS)
 @pytest.mark.parametrize("name", FAMILIES)
-def test_a_small_ball_gives_the_gradient(name: str, norm: Norm) -> None:
+def test_a_small_ball_gives_the_gradient(name: str, norm: CertifiedNorm) -> None:
     images, directions = images_and_directions()
     encoder, network, center, regions, radii = setting(name, 1e-6, norm)
     values, gradients = output_gradients(encoder, images)

@@ -7,7 +7,6 @@ import numpy as np
 import pytest
 from scipy.stats import beta, binom
 
-from robustcl import InputError
 from robustcl.certify.bounds.confidence import (
     betting_exceeds,
     betting_lower_bound,
@@ -20,6 +19,7 @@ from robustcl.certify.bounds.confidence_sequence import (
     log_growth,
     stake_shares,
 )
+from robustcl.core.errors import InputError
 
 RUNS, DELTA = 20_000, 0.05
 ALLOWED = int(binom.ppf(0.999, RUNS, DELTA))  # misses of a bound that is just valid

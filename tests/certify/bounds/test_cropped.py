@@ -9,19 +9,19 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from robustcl import Encoder
 from robustcl.certify.bounds.receptive_fields import receptive_fields
 from robustcl.certify.bounds.refined_regions import refinable, refined_regions
 from robustcl.certify.bounds.regions import center_regions
 from robustcl.certify.bounds.trace import trace
 from robustcl.certify.graph import Network
-from robustcl.certify.norms import Norm
 from robustcl.certify.ops.affine import Affine
 from robustcl.certify.ops.enclosures import Region
+from robustcl.core.choices import CertifiedNorm
+from robustcl.core.classifier import Encoder
 from robustcl.encoders import MaxMin
 from tests.families import perturbed
 
-NORMS = get_args(Norm)
+NORMS = get_args(CertifiedNorm)
 SHAPE = (2, 7, 6)
 RADIUS = {"l2": 0.5, "linf": 0.1}
 
@@ -78,13 +78,15 @@ def images_of(count: int) -> Tensor:
     return torch.rand(count, *SHAPE, generator=generator, dtype=torch.float64)
 
 
-def refined(network: Network, images: Tensor, norm: Norm) -> list[Region]:
+def refined(network: Network, images: Tensor, norm: CertifiedNorm) -> list[Region]:
     radius = torch.full((len(images),), RADIUS[norm], dtype=torch.float64)
     center = center_regions(network, images)
     return refined_regions(network, images, radius, center, norm=norm)
 
 
-def whole(network: Network, images: Tensor, norm: Norm, patch: pytest.MonkeyPatch) -> list[Region]:
+def whole(
+    network: Network, images: Tensor, norm: CertifiedNorm, patch: pytest.MonkeyPatch
+) -> list[Region]:
     module = importlib.import_module("robustcl.certify.bounds.refined_regions")
     with patch.context() as context:
         context.setattr(module, "receptive_fields", lambda _: None)
@@ -113,7 +115,7 @@ def test_patches_give_the_bounds_of_whole_images(
 
 @pytest.mark.parametrize("norm", NORMS)
 @pytest.mark.parametrize("name", NETWORKS)
-def test_hidden_values_stay_inside(name: str, norm: Norm) -> None:
+def test_hidden_values_stay_inside(name: str, norm: CertifiedNorm) -> None:
     encoder, network = traced(name)
     images = images_of(2)
     region = refined(network, images, norm)[-1]

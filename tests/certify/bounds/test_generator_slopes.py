@@ -6,7 +6,6 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from robustcl import Encoder
 from robustcl.certify import output_gradients
 from robustcl.certify.bounds import generator_slopes
 from robustcl.certify.bounds.generator_slopes import best_slope_bounds, generator_slope_bounds
@@ -14,17 +13,18 @@ from robustcl.certify.bounds.regions import ball_regions, center_regions, in_typ
 from robustcl.certify.bounds.slopes import slope_bounds
 from robustcl.certify.bounds.trace import trace
 from robustcl.certify.graph import Network
-from robustcl.certify.norms import Norm
 from robustcl.certify.ops.enclosures import Region
+from robustcl.core.choices import CertifiedNorm
+from robustcl.core.classifier import Encoder
 from tests.families import FAMILIES, family, images_and_directions, perturbed
 
-NORMS = get_args(Norm)
+NORMS = get_args(CertifiedNorm)
 RADII = {"l2": (1e-4, 0.005, 0.02, 0.1, 0.6), "linf": (1e-5, 0.0008, 0.003, 0.015, 0.09)}
 DENSE_RELU = ("relu", "leaky", "prelu", "leaky_negative")
 
 
 def setting(
-    encoder: Encoder, radius: float, norm: Norm, dtype: torch.dtype = torch.float64
+    encoder: Encoder, radius: float, norm: CertifiedNorm, dtype: torch.dtype = torch.float64
 ) -> tuple[Network, list[Region]]:
     images, _ = images_and_directions()
     network = trace(encoder)
@@ -35,13 +35,13 @@ def setting(
     return network, ball_regions(network, images, radii, center, norm=norm)
 
 
-def sizes(encoder: Encoder, points: Tensor, directions: Tensor, norm: Norm) -> Tensor:
+def sizes(encoder: Encoder, points: Tensor, directions: Tensor, norm: CertifiedNorm) -> Tensor:
     _, gradients = output_gradients(encoder, points)
     along = torch.einsum("bkd,bdchw->bkchw", directions, gradients).flatten(2)
     return torch.linalg.vector_norm(along, 2 if norm == "l2" else 1, dim=2)
 
 
-def steepest(encoder: Encoder, directions: Tensor, radius: float, norm: Norm) -> Tensor:
+def steepest(encoder: Encoder, directions: Tensor, radius: float, norm: CertifiedNorm) -> Tensor:
     """The largest slopes met by random points, and by a walk uphill for the first direction."""
     images, _ = images_and_directions()
     best = sizes(encoder, images, directions, norm)
@@ -59,7 +59,9 @@ def steepest(encoder: Encoder, directions: Tensor, radius: float, norm: Norm) ->
 @pytest.mark.parametrize("dtype", [torch.float64, torch.float32])
 @pytest.mark.parametrize("norm", NORMS)
 @pytest.mark.parametrize("name", FAMILIES)
-def test_bounds_hold_for_every_point_found(name: str, norm: Norm, dtype: torch.dtype) -> None:
+def test_bounds_hold_for_every_point_found(
+    name: str, norm: CertifiedNorm, dtype: torch.dtype
+) -> None:
     encoder = family(name)
     _, directions = images_and_directions()
     finite = 0
@@ -75,7 +77,7 @@ def test_bounds_hold_for_every_point_found(name: str, norm: Norm, dtype: torch.d
 
 @pytest.mark.parametrize("norm", NORMS)
 @pytest.mark.parametrize("name", FAMILIES)
-def test_a_small_ball_gives_the_gradient(name: str, norm: Norm) -> None:
+def test_a_small_ball_gives_the_gradient(name: str, norm: CertifiedNorm) -> None:
     encoder = family(name)
     images, directions = images_and_directions()
     network, regions = setting(encoder, 1e-6, norm)
@@ -86,7 +88,7 @@ def test_a_small_ball_gives_the_gradient(name: str, norm: Norm) -> None:
 
 @pytest.mark.parametrize("norm", NORMS)
 @pytest.mark.parametrize("name", FAMILIES)
-def test_float32_costs_little(name: str, norm: Norm) -> None:
+def test_float32_costs_little(name: str, norm: CertifiedNorm) -> None:
     encoder = family(name)
     _, directions = images_and_directions()
     found = []
@@ -99,7 +101,7 @@ def test_float32_costs_little(name: str, norm: Norm) -> None:
 
 @pytest.mark.parametrize("norm", NORMS)
 @pytest.mark.parametrize("name", DENSE_RELU)
-def test_units_that_move_together_are_not_looser(name: str, norm: Norm) -> None:
+def test_units_that_move_together_are_not_looser(name: str, norm: CertifiedNorm) -> None:
     encoder = family(name)
     _, directions = images_and_directions()
     for radius in RADII[norm][:3]:
@@ -169,7 +171,7 @@ class Branches(nn.Module):
 @pytest.mark.parametrize("inside", [True, False])
 @pytest.mark.parametrize("q", [(0.75, 0.5), (-1.0, 0.0), (1.0, 0.25)])
 def test_branches_share_units_and_only_those(
-    q: tuple[float, float], inside: bool, norm: Norm
+    q: tuple[float, float], inside: bool, norm: CertifiedNorm
 ) -> None:
     # Rows of two branches belong to different units (inside); those of the whole meet again with
     # the branches' signs. The image is where all kinks cross, so every side is in the ball.

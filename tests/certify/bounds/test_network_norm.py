@@ -7,8 +7,9 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from robustcl import Encoder, UnsupportedError
 from robustcl.certify.bounds import center_regions, layer_norm, network_norm, trace
+from robustcl.core.classifier import Encoder
+from robustcl.core.errors import UnsupportedError
 from robustcl.encoders import MaxMin
 
 

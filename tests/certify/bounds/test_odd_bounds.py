@@ -15,15 +15,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from robustcl import Classifier, Encoder, InputError, UnsupportedError
 from robustcl.certify import certified_radius, crown, displacement, local, product, retrieval
-from robustcl.certify.bounds import (
-    ball_regions,
-    center_regions,
-    lower_bounds,
-    slope_bounds,
-    trace,
-)
+from robustcl.certify.bounds import ball_regions, center_regions, lower_bounds, slope_bounds, trace
 from robustcl.certify.bounds.generator_slopes import generator_slope_bounds
 from robustcl.certify.bounds.layer_norm import layer_norm
 from robustcl.certify.bounds.lines import Surroundings
@@ -38,6 +31,8 @@ from robustcl.certify.ops.spectral_norm import spectral_norm
 from robustcl.certify.preparation import traced
 from robustcl.certify.problem import problem
 from robustcl.certify.rounding import row_lengths
+from robustcl.core.classifier import Classifier, Encoder
+from robustcl.core.errors import InputError, UnsupportedError
 from robustcl.heads import LinearHead, PrototypeHead
 from tests.odd_networks import ACTIVATIONS
 

@@ -7,18 +7,18 @@ import pytest
 import torch
 from torch import nn
 
-from robustcl import Classifier, Encoder
 from robustcl.certify import certified_radius, crown, local, parse_method
 from robustcl.certify.bounds.refined_regions import refined_regions
 from robustcl.certify.bounds.regions import ball_regions, center_regions
 from robustcl.certify.bounds.trace import trace
-from robustcl.certify.norms import Norm
 from robustcl.certify.ops.enclosures import Region
-from robustcl.errors import InputError
+from robustcl.core.choices import CertifiedNorm
+from robustcl.core.classifier import Classifier, Encoder
+from robustcl.core.errors import InputError
 from tests.exact_radius import exact_radius
 from tests.families import perturbed
 
-NORMS = get_args(Norm)
+NORMS = get_args(CertifiedNorm)
 RADIUS = {"l2": 0.4, "linf": 0.08}
 KINDS = {"ReLU": nn.ReLU, "LeakyReLU": nn.LeakyReLU, "GELU": nn.GELU, "Tanh": nn.Tanh}
 
@@ -30,7 +30,9 @@ def layers(kind: str = "ReLU", *, seed: int = 0) -> nn.Sequential:
     return nn.Sequential(nn.Flatten(), *inner).double().eval()
 
 
-def enclosed(network: nn.Sequential, norm: Norm, largest: int) -> tuple[torch.Tensor, Region]:
+def enclosed(
+    network: nn.Sequential, norm: CertifiedNorm, largest: int
+) -> tuple[torch.Tensor, Region]:
     # The images and the region of what the second bend reads.
     steps = trace(Encoder(network, image_shape=(1, 4, 4)).double().eval())
     images = torch.rand(5, 1, 4, 4, generator=torch.Generator().manual_seed(1)).double()
@@ -47,7 +49,7 @@ def enclosed(network: nn.Sequential, norm: Norm, largest: int) -> tuple[torch.Te
 
 @pytest.mark.parametrize("norm", NORMS)
 @pytest.mark.parametrize("kind", KINDS)
-def test_hidden_values_stay_inside(kind: str, norm: Norm) -> None:
+def test_hidden_values_stay_inside(kind: str, norm: CertifiedNorm) -> None:
     network = layers(kind)
     images, region = enclosed(network, norm, 128)
     # Towards the largest and the smallest value of every unit, by ascent from the image.
@@ -69,7 +71,7 @@ def test_hidden_values_stay_inside(kind: str, norm: Norm) -> None:
 
 
 @pytest.mark.parametrize("norm", NORMS)
-def test_open_units_are_tightened_and_decided_ones_left(norm: Norm) -> None:
+def test_open_units_are_tightened_and_decided_ones_left(norm: CertifiedNorm) -> None:
     network = layers()
     (_, plain), (_, fine) = enclosed(network, norm, 0), enclosed(network, norm, 128)
     is_open = (plain.low <= 0) & (plain.high > 0)
@@ -97,7 +99,7 @@ def test_few_at_a_time_give_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.mark.parametrize("norm", NORMS)
-def test_units_raise_radii_and_never_above_the_exact_one(norm: Norm) -> None:
+def test_units_raise_radii_and_never_above_the_exact_one(norm: CertifiedNorm) -> None:
     model = Classifier.from_scores(layers(), image_shape=(1, 4, 4)).double()
     images = torch.rand(6, 1, 4, 4, generator=torch.Generator().manual_seed(2)).double()
     exact = torch.tensor([exact_radius(model, image, norm=norm) for image in images])
@@ -111,7 +113,7 @@ def test_units_raise_radii_and_never_above_the_exact_one(norm: Norm) -> None:
 
 
 @pytest.mark.parametrize("norm", NORMS)
-def test_tiny_networks_get_slopes_and_splits_unasked(norm: Norm) -> None:
+def test_tiny_networks_get_slopes_and_splits_unasked(norm: CertifiedNorm) -> None:
     torch.manual_seed(0)
     two = nn.Sequential(nn.Flatten(), nn.Linear(16, 12), nn.ReLU(), nn.Linear(12, 3))
     model = Classifier.from_scores(two, image_shape=(1, 4, 4)).double()

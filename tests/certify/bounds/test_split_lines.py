@@ -6,22 +6,22 @@ import pytest
 import torch
 from torch import nn
 
-from robustcl import Encoder
 from robustcl.certify.bounds.lines import Surroundings, lower_bounds
 from robustcl.certify.bounds.optimized_lines import optimized_lower_bounds
 from robustcl.certify.bounds.regions import ball_regions, center_regions
 from robustcl.certify.bounds.split_lines import split_lower_bounds
 from robustcl.certify.bounds.trace import trace
-from robustcl.certify.norms import Norm
+from robustcl.core.choices import CertifiedNorm
+from robustcl.core.classifier import Encoder
 from tests.families import family, images_and_directions, perturbed
 
-NORMS = get_args(Norm)
+NORMS = get_args(CertifiedNorm)
 RADII = {"l2": 0.25, "linf": 0.04}
 
 
 @pytest.mark.parametrize("norm", NORMS)
 @pytest.mark.parametrize("name", ["relu", "leaky_negative", "gelu", "max_min_scaled", "residual"])
-def test_bounds_rise_and_still_hold(name: str, norm: Norm) -> None:
+def test_bounds_rise_and_still_hold(name: str, norm: CertifiedNorm) -> None:
     encoder = family(name)
     images, directions = images_and_directions()
     network, radii = trace(encoder), torch.full((len(images),), RADII[norm]).double()

@@ -1,18 +1,62 @@
-"""Lock folders: for one change at a time, and for one session at a time."""
+"""Let one process at a time change a folder."""
 
 import errno
 import os
 import socket
+import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
+from contextvars import copy_context
 from datetime import datetime
 from pathlib import Path
+from typing import TypeVar
 
 from filelock import FileLock, Timeout
 
 from robustcl.core import atomic
-from robustcl.core.printable import printable
-from robustcl.errors import RunError
+from robustcl.core.errors import RunError
+from robustcl.core.terminal import printable, say
+
+Result = TypeVar("Result")
+FIRST = 5.0  # seconds until something is said; then the times are doubled
+
+
+def patiently(work: Callable[[], Result], *, what: str, first: float = FIRST) -> Result:
+    """Do something that reads files, and say on stderr when it takes long.
+
+    The work is done in a thread of its own: a read that hangs in the system cannot be interrupted,
+    but waiting for it can, so that Ctrl-C ends the program. For commands; a library says nothing.
+
+    Args:
+        work: What is done.
+        what: What is read, for the message.
+        first: Seconds until the first message.
+
+    Returns:
+        The result of the work; what it raises is raised.
+    """
+    found: list[Result] = []
+    failed: list[BaseException] = []
+    done = threading.Event()
+    context = copy_context()
+
+    def run() -> None:
+        try:
+            found.append(context.run(work))
+        except BaseException as error:  # noqa: BLE001 - it is raised again below
+            failed.append(error)
+        finally:
+            done.set()
+
+    threading.Thread(target=run, name="patient", daemon=True).start()
+    passed, until = 0.0, first
+    while not done.wait(until - passed):
+        say(f"still reading {what!r} after {until:g} s; Ctrl-C ends it")
+        passed, until = until, 2 * until
+    if failed:
+        raise failed[0]
+    return found[0]
+
 
 PATIENCE = 600.0  # seconds; a change takes milliseconds
 NO_LOCKS = frozenset({errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP, errno.ENOTSUP})

@@ -1,16 +1,89 @@
-"""Copy a model in float64: the network in nearly real arithmetic, which certificates are about."""
+"""Freeze modules, keep them as they were, and copy them exactly."""
 
 import copy
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from itertools import chain
 from typing import Any, TypeVar
 
 import torch
 from torch import Tensor, nn
 
+from robustcl.core.batching import RowCounter
+from robustcl.core.errors import UnsupportedError
 from robustcl.core.memory import is_out_of_memory
-from robustcl.errors import UnsupportedError
-from robustcl.rows_seen import RowCounter
+
+
+@contextmanager
+def frozen(module: nn.Module | None) -> Iterator[None]:
+    """Put a module into eval mode and stop gradients of its weights, and restore both on exit.
+
+    Args:
+        module: The module, which is changed only within the context; None for none.
+
+    Yields:
+        Nothing.
+    """
+    if module is None:
+        yield
+        return
+    modes = [(part, part.training) for part in module.modules()]
+    weights = (weight for weight in module.parameters() if not weight.is_inference())
+    wanted = [(weight, weight.requires_grad) for weight in weights]
+    try:
+        module.eval()
+        for weight, _ in wanted:
+            weight.requires_grad_(False)
+        yield
+    finally:
+        for part, training in modes:
+            part.training = training
+        for weight, wants in wanted:
+            weight.requires_grad_(wants)
+
+
+@contextmanager
+def unchanged(network: nn.Module) -> Iterator[None]:
+    """Undo on exit what calls change: modes, buffers, attributes, and torch's random generators.
+
+    Lists and objects that a network fills are not emptied.
+
+    Args:
+        network: The network.
+
+    Yields:
+        Nothing.
+    """
+    parts = list(network.modules())
+    modes = [(part, part.training) for part in parts]
+    plain = [part for part in parts if not isinstance(part, torch.jit.ScriptModule)]
+    attributes = [(part, _plain_attributes(part), dict(part._buffers)) for part in plain]
+    buffers = [(buffer, buffer.clone()) for buffer in network.buffers()]
+    places = {weight.device for weight in network.parameters() if weight.is_cuda}
+    try:
+        with torch.random.fork_rng(devices=list(places)):
+            yield
+    finally:
+        for part, kept, entries in attributes:
+            for name in set(_plain_attributes(part)) - set(kept):
+                del part.__dict__[name]
+            part.__dict__.update(kept)
+            part._buffers.clear()
+            part._buffers.update(entries)
+        for part, training in modes:
+            part.training = training
+        _restore(buffers)
+
+
+def _plain_attributes(part: nn.Module) -> dict[str, object]:
+    return {name: value for name, value in vars(part).items() if not name.startswith("_")}
+
+
+def _restore(buffers: list[tuple[Tensor, Tensor]]) -> None:
+    with torch.inference_mode(False), torch.no_grad():
+        for buffer, before in buffers:
+            buffer.copy_(before)
+
 
 Module = TypeVar("Module", bound=nn.Module)
 DEPTH = 4  # of lists within objects within attributes in which tensors are looked for

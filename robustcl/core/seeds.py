@@ -7,7 +7,7 @@ from typing import Literal
 import torch
 from torch import Tensor
 
-from robustcl.errors import InputError
+from robustcl.core.errors import InputError
 
 
 def check_seed(seed: int, name: str) -> None:

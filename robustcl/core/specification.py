@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from typing import Any, get_args
 
-from robustcl.errors import InputError
+from robustcl.core.errors import InputError
 
 Value = int | float | str | bool
 LONGEST = 10_000  # letters of a text

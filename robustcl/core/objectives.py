@@ -6,11 +6,11 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor
 
-from robustcl.batching import padded
-from robustcl.classifier import Classifier
-from robustcl.errors import InputError
-from robustcl.frozen import frozen
-from robustcl.plain_tensor import plain_tensor
+from robustcl.core.batching import padded
+from robustcl.core.checks import plain_tensor
+from robustcl.core.classifier import Classifier
+from robustcl.core.errors import InputError
+from robustcl.core.modules import frozen
 
 
 @dataclass(frozen=True, eq=False)

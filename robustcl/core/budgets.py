@@ -4,8 +4,8 @@ import itertools
 import math
 from collections.abc import Sequence
 
-from robustcl.errors import InputError
-from robustcl.specification import parse_number
+from robustcl.core.errors import InputError
+from robustcl.core.specification import parse_number
 
 
 def read_budgets(text: str, norm: str) -> tuple[float, ...]:

@@ -7,13 +7,17 @@ from typing import Protocol, cast
 import torch
 from torch import Tensor, nn
 
-from robustcl.abstained import on_sphere
-from robustcl.check_images import check_form
-from robustcl.check_network import check_network, weight_device, weight_type
-from robustcl.check_outputs import check_outputs
+from robustcl.core.abstention import on_sphere
+from robustcl.core.checks import (
+    check_form,
+    check_network,
+    check_outputs,
+    weight_device,
+    weight_type,
+)
+from robustcl.core.errors import InputError
 from robustcl.core.memory import is_out_of_memory
-from robustcl.errors import InputError
-from robustcl.unchanged import unchanged
+from robustcl.core.modules import unchanged
 
 REASON = 160  # signs of a network's own error in a message
 
