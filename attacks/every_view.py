@@ -16,7 +16,7 @@ from robustcl.attacks.surrogate import surrogate
 from robustcl.core.classifier import Classifier
 from robustcl.core.objectives import Objective, score_margin
 from robustcl.core.threat import Threat
-from robustcl.views.multi_view import MultiView
+from robustcl.models.multi_view import MultiView
 
 ENOUGH = 0.5  # of the view's own margin: a view that has lost by as much is let alone
 Loss = Callable[[Tensor], Tensor]

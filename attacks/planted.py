@@ -9,8 +9,8 @@ from robustcl.core.choices import Norm
 from robustcl.core.classifier import Classifier, Encoder
 from robustcl.core.seeds import example_noise
 from robustcl.core.threat import DUAL_ORDERS, Threat, perturbation_norm
-from robustcl.encoders import small_convnet
-from robustcl.heads import LinearHead
+from robustcl.models.encoders import small_convnet
+from robustcl.models.heads import LinearHead
 
 SHAPE = (1, 8, 8)
 CLASSES = 5

@@ -35,8 +35,8 @@ from robustcl.core.classifier import Classifier, Encoder
 from robustcl.core.objectives import misclassify
 from robustcl.core.threat import Threat
 from robustcl.data import Dataset, load_data
-from robustcl.encoders import batch_norm_convnet
-from robustcl.fit_head import encoder_hash
+from robustcl.models.encoders import batch_norm_convnet
+from robustcl.models.heads.fitting import encoder_hash
 from robustcl.protocols import ProtocolOptions, aff, alf, slf
 from robustcl.training import TrainRecipe, train_encoder
 from robustcl.views import COLOR_VIEWS

@@ -40,7 +40,7 @@ from benchmarks.provenance import provenance, record
 from robustcl.bench.peers.art_clever import Sampling, Scores, art_scores, our_scores
 from robustcl.bench.peers.comparison import AbsentError, import_peer
 from robustcl.core.classifier import Classifier
-from robustcl.encoders import ARCHITECTURES
+from robustcl.models.encoders import ARCHITECTURES
 
 CLEVER = sys.modules["robustcl.certify.clever"]
 CLASSES = 10

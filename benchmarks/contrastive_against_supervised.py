@@ -42,9 +42,9 @@ from benchmarks.provenance import provenance, record
 from robustcl import attacks
 from robustcl.core.classifier import Classifier, Encoder
 from robustcl.data import Batch, Dataset, load_data
-from robustcl.encoders import strided_convnet
-from robustcl.fit_head import fit_head
-from robustcl.heads import LinearHead
+from robustcl.models.encoders import strided_convnet
+from robustcl.models.heads import LinearHead
+from robustcl.models.heads.fitting import fit_head
 from robustcl.training import TrainRecipe, train_encoder
 from robustcl.views import COLOR_VIEWS
 

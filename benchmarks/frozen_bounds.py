@@ -41,13 +41,13 @@ from robustcl.certify import (
     retrieval,
 )
 from robustcl.certify.bounds import network_norm
-from robustcl.checkpoint import load_checkpoint
 from robustcl.core.choices import CERTIFIED_NORMS, CertifiedNorm
 from robustcl.core.classifier import Classifier
 from robustcl.core.errors import InputError, UnsupportedError
-from robustcl.heads import LinearHead, PrototypeHead
-from robustcl.views.inference_views import shift_views
-from robustcl.views.multi_view import MultiView
+from robustcl.models.checkpoint import load_checkpoint
+from robustcl.models.heads import LinearHead, PrototypeHead
+from robustcl.models.inference_views import shift_views
+from robustcl.models.multi_view import MultiView
 from tests.families import FAMILIES, family
 from tests.odd_networks import HONEST, odd_network
 

@@ -39,7 +39,7 @@ import resource, sys, time
 import torch
 from robustcl import certify
 from robustcl.core.freed_memory import keep_freed_memory
-from robustcl.checkpoint import load_checkpoint
+from robustcl.models.checkpoint import load_checkpoint
 from robustcl.data import load_data
 begun = time.process_time()
 keep_freed_memory()

@@ -29,17 +29,17 @@ if __package__ in (None, ""):
 
 from benchmarks.provenance import provenance, record
 from robustcl import __version__, attacks
-from robustcl.architectures import build_backbone, embedding_size
 from robustcl.certify import product, traced
-from robustcl.checkpoint import load_checkpoint, save_checkpoint
 from robustcl.commands.claimed_constant import checked_constant, constants_text
 from robustcl.core.classifier import Classifier, Encoder
 from robustcl.core.objectives import misclassify
 from robustcl.core.threat import Threat
 from robustcl.data import Dataset, load_data
-from robustcl.description import Description
-from robustcl.encoders.sorted_halves import to_halves
-from robustcl.fit_head import fit_head
+from robustcl.models.architectures import build_backbone, embedding_size
+from robustcl.models.checkpoint import load_checkpoint, save_checkpoint
+from robustcl.models.description import Description
+from robustcl.models.encoders.sorted_halves import to_halves
+from robustcl.models.heads.fitting import fit_head
 from robustcl.report.drawing import radius_label
 from robustcl.report.figures import STYLE
 from robustcl.robust.lipschitz import CLAIMED, end_lipschitz

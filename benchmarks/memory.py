@@ -34,8 +34,8 @@ from robustcl.certify import (
     smoothing,
 )
 from robustcl.core.classifier import Classifier, Encoder
-from robustcl.encoders import cifar_resnet18, small_convnet
-from robustcl.heads import PrototypeHead
+from robustcl.models.encoders import cifar_resnet18, small_convnet
+from robustcl.models.heads import PrototypeHead
 from robustcl.report.figures import STYLE
 
 COUNTS = (8, 64, 512)

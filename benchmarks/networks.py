@@ -25,7 +25,7 @@ from robustcl.certify import product
 from robustcl.core.classifier import Classifier, Encoder
 from robustcl.core.errors import UnsupportedError
 from robustcl.data import Dataset, load_data
-from robustcl.fit_head import fit_head
+from robustcl.models.heads.fitting import fit_head
 from robustcl.training import TrainRecipe, mixed_loss, rate, train_encoder
 from robustcl.training.log_norm_penalty import NormProbe, layer_norm, log_norm_penalty
 from robustcl.views.view_options import DIGIT_VIEWS, ViewOptions

@@ -45,7 +45,7 @@ from robustcl.certify.smoothing_samples import noise_streams, noisy_outputs
 from robustcl.core.classifier import Classifier, Encoder
 from robustcl.core.modules import frozen
 from robustcl.data import Dataset, load_data
-from robustcl.fit_head import fit_head
+from robustcl.models.heads.fitting import fit_head
 from robustcl.training import TrainRecipe, train_encoder
 from robustcl.views import ViewOptions
 

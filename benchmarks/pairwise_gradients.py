@@ -20,7 +20,7 @@ if __package__ in (None, ""):
 
 from benchmarks.provenance import provenance, record
 from robustcl.certify import pairwise_slopes
-from robustcl.encoders import cifar_resnet18
+from robustcl.models.encoders import cifar_resnet18
 
 
 def floor(network: nn.Module, images: Tensor) -> None:

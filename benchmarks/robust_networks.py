@@ -27,7 +27,7 @@ if __package__ in (None, ""):
 
 from robustcl.core.classifier import Classifier
 from robustcl.data import Dataset, load_data
-from robustcl.encoders import MaxMin
+from robustcl.models.encoders import MaxMin
 from robustcl.training.schedule import rate
 
 CLASSES = 10

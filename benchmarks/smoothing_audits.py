@@ -45,13 +45,13 @@ from benchmarks.provenance import provenance, record
 from benchmarks.smoothed_attacks import ATTACKS, Target
 from robustcl.certify import choose_clip, smoothing
 from robustcl.certify.smoothed_margins import Form, Smoothed, smoothed
-from robustcl.checkpoint import load_checkpoint
 from robustcl.core.classifier import Classifier, Encoder
 from robustcl.core.modules import frozen
 from robustcl.core.seeds import example_seed
 from robustcl.data import Dataset, load_data
-from robustcl.encoders import small_convnet
-from robustcl.fit_head import fit_head
+from robustcl.models.checkpoint import load_checkpoint
+from robustcl.models.encoders import small_convnet
+from robustcl.models.heads.fitting import fit_head
 from robustcl.training import TrainRecipe, train_encoder
 from robustcl.views import ViewOptions
 

@@ -27,8 +27,8 @@ from robustcl.certify.bounds.confidence_sequence import log_capital, stake_share
 from robustcl.certify.decide_radius import STEP, decide_radius
 from robustcl.core.classifier import Classifier, Encoder
 from robustcl.data import load_data
-from robustcl.encoders import small_convnet
-from robustcl.fit_head import fit_head
+from robustcl.models.encoders import small_convnet
+from robustcl.models.heads.fitting import fit_head
 from robustcl.training import DEMO_ARCHITECTURE, DEMO_RECIPE, train_encoder
 
 MULTIPLES = (1.0, 1.25, 1.5, 2.0, 3.0)

@@ -23,8 +23,8 @@ if __package__ in (None, ""):
 from benchmarks.provenance import provenance, record
 from robustcl.certify import smoothing
 from robustcl.core.classifier import Classifier, Encoder
-from robustcl.encoders import cifar_resnet18, small_convnet
-from robustcl.heads import PrototypeHead
+from robustcl.models.encoders import cifar_resnet18, small_convnet
+from robustcl.models.heads import PrototypeHead
 
 
 def build(network: str) -> Classifier:

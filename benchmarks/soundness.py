@@ -32,8 +32,8 @@ from robustcl.certify.bounds import refined_regions as refinement
 from robustcl.core.choices import Norm
 from robustcl.core.classifier import Classifier, Encoder
 from robustcl.core.objectives import score_margin
-from robustcl.encoders import MaxMin
-from robustcl.heads import LinearHead, PrototypeHead
+from robustcl.models.encoders import MaxMin
+from robustcl.models.heads import LinearHead, PrototypeHead
 from tests.families import FAMILIES, family
 
 METHODS = {

@@ -39,7 +39,7 @@ raise SystemExit(cli.certify(sys.argv[1:]))
 """
 LOWER = """\
 import time
-from robustcl.checkpoint import load_checkpoint
+from robustcl.models.checkpoint import load_checkpoint
 from robustcl.certify.preparation import traced
 model = load_checkpoint("model.safetensors").classifier
 begun = time.process_time()

@@ -14,8 +14,8 @@ import torch
 from torch import Tensor, nn
 
 from robustcl.core.classifier import Classifier, Encoder
-from robustcl.encoders import MaxMin, small_convnet
-from robustcl.heads import LinearHead, PrototypeHead
+from robustcl.models.encoders import MaxMin, small_convnet
+from robustcl.models.heads import LinearHead, PrototypeHead
 
 CLASSES = 10
 SHAPES = {"digits": (1, 8, 8), "color": (3, 32, 32)}

@@ -20,11 +20,11 @@ if __package__ in (None, ""):
     sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from benchmarks.provenance import provenance, record
-from robustcl.architectures import build_backbone
-from robustcl.checkpoint import load_checkpoint
 from robustcl.core.classifier import Classifier
-from robustcl.views import draw_views
-from robustcl.views.multi_view import MultiView
+from robustcl.models.architectures import build_backbone
+from robustcl.models.checkpoint import load_checkpoint
+from robustcl.models.inference_views import draw_views
+from robustcl.models.multi_view import MultiView
 
 SHAPE = (3, 32, 32)
 

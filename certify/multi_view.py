@@ -39,8 +39,8 @@ from robustcl.core.classifier import Classifier
 from robustcl.core.errors import InputError, UnsupportedError, ViolationError
 from robustcl.core.hashes import network_hash
 from robustcl.declarations.claims import MULTI_VIEW as SUBJECT
-from robustcl.views.linear_view import LinearView
-from robustcl.views.multi_view import MultiView
+from robustcl.models.inference_views import LinearView
+from robustcl.models.multi_view import MultiView
 
 ANGLE = 1e-7  # acos and asin lose half the digits near 1
 ROUNDING = 1e-10

@@ -20,8 +20,8 @@ from robustcl.core.choices import CertifiedNorm
 from robustcl.core.classifier import Classifier
 from robustcl.core.errors import InputError, UnsupportedError
 from robustcl.core.hashes import network_hash
-from robustcl.views.multi_view import MultiView
-from robustcl.views.random_views import RandomViews
+from robustcl.models.inference_views import RandomViews
+from robustcl.models.multi_view import MultiView
 
 CHEAP = 50_000  # numbers per image inside the network, below which float64 is used everywhere
 HEAD_POINTS = 64  # embeddings of each size at which a head is compared with its affine form

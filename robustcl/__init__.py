@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from robustcl import attacks, certify
-    from robustcl.checkpoint import load_checkpoint
     from robustcl.core.classifier import Classifier, Encoder
     from robustcl.core.errors import (
         CheckpointError,
@@ -22,7 +21,8 @@ if TYPE_CHECKING:
     )
     from robustcl.core.objectives import Objective, displace, misclassify, outrank
     from robustcl.core.threat import Threat
-    from robustcl.views.multi_view import MultiView
+    from robustcl.models.checkpoint import load_checkpoint
+    from robustcl.models.multi_view import MultiView
 
     __version__: str
 
@@ -47,7 +47,7 @@ __all__ = [
 ]
 
 _HOMES = {
-    "robustcl.checkpoint": ("load_checkpoint",),
+    "robustcl.models.checkpoint": ("load_checkpoint",),
     "robustcl.core.classifier": ("Classifier", "Encoder"),
     "robustcl.core.errors": (
         *("CheckpointError", "InputError", "RobustclError", "RunError", "UnsupportedError"),
@@ -55,7 +55,7 @@ _HOMES = {
     ),
     "robustcl.core.objectives": ("Objective", "displace", "misclassify", "outrank"),
     "robustcl.core.threat": ("Threat",),
-    "robustcl.views.multi_view": ("MultiView",),
+    "robustcl.models.multi_view": ("MultiView",),
 }
 _HOME_OF = {name: home for home, names in _HOMES.items() for name in names}
 

@@ -3,7 +3,7 @@
 from torch import nn
 
 from robustcl.attacks.checks.defended import defended
-from robustcl.encoders import small_convnet
+from robustcl.models.encoders import small_convnet
 
 
 def defended_convnet(*, flag: str) -> nn.Module:

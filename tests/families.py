@@ -6,7 +6,7 @@ import torch
 from torch import Tensor, nn
 
 from robustcl.core.classifier import Encoder
-from robustcl.encoders import MaxMin
+from robustcl.models.encoders import MaxMin
 
 SHAPE = (3, 4, 4)
 

@@ -4,8 +4,8 @@ import torch
 from torch import Tensor
 
 from robustcl.core.classifier import Classifier, Encoder
-from robustcl.encoders import small_convnet
-from robustcl.heads import LinearHead, PrototypeHead
+from robustcl.models.encoders import small_convnet
+from robustcl.models.heads import LinearHead, PrototypeHead
 
 SHAPE = (1, 8, 8)
 

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from robustcl.core.classifier import Classifier, Encoder
-from robustcl.heads import LinearHead, PrototypeHead
+from robustcl.models.heads import LinearHead, PrototypeHead
 from tests.network_parts import (
     CLASSES,
     SHAPE,

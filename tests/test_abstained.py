@@ -18,8 +18,8 @@ from robustcl.core.classifier import Classifier, Encoder
 from robustcl.core.errors import InputError
 from robustcl.core.objectives import misclassify
 from robustcl.data import Dataset
-from robustcl.fit_head import fit_head
-from robustcl.heads import LinearHead, PrototypeHead, knn, linear, prototype
+from robustcl.models.heads import LinearHead, PrototypeHead, knn, linear, prototype
+from robustcl.models.heads.fitting import fit_head
 from robustcl.training.measure import _knn_accuracy
 
 NAN, INF = torch.nan, torch.inf

@@ -9,14 +9,14 @@ import pytest
 import torch
 from torch import Tensor
 
-from robustcl.checkpoint import load_checkpoint, read_description, save_checkpoint
 from robustcl.cli import robustcl
 from robustcl.core.classifier import Classifier, Encoder
 from robustcl.core.errors import CheckpointError, RobustclError
-from robustcl.description import Description
-from robustcl.encoders import batch_norm_convnet
-from robustcl.heads import KNNHead, LinearHead, PrototypeHead
-from robustcl.stored_file import CHECKSUM, KEY, read_stored
+from robustcl.models.checkpoint import load_checkpoint, read_description, save_checkpoint
+from robustcl.models.description import Description
+from robustcl.models.encoders import batch_norm_convnet
+from robustcl.models.heads import KNNHead, LinearHead, PrototypeHead
+from robustcl.models.stored_file import CHECKSUM, KEY, read_stored
 from tests.commands.write_signed import write_signed
 from tests.network import some_images
 
@@ -290,7 +290,7 @@ def test_a_failed_write_leaves_the_old_file_and_nothing_else(sound: Path, monkey
     def fail(*_: Any, **__: Any) -> None:
         raise OSError("disk full")
 
-    monkeypatch.setattr("robustcl.stored_file.save_file", fail)
+    monkeypatch.setattr("robustcl.models.stored_file.save_file", fail)
     with pytest.raises(OSError, match="disk full"):
         save_checkpoint(sound, model(), DESCRIPTION)
     assert sound.read_bytes() == before

@@ -14,15 +14,15 @@ from torch import Tensor, nn
 
 from robustcl.attacks import attacked_radius
 from robustcl.certify import certified_radius
-from robustcl.checkpoint import load_checkpoint
 from robustcl.core.classifier import Classifier, Encoder
 from robustcl.core.errors import InputError
 from robustcl.core.hashes import network_hash
 from robustcl.core.objectives import misclassify
 from robustcl.data import Dataset
-from robustcl.fit_head import encoder_hash, fit_head
-from robustcl.heads import PrototypeHead
-from robustcl.views.multi_view import MultiView
+from robustcl.models.checkpoint import load_checkpoint
+from robustcl.models.heads import PrototypeHead
+from robustcl.models.heads.fitting import encoder_hash, fit_head
+from robustcl.models.multi_view import MultiView
 from tests.commands.random_checkpoint import random_checkpoint
 from tests.network import small_classifier, some_images
 

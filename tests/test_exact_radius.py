@@ -16,7 +16,7 @@ from robustcl.core.choices import CertifiedNorm
 from robustcl.core.classifier import Classifier, Encoder
 from robustcl.core.errors import UnsupportedError
 from robustcl.core.objectives import misclassify
-from robustcl.heads import LinearHead, PrototypeHead
+from robustcl.models.heads import LinearHead, PrototypeHead
 from tests.affine import SHAPE, affine_classifier, exact_distance
 from tests.exact_radius import exact_radius, radius_bounds
 from tests.network import small_classifier, some_images

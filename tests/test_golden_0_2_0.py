@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 import torch
 
-from robustcl.checkpoint import load_checkpoint
 from robustcl.cli import certify, robustcl
+from robustcl.models.checkpoint import load_checkpoint
 from robustcl.runs.records import load_run
 from robustcl.runs.summary import summarize
 

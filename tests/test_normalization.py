@@ -10,13 +10,13 @@ import pytest
 import torch
 from torch import Tensor
 
-from robustcl.checkpoint import load_checkpoint
 from robustcl.cli import robustcl
 from robustcl.core.errors import InputError
-from robustcl.description import Description
-from robustcl.encoders import small_convnet
-from robustcl.look_alikes import timm_twins
-from robustcl.normalization import stated
+from robustcl.models.checkpoint import load_checkpoint
+from robustcl.models.description import Description
+from robustcl.models.encoders import small_convnet
+from robustcl.models.importing import timm_twins
+from robustcl.models.normalization import stated
 
 ARGUMENTS = {"channels": 3, "image_size": 8, "width": 4, "embedding_size": 6}
 IMAGENET = ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))

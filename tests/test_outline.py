@@ -8,11 +8,11 @@ import pytest
 import torch
 from torch import nn
 
-import robustcl.outline as outline_module
-from robustcl.architectures import build_backbone, check_size
+import robustcl.models.outline as outline_module
 from robustcl.core.errors import InputError
-from robustcl.encoders import ARCHITECTURES
-from robustcl.outline import outline, outlined_size
+from robustcl.models.architectures import build_backbone, check_size
+from robustcl.models.encoders import ARCHITECTURES
+from robustcl.models.outline import outline, outlined_size
 
 
 @pytest.mark.parametrize("name", sorted(ARCHITECTURES))
@@ -118,8 +118,8 @@ def test_sizes_of_images_are_bounded() -> None:
 
 TRACED = """\
 import sys
-from robustcl.encoders import small_convnet
-from robustcl.outline import outline
+from robustcl.models.encoders import small_convnet
+from robustcl.models.outline import outline
 arguments = {"channels": 1, "image_size": 8, "width": 4, "embedding_size": 5}
 outline("small_convnet", arguments, small_convnet(**arguments).state_dict())
 sys.settrace(lambda frame, event, argument: None)

@@ -13,7 +13,7 @@ from benchmarks.smoothing_audits import FORMS, audit, summarize
 from robustcl.certify.smoothed_margins import Form, smoothed
 from robustcl.core.classifier import Classifier, Encoder
 from robustcl.core.modules import frozen
-from robustcl.heads import LinearHead
+from robustcl.models.heads import LinearHead
 
 SIGMA, DISTANCES = 0.25, torch.tensor([0.1, 0.2, 0.3])
 

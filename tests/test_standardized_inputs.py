@@ -8,13 +8,13 @@ import pytest
 import torch
 from torch import nn
 
-from robustcl.checkpoint import load_checkpoint, save_checkpoint
 from robustcl.cli import robustcl
 from robustcl.core.classifier import Encoder
 from robustcl.data import Dataset, load_data
-from robustcl.description import Description
-from robustcl.encoders import batch_norm_convnet, small_convnet
-from robustcl.standardized_inputs import far_above, normalization_doubt
+from robustcl.models.checkpoint import load_checkpoint, save_checkpoint
+from robustcl.models.description import Description
+from robustcl.models.encoders import batch_norm_convnet, small_convnet
+from robustcl.models.standardized_inputs import far_above, normalization_doubt
 
 DIGITS = {"channels": 1, "image_size": 8}
 SHARED = Path(os.environ.get("ROBUSTCL_TEST_DATA", "nowhere"))

@@ -10,12 +10,12 @@ import torch
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
-from robustcl.architectures import build_backbone
-from robustcl.checkpoint import load_checkpoint, save_checkpoint
 from robustcl.cli import robustcl
 from robustcl.core.classifier import Encoder
-from robustcl.description import Description
-from robustcl.encoders import cifar_resnet18
+from robustcl.models.architectures import build_backbone
+from robustcl.models.checkpoint import load_checkpoint, save_checkpoint
+from robustcl.models.description import Description
+from robustcl.models.encoders import cifar_resnet18
 
 ARGUMENTS = {"channels": 3, "image_size": 8, "width": 4, "embedding_size": 6}
 MODULE = "tests.test_weight_files"

@@ -8,7 +8,7 @@ from torch import Tensor, nn
 
 from robustcl.core.classifier import Classifier
 from robustcl.data import load_data
-from robustcl.encoders import small_convnet
+from robustcl.models.encoders import small_convnet
 
 SHAPE = (1, 8, 8)
 

@@ -6,7 +6,7 @@ from robustcl.certify.norms import check_norm
 from robustcl.certify.ops.spectral_norm import spectral_norm
 from robustcl.certify.rounding import round_up
 from robustcl.core.choices import CertifiedNorm
-from robustcl.views.linear_view import LinearView
+from robustcl.models.inference_views import LinearView
 
 
 def view_norm(view: LinearView, *, norm: CertifiedNorm) -> float:

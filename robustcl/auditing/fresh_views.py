@@ -13,7 +13,7 @@ from robustcl.calibration import paired_mean
 from robustcl.core.abstention import predict
 from robustcl.core.batching import padded
 from robustcl.core.seeds import example_seed
-from robustcl.views import RandomViews
+from robustcl.models.inference_views import RandomViews
 
 JUDGES = 20  # fresh draws that choose the worst point of an image, and others that judge it
 CLEAN = "clean"

@@ -9,7 +9,7 @@ from robustcl.core.budgets import check_budgets
 from robustcl.core.choices import AGGREGATES, Aggregate, Norm
 from robustcl.core.errors import InputError
 from robustcl.core.threat import check_norm
-from robustcl.views import parse_views
+from robustcl.models.inference_views import parse_views
 
 SINGLE = "single view"
 

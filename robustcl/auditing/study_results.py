@@ -33,7 +33,7 @@ from robustcl.calibration import (
 )
 from robustcl.core.abstention import answered, predict, warn_abstained
 from robustcl.core.classifier import Classifier
-from robustcl.heads import PrototypeHead
+from robustcl.models.heads import PrototypeHead
 from robustcl.runs.arrays import save_arrays
 
 DRAWS = 300

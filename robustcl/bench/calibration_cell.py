@@ -28,7 +28,7 @@ from robustcl.data.corrupted import corrupted
 from robustcl.data.dataset import Dataset
 from robustcl.data.match_classes import match_classes
 from robustcl.data.splits import stratified_split
-from robustcl.heads import KNNHead
+from robustcl.models.heads import KNNHead
 from robustcl.runs.summary import interval95
 
 CLEAN = "none"

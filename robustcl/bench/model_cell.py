@@ -9,12 +9,12 @@ from robustcl.bench.metrics import training_metrics
 from robustcl.bench.place import Place
 from robustcl.bench.suite import Suite
 from robustcl.bench.training_options import training_options
-from robustcl.checkpoint import Loaded, load_checkpoint
 from robustcl.commands.probe import probe
 from robustcl.commands.train import train
 from robustcl.core.classifier import Classifier
 from robustcl.core.errors import CheckpointError, InputError
 from robustcl.core.terminal import say
+from robustcl.models.checkpoint import Loaded, load_checkpoint
 from robustcl.options.probe import ProbeOptions
 from robustcl.options.train import TrainOptions
 from robustcl.report.training_figure import read_log

@@ -13,7 +13,6 @@ from robustcl.auditing.evaluate import evaluate
 from robustcl.auditing.first_look import chance_warning, first_look
 from robustcl.auditing.manifest import Origin
 from robustcl.auditing.plan import plan
-from robustcl.checkpoint import Loaded, own_accuracy
 from robustcl.commands.claimed_constant import checked_constant
 from robustcl.commands.load_and_tell import load_and_tell
 from robustcl.commands.options import old_rule, read_data
@@ -27,6 +26,7 @@ from robustcl.core.numbers import interval_text, percent
 from robustcl.core.output_folder import OutputFolder
 from robustcl.core.terminal import answer, emit, say
 from robustcl.data import Dataset
+from robustcl.models.checkpoint import Loaded, own_accuracy
 from robustcl.options.shared import AuditOptions
 from robustcl.runs.ranks import own_device, rank, rank_count
 

@@ -3,7 +3,7 @@
 from robustcl.certify.bounds.network_norm import network_norm
 from robustcl.core.classifier import Encoder
 from robustcl.core.errors import InputError
-from robustcl.description import Description
+from robustcl.models.description import Description
 
 
 def checked_constant(encoder: Encoder, description: Description) -> float | None:

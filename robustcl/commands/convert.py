@@ -10,21 +10,28 @@ from typing import Any
 from torch import Tensor, nn
 
 from robustcl import __version__
-from robustcl import convert as conversion
-from robustcl.architectures import build_backbone, check_size, embedding_size
-from robustcl.checkpoint import read_description, save_checkpoint
 from robustcl.commands.outputs import check_checkpoint
 from robustcl.core.classifier import Encoder
 from robustcl.core.errors import CheckpointError, InputError
 from robustcl.core.files import parse_json
 from robustcl.core.schema import objection_to_values
 from robustcl.core.terminal import answer, emit, printable, say
-from robustcl.description import Description
-from robustcl.look_alikes import ask_about_stem, timm_twins
-from robustcl.normalization import Normalization, Pair, assumed, in_weights, of_architecture, stated
+from robustcl.models import importing as conversion
+from robustcl.models.architectures import build_backbone, check_size, embedding_size
+from robustcl.models.checkpoint import read_description, save_checkpoint
+from robustcl.models.description import Description
+from robustcl.models.importing import ask_about_stem, timm_twins
+from robustcl.models.normalization import (
+    Normalization,
+    Pair,
+    assumed,
+    in_weights,
+    of_architecture,
+    stated,
+)
+from robustcl.models.outline import outline
+from robustcl.models.weight_file import is_checkpoint, read_weights
 from robustcl.options.convert import ConvertOptions
-from robustcl.outline import outline
-from robustcl.weight_file import is_checkpoint, read_weights
 
 SIDE = re.compile(r"[1-9][0-9]{0,8}")
 

@@ -10,7 +10,6 @@ from robustcl import __version__
 from robustcl.auditing.audit import Audit
 from robustcl.auditing.evaluate import evaluate
 from robustcl.auditing.manifest import Origin
-from robustcl.checkpoint import load_checkpoint, save_checkpoint
 from robustcl.commands.finish import finish
 from robustcl.commands.options import check_device
 from robustcl.core.classifier import Encoder
@@ -19,9 +18,10 @@ from robustcl.core.last_handler import stop_code
 from robustcl.core.output_folder import OutputFolder
 from robustcl.core.terminal import answer, say
 from robustcl.data import load_data
-from robustcl.description import Description
-from robustcl.encoders import small_convnet
-from robustcl.fit_head import fit_head
+from robustcl.models.checkpoint import load_checkpoint, save_checkpoint
+from robustcl.models.description import Description
+from robustcl.models.encoders import small_convnet
+from robustcl.models.heads.fitting import fit_head
 from robustcl.options.demo import DemoOptions
 from robustcl.training import DEMO_ARCHITECTURE, DEMO_RECIPE, train_encoder
 

@@ -9,7 +9,7 @@ from robustcl.commands.outputs import check_embeddings, refuse_inside_data
 from robustcl.core import atomic
 from robustcl.core.abstention import answered, on_sphere, warn_abstained
 from robustcl.core.terminal import answer
-from robustcl.fit_head import embed as compute
+from robustcl.models.heads.fitting import embed as compute
 from robustcl.options.embed import EmbedOptions
 
 

@@ -2,10 +2,10 @@
 
 from dataclasses import asdict
 
-from robustcl.architectures import is_factory
-from robustcl.checkpoint import describe_file, load_checkpoint
 from robustcl.commands.claimed_constant import checked_constant, constants_text
 from robustcl.core.terminal import answer, emit
+from robustcl.models.architectures import is_factory
+from robustcl.models.checkpoint import describe_file, load_checkpoint
 from robustcl.options.inspect import InspectOptions
 
 

@@ -2,8 +2,8 @@
 
 from pathlib import Path
 
-from robustcl.checkpoint import Loaded, load_checkpoint
 from robustcl.core.terminal import say
+from robustcl.models.checkpoint import Loaded, load_checkpoint
 from robustcl.runs.ranks import rank
 
 

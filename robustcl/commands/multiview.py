@@ -29,12 +29,12 @@ from robustcl.core.terminal import answer, emit, say
 from robustcl.data import Dataset
 from robustcl.data.draw_rows import draw_order
 from robustcl.data.match_classes import absent_classes, check_classes, some_names
+from robustcl.models.inference_views import draw_views
 from robustcl.options.multiview import MultiviewOptions
 from robustcl.report.study_page import headline_model, sentences, write_study_report
 from robustcl.runs.records import SCHEMA, config_hash
 from robustcl.runs.study_file import write_study
 from robustcl.runs.write_run import run_session, start_run, update_manifest
-from robustcl.views import draw_views
 
 DEFAULT_EPS = {"l2": "0.25", "linf": "8/255", "l1": "12"}
 

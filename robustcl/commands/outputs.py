@@ -6,7 +6,7 @@ from zipfile import BadZipFile, ZipFile
 
 from robustcl.core.errors import InputError
 from robustcl.core.output_folder import check_output
-from robustcl.stored_file import has_description
+from robustcl.models.stored_file import has_description
 
 EMBEDDINGS = {"index", "embeddings", "norms", "labels", "class_names"}  # of `robustcl embed`
 

@@ -9,7 +9,6 @@ from torch import Tensor
 
 from robustcl.attacks import inner_ascent
 from robustcl.calibration import calibration_error, fit_temperature, top_label
-from robustcl.checkpoint import save_checkpoint
 from robustcl.commands.attack import DEFAULT_EPS
 from robustcl.commands.load_and_tell import load_and_tell
 from robustcl.commands.options import read_data
@@ -22,10 +21,11 @@ from robustcl.core.errors import InputError
 from robustcl.core.terminal import answer, emit, say
 from robustcl.core.threat import Threat
 from robustcl.data import Dataset, label_subset, stratified_split
-from robustcl.fit_head import encoder_hash, fit_head
+from robustcl.models.checkpoint import save_checkpoint
+from robustcl.models.heads.fitting import encoder_hash, fit_head
+from robustcl.models.standardized_inputs import normalization_doubt
 from robustcl.options.probe import ProbeOptions
 from robustcl.protocols import PROTOCOLS, ProtocolOptions, aff, alf, slf
-from robustcl.standardized_inputs import normalization_doubt
 from robustcl.training import fine_tune
 
 

@@ -11,7 +11,6 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from robustcl.checkpoint import read_description
 from robustcl.commands.outputs import is_ours
 from robustcl.core.atomic import remove_dead_files
 from robustcl.core.errors import InputError, RunError
@@ -19,11 +18,12 @@ from robustcl.core.files import read_text
 from robustcl.core.listing import LONGEST
 from robustcl.core.locks import session_lock
 from robustcl.core.output_folder import check_output
-from robustcl.description import Description
+from robustcl.models.checkpoint import read_description
+from robustcl.models.description import Description
+from robustcl.models.stored_file import has_description, header_names
 from robustcl.options.train import TrainOptions
 from robustcl.robust import Deacl
 from robustcl.runs.ranks import rank
-from robustcl.stored_file import has_description, header_names
 from robustcl.training import Files, TrainRecipe
 from robustcl.training.resume_state import KEY, read_numbers
 from robustcl.training.tensorboard_log import check_tensorboard

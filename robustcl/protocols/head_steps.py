@@ -12,9 +12,9 @@ from robustcl.core.classifier import Encoder
 from robustcl.core.errors import InputError, RunError
 from robustcl.core.modules import frozen
 from robustcl.data.dataset import Dataset
-from robustcl.fit_head import encoder_hash
-from robustcl.heads import LinearHead
 from robustcl.losses.similarities import unit
+from robustcl.models.heads import LinearHead
+from robustcl.models.heads.fitting import encoder_hash
 from robustcl.protocols.protocol_options import ProtocolOptions
 from robustcl.protocols.stepped_rate import stepped_rate
 from robustcl.training.progress import training_bar

@@ -2,15 +2,6 @@
 
 from robustcl.robust.acl import Acl, acl
 from robustcl.robust.deacl import Deacl, deacl, student_loss
-from robustcl.robust.dual_batch_norm import (
-    ADVERSARIAL,
-    BRANCHES,
-    CLEAN,
-    DualBatchNorm,
-    join_batch_norm,
-    split_batch_norm,
-    using_branch,
-)
 from robustcl.robust.dynacl import Dynacl, adversarial_share, dynacl, strength
 from robustcl.robust.gradient_penalty import GradientPenalty, gradient_penalty
 from robustcl.robust.inner_attack import InnerAttack
@@ -21,12 +12,8 @@ from robustcl.robust.rocl import Rocl, rocl
 from robustcl.robust.views_step import ViewsStep
 
 __all__ = [
-    "ADVERSARIAL",
-    "BRANCHES",
-    "CLEAN",
     "Acl",
     "Deacl",
-    "DualBatchNorm",
     "Dynacl",
     "GradientPenalty",
     "InnerAttack",
@@ -39,12 +26,9 @@ __all__ = [
     "deacl",
     "dynacl",
     "gradient_penalty",
-    "join_batch_norm",
     "noisy_views",
     "parse_robust",
     "rocl",
-    "split_batch_norm",
     "strength",
     "student_loss",
-    "using_branch",
 ]

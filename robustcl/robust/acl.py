@@ -7,8 +7,8 @@ import torch
 from torch import Tensor
 
 from robustcl.core.errors import InputError
+from robustcl.models.dual_batch_norm import ADVERSARIAL, CLEAN, using_branch
 from robustcl.robust.attacked import LOSS, SHIFT, Attacked, attacked_views, turned
-from robustcl.robust.dual_batch_norm import ADVERSARIAL, CLEAN, using_branch
 from robustcl.robust.views_step import Losses, ViewsStep
 
 STEPS = 5

@@ -14,7 +14,7 @@ from robustcl.core.errors import InputError
 from robustcl.core.modules import frozen
 from robustcl.core.threat import Threat
 from robustcl.losses.weighted_sum import Term, parse_losses
-from robustcl.robust.dual_batch_norm import ADVERSARIAL, using_branch
+from robustcl.models.dual_batch_norm import ADVERSARIAL, using_branch
 from robustcl.robust.training_norm import check_training_norm
 from robustcl.robust.views_step import ViewsStep
 

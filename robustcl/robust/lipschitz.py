@@ -6,8 +6,8 @@ from typing import Literal
 from torch import nn
 
 from robustcl.core.errors import InputError, UnsupportedError
-from robustcl.encoders.max_min import MaxMin
-from robustcl.encoders.sorted_halves import to_halves, to_pairs
+from robustcl.models.encoders.max_min import MaxMin
+from robustcl.models.encoders.sorted_halves import to_halves, to_pairs
 from robustcl.robust.library_layers import put_in, take_out
 from robustcl.robust.orthogonalize import make_orthogonal, orthogonalize, overlaps, patch_matrices
 

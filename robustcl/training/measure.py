@@ -5,9 +5,9 @@ from torch import Tensor
 
 from robustcl.core.abstention import directed, on_sphere, predict
 from robustcl.core.modules import frozen
-from robustcl.heads import knn
 from robustcl.losses.false_negative_filter import Suspects, suspects
 from robustcl.losses.weighted_sum import LossBatch, pair_weights
+from robustcl.models.heads import knn
 from robustcl.training.collapse import alignment, effective_rank, spread, uniformity
 from robustcl.training.contradiction import contradiction
 from robustcl.training.start_run import Run

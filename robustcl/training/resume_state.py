@@ -14,7 +14,7 @@ from robustcl.core.errors import RunError
 from robustcl.core.files import parse_json
 from robustcl.core.hashes import checksum
 from robustcl.core.tensor_header import read_header
-from robustcl.stored_file import write_tensors
+from robustcl.models.stored_file import write_tensors
 
 KEY = "robustcl-training"
 CHECKSUM = "robustcl-training-sha256"

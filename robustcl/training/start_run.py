@@ -14,8 +14,8 @@ from robustcl.core.hashes import network_hash
 from robustcl.data.dataset import Dataset
 from robustcl.data.label_subset import label_subset
 from robustcl.losses.weighted_sum import LABELED, Term
+from robustcl.models.dual_batch_norm import split_batch_norm
 from robustcl.robust.acl import Acl
-from robustcl.robust.dual_batch_norm import split_batch_norm
 from robustcl.robust.gradient_penalty import GradientPenalty, check_network
 from robustcl.robust.inner_attack import InnerAttack
 from robustcl.robust.lipschitz import Lipschitz, begin_lipschitz

@@ -12,8 +12,8 @@ from torch import Tensor
 from robustcl.core.classifier import Encoder
 from robustcl.core.errors import RunError
 from robustcl.data.dataset import Dataset
-from robustcl.heads import LinearHead
-from robustcl.robust.dual_batch_norm import join_batch_norm
+from robustcl.models.dual_batch_norm import join_batch_norm
+from robustcl.models.heads import LinearHead
 from robustcl.robust.inner_attack import InnerAttack
 from robustcl.robust.lipschitz import Lipschitz, end_lipschitz
 from robustcl.training.measure import measure

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from robustcl.core import atomic
-from robustcl.heads import LinearHead
+from robustcl.models.heads import LinearHead
 
 COLUMNS = ("epoch", "steps", "seconds")  # that every log begins with
 

@@ -10,8 +10,8 @@ from robustcl.core.classifier import Classifier
 from robustcl.core.errors import InputError
 from robustcl.core.objectives import misclassify
 from robustcl.core.threat import Threat
-from robustcl.views import LinearView, RandomViews, draw_views
-from robustcl.views.multi_view import MultiView
+from robustcl.models.inference_views import LinearView, RandomViews, draw_views
+from robustcl.models.multi_view import MultiView
 from tests.network import small_classifier, some_images
 
 

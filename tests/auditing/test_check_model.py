@@ -9,12 +9,12 @@ import pytest
 import torch
 
 import robustcl.auditing.check_model as room
-from robustcl.checkpoint import save_checkpoint
 from robustcl.cli import certify, robustcl
 from robustcl.core.classifier import Classifier, Encoder
 from robustcl.data import load_data
-from robustcl.description import Description
-from robustcl.heads import LinearHead
+from robustcl.models.checkpoint import save_checkpoint
+from robustcl.models.description import Description
+from robustcl.models.heads import LinearHead
 from robustcl.runs.arrays import load_arrays
 from robustcl.runs.records import load_run
 from tests.defended_networks import defended_convnet

@@ -14,7 +14,7 @@ from robustcl.auditing.evaluate import evaluate
 from robustcl.core.classifier import Classifier
 from robustcl.core.errors import UnsupportedError
 from robustcl.data import Dataset
-from robustcl.heads import KNNHead
+from robustcl.models.heads import KNNHead
 from robustcl.runs.arrays import load_arrays
 from robustcl.runs.records import load_run
 from robustcl.runs.summary import summarize

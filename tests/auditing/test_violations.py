@@ -15,13 +15,11 @@ import torch
 from torch import nn
 
 from robustcl import cli
-from robustcl.architectures import embedding_size
 from robustcl.attacks.exact_margin import exact_margin
 from robustcl.auditing.audit import Audit
 from robustcl.auditing.evaluate import evaluate
 from robustcl.auditing.reproducer import Reproducer, Violation, load_reproducer, replay
 from robustcl.certify import METHODS
-from robustcl.checkpoint import load_checkpoint, save_checkpoint
 from robustcl.core.choices import CERTIFIED_NORMS, CertifiedNorm
 from robustcl.core.classifier import Classifier, Encoder
 from robustcl.core.errors import InputError
@@ -29,9 +27,11 @@ from robustcl.core.hashes import network_hash
 from robustcl.core.modules import exact_copy
 from robustcl.core.objectives import misclassify
 from robustcl.data import Dataset, load_data
-from robustcl.description import Description
-from robustcl.encoders import small_convnet
-from robustcl.heads import LinearHead
+from robustcl.models.architectures import embedding_size
+from robustcl.models.checkpoint import load_checkpoint, save_checkpoint
+from robustcl.models.description import Description
+from robustcl.models.encoders import small_convnet
+from robustcl.models.heads import LinearHead
 from robustcl.runs.per_image import ball_attacks
 from robustcl.runs.record_kinds import CERTIFIED_BALL
 from robustcl.runs.records import load_run

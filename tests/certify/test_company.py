@@ -19,8 +19,8 @@ from robustcl.certify import (
     retrieval,
 )
 from robustcl.core.classifier import Classifier
-from robustcl.views.linear_view import LinearView
-from robustcl.views.multi_view import MultiView
+from robustcl.models.inference_views import LinearView
+from robustcl.models.multi_view import MultiView
 from tests.network import small_classifier, some_images
 
 METHODS: dict[str, Any] = {

@@ -12,7 +12,7 @@ from robustcl.certify.bounds.confidence_sequence import stake_shares
 from robustcl.certify.decide_radius import STEP, decide_radius
 from robustcl.core.classifier import Classifier
 from robustcl.core.errors import InputError
-from robustcl.heads import LinearHead
+from robustcl.models.heads import LinearHead
 from tests.certify.test_smoothing import (
     constant_embedding,
     diagonal_half_space,

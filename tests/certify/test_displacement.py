@@ -16,7 +16,7 @@ from robustcl.core.classifier import Classifier, Encoder
 from robustcl.core.errors import InputError, UnsupportedError
 from robustcl.core.objectives import displace
 from robustcl.core.threat import Threat
-from robustcl.heads import PrototypeHead
+from robustcl.models.heads import PrototypeHead
 from tests.affine import affine_classifier
 from tests.network import small_classifier, some_images
 

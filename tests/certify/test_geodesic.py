@@ -9,7 +9,7 @@ from torch import nn
 from robustcl.certify import geodesic, product
 from robustcl.core.classifier import Classifier, Encoder
 from robustcl.core.errors import UnsupportedError
-from robustcl.heads import LinearHead
+from robustcl.models.heads import LinearHead
 from tests.families import family, images_and_directions
 
 

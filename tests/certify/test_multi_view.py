@@ -24,8 +24,9 @@ from robustcl.core.errors import InputError, UnsupportedError
 from robustcl.core.objectives import misclassify
 from robustcl.core.threat import Threat
 from robustcl.declarations.claims import MULTI_VIEW
-from robustcl.views import COLOR_VIEWS, LinearView, draw_views
-from robustcl.views.multi_view import MultiView
+from robustcl.models.inference_views import LinearView, draw_views
+from robustcl.models.multi_view import MultiView
+from robustcl.views import COLOR_VIEWS
 from tests.affine import affine_classifier
 from tests.certify.test_geodesic import plane
 from tests.certify.test_sound import with_head

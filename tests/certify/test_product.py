@@ -20,8 +20,8 @@ from robustcl.core.choices import CertifiedNorm
 from robustcl.core.classifier import Classifier, Encoder
 from robustcl.core.errors import UnsupportedError
 from robustcl.core.objectives import misclassify
-from robustcl.encoders import cifar_resnet18
-from robustcl.heads import LinearHead, PrototypeHead
+from robustcl.models.encoders import cifar_resnet18
+from robustcl.models.heads import LinearHead, PrototypeHead
 from tests.network import small_classifier, some_images
 
 NORMS = get_args(CertifiedNorm)

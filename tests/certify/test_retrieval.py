@@ -16,7 +16,7 @@ from robustcl.core.choices import CertifiedNorm
 from robustcl.core.classifier import Classifier, Encoder
 from robustcl.core.errors import InputError, UnsupportedError
 from robustcl.core.objectives import outrank
-from robustcl.heads import PrototypeHead
+from robustcl.models.heads import PrototypeHead
 from tests.affine import affine_classifier
 from tests.network import small_classifier, some_images
 

@@ -17,7 +17,7 @@ from robustcl.certify.smoothed_margins import Form, Pairing, Smoothed
 from robustcl.certify.smoothing_samples import noise_streams, noisy_outputs
 from robustcl.core.classifier import Classifier, Encoder
 from robustcl.core.errors import InputError, UnsupportedError
-from robustcl.heads import LinearHead, PrototypeHead
+from robustcl.models.heads import LinearHead, PrototypeHead
 from tests.affine import affine_classifier, exact_distance
 from tests.network import small_classifier, some_images
 

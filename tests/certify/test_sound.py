@@ -17,8 +17,8 @@ from robustcl.core.choices import CertifiedNorm
 from robustcl.core.classifier import Classifier, Encoder
 from robustcl.core.errors import InputError
 from robustcl.core.objectives import misclassify
-from robustcl.encoders import MaxMin
-from robustcl.heads import LinearHead, PrototypeHead
+from robustcl.models.encoders import MaxMin
+from robustcl.models.heads import LinearHead, PrototypeHead
 from tests.affine import affine_classifier, exact_distance
 from tests.exact_radius import exact_radius
 from tests.families import FAMILIES, family, images_and_directions

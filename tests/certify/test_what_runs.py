@@ -32,9 +32,9 @@ from robustcl.core.classifier import Classifier, Encoder
 from robustcl.core.errors import InputError, UnsupportedError, ViolationError
 from robustcl.core.modules import exact_copy
 from robustcl.core.objectives import score_margin
-from robustcl.heads import PrototypeHead
-from robustcl.views.linear_view import LinearView
-from robustcl.views.multi_view import MultiView
+from robustcl.models.heads import PrototypeHead
+from robustcl.models.inference_views import LinearView
+from robustcl.models.multi_view import MultiView
 from tests.network import small_classifier, some_images
 from tests.network_parts import SHAPE, Called, dense, scores
 from tests.odd_networks import HONEST, odd_network

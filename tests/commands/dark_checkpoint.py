@@ -6,12 +6,12 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from robustcl.architectures import embedding_size
-from robustcl.checkpoint import save_checkpoint
 from robustcl.core.classifier import Classifier, Encoder
-from robustcl.description import Description
-from robustcl.encoders import small_convnet
-from robustcl.heads import LinearHead
+from robustcl.models.architectures import embedding_size
+from robustcl.models.checkpoint import save_checkpoint
+from robustcl.models.description import Description
+from robustcl.models.encoders import small_convnet
+from robustcl.models.heads import LinearHead
 from tests.commands.random_checkpoint import ARCHITECTURE
 
 BLACK = (5, 20)  # of class 0, which argmax gives where all scores are NaN

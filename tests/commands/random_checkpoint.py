@@ -5,12 +5,12 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from robustcl.architectures import embedding_size
-from robustcl.checkpoint import save_checkpoint
 from robustcl.core.classifier import Classifier, Encoder
-from robustcl.description import Description
-from robustcl.encoders import small_convnet
-from robustcl.heads import LinearHead
+from robustcl.models.architectures import embedding_size
+from robustcl.models.checkpoint import save_checkpoint
+from robustcl.models.description import Description
+from robustcl.models.encoders import small_convnet
+from robustcl.models.heads import LinearHead
 
 ARCHITECTURE = {"channels": 1, "image_size": 8, "width": 4, "embedding_size": 5}
 

@@ -7,10 +7,10 @@ import numpy as np
 import pytest
 
 from robustcl.auditing import Audit, evaluate
-from robustcl.checkpoint import load_checkpoint
 from robustcl.cli import certify, robustcl
 from robustcl.data import load_data
 from robustcl.data.draw_rows import draw_order
+from robustcl.models.checkpoint import load_checkpoint
 from robustcl.runs.arrays import load_arrays
 from robustcl.runs.per_image import per_image
 from robustcl.runs.records import load_run

@@ -5,8 +5,8 @@ from pathlib import Path
 import pytest
 import tyro
 
-from robustcl.architectures import build_backbone
 from robustcl.commands.train_options import recipe_of
+from robustcl.models.architectures import build_backbone
 from robustcl.options.recipe_file import with_recipe
 from robustcl.options.train import TrainOptions
 from robustcl.robust import Acl, Deacl, Dynacl, Rocl

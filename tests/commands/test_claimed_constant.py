@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from robustcl.checkpoint import load_checkpoint, save_checkpoint
 from robustcl.cli import certify, robustcl
+from robustcl.models.checkpoint import load_checkpoint, save_checkpoint
 
 TRAIN = ["train", "--data", "digits", "--limit", "300", "--batch-size", "64", "--epochs", "1"]
 TRAIN += ["--robust", "lipschitz", "--arch", "lipschitz_convnet", "--optimizer", "muon", "--quiet"]

@@ -13,13 +13,13 @@ import pytest
 import torch
 
 from robustcl import __version__
-from robustcl.checkpoint import load_checkpoint, save_checkpoint
 from robustcl.cli import certify, robustcl
 from robustcl.core.classifier import Classifier, Encoder
 from robustcl.data import Dataset
-from robustcl.description import Description
-from robustcl.encoders import small_convnet
-from robustcl.fit_head import fit_head
+from robustcl.models.checkpoint import load_checkpoint, save_checkpoint
+from robustcl.models.description import Description
+from robustcl.models.encoders import small_convnet
+from robustcl.models.heads.fitting import fit_head
 from tests.commands.data_sets import (
     CASES,
     COLORS,

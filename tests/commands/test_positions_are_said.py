@@ -6,10 +6,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from robustcl.checkpoint import load_checkpoint, save_checkpoint
 from robustcl.cli import robustcl
 from robustcl.core.classifier import Classifier
-from robustcl.heads import LinearHead
+from robustcl.models.checkpoint import load_checkpoint, save_checkpoint
+from robustcl.models.heads import LinearHead
 from robustcl.runs.records import load_run
 from tests.commands.random_checkpoint import random_checkpoint
 

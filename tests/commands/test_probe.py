@@ -6,8 +6,8 @@ from pathlib import Path
 import pytest
 import torch
 
-from robustcl.checkpoint import load_checkpoint
 from robustcl.cli import robustcl
+from robustcl.models.checkpoint import load_checkpoint
 
 DATA = ["--data", "digits", "--limit", "400"]
 

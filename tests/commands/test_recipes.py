@@ -5,8 +5,8 @@ from pathlib import Path
 
 import pytest
 
-from robustcl.checkpoint import load_checkpoint
 from robustcl.cli import robustcl
+from robustcl.models.checkpoint import load_checkpoint
 
 RECIPES = Path(__file__).resolve().parents[2] / "benchmarks" / "recipes"
 SMALL = ["--data", "digits", "--limit", "96", "--batch-size", "48", "--epochs", "1", "--quiet"]

@@ -11,12 +11,12 @@ import torchvision
 from PIL import Image
 from safetensors.torch import load_file, save_file
 
-from robustcl.architectures import build_backbone
-from robustcl.checkpoint import load_checkpoint, save_checkpoint
 from robustcl.cli import certify, robustcl
-from robustcl.convert import place_weights
 from robustcl.core.errors import CheckpointError, InputError
-from robustcl.description import Description
+from robustcl.models.architectures import build_backbone
+from robustcl.models.checkpoint import load_checkpoint, save_checkpoint
+from robustcl.models.description import Description
+from robustcl.models.importing import place_weights
 from robustcl.runs.records import load_run
 from tests.commands.write_signed import write_signed
 from tests.network import small_classifier, some_images

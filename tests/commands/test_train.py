@@ -9,10 +9,10 @@ import pytest
 import torch
 from PIL import Image
 
-from robustcl.checkpoint import load_checkpoint
 from robustcl.cli import robustcl
 from robustcl.commands.train_options import recipe_of
 from robustcl.core.errors import InputError
+from robustcl.models.checkpoint import load_checkpoint
 from robustcl.options.train import TrainOptions
 
 BASE = ["train", "--data", "digits", "--limit", "200", "--batch-size", "64", "--epochs", "2"]

@@ -9,10 +9,10 @@ import torch
 from PIL import Image
 
 import robustcl.commands.train as command
-from robustcl.checkpoint import load_checkpoint
 from robustcl.cli import robustcl
 from robustcl.commands.train_files import session_stem
 from robustcl.core.locks import session_lock
+from robustcl.models.checkpoint import load_checkpoint
 from robustcl.report.training_figure import is_training_figure
 
 BASE = ["train", "--data", "digits", "--limit", "150", "--batch-size", "64", "--epochs", "1"]

@@ -8,9 +8,9 @@ import pytest
 import torch
 
 import robustcl.training.train_step as step_module
-from robustcl.checkpoint import load_checkpoint, save_checkpoint
 from robustcl.cli import robustcl
 from robustcl.core.errors import CheckpointError
+from robustcl.models.checkpoint import load_checkpoint, save_checkpoint
 
 BASE = ["train", "--data", "digits", "--limit", "200", "--batch-size", "64", "--epochs", "2"]
 BASE += ["--quiet", "--measure-every", "0"]

@@ -7,7 +7,7 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from robustcl.core.hashes import checksum
-from robustcl.stored_file import CHECKSUM, KEY
+from robustcl.models.stored_file import CHECKSUM, KEY
 
 
 def write_signed(path: Path, text: str, tensors: Mapping[str, Tensor]) -> None:

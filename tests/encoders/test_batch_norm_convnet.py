@@ -5,7 +5,7 @@ import torch
 from torch import nn
 
 from robustcl.core.errors import InputError
-from robustcl.encoders import batch_norm_convnet
+from robustcl.models.encoders import batch_norm_convnet
 
 
 @pytest.mark.parametrize("side", [7, 8, 32])

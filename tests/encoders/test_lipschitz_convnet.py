@@ -9,8 +9,8 @@ from torch import Tensor, nn
 from robustcl.certify.bounds.network_norm import network_norm
 from robustcl.core.classifier import Encoder
 from robustcl.core.errors import InputError, UnsupportedError
-from robustcl.encoders import ARCHITECTURES, MaxMin, lipschitz_convnet
-from robustcl.encoders.sorted_halves import SortedHalves, to_halves, to_pairs
+from robustcl.models.encoders import ARCHITECTURES, MaxMin, lipschitz_convnet
+from robustcl.models.encoders.sorted_halves import SortedHalves, to_halves, to_pairs
 
 SMALL: dict[str, Any] = {"channels": 1, "image_size": 8, "width": 4, "hidden": 6}
 SHAPES = [SMALL, {**SMALL, "overlapping": 1}, {**SMALL, "image_size": 28, "channels": 3}]

@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from robustcl.core.errors import InputError
-from robustcl.encoders import MaxMin
+from robustcl.models.encoders import MaxMin
 
 SHAPES = [(5, 6), (3, 4, 2, 3)]
 

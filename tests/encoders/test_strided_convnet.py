@@ -7,8 +7,8 @@ from torch import nn
 from robustcl import certify
 from robustcl.core.classifier import Classifier, Encoder
 from robustcl.core.errors import InputError
-from robustcl.encoders import strided_convnet
-from robustcl.heads import PrototypeHead
+from robustcl.models.encoders import strided_convnet
+from robustcl.models.heads import PrototypeHead
 
 
 @pytest.mark.parametrize("side", [8, 9, 28, 32])

@@ -11,7 +11,7 @@ from safetensors.torch import load, save
 from torch import Tensor
 
 from robustcl.core.hashes import checksum
-from robustcl.stored_file import CHECKSUM, KEY
+from robustcl.models.stored_file import CHECKSUM, KEY
 from tests.fuzz.build_parts import (
     DEEP,
     HUGE,

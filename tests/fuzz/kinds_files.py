@@ -17,9 +17,9 @@ from safetensors.torch import save
 from torch import Tensor
 
 from robustcl.core.hashes import checksum
+from robustcl.models.stored_file import CHECKSUM, KEY
 from robustcl.runs.json_file import sealed
 from robustcl.runs.record_lines import record_line
-from robustcl.stored_file import CHECKSUM, KEY
 from robustcl.training import resume_state
 from tests.fuzz.case import BAD_INPUT, Case
 from tests.fuzz.mutations import spoiled, spoiled_bytes

@@ -149,7 +149,7 @@ def _data(folder: Path) -> None:
 
 
 def _weights(folder: Path) -> None:
-    from robustcl.architectures import build_backbone
+    from robustcl.models.architectures import build_backbone
     from tests.commands.random_checkpoint import ARCHITECTURE
 
     torch.manual_seed(1)

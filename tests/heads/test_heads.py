@@ -5,7 +5,7 @@ import torch
 from torch.nn import functional
 
 from robustcl.core.errors import InputError
-from robustcl.heads import PrototypeHead, knn, linear, prototype
+from robustcl.models.heads import PrototypeHead, knn, linear, prototype
 
 LABELS = torch.arange(60) % 3
 

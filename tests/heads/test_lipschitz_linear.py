@@ -6,8 +6,8 @@ import torch
 from robustcl.certify import product
 from robustcl.core.classifier import Classifier, Encoder
 from robustcl.core.errors import InputError
-from robustcl.encoders import lipschitz_convnet
-from robustcl.heads import lipschitz_linear, prototype
+from robustcl.models.encoders import lipschitz_convnet
+from robustcl.models.heads import lipschitz_linear, prototype
 
 
 def clouds(scale: float = 1.0) -> tuple[torch.Tensor, torch.Tensor]:

@@ -14,7 +14,7 @@ from robustcl.core.errors import InputError
 from robustcl.core.modules import frozen
 from robustcl.core.threat import Threat
 from robustcl.data import Dataset, load_data
-from robustcl.fit_head import encoder_hash, fit_head
+from robustcl.models.heads.fitting import encoder_hash, fit_head
 from robustcl.protocols import ProtocolOptions, aff, alf, slf, stepped_rate
 from robustcl.protocols.aff import divergence
 

@@ -7,7 +7,7 @@ from torch import Tensor, nn
 
 from robustcl.attacks import inner_ascent
 from robustcl.losses.weighted_sum import LossBatch, Term, parse_losses, weighted_sum
-from robustcl.robust.dual_batch_norm import split_batch_norm
+from robustcl.models.dual_batch_norm import split_batch_norm
 from robustcl.robust.views_step import ViewsStep
 
 LABELS = torch.arange(12) % 3

@@ -9,9 +9,9 @@ from torch import Tensor, nn
 from robustcl.attacks import inner_ascent
 from robustcl.core.errors import InputError
 from robustcl.core.threat import perturbation_norm
+from robustcl.models.dual_batch_norm import ADVERSARIAL, CLEAN, DualBatchNorm, using_branch
 from robustcl.robust.acl import Acl, acl
 from robustcl.robust.attacked import turned
-from robustcl.robust.dual_batch_norm import ADVERSARIAL, CLEAN, DualBatchNorm, using_branch
 from robustcl.robust.dynacl import Dynacl, adversarial_share, dynacl, strength
 from tests.robust.one_step import grads, network, one_step, with_attack
 

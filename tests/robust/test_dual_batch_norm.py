@@ -5,8 +5,7 @@ import torch
 from torch import nn
 
 from robustcl.core.errors import InputError
-from robustcl.encoders import cifar_resnet18
-from robustcl.robust.dual_batch_norm import (
+from robustcl.models.dual_batch_norm import (
     ADVERSARIAL,
     CLEAN,
     DualBatchNorm,
@@ -14,6 +13,7 @@ from robustcl.robust.dual_batch_norm import (
     split_batch_norm,
     using_branch,
 )
+from robustcl.models.encoders import cifar_resnet18
 
 
 def network() -> nn.Sequential:

@@ -11,7 +11,7 @@ from torch import nn
 from robustcl.certify.bounds.network_norm import network_norm
 from robustcl.core.classifier import Encoder
 from robustcl.core.errors import InputError, UnsupportedError
-from robustcl.encoders import MaxMin, lipschitz_convnet
+from robustcl.models.encoders import MaxMin, lipschitz_convnet
 from robustcl.robust import Lipschitz, parse_robust
 from robustcl.robust.lipschitz import after_lipschitz_step, begin_lipschitz, end_lipschitz
 from robustcl.robust.orthogonalize import (

@@ -9,8 +9,8 @@ import torch
 from robustcl.core.classifier import Encoder
 from robustcl.core.errors import InputError, RobustclError
 from robustcl.data import Dataset, load_data
-from robustcl.encoders import small_convnet
-from robustcl.fit_head import embed
+from robustcl.models.encoders import small_convnet
+from robustcl.models.heads.fitting import embed
 from robustcl.robust import GradientPenalty, NoisyViews, parse_robust
 from robustcl.training import DEMO_ARCHITECTURE, Files, TrainRecipe, train_encoder
 from robustcl.training.position import Position, saved

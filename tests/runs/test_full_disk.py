@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 import torch
 
-from robustcl.checkpoint import load_checkpoint
 from robustcl.cli import certify, robustcl
+from robustcl.models.checkpoint import load_checkpoint
 from robustcl.runs.record_lines import numbered_lines, parsed_line
 from tests.commands.random_checkpoint import random_checkpoint
 from tests.commands.test_kill import plain

@@ -11,10 +11,10 @@ from robustcl.auditing.audit import Audit
 from robustcl.auditing.evaluate import evaluate
 from robustcl.auditing.manifest import Origin
 from robustcl.auditing.reproducer import load_reproducer, replay
-from robustcl.checkpoint import load_checkpoint
 from robustcl.cli import robustcl
 from robustcl.core.errors import RunError
 from robustcl.data import load_data
+from robustcl.models.checkpoint import load_checkpoint
 from robustcl.report.suite_folder import load_suite_run
 from robustcl.runs.arrays import array_faults, load_arrays
 from robustcl.runs.records import config_hash, load_run, read_manifest

@@ -13,9 +13,9 @@ from robustcl.attacks import inner_ascent
 from robustcl.core.classifier import Encoder
 from robustcl.core.errors import InputError, RobustclError
 from robustcl.data import Dataset, load_data
-from robustcl.fit_head import encoder_hash
 from robustcl.losses.weighted_sum import LOSSES
-from robustcl.robust.dual_batch_norm import DualBatchNorm
+from robustcl.models.dual_batch_norm import DualBatchNorm
+from robustcl.models.heads.fitting import encoder_hash
 from robustcl.training import Files, TrainLog, TrainRecipe, train_encoder
 
 METHODS = [

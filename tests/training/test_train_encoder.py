@@ -12,7 +12,7 @@ import robustcl.training.start_run as start_module
 from robustcl.core.classifier import Classifier, Encoder
 from robustcl.core.errors import InputError, RobustclError
 from robustcl.data import Dataset, label_subset, load_data
-from robustcl.encoders import small_convnet
+from robustcl.models.encoders import small_convnet
 from robustcl.training import (
     DEMO_ARCHITECTURE,
     DEMO_RECIPE,

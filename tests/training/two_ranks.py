@@ -9,8 +9,8 @@ from torch import nn
 
 from robustcl.core.classifier import Encoder
 from robustcl.data import Dataset
-from robustcl.encoders import small_convnet
 from robustcl.losses import gather_embeddings, nt_xent, sup_con
+from robustcl.models.encoders import small_convnet
 from robustcl.training import TrainRecipe, train_encoder
 
 ROBUST = (

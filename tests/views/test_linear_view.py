@@ -4,8 +4,15 @@ import pytest
 import torch
 
 from robustcl.core.errors import InputError
-from robustcl.views import LinearView, crop_views, draw_views, noise_views, shift_views
-from robustcl.views.linear_view import resized, shifted
+from robustcl.models.inference_views import (
+    LinearView,
+    crop_views,
+    draw_views,
+    noise_views,
+    resized,
+    shift_views,
+    shifted,
+)
 from robustcl.views.simclr_views import resized_crop
 
 IMAGES = torch.rand(3, 2, 7, 9, generator=torch.Generator().manual_seed(0))

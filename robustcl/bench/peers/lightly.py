@@ -11,11 +11,11 @@ from torch import Tensor
 from torch.utils.data import DataLoader
 from torch.utils.data import Dataset as TorchDataset
 
-from robustcl.architectures import build_backbone
 from robustcl.bench.peers.comparison import Comparison, Scene, compare, import_peer, named
 from robustcl.core.classifier import Encoder
 from robustcl.data import Dataset
 from robustcl.losses import nt_xent
+from robustcl.models.architectures import build_backbone
 from robustcl.training.recipe import TrainRecipe
 from robustcl.training.start_run import start_run
 from robustcl.training.train_step import train_step

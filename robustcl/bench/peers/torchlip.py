@@ -8,7 +8,7 @@ from torch import Tensor, nn
 from robustcl.bench.peers.comparison import Comparison, Scene, compare, import_peer, named
 from robustcl.certify import product, traced
 from robustcl.core.classifier import Classifier
-from robustcl.encoders import MaxMin
+from robustcl.models.encoders import MaxMin
 
 WIDTH = 64
 SMALLER = 0.99  # median of our radius over theirs below which ours is not as good

@@ -18,8 +18,8 @@ from robustcl.core.classifier import Classifier, Encoder
 from robustcl.core.errors import InputError
 from robustcl.core.objectives import misclassify
 from robustcl.core.threat import Threat
-from robustcl.encoders import MaxMin
-from robustcl.heads import linear
+from robustcl.models.encoders import MaxMin
+from robustcl.models.heads import linear
 from tests.trained import SHAPE, digits, scored, trained
 
 EPS: dict[Norm, float] = {"linf": 0.2, "l2": 1.0}  # at which the undefended network falls

@@ -18,7 +18,7 @@ from robustcl.certify.ops.affine import Affine
 from robustcl.certify.ops.enclosures import Region
 from robustcl.core.choices import CertifiedNorm
 from robustcl.core.classifier import Encoder
-from robustcl.encoders import MaxMin
+from robustcl.models.encoders import MaxMin
 from tests.families import perturbed
 
 NORMS = get_args(CertifiedNorm)

@@ -10,7 +10,7 @@ from torch.nn import functional
 from robustcl.certify.bounds import center_regions, layer_norm, network_norm, trace
 from robustcl.core.classifier import Encoder
 from robustcl.core.errors import UnsupportedError
-from robustcl.encoders import MaxMin
+from robustcl.models.encoders import MaxMin
 
 
 class Network(nn.Module):

@@ -33,7 +33,7 @@ from robustcl.certify.problem import problem
 from robustcl.certify.rounding import row_lengths
 from robustcl.core.classifier import Classifier, Encoder
 from robustcl.core.errors import InputError, UnsupportedError
-from robustcl.heads import LinearHead, PrototypeHead
+from robustcl.models.heads import LinearHead, PrototypeHead
 from tests.odd_networks import ACTIVATIONS
 
 

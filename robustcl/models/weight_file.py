@@ -1,7 +1,8 @@
-"""Read the tensors of a stranger's weight file, without running code."""
+"""Read weight files of others, and run nothing that they name."""
 
 import pickle
 import warnings
+import zipfile
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -15,8 +16,64 @@ from robustcl.core.errors import CheckpointError
 from robustcl.core.files import objection_to_file
 from robustcl.core.tensor_header import check_memory, read_header
 from robustcl.core.terminal import printable
-from robustcl.stored_file import has_description, read_stored
-from robustcl.weight_archive import check_archive
+from robustcl.models.stored_file import has_description, read_stored
+
+MOST_ENTRIES = 200_000
+_ARCHIVE_TIMES = (
+    4  # bytes that entries may become for each byte of the archive; torch does not compress
+)
+_ARCHIVE_FREE_BYTES = 2**20  # what they may become besides
+END, END64 = b"PK\x05\x06", b"PK\x06\x06"
+TAIL = 2**16 + 200  # bytes at the end that hold the number of entries
+
+
+def check_archive(place: Path) -> None:
+    """Refuse an archive that is damaged, or that would become far larger than it is.
+
+    torch itself does not compare the checksums in the archives that it writes.
+
+    Args:
+        place: The file; one that is no archive is left to others.
+
+    Raises:
+        CheckpointError: When an entry does not have its checksum, or there are too many entries, or
+            they are compressed as no weights are.
+    """
+    if not zipfile.is_zipfile(place):
+        return
+    count, size = _stated_entries(place), place.stat().st_size
+    if count > MOST_ENTRIES:
+        raise CheckpointError(
+            f"{str(place)!r} is an archive of {count:,} entries, more than {MOST_ENTRIES:,}; save "
+            "a state_dict()"
+        )
+    with zipfile.ZipFile(place) as archive:
+        whole = sum(entry.file_size for entry in archive.infolist())
+        if whole > _ARCHIVE_TIMES * size + _ARCHIVE_FREE_BYTES:
+            raise CheckpointError(
+                f"{str(place)!r} has {size:,} bytes and claims to hold {whole:,}; save it again "
+                "by torch.save, which does not compress"
+            )
+        damaged = archive.testzip()
+    if damaged is not None:
+        raise CheckpointError(
+            f"{str(place)!r} is damaged: {damaged!r} does not have its checksum; copy it again, or "
+            "save it again where it was written without checksums"
+        )
+
+
+def _stated_entries(place: Path) -> int:
+    # From the end of the archive: its reader would make an object of every entry first.
+    with place.open("rb") as stream:
+        stream.seek(max(0, place.stat().st_size - TAIL))
+        tail = stream.read()
+    counts = [0]
+    for mark, start, length in ((END, 10, 2), (END64, 32, 8)):
+        where = tail.rfind(mark)
+        if where >= 0:
+            counts.append(int.from_bytes(tail[where + start : where + start + length], "little"))
+    return max(counts)
+
 
 WRAPPERS = ("state_dict", "model", "model_state_dict", "net")
 MOST_TENSORS = 200_000

@@ -5,8 +5,8 @@ from torch import Tensor
 from torch.nn import functional
 
 from robustcl.core.errors import InputError
-from robustcl.heads.linear import LinearHead
-from robustcl.heads.prototype import check_labels
+from robustcl.models.heads._linear import LinearHead
+from robustcl.models.heads._prototype import check_labels
 
 STEPS = 100
 

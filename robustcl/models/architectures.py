@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from robustcl.core.errors import InputError
 from robustcl.core.memory import is_out_of_memory
-from robustcl.encoders import ARCHITECTURES
+from robustcl.models.encoders import ARCHITECTURES
 
 CLASSIFICATION_LAYERS = ("fc", "classifier", "heads", "head")
 # Arguments by which timm and torchvision would read or download other files.

@@ -5,7 +5,7 @@ from typing import Literal
 from torch import nn
 
 from robustcl.core.errors import InputError
-from robustcl.encoders.max_min import MaxMin
+from robustcl.models.encoders.max_min import MaxMin
 
 Size = Literal["small", "large"]
 WIDTHS: dict[Size, tuple[int, int]] = {"small": (64, 256), "large": (128, 512)}

@@ -1,19 +1,116 @@
-"""Draw the fixed views of multi-view inference, one family each."""
+"""Views of an image for inference: shifts, crops, noise, training views."""
 
 import math
 from collections.abc import Callable, Sequence
 from itertools import product
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
+from robustcl.core.choices import Aggregate
+from robustcl.core.classifier import Classifier
 from robustcl.core.errors import InputError
 from robustcl.core.seeds import example_noise, example_seed
 from robustcl.core.specification import Specification, check_options, choose, parse_specification
-from robustcl.views.linear_view import LinearView, resized, shifted
+from robustcl.models.multi_view import MultiView
 from robustcl.views.simclr_views import random_boxes
 from robustcl.views.training_view import TrainingView
 from robustcl.views.view_options import ViewOptions
+
+
+class LinearView(nn.Module):
+    """Map every image by one matrix along its columns and one along its rows, plus an offset.
+
+    Flips, shifts, resized crops and fixed noise are of this form; the norm of the map is the
+    product of the matrices' norms, whatever the offset.
+
+    Args:
+        rows: (H, H) matrix R that mixes the rows of the image; None for the identity.
+        columns: (W, W) matrix C that mixes its columns; None for the identity.
+        offset: (C, H, W) added at the end; None for none.
+
+    Raises:
+        InputError: When a matrix is not square, so that the view would change the image's size.
+    """
+
+    rows: Tensor | None
+    columns: Tensor | None
+    offset: Tensor | None
+
+    def __init__(
+        self,
+        rows: Tensor | None = None,
+        columns: Tensor | None = None,
+        offset: Tensor | None = None,
+    ) -> None:
+        super().__init__()
+        for name, matrix in (("rows", rows), ("columns", columns)):
+            if matrix is not None and (matrix.ndim != 2 or len(matrix) != matrix.shape[1]):
+                raise InputError(
+                    f"{name} of shape {tuple(matrix.shape)} change the image's size; a view keeps "
+                    "it, so give a square matrix"
+                )
+        for name, tensor in (("rows", rows), ("columns", columns), ("offset", offset)):
+            kept = None if tensor is None else tensor.detach().float().clone()
+            self.register_buffer(name, kept)
+
+    def forward(self, images: Tensor) -> Tensor:
+        """Return R x C^T + offset.
+
+        Args:
+            images: (B, C, H, W).
+
+        Returns:
+            (B, C, H, W); the images themselves where the view is the identity.
+        """
+        if self.columns is not None:
+            images = images @ self.columns.to(images.dtype).T
+        if self.rows is not None:
+            images = self.rows.to(images.dtype) @ images
+        return images if self.offset is None else images + self.offset.to(images.dtype)
+
+
+def shifted(size: int, by: int, *, flipped: bool = False) -> Tensor:
+    """Make the matrix that shifts an axis and fills up with zeros.
+
+    Args:
+        size: Length of the axis.
+        by: Pixels towards higher positions, negative for lower.
+        flipped: Whether the axis is reversed first.
+
+    Returns:
+        (size, size) with at most one 1 in every row and column.
+    """
+    matrix = torch.diag(torch.ones(size - min(abs(by), size)), -by) if by else torch.eye(size)
+    return matrix.flip(1) if flipped else matrix
+
+
+def resized(size: int, start: int, length: int, *, flipped: bool = False) -> Tensor:
+    """Make the matrix that cuts a piece out of an axis and stretches it bilinearly to the full one.
+
+    Sampling stops at the edge of the piece, as in `resized_crop`.
+
+    Args:
+        size: Length of the axis.
+        start: First pixel of the piece.
+        length: Its pixels.
+        flipped: Whether the axis is reversed first.
+
+    Returns:
+        (size, size); every row has at most two entries, which sum to 1.
+    """
+    position = (torch.arange(size, dtype=torch.float64) + 0.5) * length / size - 0.5
+    position = position.clamp(0.0, length - 1.0)
+    low = position.floor().clamp(max=max(length - 2, 0))
+    share = position - low
+    index = low.long() + start
+    matrix = torch.zeros(size, size, dtype=torch.float64)
+    row = torch.arange(size)
+    matrix[row, index] += 1.0 - share
+    matrix[row, (index + 1).clamp(max=start + length - 1)] += share
+    matrix = matrix.float()
+    return matrix.flip(1) if flipped else matrix
+
 
 Shape = Sequence[int]
 MOST = 1024
@@ -196,3 +293,104 @@ def draw_views(
             )
         return training_views(count, options=training, image_shape=image_shape, seed=seed)
     return FAMILIES[specification.name](count, image_shape=image_shape, seed=seed, **options)
+
+
+class RandomViews(Classifier):
+    """Draw views from torch's default generator at every call, the same for the whole batch.
+
+    A randomized model: attack `attacks.expectation` of it, and judge by fresh draws. As one draw
+    serves the whole batch, what an image gets depends on the call, not on its place or on the
+    batch. `MultiView` is the deterministic model of one draw.
+
+    Args:
+        classifier: The classifier of one view.
+        family: As in `draw_views`.
+        count: Views per call.
+        aggregate: As in `MultiView`.
+        temperature: As in `MultiView`.
+        training: How the encoder's training views were drawn, for 'training'.
+    """
+
+    def __init__(
+        self,
+        classifier: Classifier,
+        family: str,
+        count: int,
+        aggregate: Aggregate = "score",
+        *,
+        temperature: float = 1.0,
+        training: ViewOptions | None = None,
+    ) -> None:
+        super().__init__(
+            classifier.encoder,
+            classifier.head,
+            class_names=classifier.class_names,
+            normalizes=classifier.normalizes,
+        )
+        if isinstance(classifier, MultiView | RandomViews):
+            raise InputError("the classifier is multi-view already; give that of one view")
+        self.single, self.family, self.count = classifier, family, count
+        self.aggregate: Aggregate = aggregate
+        self.temperature = temperature
+        self.options = training
+        self.training = classifier.training
+        self.drawn(0)  # a mistake is said at once
+
+    @property
+    def affine_head(self) -> None:
+        """None: the scores are no function of one embedding."""
+        return
+
+    @property
+    def evaluations(self) -> int:
+        """Passes through the network per image and call."""
+        return self.count * self.single.evaluations
+
+    def drawn(self, seed: int) -> MultiView:
+        """Return the deterministic model of one draw.
+
+        Args:
+            seed: Seed of the draw.
+
+        Returns:
+            The model.
+        """
+        views = draw_views(self.family, self.count, image_shape=self.image_shape, seed=seed,
+                           training=self.options)  # fmt: skip
+        return MultiView(self.single, views, self.aggregate, temperature=self.temperature)
+
+    def _now(self) -> MultiView:
+        return self.drawn(int(torch.randint(2**31, ())))
+
+    def raw_embeddings(self, images: Tensor) -> Tensor:
+        """Return those of a fresh draw.
+
+        Args:
+            images: (B, C, H, W) in [0, 1].
+
+        Returns:
+            (B, d).
+        """
+        return self._now().raw_embeddings(images)
+
+    def embeddings(self, images: Tensor) -> Tensor:
+        """Return those of a fresh draw.
+
+        Args:
+            images: (B, C, H, W) in [0, 1].
+
+        Returns:
+            (B, d).
+        """
+        return self._now().embeddings(images)
+
+    def forward(self, images: Tensor) -> Tensor:
+        """Return class scores of a fresh draw.
+
+        Args:
+            images: (B, C, H, W) in [0, 1].
+
+        Returns:
+            (B, K).
+        """
+        return self._now()(images)

@@ -5,12 +5,10 @@ from functools import partial
 
 from torch import nn
 
-from robustcl.encoders.batch_norm_convnet import batch_norm_convnet
-from robustcl.encoders.cifar_resnet18 import cifar_resnet18
-from robustcl.encoders.lipschitz_convnet import lipschitz_convnet
-from robustcl.encoders.max_min import MaxMin
-from robustcl.encoders.small_convnet import small_convnet
-from robustcl.encoders.strided_convnet import strided_convnet
+from robustcl.models.encoders.convnets import batch_norm_convnet, small_convnet, strided_convnet
+from robustcl.models.encoders.lipschitz import lipschitz_convnet
+from robustcl.models.encoders.max_min import MaxMin
+from robustcl.models.encoders.resnets import cifar_resnet18
 
 ARCHITECTURES: dict[str, Callable[..., nn.Module]] = {
     "batch_norm_convnet": batch_norm_convnet,

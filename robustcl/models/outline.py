@@ -10,10 +10,10 @@ import torch
 from torch import Tensor, nn
 from torch.nn.modules import module as registration
 
-from robustcl.architectures import build_backbone, is_factory
 from robustcl.core.checks import is_plain
 from robustcl.core.errors import InputError
-from robustcl.encoders import ARCHITECTURES
+from robustcl.models.architectures import build_backbone, is_factory
+from robustcl.models.encoders import ARCHITECTURES
 
 PARTS = 40  # modules and tensors registered for each tensor that is given, at most
 FREE_PARTS = 10_000  # what may be registered besides

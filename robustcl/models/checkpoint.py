@@ -8,18 +8,17 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
-from robustcl.architectures import REASON, build_backbone, is_factory
 from robustcl.core.checks import objection_to_numbers, short, weight_type
 from robustcl.core.classifier import Classifier, Encoder
 from robustcl.core.errors import CheckpointError, InputError
 from robustcl.core.memory import is_out_of_memory
 from robustcl.core.schema import parse
-from robustcl.description import Description
-from robustcl.encoders import ARCHITECTURES
-from robustcl.outline import outline, outlined_size
-from robustcl.robust.dual_batch_norm import BRANCHES
-from robustcl.stored_file import Stored, read_stored, write_stored
-from robustcl.stored_head import build_head, describe_head
+from robustcl.models.architectures import REASON, build_backbone, is_factory
+from robustcl.models.description import Description, build_head, describe_head
+from robustcl.models.dual_batch_norm import BRANCHES
+from robustcl.models.encoders import ARCHITECTURES
+from robustcl.models.outline import outline, outlined_size
+from robustcl.models.stored_file import Stored, read_stored, write_stored
 
 DUAL = ("acl", "dynacl")  # trained with two BatchNorm branches
 ROUNDING = 2.0**-7  # a mean in bfloat16, as an encoder has that was converted and converted back

@@ -12,7 +12,7 @@ from robustcl.core.errors import InputError, RunError
 from robustcl.core.hashes import raw_bytes
 from robustcl.core.modules import frozen
 from robustcl.data.dataset import Dataset
-from robustcl.heads import knn, linear, lipschitz_linear, prototype
+from robustcl.models.heads import knn, linear, lipschitz_linear, prototype
 
 FITS = {
     "prototype": prototype,

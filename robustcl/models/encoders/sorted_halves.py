@@ -6,7 +6,7 @@ import torch
 from torch import Tensor, nn
 
 from robustcl.core.errors import UnsupportedError
-from robustcl.encoders.max_min import MaxMin
+from robustcl.models.encoders.max_min import MaxMin
 
 
 class SortedHalves(nn.Module):

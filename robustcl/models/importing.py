@@ -1,13 +1,9 @@
-"""Bring in the weights of a stranger's encoder.
-
-A network is accepted when every tensor of it is in the file, with the same shape and kind, and
-every tensor of the file is in it or belongs to a head. That does not prove that the weights are of
-this architecture: see `robustcl.look_alikes` for what a weight file cannot show.
-"""
+"""Place the tensors of others in a network."""
 
 from collections import Counter
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from typing import Any
 
 from torch import Tensor, nn
 
@@ -175,3 +171,68 @@ def _problem(
 def _some(names: tuple[str, ...]) -> str:
     shown = (printable(name[:SHOWN]) for name in names[:4])
     return ", ".join(shown) + (", ..." if len(names) > 4 else "")
+
+
+STEM = "stem_padding"
+# Prefixes under which solo-learn, and programs that follow it, keep the encoder.
+ASKED = ("backbone.", "encoder.", "momentum_backbone.", "momentum_encoder.")
+
+
+def ask_about_stem(
+    architecture: str, arguments: Mapping[str, Any], keys: Iterable[str]
+) -> tuple[str, ...]:
+    """Refuse weights of `cifar_resnet18` whose keys look like solo-learn's until a stem is stated.
+
+    Args:
+        architecture: The architecture that was asked for.
+        arguments: Its arguments; `stem_padding` among them is an answer.
+        keys: Keys of the weight file.
+
+    Returns:
+        Warnings, a sentence each.
+
+    Raises:
+        CheckpointError: When the file may hold either and nobody has said which.
+    """
+    if architecture != "cifar_resnet18" or STEM in arguments:
+        return ()
+    choice = (
+        f"--arguments '{{\"{STEM}\": 2}}' for solo-learn's stem (3x3 with padding 2), or "
+        f"'{{\"{STEM}\": 1}}' for the paper's (padding 1)"
+    )
+    asked = next((key for key in keys if any(f".{key}".count(f".{p}") for p in ASKED)), None)
+    if asked is not None:
+        raise CheckpointError(
+            f"key {asked!r} is as in solo-learn, whose stem has the same shapes as "
+            f"{architecture} and another function; state which it is: {choice}"
+        )
+    return (
+        "the padding of the stem cannot be seen in a weight file; 1 is assumed. State it by "
+        f"{choice}",
+    )
+
+
+def timm_twins(architecture: str) -> tuple[str, ...]:
+    """Warn where timm has a second network with the same keys and shapes.
+
+    Args:
+        architecture: As in `build_backbone`.
+
+    Returns:
+        Warnings, a sentence each.
+    """
+    source, _, name = architecture.partition(":")
+    if source != "timm":
+        return ()
+    import timm  # pyright: ignore[reportMissingImports]
+
+    plain = name.partition(".")[0]
+    others = {f"tf_{plain}", plain.removeprefix("tf_"), plain.replace("_clip_quickgelu", "_clip")}
+    if "quickgelu" not in plain:
+        others.add(plain.replace("_clip_", "_clip_quickgelu_"))
+    known = sorted((others - {plain}) & set(timm.list_models()))
+    return tuple(
+        f"timm's {other!r} has the same tensors as {plain!r} and another function (padding, "
+        "epsilon or activation); make sure that the weights are of the one you named"
+        for other in known
+    )

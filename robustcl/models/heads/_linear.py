@@ -5,7 +5,7 @@ import torch
 from torch import Tensor, nn
 
 from robustcl.core.errors import InputError
-from robustcl.heads.prototype import check_labels, unit_embeddings
+from robustcl.models.heads._prototype import check_labels, unit_embeddings
 
 
 class LinearHead(nn.Module):

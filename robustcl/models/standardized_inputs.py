@@ -7,8 +7,8 @@ from torch import Tensor
 from robustcl.core.classifier import Encoder
 from robustcl.core.errors import InputError
 from robustcl.data import Dataset, stratified_split
-from robustcl.fit_head import embed
-from robustcl.heads import prototype
+from robustcl.models.heads import prototype
+from robustcl.models.heads.fitting import embed
 
 IMAGES = 1000  # at least four per class
 # Four trained encoders whose normalization was right gained nothing and 64 untrained networks 5.2

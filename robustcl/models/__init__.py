@@ -1,0 +1,1 @@
+"""Models: encoders, heads, checkpoints, views for inference."""
