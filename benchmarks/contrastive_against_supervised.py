@@ -42,11 +42,11 @@ from benchmarks.provenance import provenance, record
 from robustcl import attacks
 from robustcl.core.classifier import Classifier, Encoder
 from robustcl.data import Batch, Dataset, load_data
+from robustcl.data.views import COLOR_VIEWS
 from robustcl.models.encoders import strided_convnet
 from robustcl.models.heads import LinearHead
 from robustcl.models.heads.fitting import fit_head
 from robustcl.training import TrainRecipe, train_encoder
-from robustcl.views import COLOR_VIEWS
 
 IMAGES, HELD_OUT = 5000, 500
 TEST_IMAGES = 1000

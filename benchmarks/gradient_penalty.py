@@ -43,10 +43,10 @@ from robustcl.certify.local import first_radii
 from robustcl.certify.problem import problem
 from robustcl.core.classifier import Classifier, Encoder
 from robustcl.data import Batch, Dataset, load_data
+from robustcl.data.views import DIGIT_VIEWS, ViewOptions
 from robustcl.models.encoders import small_convnet
 from robustcl.models.heads.fitting import fit_head
 from robustcl.training import DEMO_ARCHITECTURE, TrainRecipe, mixed_loss, train_encoder
-from robustcl.views import DIGIT_VIEWS, ViewOptions
 
 CERTIFIED = 200
 SEEDS = (0, 1, 2)

@@ -33,11 +33,11 @@ from benchmarks.provenance import provenance, record
 from robustcl.core.classifier import Encoder
 from robustcl.core.modules import frozen
 from robustcl.data import Dataset, label_subset, load_data
+from robustcl.data.views import COLOR_VIEWS
 from robustcl.models.encoders import cifar_resnet18
 from robustcl.models.heads import knn, linear
 from robustcl.models.heads.fitting import embed
 from robustcl.training import Files, TrainRecipe, train_encoder
-from robustcl.views import COLOR_VIEWS
 
 FRACTIONS = (0.01, 0.1, 1.0)
 NEIGHBORS = 20

@@ -35,6 +35,7 @@ from robustcl.core.classifier import Classifier, Encoder
 from robustcl.core.objectives import misclassify
 from robustcl.core.threat import Threat
 from robustcl.data import Dataset, load_data
+from robustcl.data.views import ViewOptions
 from robustcl.models.architectures import build_backbone, embedding_size
 from robustcl.models.checkpoint import load_checkpoint, save_checkpoint
 from robustcl.models.description import Description
@@ -44,7 +45,6 @@ from robustcl.report.drawing import radius_label
 from robustcl.report.figures import STYLE
 from robustcl.robust.lipschitz import CLAIMED, end_lipschitz
 from robustcl.training import Files, TrainRecipe, train_encoder
-from robustcl.views import ViewOptions
 
 ARCHITECTURE = "lipschitz_convnet"
 ARGUMENTS: dict[str, Any] = {"channels": 3, "image_size": 32, "size": "small"}

@@ -45,9 +45,9 @@ from robustcl.certify.smoothing_samples import noise_streams, noisy_outputs
 from robustcl.core.classifier import Classifier, Encoder
 from robustcl.core.modules import frozen
 from robustcl.data import Dataset, load_data
+from robustcl.data.views import ViewOptions
 from robustcl.models.heads.fitting import fit_head
 from robustcl.training import TrainRecipe, train_encoder
-from robustcl.views import ViewOptions
 
 FORMS: tuple[Form, ...] = ("mean", "vote", "clip")
 RADII = (0.0, 0.25, 0.5, 0.75, 1.0)

@@ -49,11 +49,11 @@ from robustcl.core.classifier import Classifier, Encoder
 from robustcl.core.modules import frozen
 from robustcl.core.seeds import example_seed
 from robustcl.data import Dataset, load_data
+from robustcl.data.views import ViewOptions
 from robustcl.models.checkpoint import load_checkpoint
 from robustcl.models.encoders import small_convnet
 from robustcl.models.heads.fitting import fit_head
 from robustcl.training import TrainRecipe, train_encoder
-from robustcl.views import ViewOptions
 
 FORMS: tuple[Form, ...] = ("vote", "mean", "clip")
 N, SELECT, ALPHA = 1_000, 100, 0.001

@@ -7,7 +7,7 @@ import pytest
 
 ROOMS = ["robustcl", "robustcl.attacks", "robustcl.attacks.checks", "robustcl.certify",
          "robustcl.certify.bounds", "robustcl.data",
-         "robustcl.models.heads", "robustcl.models.encoders", "robustcl.losses", "robustcl.views",
+         "robustcl.models.heads", "robustcl.models.encoders", "robustcl.losses", "robustcl.data.views",
          "robustcl.training", "robustcl.robust", "robustcl.protocols",
          "robustcl.report", "robustcl.targets",
          "robustcl.calibration", "robustcl.auditing", "robustcl.runs", "robustcl.bench",

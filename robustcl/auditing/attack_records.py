@@ -15,7 +15,7 @@ from robustcl.auditing.keep_violations import keep_violations
 from robustcl.core.abstention import ABSTAINED
 from robustcl.core.objectives import misclassify
 from robustcl.core.threat import Threat
-from robustcl.data.batch import Batch
+from robustcl.data.dataset import Batch
 from robustcl.runs.record_kinds import CERTIFIED_BALL
 
 

@@ -14,7 +14,7 @@ from robustcl import certify
 from robustcl.auditing.audit import Audit
 from robustcl.core.classifier import Classifier
 from robustcl.core.seeds import example_seed
-from robustcl.data.batch import Batch
+from robustcl.data.dataset import Batch
 
 if TYPE_CHECKING:
     import pandas as pd

@@ -12,7 +12,7 @@ from robustcl.auditing.audit_job import AuditJob, compare_points, records_of, se
 from robustcl.auditing.keep_violations import keep_violations
 from robustcl.core.objectives import misclassify
 from robustcl.core.threat import ORDERS, Threat
-from robustcl.data.batch import Batch
+from robustcl.data.dataset import Batch
 
 WALK_STEPS = 20
 INSIDE = 2e-6  # relative distance from the radius, so that what is within eps (1 + 1e-6) is below

@@ -28,8 +28,8 @@ from robustcl.core.errors import InputError
 from robustcl.core.modules import exact_copy, frozen
 from robustcl.core.numbers import time_text
 from robustcl.core.terminal import line_of
+from robustcl.data.class_names import check_classes
 from robustcl.data.dataset import Dataset
-from robustcl.data.match_classes import check_classes
 from robustcl.runs.ranks import own_chunks, rank, rank_count
 from robustcl.runs.records import read_manifest
 from robustcl.runs.write_run import finish_run, note_sessions, run_session, start_run

@@ -12,7 +12,7 @@ from robustcl.auditing.reproducer import Reproducer, Violation, reproducer_bytes
 from robustcl.core.hashes import network_hash
 from robustcl.core.lazy import lazily
 from robustcl.core.output_folder import OutputFolder
-from robustcl.data.batch import Batch
+from robustcl.data.dataset import Batch
 from robustcl.runs.violations import violation_file, violations
 
 if TYPE_CHECKING:

@@ -16,7 +16,7 @@ from robustcl.auditing.recorded import Recorded
 from robustcl.core.abstention import answered, predict
 from robustcl.core.batching import padded, rows_seen
 from robustcl.core.objectives import score_margin
-from robustcl.data.batch import Batch
+from robustcl.data.dataset import Batch
 from robustcl.runs.arrays import own_arrays, replace_rows, save_arrays
 from robustcl.runs.per_image import per_image, sound_certificates
 from robustcl.runs.record_kinds import CERTIFIED_BALL

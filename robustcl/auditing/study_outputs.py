@@ -21,11 +21,11 @@ from robustcl.core.objectives import misclassify
 from robustcl.core.seeds import example_noise, example_seed
 from robustcl.core.threat import Threat
 from robustcl.data.dataset import Dataset
+from robustcl.data.views import ViewOptions
 from robustcl.models.inference_views import LinearView
 from robustcl.models.multi_view import MultiView, aggregated
 from robustcl.runs.arrays import load_arrays, save_arrays
 from robustcl.runs.study_file import note_stage
-from robustcl.views import ViewOptions
 
 
 @dataclass(frozen=True, eq=False)

@@ -23,10 +23,9 @@ from robustcl.core.classifier import Classifier
 from robustcl.core.errors import InputError
 from robustcl.core.modules import frozen
 from robustcl.core.terminal import say
-from robustcl.data.cifar10c import cifar10c, cifar10c_names
-from robustcl.data.corrupted import corrupted
+from robustcl.data.class_names import match_classes
+from robustcl.data.corruptions import cifar10c, cifar10c_names, corrupted
 from robustcl.data.dataset import Dataset
-from robustcl.data.match_classes import match_classes
 from robustcl.data.splits import stratified_split
 from robustcl.models.heads import KNNHead
 from robustcl.runs.summary import interval95

@@ -21,7 +21,7 @@ from robustcl.core.listing import LISTING, MARKS, PARTS, TOPS, objection_to_name
 from robustcl.core.schema import parse
 from robustcl.core.specification import choose
 from robustcl.core.threat import check_norm
-from robustcl.data.corrupted import CORRUPTIONS
+from robustcl.data.corruptions import CORRUPTIONS
 from robustcl.options.recipe_file import check_types
 from robustcl.options.train import TrainOptions
 
@@ -64,7 +64,7 @@ class Suite:
         attacks: By norm, as for `certify run --attack`.
         eps: By norm, ascending budgets.
         metrics: Columns of the table; they decide what is run.
-        corruptions: Names in `robustcl.data.corrupted`; of a CIFAR-10-C folder all are taken.
+        corruptions: Names in `robustcl.data.corruptions`; of a CIFAR-10-C folder all are taken.
         severities: From 1 to 5.
         corrupted_folder: A folder of CIFAR-10-C; '' corrupts the images here.
         multiview: Options of `robustcl multiview` by name, for metrics of a study.

@@ -10,7 +10,7 @@ from robustcl.commands.load_and_tell import load_and_tell
 from robustcl.core.classifier import Classifier
 from robustcl.core.errors import InputError
 from robustcl.core.terminal import say
-from robustcl.data.match_classes import same_classes, some_names
+from robustcl.data.class_names import same_classes, some_names
 
 
 class _Mean(nn.Module):

@@ -27,8 +27,8 @@ from robustcl.core.errors import InputError
 from robustcl.core.last_handler import stop_code
 from robustcl.core.terminal import answer, emit, say
 from robustcl.data import Dataset
-from robustcl.data.draw_rows import draw_order
-from robustcl.data.match_classes import absent_classes, check_classes, some_names
+from robustcl.data.class_names import absent_classes, check_classes, some_names
+from robustcl.data.splits import draw_order
 from robustcl.models.inference_views import draw_views
 from robustcl.options.multiview import MultiviewOptions
 from robustcl.report.study_page import headline_model, sentences, write_study_report

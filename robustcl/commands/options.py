@@ -12,7 +12,7 @@ from robustcl.core.locks import patiently
 from robustcl.core.seeds import check_seed
 from robustcl.core.terminal import say
 from robustcl.data import Dataset, load_data
-from robustcl.data.match_classes import absent_classes, some_names
+from robustcl.data.class_names import absent_classes, some_names
 from robustcl.options.shared import DataOptions, LabeledDataOptions
 from robustcl.runs.ranks import rank
 from robustcl.runs.records import read_manifest

@@ -31,7 +31,7 @@ from robustcl.core.errors import InputError, RobustclError, RunError
 from robustcl.core.last_handler import stop_code
 from robustcl.core.terminal import answer, emit, say
 from robustcl.data import Dataset, label_subset
-from robustcl.data.match_classes import absent_classes, some_names
+from robustcl.data.class_names import absent_classes, some_names
 from robustcl.models.architectures import build_backbone, embedding_size
 from robustcl.models.checkpoint import load_checkpoint, save_checkpoint
 from robustcl.models.description import Description

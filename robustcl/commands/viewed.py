@@ -6,10 +6,10 @@ from typing import Any
 
 from robustcl.core.choices import Aggregate
 from robustcl.core.classifier import Classifier
+from robustcl.data.views import ViewOptions, default_views
 from robustcl.models.description import Description
 from robustcl.models.inference_views import draw_views
 from robustcl.models.multi_view import MultiView
-from robustcl.views import ViewOptions, default_views
 
 
 @dataclass(frozen=True)

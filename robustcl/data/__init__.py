@@ -1,16 +1,15 @@
 """Data: one file per source; every source yields a `Dataset` of images in [0, 1]."""
 
-from robustcl.data.batch import Batch
-from robustcl.data.dataset import Dataset
-from robustcl.data.digits import digits
-from robustcl.data.imagefolder import imagefolder
-from robustcl.data.label_subset import label_subset
-from robustcl.data.load_data import SOURCES, load_data
-from robustcl.data.match_classes import match_classes
-from robustcl.data.npz import npz
-from robustcl.data.parquet import parquet
+from robustcl.data._digits import digits
+from robustcl.data._imagefolder import imagefolder
+from robustcl.data._npz import npz
+from robustcl.data._parquet import parquet
+from robustcl.data._torchvision import torchvision_data
+from robustcl.data.class_names import match_classes
+from robustcl.data.dataset import Batch, Dataset
+from robustcl.data.loading import SOURCES, load_data
 from robustcl.data.splits import stratified_split
-from robustcl.data.torchvision_data import torchvision_data
+from robustcl.data.subsets import label_subset
 
 __all__ = [
     "SOURCES",

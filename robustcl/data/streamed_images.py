@@ -8,8 +8,7 @@ import numpy as np
 
 from robustcl.core.errors import InputError
 from robustcl.core.files import read_file
-from robustcl.data.decode import GRAY_MODES, decode
-from robustcl.data.open_image import CURE, MOST_FILE, Source, opened_image
+from robustcl.data.images import CURE, GRAY_MODES, MOST_FILE, Source, decode, opened_image
 
 MOST_BYTES = 256 * 2**20  # of decoded images that are held in memory; larger sets are streamed
 CHECKED = 1024  # images whose files are read at once before a run

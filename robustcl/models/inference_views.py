@@ -12,10 +12,10 @@ from robustcl.core.classifier import Classifier
 from robustcl.core.errors import InputError
 from robustcl.core.seeds import example_noise, example_seed
 from robustcl.core.specification import Specification, check_options, choose, parse_specification
+from robustcl.data.views.options import ViewOptions
+from robustcl.data.views.simclr import random_boxes
+from robustcl.data.views.training_view import TrainingView
 from robustcl.models.multi_view import MultiView
-from robustcl.views.simclr_views import random_boxes
-from robustcl.views.training_view import TrainingView
-from robustcl.views.view_options import ViewOptions
 
 
 class LinearView(nn.Module):

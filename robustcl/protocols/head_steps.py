@@ -12,15 +12,14 @@ from robustcl.core.classifier import Encoder
 from robustcl.core.errors import InputError, RunError
 from robustcl.core.modules import frozen
 from robustcl.data.dataset import Dataset
+from robustcl.data.views.options import default_views, weak_views
+from robustcl.data.views.simclr import simclr_views
 from robustcl.losses.similarities import unit
 from robustcl.models.heads import LinearHead
 from robustcl.models.heads.fitting import encoder_hash
 from robustcl.protocols.protocol_options import ProtocolOptions
 from robustcl.protocols.stepped_rate import stepped_rate
 from robustcl.training.progress import training_bar
-from robustcl.views.anneal_views import weak_views
-from robustcl.views.simclr_views import simclr_views
-from robustcl.views.view_options import default_views
 
 
 @dataclass(frozen=True, eq=False)

@@ -14,7 +14,7 @@ from robustcl.core import atomic
 from robustcl.core.errors import InputError
 from robustcl.core.files import read_bytes
 from robustcl.core.output_folder import check_output
-from robustcl.data.open_image import opened_image
+from robustcl.data.images import opened_image
 from robustcl.report.figures import STYLE
 from robustcl.report.training_curves import training_curves
 

@@ -1,5 +1,6 @@
 """Choose the views and the loss of a method of robust training."""
 
+from robustcl.data.views.options import ViewOptions, anneal_views, weak_views
 from robustcl.robust.acl import Acl, acl
 from robustcl.robust.deacl import Deacl, deacl
 from robustcl.robust.dynacl import Dynacl, dynacl, strength
@@ -9,8 +10,6 @@ from robustcl.robust.noisy_views import NoisyViews, noisy_views
 from robustcl.robust.parse_robust import Robust
 from robustcl.robust.rocl import Rocl, rocl
 from robustcl.robust.views_step import Losses, ViewsStep
-from robustcl.views.anneal_views import anneal_views, weak_views
-from robustcl.views.view_options import ViewOptions
 
 
 def epoch_views(

@@ -9,11 +9,11 @@ from torch.nn import functional
 from robustcl.core.classifier import Classifier, Encoder
 from robustcl.core.errors import InputError, RunError
 from robustcl.data.dataset import Dataset
+from robustcl.data.views.options import default_views
+from robustcl.data.views.simclr import simclr_views
 from robustcl.models.heads import LinearHead
 from robustcl.models.heads.fitting import fit_head
 from robustcl.training.schedule import rate
-from robustcl.views.simclr_views import simclr_views
-from robustcl.views.view_options import default_views
 
 WARMUP = 0.1
 

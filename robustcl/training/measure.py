@@ -5,13 +5,13 @@ from torch import Tensor
 
 from robustcl.core.abstention import directed, on_sphere, predict
 from robustcl.core.modules import frozen
+from robustcl.data.views.simclr import simclr_views
 from robustcl.losses.false_negative_filter import Suspects, suspects
 from robustcl.losses.weighted_sum import LossBatch, pair_weights
 from robustcl.models.heads import knn
 from robustcl.training.collapse import alignment, effective_rank, spread, uniformity
 from robustcl.training.contradiction import contradiction
 from robustcl.training.start_run import Run
-from robustcl.views.simclr_views import simclr_views
 
 BATCH = 256  # images in the batch that monitors look at
 BANK, QUERIES, NEIGHBORS = 4000, 1000, 20  # of the kNN that runs along

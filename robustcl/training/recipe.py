@@ -7,13 +7,13 @@ from typing import Any
 from robustcl.core.choices import OPTIMIZERS, Optimizer
 from robustcl.core.errors import InputError
 from robustcl.core.seeds import check_seed
+from robustcl.data.views.options import ViewOptions
 from robustcl.losses.weighted_sum import LABELED, Term, parse_losses
 from robustcl.robust.attacked import Attacked
 from robustcl.robust.deacl import Deacl
 from robustcl.robust.dynacl import Dynacl
 from robustcl.robust.gradient_penalty import GradientPenalty
 from robustcl.robust.parse_robust import Robust, parse_robust
-from robustcl.views.view_options import ViewOptions
 
 # Losses that look at more than a batch, which is there only where they are trained.
 OWN_STATE = ("cross_entropy", "false_negative_filter", "semantic")

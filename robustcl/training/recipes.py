@@ -1,7 +1,7 @@
 """State the training runs that the demo and the CPU benchmarks repeat."""
 
+from robustcl.data.views.options import COLOR_VIEWS, DIGIT_VIEWS
 from robustcl.training.recipe import TrainRecipe, mixed_loss
-from robustcl.views.view_options import COLOR_VIEWS, DIGIT_VIEWS
 
 # small_convnet(**DEMO_ARCHITECTURE) on digits; encoder with mean (0,) and std (1,).
 DEMO_ARCHITECTURE: dict[str, int] = {

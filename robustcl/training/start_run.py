@@ -12,7 +12,8 @@ from robustcl.core.classifier import Encoder
 from robustcl.core.errors import InputError
 from robustcl.core.hashes import network_hash
 from robustcl.data.dataset import Dataset
-from robustcl.data.label_subset import label_subset
+from robustcl.data.subsets import label_subset
+from robustcl.data.views.options import ViewOptions, default_views
 from robustcl.losses.weighted_sum import LABELED, Term
 from robustcl.models.dual_batch_norm import split_batch_norm
 from robustcl.robust.acl import Acl
@@ -28,7 +29,6 @@ from robustcl.training.log_norm_penalty import NormProbe, norm_probes
 from robustcl.training.optimizer import build_optimizer
 from robustcl.training.processes import check_divisible
 from robustcl.training.recipe import TrainRecipe
-from robustcl.views.view_options import ViewOptions, default_views
 
 PROJECTION = 128  # outputs of the projector
 

@@ -6,6 +6,7 @@ from functools import partial
 import torch
 from torch import Tensor
 
+from robustcl.data.views.simclr import simclr_views
 from robustcl.losses.false_negative_filter import class_sums, step_thresholds, support_scores
 from robustcl.losses.gather_embeddings import gather_embeddings
 from robustcl.losses.weighted_sum import LossBatch, Term, weighted_sum
@@ -16,7 +17,6 @@ from robustcl.training.label_batches import draw_labeled
 from robustcl.training.log_norm_penalty import log_norm_penalty
 from robustcl.training.processes import mean_gradients, own_rows, rank_and_count
 from robustcl.training.start_run import Run
-from robustcl.views.simclr_views import simclr_views
 
 MEMORY = 0.99  # of the running sums of labeled embeddings, per batch
 

@@ -23,10 +23,10 @@ from robustcl.core.classifier import Classifier
 from robustcl.core.errors import InputError, UnsupportedError
 from robustcl.core.objectives import misclassify
 from robustcl.core.threat import Threat
+from robustcl.data.views import COLOR_VIEWS
 from robustcl.declarations.claims import MULTI_VIEW
 from robustcl.models.inference_views import LinearView, draw_views
 from robustcl.models.multi_view import MultiView
-from robustcl.views import COLOR_VIEWS
 from tests.affine import affine_classifier
 from tests.certify.test_geodesic import plane
 from tests.certify.test_sound import with_head

@@ -9,7 +9,7 @@ import pytest
 from robustcl.auditing import Audit, evaluate
 from robustcl.cli import certify, robustcl
 from robustcl.data import load_data
-from robustcl.data.draw_rows import draw_order
+from robustcl.data.splits import draw_order
 from robustcl.models.checkpoint import load_checkpoint
 from robustcl.runs.arrays import load_arrays
 from robustcl.runs.per_image import per_image

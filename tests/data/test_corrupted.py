@@ -8,8 +8,7 @@ import pytest
 
 from robustcl.core.errors import InputError
 from robustcl.data import Dataset
-from robustcl.data.cifar10c import cifar10c, cifar10c_names
-from robustcl.data.corrupted import CORRUPTIONS, corrupted
+from robustcl.data.corruptions import CORRUPTIONS, cifar10c, cifar10c_names, corrupted
 
 
 def gray(value: int, *, side: int = 16, count: int = 4, channels: int = 3) -> Dataset:

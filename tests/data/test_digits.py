@@ -8,7 +8,7 @@ import pytest
 from sklearn.datasets import load_digits
 
 from robustcl.data import digits as digits_function
-from robustcl.data.digits import read_digits
+from robustcl.data._digits import read_digits
 
 
 def test_the_table_is_that_of_scikit_learn(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -17,7 +17,7 @@ def test_the_table_is_that_of_scikit_learn(monkeypatch: pytest.MonkeyPatch) -> N
     assert np.array_equal(pixels, theirs) and np.array_equal(labels, known)
     assert pixels.dtype == np.asarray(theirs).dtype
     before = digits_function(split="test", seed=3).hash()
-    room = sys.modules["robustcl.data.digits"]  # a function of the package has the same name
+    room = sys.modules["robustcl.data._digits"]  # a function of the package has the same name
     monkeypatch.setattr(
         room, "find_spec", lambda name: ModuleSpec(name, None)
     )  # laid out otherwise

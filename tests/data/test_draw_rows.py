@@ -5,7 +5,7 @@ import pytest
 
 from robustcl.core.errors import InputError
 from robustcl.data import load_data
-from robustcl.data.draw_rows import draw_order
+from robustcl.data.splits import draw_order
 
 
 @pytest.mark.parametrize("seed", range(5))

@@ -11,7 +11,7 @@ from PIL import Image
 
 from robustcl.core.errors import InputError
 from robustcl.data import SOURCES, load_data, torchvision_data
-from robustcl.data.decode import decode
+from robustcl.data.images import decode
 
 
 def picture(value: int, *, size: tuple[int, int] = (6, 6), mode: str = "RGB") -> Image.Image:

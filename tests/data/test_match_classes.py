@@ -9,7 +9,7 @@ import pytest
 from robustcl.core.choices import Matching
 from robustcl.core.errors import InputError
 from robustcl.data import Dataset, match_classes
-from robustcl.data.match_classes import (
+from robustcl.data.class_names import (
     absent_classes,
     check_classes,
     match_labels,

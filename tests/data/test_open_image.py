@@ -11,8 +11,7 @@ from PIL import Image
 
 import robustcl
 from robustcl.core.errors import InputError
-from robustcl.data.decode import check_size, decode
-from robustcl.data.open_image import FORMATS, MOST_PIXELS, jpeg_tensor, opened_image
+from robustcl.data.images import FORMATS, MOST_PIXELS, check_size, decode, jpeg_tensor, opened_image
 from tests.fuzz.build_data import bad_images, encoded, jpeg, odd_entries, png, tiff_of_a_tile
 
 ROOT = Path(robustcl.__file__).parents[1]

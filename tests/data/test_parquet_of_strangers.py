@@ -158,7 +158,7 @@ CHILD = """
 import json, resource, sys
 from pathlib import Path
 from robustcl.data import load_data
-from robustcl.data.decode import decode
+from robustcl.data.images import decode
 from robustcl.core.errors import InputError
 
 refused = 0

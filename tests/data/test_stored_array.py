@@ -7,7 +7,7 @@ import pytest
 
 from robustcl.core.errors import InputError
 from robustcl.data import load_data
-from robustcl.data.cifar10c import cifar10c
+from robustcl.data.corruptions import cifar10c
 from robustcl.data.dataset import Dataset
 from robustcl.data.stored_array import map_npy, read_npy, read_npz
 from tests.fuzz.build_data import bad_npz, npy, npz, npz_bomb, odd_entries

@@ -8,8 +8,8 @@ import pytest
 
 from robustcl.core.errors import InputError
 from robustcl.data import load_data, stratified_split, torchvision_data
-from robustcl.data.label_subset import label_subset
 from robustcl.data.splits import split_rows
+from robustcl.data.subsets import label_subset
 from tests.fuzz.build_data import NOWHERE, encoded, image_folder, odd_entries
 
 ENDLESS = "a" * 100_000
@@ -89,7 +89,7 @@ def test_damaged_files_of_torchvision_are_refused(
     for name, content in zip(names, (images, many) * 2, strict=True):
         (raw / name).write_bytes(content)
     assert torchvision_data("mnist", root=tmp_path).labels.tolist() == [1, 2]
-    module = sys.modules["robustcl.data.torchvision_data"]  # its name is that of a function too
+    module = sys.modules["robustcl.data._torchvision"]  # its name is that of a function too
     monkeypatch.setattr(module, "MOST_BYTES", 100)
     with pytest.raises(InputError, match="more than 100 bytes"):
         torchvision_data("mnist", root=tmp_path)

@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from robustcl.data.load_data import PATH_SOURCES
-from robustcl.data.torchvision_data import TORCHVISION
+from robustcl.data._torchvision import TORCHVISION
+from robustcl.data.loading import PATH_SOURCES
 from tests.docs.commands import PROGRAMS, options_of, read_only, script_options
 from tests.docs.pages import PAGES, ROOT, Command, command, inline_commands, text_of
 

@@ -1,1 +1,1 @@
-"""Tests of robustcl.views."""
+"""Tests of robustcl.data.views."""

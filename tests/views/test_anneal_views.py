@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from robustcl.core.errors import InputError
-from robustcl.views import (
+from robustcl.data.views import (
     COLOR_VIEWS,
     DIGIT_VIEWS,
     ViewOptions,

@@ -5,7 +5,7 @@ import torch
 from torchvision.transforms import functional
 
 from robustcl.core.errors import InputError
-from robustcl.views import ViewOptions, gaussian_blur, simclr_views
+from robustcl.data.views import ViewOptions, gaussian_blur, simclr_views
 
 
 @pytest.mark.parametrize(("channels", "size"), [(1, 3), (3, 5), (3, 7)])

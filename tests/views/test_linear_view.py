@@ -4,6 +4,7 @@ import pytest
 import torch
 
 from robustcl.core.errors import InputError
+from robustcl.data.views.simclr import resized_crop
 from robustcl.models.inference_views import (
     LinearView,
     crop_views,
@@ -13,7 +14,6 @@ from robustcl.models.inference_views import (
     shift_views,
     shifted,
 )
-from robustcl.views.simclr_views import resized_crop
 
 IMAGES = torch.rand(3, 2, 7, 9, generator=torch.Generator().manual_seed(0))
 

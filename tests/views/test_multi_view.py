@@ -10,10 +10,10 @@ from robustcl.core.batching import rows_seen
 from robustcl.core.choices import AGGREGATES
 from robustcl.core.classifier import Classifier, Encoder
 from robustcl.core.errors import InputError
+from robustcl.data.views import COLOR_VIEWS, TrainingView
 from robustcl.models.heads import KNNHead, LinearHead, PrototypeHead
 from robustcl.models.inference_views import LinearView, draw_views
 from robustcl.models.multi_view import MultiView, aggregated
-from robustcl.views import COLOR_VIEWS, TrainingView
 
 SHAPE = (3, 8, 8)
 

@@ -7,7 +7,7 @@ import torch
 from torchvision.transforms.v2 import functional as reference
 
 from robustcl.core.errors import InputError
-from robustcl.views import (
+from robustcl.data.views import (
     COLOR_VIEWS,
     DIGIT_VIEWS,
     GRAY_VIEWS,
@@ -16,7 +16,7 @@ from robustcl.views import (
     default_views,
     simclr_views,
 )
-from robustcl.views.simclr_views import random_boxes, resized_crop
+from robustcl.data.views.simclr import random_boxes, resized_crop
 
 
 def images(count: int = 8, channels: int = 3, size: int = 16) -> torch.Tensor:

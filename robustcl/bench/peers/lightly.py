@@ -14,12 +14,12 @@ from torch.utils.data import Dataset as TorchDataset
 from robustcl.bench.peers.comparison import Comparison, Scene, compare, import_peer, named
 from robustcl.core.classifier import Encoder
 from robustcl.data import Dataset
+from robustcl.data.views import COLOR_VIEWS, simclr_views
 from robustcl.losses import nt_xent
 from robustcl.models.architectures import build_backbone
 from robustcl.training.recipe import TrainRecipe
 from robustcl.training.start_run import start_run
 from robustcl.training.train_step import train_step
-from robustcl.views import COLOR_VIEWS, simclr_views
 
 LEARNING_RATE, WEIGHT_DECAY, TEMPERATURE = 1e-3, 1e-4, 0.5
 IMAGES, SIDE = 1024, 32

@@ -7,10 +7,9 @@ from torch import Tensor
 from torch.nn import functional
 
 from robustcl.core.errors import InputError
-from robustcl.views.color_jitter import color_jitter, gray
-from robustcl.views.draws import Draws
-from robustcl.views.gaussian_blur import gaussian_blur
-from robustcl.views.view_options import ViewOptions
+from robustcl.data.views.colors import color_jitter, gaussian_blur, gray
+from robustcl.data.views.draws import Draws
+from robustcl.data.views.options import ViewOptions
 
 
 def simclr_views(

@@ -1,17 +1,17 @@
 """Training views, drawn in batches on the device, and fixed views for multi-view inference."""
 
-from robustcl.views.anneal_views import anneal_views, weak_views
-from robustcl.views.color_jitter import color_jitter
-from robustcl.views.gaussian_blur import gaussian_blur
-from robustcl.views.simclr_views import simclr_views
-from robustcl.views.training_view import TrainingView
-from robustcl.views.view_options import (
+from robustcl.data.views.colors import color_jitter, gaussian_blur
+from robustcl.data.views.options import (
     COLOR_VIEWS,
     DIGIT_VIEWS,
     GRAY_VIEWS,
     ViewOptions,
+    anneal_views,
     default_views,
+    weak_views,
 )
+from robustcl.data.views.simclr import simclr_views
+from robustcl.data.views.training_view import TrainingView
 
 __all__ = [
     "COLOR_VIEWS",

@@ -7,9 +7,9 @@ import numpy as np
 from robustcl.core.choices import SPLITS, Split
 from robustcl.core.errors import InputError
 from robustcl.core.files import is_folder, require_file
+from robustcl.data.class_names import some_names
 from robustcl.data.dataset import Dataset
 from robustcl.data.listing import Listing, part_of
-from robustcl.data.match_classes import some_names
 from robustcl.data.read_labels import as_texts, read_labels
 from robustcl.data.splits import check_split, split_rows
 from robustcl.data.stored_array import read_npz

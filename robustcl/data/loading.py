@@ -8,17 +8,16 @@ import numpy as np
 
 from robustcl.core.choices import Draw, Matching, Split
 from robustcl.core.errors import InputError
+from robustcl.data._digits import list_digits
+from robustcl.data._imagefolder import list_imagefolder
+from robustcl.data._npz import list_npz
+from robustcl.data._parquet import list_parquet
+from robustcl.data._torchvision import TORCHVISION, list_torchvision
+from robustcl.data.class_names import match_labels, matched_names
 from robustcl.data.dataset import Dataset
-from robustcl.data.decode import check_size
-from robustcl.data.digits import list_digits
-from robustcl.data.draw_rows import draw_order
-from robustcl.data.imagefolder import list_imagefolder
+from robustcl.data.images import check_size
 from robustcl.data.listing import Listing
-from robustcl.data.match_classes import match_labels, matched_names
-from robustcl.data.npz import list_npz
-from robustcl.data.parquet import list_parquet
-from robustcl.data.splits import check_split
-from robustcl.data.torchvision_data import TORCHVISION, list_torchvision
+from robustcl.data.splits import check_split, draw_order
 
 PATH_SOURCES: dict[str, tuple[str, ...]] = {
     "imagefolder": ("size", "split"),

@@ -3,9 +3,9 @@
 import torch
 from torch import Tensor, nn
 
-from robustcl.views.draws import Draws
-from robustcl.views.simclr_views import drawn_views
-from robustcl.views.view_options import ViewOptions
+from robustcl.data.views.draws import Draws
+from robustcl.data.views.options import ViewOptions
+from robustcl.data.views.simclr import drawn_views
 
 
 class TrainingView(nn.Module):
