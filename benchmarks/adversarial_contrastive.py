@@ -38,8 +38,8 @@ from robustcl.data import Dataset, load_data
 from robustcl.data.views import COLOR_VIEWS
 from robustcl.models.encoders import batch_norm_convnet
 from robustcl.models.heads.fitting import encoder_hash
-from robustcl.protocols import ProtocolOptions, aff, alf, slf
 from robustcl.training import TrainRecipe, train_encoder
+from robustcl.training.protocols import ProtocolOptions, aff, alf, slf
 
 IMAGES, TEST_IMAGES, AUTOATTACK_IMAGES = 5000, 500, 100
 RECIPE = TrainRecipe(epochs=12, batch_size=128, learning_rate=2e-3, views=COLOR_VIEWS)

@@ -43,8 +43,8 @@ from robustcl.models.encoders.sorted_halves import to_halves
 from robustcl.models.heads.fitting import fit_head
 from robustcl.report.drawing import radius_label
 from robustcl.report.figures import STYLE
-from robustcl.robust.lipschitz import CLAIMED, end_lipschitz
 from robustcl.training import Files, TrainRecipe, train_encoder
+from robustcl.training.robust.lipschitz import CLAIMED, end_lipschitz
 
 ARCHITECTURE = "lipschitz_convnet"
 ARGUMENTS: dict[str, Any] = {"channels": 3, "image_size": 32, "size": "small"}

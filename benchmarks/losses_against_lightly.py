@@ -18,7 +18,7 @@ if __package__ in (None, ""):
     sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from benchmarks.provenance import provenance, record
-from robustcl.losses import nt_xent
+from robustcl.training.losses import nt_xent
 
 TEMPERATURES = (0.05, 0.1, 0.5, 1.0)
 BATCHES = (2, 16, 128)

@@ -28,7 +28,7 @@ if __package__ in (None, ""):
 from robustcl.core.classifier import Classifier
 from robustcl.data import Dataset, load_data
 from robustcl.models.encoders import MaxMin
-from robustcl.training.schedule import rate
+from robustcl.training.optimizers import rate
 
 CLASSES = 10
 SHAPE = (3, 32, 32)

@@ -20,7 +20,7 @@ from robustcl.core.objectives import misclassify
 from robustcl.data import Dataset
 from robustcl.models.heads import LinearHead, PrototypeHead, knn, linear, prototype
 from robustcl.models.heads.fitting import fit_head
-from robustcl.training.measure import _knn_accuracy
+from robustcl.training.measuring import _knn_accuracy
 
 NAN, INF = torch.nan, torch.inf
 

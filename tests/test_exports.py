@@ -7,9 +7,9 @@ import pytest
 
 ROOMS = ["robustcl", "robustcl.attacks", "robustcl.attacks.checks", "robustcl.certify",
          "robustcl.certify.bounds", "robustcl.data",
-         "robustcl.models.heads", "robustcl.models.encoders", "robustcl.losses", "robustcl.data.views",
-         "robustcl.training", "robustcl.robust", "robustcl.protocols",
-         "robustcl.report", "robustcl.targets",
+         "robustcl.models.heads", "robustcl.models.encoders", "robustcl.training.losses", "robustcl.data.views",
+         "robustcl.training", "robustcl.training.robust", "robustcl.training.protocols",
+         "robustcl.report", "robustcl.training.targets",
          "robustcl.calibration", "robustcl.auditing", "robustcl.runs", "robustcl.bench",
          "robustcl.bench.peers"]  # fmt: skip
 PACKAGES = ("attacks", "certify", "bounds")

@@ -16,9 +16,9 @@ from robustcl.core.specification import (
     parse_specification,
     split_specifications,
 )
-from robustcl.losses import parse_losses
 from robustcl.models.inference_views import parse_views
-from robustcl.robust import parse_robust
+from robustcl.training.losses import parse_losses
+from robustcl.training.robust import parse_robust
 
 VALUES = ("", "nan", "inf", "-inf", "1e400", "9" * 5000, "1" * 400 + "/3", "\x00", "\x1b[31m", "=")
 NEVER = ("", ":", "=", "a:b", "a:b=", "a:b=1,b=2", "a:b=1,,", "a:" + "b=1," * 9, "x" * 100_000)

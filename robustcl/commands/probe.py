@@ -25,8 +25,8 @@ from robustcl.models.checkpoint import save_checkpoint
 from robustcl.models.heads.fitting import encoder_hash, fit_head
 from robustcl.models.standardized_inputs import normalization_doubt
 from robustcl.options.probe import ProbeOptions
-from robustcl.protocols import PROTOCOLS, ProtocolOptions, aff, alf, slf
 from robustcl.training import fine_tune
+from robustcl.training.protocols import PROTOCOLS, ProtocolOptions, aff, alf, slf
 
 
 @dataclass(frozen=True)

@@ -5,8 +5,8 @@ from typing import Any
 
 from robustcl.core.terminal import say
 from robustcl.data import Dataset
-from robustcl.targets import load_targets, target_geometry
 from robustcl.training import TrainRecipe
+from robustcl.training.targets import load_targets, target_geometry
 
 
 def tell_targets(recipe: TrainRecipe, dataset: Dataset) -> dict[str, Any]:

@@ -38,12 +38,12 @@ from robustcl.models.description import Description
 from robustcl.models.dual_batch_norm import ADVERSARIAL
 from robustcl.models.heads.fitting import fit_head
 from robustcl.options.train import TrainOptions
-from robustcl.robust import Acl, Deacl, NoisyViews
-from robustcl.robust.lipschitz import CLAIMED, Lipschitz
 from robustcl.runs.ranks import rank
 from robustcl.training import Files, TrainLog, TrainRecipe, train_encoder
 from robustcl.training.processes import joined, rank_and_count
 from robustcl.training.resume_state import stated_data
+from robustcl.training.robust import Acl, Deacl, NoisyViews
+from robustcl.training.robust.lipschitz import CLAIMED, Lipschitz
 
 SIZED = (  # take image_size
     *("small_convnet", "strided_convnet", "batch_norm_convnet"),

@@ -22,12 +22,11 @@ from robustcl.models.checkpoint import read_description
 from robustcl.models.description import Description
 from robustcl.models.stored_file import has_description, header_names
 from robustcl.options.train import TrainOptions
-from robustcl.robust import Deacl
 from robustcl.runs.ranks import rank
 from robustcl.training import Files, TrainRecipe
+from robustcl.training.logs import check_tensorboard, is_log
 from robustcl.training.resume_state import KEY, read_numbers
-from robustcl.training.tensorboard_log import check_tensorboard
-from robustcl.training.train_log import is_log
+from robustcl.training.robust import Deacl
 
 MOST_LOG = 32_000_000  # bytes
 

@@ -5,8 +5,8 @@ from dataclasses import fields
 from robustcl.core.errors import InputError
 from robustcl.data.views import COLOR_VIEWS, DIGIT_VIEWS, GRAY_VIEWS
 from robustcl.options.train import TrainOptions
-from robustcl.robust import Deacl, parse_robust
 from robustcl.training import TrainRecipe, mixed_loss
+from robustcl.training.robust import Deacl, parse_robust
 
 VIEWS = {"auto": None, "digits": DIGIT_VIEWS, "gray": GRAY_VIEWS, "color": COLOR_VIEWS}
 

@@ -18,7 +18,7 @@ from robustcl.data.images import opened_image
 from robustcl.report.figures import STYLE
 from robustcl.report.training_curves import training_curves
 
-# The names of `robustcl.losses.weighted_sum.LOSSES`, which need torch; a test compares them.
+# The names of `robustcl.training.losses.sums.LOSSES`, which need torch; a test compares them.
 LOSSES = {
     "nt_xent": "SimCLR (NT-Xent)",
     "sup_con": "SupCon",

@@ -1,10 +1,18 @@
 """Training: one file per method, and the recipes that the demo and the benchmarks use."""
 
-from robustcl.training.collapse import alignment, effective_rank, spread, uniformity
-from robustcl.training.contradiction import Contradiction, contradiction
-from robustcl.training.fine_tune import fine_tune
-from robustcl.training.log_norm_penalty import log_norm_penalty, norm_probes
-from robustcl.training.measure import filter_quality
+from robustcl.training.contradictions import Contradiction, contradiction
+from robustcl.training.fine_tuning import fine_tune
+from robustcl.training.logs import TrainLog
+from robustcl.training.loop import Files, train_encoder
+from robustcl.training.measuring import (
+    alignment,
+    effective_rank,
+    filter_quality,
+    spread,
+    uniformity,
+)
+from robustcl.training.norm_penalty import log_norm_penalty, norm_probes
+from robustcl.training.optimizers import rate
 from robustcl.training.recipe import TrainRecipe, mixed_loss
 from robustcl.training.recipes import (
     CIFAR_CPU_ARCHITECTURE,
@@ -12,9 +20,6 @@ from robustcl.training.recipes import (
     DEMO_ARCHITECTURE,
     DEMO_RECIPE,
 )
-from robustcl.training.schedule import rate
-from robustcl.training.train_encoder import Files, train_encoder
-from robustcl.training.train_log import TrainLog
 
 __all__ = [
     "CIFAR_CPU_ARCHITECTURE",

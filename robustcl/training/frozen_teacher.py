@@ -6,10 +6,10 @@ import torch
 
 from robustcl.core.classifier import Encoder
 from robustcl.core.errors import InputError
-from robustcl.robust.attacked import Attacked
-from robustcl.robust.deacl import Deacl
-from robustcl.robust.inner_attack import InnerAttack
 from robustcl.training.recipe import TrainRecipe
+from robustcl.training.robust._deacl import Deacl
+from robustcl.training.robust.attacked import Attacked
+from robustcl.training.robust.inner_attack import InnerAttack
 
 
 def frozen_teacher(

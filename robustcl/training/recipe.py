@@ -8,12 +8,12 @@ from robustcl.core.choices import OPTIMIZERS, Optimizer
 from robustcl.core.errors import InputError
 from robustcl.core.seeds import check_seed
 from robustcl.data.views.options import ViewOptions
-from robustcl.losses.weighted_sum import LABELED, Term, parse_losses
-from robustcl.robust.attacked import Attacked
-from robustcl.robust.deacl import Deacl
-from robustcl.robust.dynacl import Dynacl
-from robustcl.robust.gradient_penalty import GradientPenalty
-from robustcl.robust.parse_robust import Robust, parse_robust
+from robustcl.training.losses.sums import LABELED, Term, parse_losses
+from robustcl.training.robust._deacl import Deacl
+from robustcl.training.robust._dynacl import Dynacl
+from robustcl.training.robust._gradient_penalty import GradientPenalty
+from robustcl.training.robust.attacked import Attacked
+from robustcl.training.robust.methods import Robust, parse_robust
 
 # Losses that look at more than a batch, which is there only where they are trained.
 OWN_STATE = ("cross_entropy", "false_negative_filter", "semantic")

@@ -14,21 +14,21 @@ from robustcl.core.hashes import network_hash
 from robustcl.data.dataset import Dataset
 from robustcl.data.subsets import label_subset
 from robustcl.data.views.options import ViewOptions, default_views
-from robustcl.losses.weighted_sum import LABELED, Term
 from robustcl.models.dual_batch_norm import split_batch_norm
-from robustcl.robust.acl import Acl
-from robustcl.robust.gradient_penalty import GradientPenalty, check_network
-from robustcl.robust.inner_attack import InnerAttack
-from robustcl.robust.lipschitz import Lipschitz, begin_lipschitz
-from robustcl.robust.parse_robust import Robust
 from robustcl.runs.records import config_hash
-from robustcl.targets import embed_targets, load_targets
 from robustcl.training.frozen_teacher import frozen_teacher
 from robustcl.training.label_batches import LabelBatches, label_batches
-from robustcl.training.log_norm_penalty import NormProbe, norm_probes
-from robustcl.training.optimizer import build_optimizer
+from robustcl.training.losses.sums import LABELED, Term
+from robustcl.training.norm_penalty import NormProbe, norm_probes
+from robustcl.training.optimizers import build_optimizer
 from robustcl.training.processes import check_divisible
 from robustcl.training.recipe import TrainRecipe
+from robustcl.training.robust._acl import Acl
+from robustcl.training.robust._gradient_penalty import GradientPenalty, check_network
+from robustcl.training.robust.inner_attack import InnerAttack
+from robustcl.training.robust.lipschitz import Lipschitz, begin_lipschitz
+from robustcl.training.robust.methods import Robust
+from robustcl.training.targets import embed_targets, load_targets
 
 PROJECTION = 128  # outputs of the projector
 

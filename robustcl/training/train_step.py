@@ -7,15 +7,19 @@ import torch
 from torch import Tensor
 
 from robustcl.data.views.simclr import simclr_views
-from robustcl.losses.false_negative_filter import class_sums, step_thresholds, support_scores
-from robustcl.losses.gather_embeddings import gather_embeddings
-from robustcl.losses.weighted_sum import LossBatch, Term, weighted_sum
-from robustcl.robust.lipschitz import Lipschitz, after_lipschitz_step
-from robustcl.robust.robust_loss import epoch_views, robust_loss
-from robustcl.robust.views_step import ViewsStep
 from robustcl.training.label_batches import draw_labeled
-from robustcl.training.log_norm_penalty import log_norm_penalty
+from robustcl.training.losses._false_negative_filter import (
+    class_sums,
+    step_thresholds,
+    support_scores,
+)
+from robustcl.training.losses.gathering import gather_embeddings
+from robustcl.training.losses.sums import LossBatch, Term, weighted_sum
+from robustcl.training.norm_penalty import log_norm_penalty
 from robustcl.training.processes import mean_gradients, own_rows, rank_and_count
+from robustcl.training.robust.lipschitz import Lipschitz, after_lipschitz_step
+from robustcl.training.robust.methods import epoch_views, robust_loss
+from robustcl.training.robust.views_step import ViewsStep
 from robustcl.training.start_run import Run
 
 MEMORY = 0.99  # of the running sums of labeled embeddings, per batch

@@ -1,1 +1,1 @@
-"""Tests of robustcl.losses."""
+"""Tests of robustcl.training.losses."""

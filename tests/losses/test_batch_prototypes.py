@@ -7,8 +7,14 @@ import torch
 from torch import Tensor
 
 from robustcl.core.errors import InputError
-from robustcl.losses import batch_prototypes, margin_suncet, parse_losses, suncet, weighted_sum
-from robustcl.losses.weighted_sum import LossBatch
+from robustcl.training.losses import (
+    batch_prototypes,
+    margin_suncet,
+    parse_losses,
+    suncet,
+    weighted_sum,
+)
+from robustcl.training.losses.sums import LossBatch
 from tests.losses.slow import assert_equal_with_gradients, points
 
 LABELS = [[0, 1, 0, 2, 1, 0], [0, -1, 0, -1, 1, -1], [-1] * 6]

@@ -5,7 +5,13 @@ import torch
 from torch import nn
 
 from robustcl.core.errors import InputError
-from robustcl.losses import LossBatch, cross_entropy, pair_weights, parse_losses, weighted_sum
+from robustcl.training.losses import (
+    LossBatch,
+    cross_entropy,
+    pair_weights,
+    parse_losses,
+    weighted_sum,
+)
 from tests.losses.slow import assert_equal_with_gradients, points
 
 LABELS = [0, -1, 2, 1, -1, 2]

@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from robustcl.core.errors import InputError
-from robustcl.losses import debiased, hard_negative, nt_xent
+from robustcl.training.losses import debiased, hard_negative, nt_xent
 from tests.losses.slow import assert_equal_with_gradients, points, slow_hard_negative
 
 

@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from robustcl.core.errors import InputError
-from robustcl.losses import nt_xent
+from robustcl.training.losses import nt_xent
 
 
 def slow(first: torch.Tensor, second: torch.Tensor, temperature: float) -> float:

@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from robustcl.core.errors import InputError
-from robustcl.losses import semantic
+from robustcl.training.losses import semantic
 from tests.losses.slow import assert_equal_with_gradients, points
 
 LABELS = [0, -1, 2, 1, -1, 2]

@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from robustcl.losses import nt_xent, suncet
+from robustcl.training.losses import nt_xent, suncet
 from tests.losses.slow import assert_equal_with_gradients, points, slow_suncet
 
 

@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from robustcl.core.errors import InputError
-from robustcl.losses import nt_xent, sup_con
+from robustcl.training.losses import nt_xent, sup_con
 from tests.losses.slow import assert_equal_with_gradients, points, slow_sup_con
 
 

@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from robustcl.core.errors import InputError
-from robustcl.losses import (
+from robustcl.training.losses import (
     LossBatch,
     Term,
     debiased,

@@ -15,8 +15,8 @@ from robustcl.core.modules import frozen
 from robustcl.core.threat import Threat
 from robustcl.data import Dataset, load_data
 from robustcl.models.heads.fitting import encoder_hash, fit_head
-from robustcl.protocols import ProtocolOptions, aff, alf, slf, stepped_rate
-from robustcl.protocols.aff import divergence
+from robustcl.training.protocols import ProtocolOptions, aff, alf, slf, stepped_rate
+from robustcl.training.protocols._aff import divergence
 
 OPTIONS = ProtocolOptions(epochs=3, batch_size=64, steps=3, threat=Threat("linf", 0.15))
 

@@ -6,9 +6,9 @@ import torch
 from torch import Tensor, nn
 
 from robustcl.attacks import inner_ascent
-from robustcl.losses.weighted_sum import LossBatch, Term, parse_losses, weighted_sum
 from robustcl.models.dual_batch_norm import split_batch_norm
-from robustcl.robust.views_step import ViewsStep
+from robustcl.training.losses.sums import LossBatch, Term, parse_losses, weighted_sum
+from robustcl.training.robust.views_step import ViewsStep
 
 LABELS = torch.arange(12) % 3
 

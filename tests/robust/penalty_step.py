@@ -5,8 +5,8 @@ from collections.abc import Callable
 import torch
 from torch import Tensor, nn
 
-from robustcl.losses.weighted_sum import LossBatch, Term, parse_losses, weighted_sum
-from robustcl.robust import ViewsStep
+from robustcl.training.losses.sums import LossBatch, Term, parse_losses, weighted_sum
+from robustcl.training.robust import ViewsStep
 
 COUNT = 6
 

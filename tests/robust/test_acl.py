@@ -10,9 +10,9 @@ from robustcl.attacks import inner_ascent
 from robustcl.core.errors import InputError
 from robustcl.core.threat import perturbation_norm
 from robustcl.models.dual_batch_norm import ADVERSARIAL, CLEAN, DualBatchNorm, using_branch
-from robustcl.robust.acl import Acl, acl
-from robustcl.robust.attacked import turned
-from robustcl.robust.dynacl import Dynacl, adversarial_share, dynacl, strength
+from robustcl.training.robust._acl import Acl, acl
+from robustcl.training.robust._dynacl import Dynacl, adversarial_share, dynacl, strength
+from robustcl.training.robust.attacked import turned
 from tests.robust.one_step import grads, network, one_step, with_attack
 
 GOALS = ["loss", "shift", "supcon", "suncet"]

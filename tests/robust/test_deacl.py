@@ -8,7 +8,7 @@ import torch
 
 from robustcl.attacks import inner_ascent
 from robustcl.core.errors import InputError
-from robustcl.robust.deacl import Deacl, deacl, student_loss
+from robustcl.training.robust._deacl import Deacl, deacl, student_loss
 from tests.robust.one_step import grads, network, one_step, with_attack
 
 

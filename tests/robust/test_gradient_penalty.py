@@ -7,8 +7,8 @@ import torch
 from torch import Tensor, nn
 
 from robustcl.core.errors import InputError
-from robustcl.robust import GradientPenalty, gradient_penalty
-from robustcl.robust.gradient_penalty import (
+from robustcl.training.robust import GradientPenalty, gradient_penalty
+from robustcl.training.robust._gradient_penalty import (
     check_network,
     frobenius_scale,
     penalized_loss,

@@ -12,16 +12,18 @@ from robustcl.certify.bounds.network_norm import network_norm
 from robustcl.core.classifier import Encoder
 from robustcl.core.errors import InputError, UnsupportedError
 from robustcl.models.encoders import MaxMin, lipschitz_convnet
-from robustcl.robust import Lipschitz, parse_robust
-from robustcl.robust.lipschitz import after_lipschitz_step, begin_lipschitz, end_lipschitz
-from robustcl.robust.orthogonalize import (
+from robustcl.training import TrainRecipe, train_encoder
+from robustcl.training.robust import Lipschitz, parse_robust
+from robustcl.training.robust.lipschitz import (
+    after_lipschitz_step,
+    begin_lipschitz,
     deviation,
+    end_lipschitz,
     make_orthogonal,
     orthogonalize,
     overlaps,
     patch_matrices,
 )
-from robustcl.training import TrainRecipe, train_encoder
 from tests.training.test_train_encoder import digits
 
 SMALL: dict[str, Any] = {"channels": 1, "image_size": 8, "width": 8, "hidden": 16}

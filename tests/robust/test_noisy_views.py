@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from robustcl.core.errors import InputError
-from robustcl.robust import NoisyViews, noisy_views
+from robustcl.training.robust import NoisyViews, noisy_views
 from tests.robust.penalty_step import COUNT, Counted, bent, step_of
 
 

@@ -11,9 +11,9 @@ from robustcl.core.errors import InputError, RobustclError
 from robustcl.data import Dataset, load_data
 from robustcl.models.encoders import small_convnet
 from robustcl.models.heads.fitting import embed
-from robustcl.robust import GradientPenalty, NoisyViews, parse_robust
 from robustcl.training import DEMO_ARCHITECTURE, Files, TrainRecipe, train_encoder
 from robustcl.training.position import Position, saved
+from robustcl.training.robust import GradientPenalty, NoisyViews, parse_robust
 from robustcl.training.start_run import start_run
 
 RECIPE = TrainRecipe(loss="simclr+suncet", labels=0.5, batch_size=32, epochs=2)

@@ -6,8 +6,8 @@ from torch import nn
 
 from robustcl.attacks import inner_ascent
 from robustcl.core.errors import InputError
-from robustcl.losses.nt_xent import nt_xent
-from robustcl.robust.rocl import Rocl, rocl
+from robustcl.training.losses._nt_xent import nt_xent
+from robustcl.training.robust._rocl import Rocl, rocl
 from tests.robust.one_step import network, one_step, with_attack
 
 

@@ -3,7 +3,7 @@
 import pytest
 
 from robustcl.core.errors import InputError
-from robustcl.robust import parse_robust
+from robustcl.training.robust import parse_robust
 
 
 @pytest.mark.parametrize("name", ["penalty", "acl", "dynacl", "rocl", "deacl"])

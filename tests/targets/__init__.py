@@ -1,1 +1,1 @@
-"""Tests of robustcl.targets."""
+"""Tests of robustcl.training.targets."""

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from robustcl.core.errors import InputError
-from robustcl.targets import embed_targets, load_targets, taxonomy
+from robustcl.training.targets import embed_targets, load_targets, taxonomy
 from tests.fuzz.build_data import npy, odd_entries
 
 NAMES = ("ant", "bee")

@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from robustcl.core.errors import InputError
-from robustcl.targets import (
+from robustcl.training.targets import (
     centered,
     embed_targets,
     load_targets,

@@ -6,9 +6,9 @@ import pytest
 import torch
 
 from robustcl.core.errors import InputError
-from robustcl.losses import LossBatch, pair_weights, parse_losses
-from robustcl.losses.nt_xent import nt_xent_of
 from robustcl.training import contradiction
+from robustcl.training.losses import LossBatch, pair_weights, parse_losses
+from robustcl.training.losses._nt_xent import nt_xent_of
 
 LABELS = torch.tensor([0, 1, 0, 2, 1, 0])
 

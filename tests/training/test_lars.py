@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import nn
 
-from robustcl.training.lars import Lars
+from robustcl.training.optimizers import Lars
 
 MOMENTUM, DECAY, TRUST, RATES = 0.8, 0.03, 0.01, (0.5, 1.5, 0.2)
 

@@ -3,7 +3,7 @@
 import torch
 from torch import nn
 
-from robustcl.training.muon import Muon, nearly_orthogonal
+from robustcl.training.optimizers import Muon, nearly_orthogonal
 
 
 def test_singular_values_come_near_one_and_directions_stay() -> None:

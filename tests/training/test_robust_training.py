@@ -13,10 +13,10 @@ from robustcl.attacks import inner_ascent
 from robustcl.core.classifier import Encoder
 from robustcl.core.errors import InputError, RobustclError
 from robustcl.data import Dataset, load_data
-from robustcl.losses.weighted_sum import LOSSES
 from robustcl.models.dual_batch_norm import DualBatchNorm
 from robustcl.models.heads.fitting import encoder_hash
 from robustcl.training import Files, TrainLog, TrainRecipe, train_encoder
+from robustcl.training.losses.sums import LOSSES
 
 METHODS = [
     "acl:eps=.1,steps=2",
@@ -139,7 +139,7 @@ def test_adversarial_training_moves_the_embedding_less_under_attack() -> None:
 def _turn(model: Encoder, images: torch.Tensor, eps: float) -> float:
     from robustcl.core.modules import frozen
     from robustcl.core.threat import Threat
-    from robustcl.robust.attacked import turned
+    from robustcl.training.robust.attacked import turned
 
     with frozen(model):
         reference = model(images)
@@ -171,7 +171,7 @@ def test_recipe_refuses(change: dict, message: str) -> None:
 
 
 def test_a_collapse_under_attack_is_reported_with_its_cure(monkeypatch: pytest.MonkeyPatch) -> None:
-    module = sys.modules["robustcl.training.train_encoder"]
+    module = sys.modules["robustcl.training.loop"]
     monkeypatch.setattr(module, "COLLAPSED_SPREAD", 2.0)  # out of reach
     with pytest.raises(RobustclError, match=r"collapsed.*weaken robust \(now 'acl:steps=1'\)"):
         trained(dataclasses.replace(SHORT, robust="acl:steps=1"))

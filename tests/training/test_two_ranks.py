@@ -7,7 +7,7 @@ import pytest
 import torch
 import torch.multiprocessing as mp
 
-from robustcl.losses import gather_embeddings
+from robustcl.training.losses import gather_embeddings
 from tests.training.two_ranks import LABELS, ROBUST, gradients, loss_of, trained, whole, worker
 
 

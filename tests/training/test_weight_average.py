@@ -14,7 +14,7 @@ from robustcl.training import TrainRecipe, train_encoder
 from robustcl.training.weight_average import step_average
 
 DECAY = 0.7
-train_module = importlib.import_module("robustcl.training.train_encoder")
+train_module = importlib.import_module("robustcl.training.loop")
 RECIPE = TrainRecipe(
     labels=0.0, epochs=2, batch_size=32, projector=16, learning_rate=1e-2, ema=DECAY
 )

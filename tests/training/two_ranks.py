@@ -9,9 +9,9 @@ from torch import nn
 
 from robustcl.core.classifier import Encoder
 from robustcl.data import Dataset
-from robustcl.losses import gather_embeddings, nt_xent, sup_con
 from robustcl.models.encoders import small_convnet
 from robustcl.training import TrainRecipe, train_encoder
+from robustcl.training.losses import gather_embeddings, nt_xent, sup_con
 
 ROBUST = (
     "penalty:weight=.02",

@@ -15,8 +15,8 @@ from robustcl.bench.peers.comparison import Comparison, Scene, compare, import_p
 from robustcl.core.classifier import Encoder
 from robustcl.data import Dataset
 from robustcl.data.views import COLOR_VIEWS, simclr_views
-from robustcl.losses import nt_xent
 from robustcl.models.architectures import build_backbone
+from robustcl.training.losses import nt_xent
 from robustcl.training.recipe import TrainRecipe
 from robustcl.training.start_run import start_run
 from robustcl.training.train_step import train_step
