@@ -4,7 +4,7 @@ import torch
 from torch import Tensor
 
 from robustcl.calibration import bootstrap, risk_coverage, top_label
-from robustcl.calibration.calibration_error import untied_bins
+from robustcl.calibration.errors import untied_bins
 
 BINS = 10
 POINTS = 200

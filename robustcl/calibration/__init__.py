@@ -1,16 +1,25 @@
 """Calibration: from scores to probabilities that come true."""
 
-from robustcl.calibration.bootstrap import Interval, bootstrap, paired_mean
-from robustcl.calibration.calibration_error import calibration_error, debiased_calibration_error
-from robustcl.calibration.check_held_out import check_held_out
-from robustcl.calibration.classwise_calibration_error import classwise_calibration_error
-from robustcl.calibration.fit_temperature import fit_temperature
-from robustcl.calibration.measure_calibration import measure_calibration, measure_confidence
-from robustcl.calibration.null_floor import null_floor
-from robustcl.calibration.proper_scores import Brier, brier, negative_log_likelihood
-from robustcl.calibration.selective import augrc, aurc, risk_at_coverage, risk_coverage
-from robustcl.calibration.smooth_calibration_error import smooth_calibration_error
-from robustcl.calibration.top_label import top_label
+from robustcl.calibration.checks import check_held_out
+from robustcl.calibration.errors import (
+    calibration_error,
+    classwise_calibration_error,
+    debiased_calibration_error,
+    null_floor,
+    smooth_calibration_error,
+    top_label,
+)
+from robustcl.calibration.fitting import fit_temperature, measure_calibration, measure_confidence
+from robustcl.calibration.intervals import Interval, bootstrap, paired_mean
+from robustcl.calibration.scoring import (
+    Brier,
+    augrc,
+    aurc,
+    brier,
+    negative_log_likelihood,
+    risk_at_coverage,
+    risk_coverage,
+)
 
 __all__ = [
     "Brier",

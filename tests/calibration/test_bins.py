@@ -14,7 +14,7 @@ from robustcl.calibration import (
     null_floor,
     top_label,
 )
-from robustcl.calibration.calibration_error import bin_numbers, untied_bins
+from robustcl.calibration.errors import bin_numbers, untied_bins
 
 KINDS = (torch.float64, torch.float32, torch.float16)
 

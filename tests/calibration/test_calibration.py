@@ -25,7 +25,7 @@ from robustcl.calibration import (
     smooth_calibration_error,
     top_label,
 )
-from robustcl.calibration.calibration_error import Cut
+from robustcl.calibration.errors import Cut
 from robustcl.core.errors import InputError
 from robustcl.data import Dataset
 

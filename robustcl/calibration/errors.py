@@ -1,13 +1,35 @@
-"""Measure how far confidence is from accuracy, over bins."""
+"""Calibration errors: binned, debiased, per class, smooth, and what chance alone gives."""
 
-from collections.abc import Sequence
-from typing import Literal
+from collections.abc import Callable, Sequence
+from typing import Literal, cast
 
 import torch
 from torch import Tensor
 
-from robustcl.calibration.check_inputs import check_confidence, check_count
+from robustcl.calibration.checks import (
+    check_confidence,
+    check_count,
+    check_probabilities,
+    check_unit,
+)
 from robustcl.core.errors import InputError
+
+
+def top_label(probabilities: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
+    """Return the highest probability of each image and whether its class is the label.
+
+    Args:
+        probabilities: (N, K) rows that sum to 1.
+        labels: (N,) classes.
+
+    Returns:
+        (N,) confidences in the type of the probabilities, so that one that is a bin's edge stays
+        so, and (N,) float64 ones where the prediction is right, else zeros.
+    """
+    shares, classes = check_probabilities(probabilities, labels)
+    confidence, guesses = shares.max(dim=1)
+    return confidence, (guesses == classes).double()
+
 
 Cut = Literal["mass", "width"]
 MOST_BINS = 1_000_000
@@ -161,3 +183,80 @@ def untied_bins(confidence: Tensor, *, bins: int, least: int = 1) -> Sequence[Te
         if cut - kept[-1] >= least and count - cut >= least:
             kept.append(cut)
     return order.tensor_split(kept[1:])
+
+
+def classwise_calibration_error(
+    probabilities: Tensor, labels: Tensor, *, bins: int = 15, cut: Cut = "width"
+) -> float:
+    """Compute the mean over classes of the error of P(class) as the chance of that class.
+
+    Args:
+        probabilities: (N, K) rows that sum to 1.
+        labels: (N,) classes.
+        bins: Bins at most.
+        cut: As in `calibration_error`.
+
+    Returns:
+        A number in [0, 1].
+
+    Reference:
+        Kull et al., Beyond temperature scaling, NeurIPS 2019 (classwise ECE).
+    """
+    shares, classes = check_probabilities(probabilities, labels)
+    errors = [
+        calibration_error(column, classes == k, bins=bins, cut=cut)
+        for k, column in enumerate(shares.unbind(1))
+    ]
+    return float(torch.tensor(errors, dtype=torch.float64).mean())
+
+
+def smooth_calibration_error(confidence: Tensor, correct: Tensor) -> float:
+    """Compute smooth ECE: the residuals smoothed by a kernel whose width the data chooses.
+
+    Computed by the authors' package `relplot`. Unlike bins it is continuous in the confidences,
+    and within a constant factor of the distance to the nearest calibrated predictor.
+
+    Args:
+        confidence: (N,) in [0, 1].
+        correct: (N,) ones where the prediction is right, else zeros.
+
+    Returns:
+        A number in [0, 1].
+
+    Reference:
+        Blasiok and Nakkiran, Smooth ECE: Principled Reliability Diagrams via Kernel Smoothing,
+        ICLR 2024.
+    """
+    from relplot.metrics import smECE  # it imports seaborn, which takes a second
+
+    values, outcomes = check_confidence(confidence, correct)
+    found = smECE(values.double().numpy(), outcomes.numpy())
+    return float(cast(float, found))
+
+
+def null_floor(
+    metric: Callable[[Tensor, Tensor], float],
+    confidence: Tensor,
+    *,
+    draws: int = 100,
+    seed: int = 0,
+) -> tuple[float, float]:
+    """Draw outcomes that follow the confidences exactly and measure them.
+
+    Args:
+        metric: Of (N,) confidences and (N,) outcomes.
+        confidence: (N,) in [0, 1].
+        draws: Draws of all outcomes.
+        seed: Seed of the draws.
+
+    Returns:
+        Mean and 95 % quantile of the metric. A value below the quantile is no evidence of
+        miscalibration.
+    """
+    check_count("draws", draws)
+    values = check_unit(confidence)
+    shares = values.double()
+    generator = torch.Generator().manual_seed(seed)
+    found = [metric(values, torch.bernoulli(shares, generator=generator)) for _ in range(draws)]
+    measured = torch.tensor(found, dtype=torch.float64)
+    return float(measured.mean()), float(measured.quantile(0.95))

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from robustcl.calibration.check_inputs import check_count, check_differences
+from robustcl.calibration.checks import check_count, check_differences
 from robustcl.core.errors import InputError
 
 Statistic = Callable[[Tensor], float]
