@@ -28,7 +28,7 @@ BATCH = 128
 OURS = """
 import resource, sys, time
 from robustcl.cli import certify
-import robustcl.auditing.evaluate, robustcl.report
+import robustcl.evaluation.measuring, robustcl.report
 begun = time.process_time()
 code = certify(sys.argv[1:])
 print(time.process_time() - begun, resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024)

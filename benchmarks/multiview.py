@@ -30,7 +30,7 @@ from dataclasses import asdict
 from benchmarks.provenance import provenance, record
 from robustcl.calibration import paired_mean
 from robustcl.cli import robustcl
-from robustcl.runs.arrays import load_arrays
+from robustcl.records.arrays import load_arrays
 
 SINGLE = "single view"
 ENDS = ("value", "low", "high")

@@ -18,7 +18,7 @@ from pathlib import Path
 if __package__ in (None, ""):
     sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from robustcl.runs.json_file import CHECKSUM, json_text, sealed
+from robustcl.records.json_file import CHECKSUM, json_text, sealed
 
 RESULTS = Path(__file__).resolve().parent / "results"
 ALWAYS = ("manifest.json", "cell.json", "summary.json", "study.json")

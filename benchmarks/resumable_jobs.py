@@ -10,8 +10,8 @@ from typing import Any
 import numpy as np
 from safetensors import safe_open
 
-from robustcl.runs.arrays import load_arrays
-from robustcl.runs.triples import load_triples
+from robustcl.records.arrays import load_arrays
+from robustcl.records.examples import load_triples
 
 OWN = {"seconds", "stage_seconds", "session", "crc"}  # of a session, not of an image
 COMMON = ("--data", "digits", "--quiet")

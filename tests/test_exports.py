@@ -10,7 +10,7 @@ ROOMS = ["robustcl", "robustcl.attacks", "robustcl.attacks.checks", "robustcl.ce
          "robustcl.models.heads", "robustcl.models.encoders", "robustcl.training.losses", "robustcl.data.views",
          "robustcl.training", "robustcl.training.robust", "robustcl.training.protocols",
          "robustcl.report", "robustcl.training.targets",
-         "robustcl.calibration", "robustcl.auditing", "robustcl.runs", "robustcl.bench",
+         "robustcl.calibration", "robustcl.evaluation", "robustcl.records", "robustcl.bench",
          "robustcl.bench.peers"]  # fmt: skip
 PACKAGES = ("attacks", "certify", "bounds")
 

@@ -10,8 +10,8 @@ import torch
 
 from robustcl.cli import certify, robustcl
 from robustcl.models.checkpoint import load_checkpoint
-from robustcl.runs.records import load_run
-from robustcl.runs.summary import summarize
+from robustcl.records.reading import load_run
+from robustcl.records.summary import summarize
 
 GOLDEN = Path(__file__).parent / "golden" / "version_0_2_0"
 SCORES = json.loads((GOLDEN / "scores.json").read_text())

@@ -5,10 +5,10 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from robustcl.auditing.answered_images import calibration_of, temperature_of
 from robustcl.auditing.study_outputs import Study, adversarials, all_images, staged
 from robustcl.core.abstention import predict
 from robustcl.core.batching import padded
+from robustcl.evaluation.clean_records import calibration_of, temperature_of
 
 
 def ensemble_baseline(study: Study, labels: Tensor) -> dict[str, Any] | None:

@@ -24,8 +24,8 @@ from robustcl.data.dataset import Dataset
 from robustcl.data.views import ViewOptions
 from robustcl.models.inference_views import LinearView
 from robustcl.models.multi_view import MultiView, aggregated
-from robustcl.runs.arrays import load_arrays, save_arrays
-from robustcl.runs.study_file import note_stage
+from robustcl.records.arrays import load_arrays, save_arrays
+from robustcl.records.study_file import note_stage
 
 
 @dataclass(frozen=True, eq=False)

@@ -8,7 +8,6 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from robustcl.auditing.answered_images import calibration_of, shares_of, temperature_of
 from robustcl.auditing.ensemble_baseline import ensemble_baseline
 from robustcl.auditing.fresh_views import fresh_views
 from robustcl.auditing.study_curves import curves
@@ -33,8 +32,9 @@ from robustcl.calibration import (
 )
 from robustcl.core.abstention import answered, predict, warn_abstained
 from robustcl.core.classifier import Classifier
+from robustcl.evaluation.clean_records import calibration_of, shares_of, temperature_of
 from robustcl.models.heads import PrototypeHead
-from robustcl.runs.arrays import save_arrays
+from robustcl.records.arrays import save_arrays
 
 DRAWS = 300
 

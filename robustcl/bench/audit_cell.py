@@ -4,9 +4,6 @@ import importlib.util
 from typing import Any
 
 from robustcl import certify
-from robustcl.auditing.audit import Audit
-from robustcl.auditing.evaluate import evaluate
-from robustcl.auditing.manifest import Origin
 from robustcl.bench.attack_name import FOREIGN, attack_name
 from robustcl.bench.cells import Cell
 from robustcl.bench.metrics import run_metrics
@@ -16,9 +13,12 @@ from robustcl.bench.suite import Suite
 from robustcl.core.choices import Norm
 from robustcl.core.classifier import Classifier
 from robustcl.core.errors import UnsupportedError, ViolationError
+from robustcl.evaluation.config import Audit
+from robustcl.evaluation.manifest import Origin
+from robustcl.evaluation.measuring import evaluate
+from robustcl.records.reading import load_run
+from robustcl.records.summary import summarize
 from robustcl.report import write_report
-from robustcl.runs.records import load_run
-from robustcl.runs.summary import summarize
 
 
 def audit_cell(suite: Suite, cell: Cell, place: Place) -> dict[str, Any]:

@@ -28,7 +28,7 @@ from robustcl.data.corruptions import cifar10c, cifar10c_names, corrupted
 from robustcl.data.dataset import Dataset
 from robustcl.data.splits import stratified_split
 from robustcl.models.heads import KNNHead
-from robustcl.runs.summary import interval95
+from robustcl.records.summary import interval95
 
 CLEAN = "none"
 

@@ -3,12 +3,12 @@
 from dataclasses import asdict
 from pathlib import Path
 
-from robustcl.auditing.manifest import device_name, package_versions
 from robustcl.core.errors import RunError
 from robustcl.core.terminal import say
+from robustcl.evaluation.manifest import device_name, package_versions
+from robustcl.records.json_file import write_sealed
+from robustcl.records.reading import read_manifest
 from robustcl.report.suite_folder import CellState, read_cell
-from robustcl.runs.json_file import write_sealed
-from robustcl.runs.records import read_manifest
 
 
 def save_state(folder: Path, state: CellState, device: str = "cpu") -> None:

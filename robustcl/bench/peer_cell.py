@@ -5,7 +5,6 @@ from typing import Any
 
 import torch
 
-from robustcl.auditing.manifest import device_name
 from robustcl.bench.cells import Cell
 from robustcl.bench.model_cell import load_model
 from robustcl.bench.peers import PEERS
@@ -14,6 +13,7 @@ from robustcl.bench.place import Place, read_split
 from robustcl.bench.suite import Suite
 from robustcl.core.choices import Split
 from robustcl.data import Dataset
+from robustcl.evaluation.manifest import device_name
 
 
 def peer_cell(suite: Suite, cell: Cell, place: Place) -> dict[str, Any]:

@@ -9,7 +9,6 @@ from dataclasses import replace
 from datetime import UTC, datetime
 from typing import Any
 
-from robustcl.auditing.manifest import device_name, package_versions
 from robustcl.bench.audit_cell import audit_cell
 from robustcl.bench.calibration_cell import calibration_cell
 from robustcl.bench.cell_state import load_state, save_state
@@ -25,11 +24,12 @@ from robustcl.core.errors import RobustclError, RunError
 from robustcl.core.locks import session_lock
 from robustcl.core.output_folder import OutputFolder
 from robustcl.core.terminal import say
+from robustcl.evaluation.manifest import device_name, package_versions
+from robustcl.records.json_file import write_sealed
+from robustcl.records.reading import SCHEMA, config_hash, load_run, read_manifest
+from robustcl.records.sessions import compare_sessions, new_session, sessions_of
+from robustcl.records.study_file import read_study
 from robustcl.report.suite_folder import MODEL_FAILED, CellState, Kind, read_cell
-from robustcl.runs.json_file import write_sealed
-from robustcl.runs.records import SCHEMA, config_hash, load_run, read_manifest
-from robustcl.runs.sessions import compare_sessions, new_session, sessions_of
-from robustcl.runs.study_file import read_study
 
 RUNNERS: Mapping[Kind, Callable[[Suite, Cell, Place], dict[str, Any]]] = {
     "model": model_cell,

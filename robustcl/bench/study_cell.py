@@ -11,7 +11,7 @@ from robustcl.bench.suite import Suite
 from robustcl.commands.multiview import multiview
 from robustcl.core.errors import RunError
 from robustcl.core.last_handler import Stopped
-from robustcl.runs.study_file import read_study
+from robustcl.records.study_file import read_study
 
 
 def study_cell(suite: Suite, cell: Cell, place: Place) -> dict[str, Any]:

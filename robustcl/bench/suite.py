@@ -6,7 +6,6 @@ from pathlib import Path
 from typing import Any
 
 from robustcl import attacks, certify
-from robustcl.auditing.audit import DEFAULT_EPS
 from robustcl.bench.attack_name import attack_name
 from robustcl.bench.metrics import check_metric, is_training_metric
 from robustcl.bench.peers import PEERS
@@ -22,6 +21,7 @@ from robustcl.core.schema import parse
 from robustcl.core.specification import choose
 from robustcl.core.threat import check_norm
 from robustcl.data.corruptions import CORRUPTIONS
+from robustcl.evaluation.config import DEFAULT_EPS
 from robustcl.options.recipe_file import check_types
 from robustcl.options.train import TrainOptions
 

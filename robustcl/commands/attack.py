@@ -6,7 +6,6 @@
 from typing import Any, cast
 
 from robustcl import certify
-from robustcl.auditing.audit import Audit
 from robustcl.commands.audit_checkpoint import audit_checkpoint, load_with_head, views_text
 from robustcl.commands.finish import finish
 from robustcl.core.budgets import read_budget
@@ -16,10 +15,11 @@ from robustcl.core.errors import UnsupportedError
 from robustcl.core.numbers import interval_text, norm_name, percent, radius_text
 from robustcl.core.specification import split_specifications
 from robustcl.core.terminal import say
+from robustcl.evaluation.config import Audit
 from robustcl.options.attack import AttackOptions, Protocol
-from robustcl.runs.per_image import is_labeled, per_image, withstands
-from robustcl.runs.records import Run, load_run
-from robustcl.runs.summary import interval95
+from robustcl.records.images import is_labeled, per_image, withstands
+from robustcl.records.reading import Run, load_run
+from robustcl.records.summary import interval95
 
 ATTACKS: dict[Protocol, str] = {
     "fast": "pgd:steps=40,restarts=4",

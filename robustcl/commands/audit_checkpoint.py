@@ -8,11 +8,6 @@ from dataclasses import asdict, replace
 from functools import partial
 from pathlib import Path
 
-from robustcl.auditing.audit import Audit
-from robustcl.auditing.evaluate import evaluate
-from robustcl.auditing.first_look import chance_warning, first_look
-from robustcl.auditing.manifest import Origin
-from robustcl.auditing.plan import plan
 from robustcl.commands.claimed_constant import checked_constant
 from robustcl.commands.load_and_tell import load_and_tell
 from robustcl.commands.options import old_rule, read_data
@@ -26,9 +21,14 @@ from robustcl.core.numbers import interval_text, percent
 from robustcl.core.output_folder import OutputFolder
 from robustcl.core.terminal import answer, emit, say
 from robustcl.data import Dataset
+from robustcl.evaluation.check_model import chance_warning, first_look
+from robustcl.evaluation.config import Audit
+from robustcl.evaluation.manifest import Origin
+from robustcl.evaluation.measuring import evaluate
+from robustcl.evaluation.plan import plan
 from robustcl.models.checkpoint import Loaded, own_accuracy
 from robustcl.options.shared import AuditOptions
-from robustcl.runs.ranks import own_device, rank, rank_count
+from robustcl.records.ranks import own_device, rank, rank_count
 
 
 def load_with_head(options: AuditOptions) -> tuple[Classifier, Loaded]:

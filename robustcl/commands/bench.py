@@ -13,8 +13,8 @@ from robustcl.core.errors import InputError
 from robustcl.core.last_handler import PART_FAILED, VIOLATION, stop_code
 from robustcl.core.terminal import answer, emit, say
 from robustcl.options.bench import BenchOptions
+from robustcl.records.ranks import rank_count
 from robustcl.report.suite_page import write_suite_page
-from robustcl.runs.ranks import rank_count
 
 
 def bench(options: BenchOptions) -> int:

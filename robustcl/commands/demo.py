@@ -7,9 +7,6 @@ from pathlib import Path
 import torch
 
 from robustcl import __version__
-from robustcl.auditing.audit import Audit
-from robustcl.auditing.evaluate import evaluate
-from robustcl.auditing.manifest import Origin
 from robustcl.commands.finish import finish
 from robustcl.commands.options import check_device
 from robustcl.core.classifier import Encoder
@@ -18,6 +15,9 @@ from robustcl.core.last_handler import stop_code
 from robustcl.core.output_folder import OutputFolder
 from robustcl.core.terminal import answer, say
 from robustcl.data import load_data
+from robustcl.evaluation.config import Audit
+from robustcl.evaluation.manifest import Origin
+from robustcl.evaluation.measuring import evaluate
 from robustcl.models.checkpoint import load_checkpoint, save_checkpoint
 from robustcl.models.description import Description
 from robustcl.models.encoders import small_convnet

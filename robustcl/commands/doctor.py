@@ -12,7 +12,6 @@ from torch import nn
 from robustcl import attacks, certify
 from robustcl.attacks.checks.defended import DEFENSES, defended
 from robustcl.attacks.planted import linear_classifier, planted
-from robustcl.auditing.manifest import device_name, package_versions
 from robustcl.commands.options import check_device
 from robustcl.core.choices import CERTIFIED_NORMS, CertifiedNorm
 from robustcl.core.classifier import Classifier
@@ -21,6 +20,7 @@ from robustcl.core.objectives import misclassify
 from robustcl.core.seeds import example_noise
 from robustcl.core.terminal import answer, emit
 from robustcl.core.threat import Threat
+from robustcl.evaluation.manifest import device_name, package_versions
 from robustcl.options.doctor import DoctorOptions
 
 EPS = {"l2": 0.5, "linf": 0.1}

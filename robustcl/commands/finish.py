@@ -9,9 +9,9 @@ from typing import Any
 from robustcl.core.errors import InputError, ViolationError
 from robustcl.core.specification import parse_number
 from robustcl.core.terminal import answer, emit, say
+from robustcl.records.reading import load_run
+from robustcl.records.summary import Summary, summarize
 from robustcl.report.headline import clean_sentence, estimate_sentences, headline, method_sentences
-from robustcl.runs.records import load_run
-from robustcl.runs.summary import Summary, summarize
 
 _GATE = re.compile(
     r"(certified_accuracy|attacked_accuracy|clean_accuracy)(?:@([\d./]+))?>=([\d.]+)"

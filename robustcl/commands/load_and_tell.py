@@ -4,7 +4,7 @@ from pathlib import Path
 
 from robustcl.core.terminal import say
 from robustcl.models.checkpoint import Loaded, load_checkpoint
-from robustcl.runs.ranks import rank
+from robustcl.records.ranks import rank
 
 
 def load_and_tell(path: str | Path, *, arch: str | None = None) -> Loaded:

@@ -11,7 +11,6 @@ from typing import Any, cast
 
 import numpy as np
 
-from robustcl.auditing.manifest import device_name, package_versions, rows_entry
 from robustcl.auditing.study_outputs import Study
 from robustcl.auditing.study_plan import StudyPlan
 from robustcl.auditing.study_results import run_study
@@ -29,12 +28,13 @@ from robustcl.core.terminal import answer, emit, say
 from robustcl.data import Dataset
 from robustcl.data.class_names import absent_classes, check_classes, some_names
 from robustcl.data.splits import draw_order
+from robustcl.evaluation.manifest import device_name, package_versions, rows_entry
 from robustcl.models.inference_views import draw_views
 from robustcl.options.multiview import MultiviewOptions
+from robustcl.records.reading import SCHEMA, config_hash
+from robustcl.records.study_file import write_study
+from robustcl.records.writing import run_session, start_run, update_manifest
 from robustcl.report.study_page import headline_model, sentences, write_study_report
-from robustcl.runs.records import SCHEMA, config_hash
-from robustcl.runs.study_file import write_study
-from robustcl.runs.write_run import run_session, start_run, update_manifest
 
 DEFAULT_EPS = {"l2": "0.25", "linf": "8/255", "l1": "12"}
 

@@ -14,8 +14,8 @@ from robustcl.core.terminal import say
 from robustcl.data import Dataset, load_data
 from robustcl.data.class_names import absent_classes, some_names
 from robustcl.options.shared import DataOptions, LabeledDataOptions
-from robustcl.runs.ranks import rank
-from robustcl.runs.records import read_manifest
+from robustcl.records.ranks import rank
+from robustcl.records.reading import read_manifest
 
 
 def read_data(

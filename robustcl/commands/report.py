@@ -6,12 +6,11 @@ from robustcl.commands.finish import finish, parse_gate
 from robustcl.core.errors import InputError, ViolationError
 from robustcl.core.terminal import answer, emit
 from robustcl.options.report import ReportOptions
+from robustcl.records.study_file import is_comparison, is_study
 from robustcl.report import write_comparison, write_suite_page
 from robustcl.report.study_page import write_study_report
 from robustcl.report.suite_folder import is_suite
 from robustcl.report.training_figure import write_training_figure
-from robustcl.runs.comparison_file import is_comparison
-from robustcl.runs.study_file import is_study
 
 
 def report(options: ReportOptions) -> int:

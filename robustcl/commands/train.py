@@ -8,7 +8,6 @@ import torch
 
 from robustcl import __version__
 from robustcl.attacks import inner_ascent
-from robustcl.auditing.first_look import first_look
 from robustcl.commands.claimed_constant import checked_constant, constants_text
 from robustcl.commands.load_and_tell import load_and_tell
 from robustcl.commands.options import read_data
@@ -32,13 +31,14 @@ from robustcl.core.last_handler import stop_code
 from robustcl.core.terminal import answer, emit, say
 from robustcl.data import Dataset, label_subset
 from robustcl.data.class_names import absent_classes, some_names
+from robustcl.evaluation.check_model import first_look
 from robustcl.models.architectures import build_backbone, embedding_size
 from robustcl.models.checkpoint import load_checkpoint, save_checkpoint
 from robustcl.models.description import Description
 from robustcl.models.dual_batch_norm import ADVERSARIAL
 from robustcl.models.heads.fitting import fit_head
 from robustcl.options.train import TrainOptions
-from robustcl.runs.ranks import rank
+from robustcl.records.ranks import rank
 from robustcl.training import Files, TrainLog, TrainRecipe, train_encoder
 from robustcl.training.processes import joined, rank_and_count
 from robustcl.training.resume_state import stated_data

@@ -22,7 +22,7 @@ from robustcl.models.checkpoint import read_description
 from robustcl.models.description import Description
 from robustcl.models.stored_file import has_description, header_names
 from robustcl.options.train import TrainOptions
-from robustcl.runs.ranks import rank
+from robustcl.records.ranks import rank
 from robustcl.training import Files, TrainRecipe
 from robustcl.training.logs import check_tensorboard, is_log
 from robustcl.training.resume_state import KEY, read_numbers

@@ -11,7 +11,7 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.ticker import PercentFormatter
 
-from robustcl.runs.records import Run
+from robustcl.records.reading import Run
 
 UNITS = ("gradients", "forwards", "seconds")
 COLUMNS = ("kind", "method", "stage", "images", *UNITS)

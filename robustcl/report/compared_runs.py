@@ -10,9 +10,9 @@ from pathlib import Path
 import pandas as pd
 
 from robustcl.core.errors import RunError
-from robustcl.runs.per_image import is_labeled
-from robustcl.runs.records import Run, load_run
-from robustcl.runs.summary import Summary, summarize
+from robustcl.records.images import is_labeled
+from robustcl.records.reading import Run, load_run
+from robustcl.records.summary import Summary, summarize
 
 
 @dataclass(frozen=True, eq=False)

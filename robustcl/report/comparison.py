@@ -14,6 +14,9 @@ import pandas as pd
 from robustcl.core.errors import InputError
 from robustcl.core.numbers import interval_text, norm_name
 from robustcl.core.output_folder import OutputFolder
+from robustcl.records.json_file import json_text
+from robustcl.records.study_file import start_comparison
+from robustcl.records.writing import file_name
 from robustcl.report.compared_runs import (
     ComparedRun,
     attacks_table,
@@ -27,9 +30,6 @@ from robustcl.report.drawing import Drawing, radius_label
 from robustcl.report.robustbench import robustbench_entry
 from robustcl.report.sandwiches import Sandwich, sandwiches
 from robustcl.report.sections import Page, Section, Table, spelled, write_page
-from robustcl.runs.comparison_file import start_comparison
-from robustcl.runs.json_file import json_text
-from robustcl.runs.short_file import file_name
 
 
 def write_comparison(folders: Sequence[Path], out: Path) -> tuple[Path, list[str]]:

@@ -11,10 +11,10 @@ import numpy as np
 from matplotlib.axes import Axes
 
 from robustcl.core.numbers import norm_name, percent, radius_text
-from robustcl.runs.arrays import load_arrays
-from robustcl.runs.per_image import model_attacks, run_norm
-from robustcl.runs.records import Run
-from robustcl.runs.short_file import short_file
+from robustcl.records.arrays import load_arrays
+from robustcl.records.images import model_attacks, run_norm
+from robustcl.records.reading import Run
+from robustcl.records.writing import short_file
 
 FLAT = 0.005  # rule 15: twice the work must change the success by less than half a point
 FEWEST = 5  # images of which a curve is drawn

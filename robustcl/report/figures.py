@@ -15,6 +15,11 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
 from robustcl.core.numbers import norm_name, radius_text, seconds_text
+from robustcl.records.arrays import load_arrays
+from robustcl.records.examples import load_triples
+from robustcl.records.images import counted_radii, per_image, run_subject
+from robustcl.records.reading import Run
+from robustcl.records.summary import Summary, estimate_pairs
 from robustcl.report.budget import UNITS, WHOLE, budget, budget_table
 from robustcl.report.convergence import FEWEST, convergence, convergences
 from robustcl.report.drawing import Drawing, radius_label, short_name
@@ -26,12 +31,6 @@ from robustcl.report.radius_histogram import radius_histogram
 from robustcl.report.radius_scatter import radius_scatter
 from robustcl.report.sandwich import sandwich
 from robustcl.report.triples import triples
-from robustcl.runs.arrays import load_arrays
-from robustcl.runs.estimates import estimate_pairs
-from robustcl.runs.per_image import counted_radii, per_image, run_subject
-from robustcl.runs.records import Run
-from robustcl.runs.summary import Summary
-from robustcl.runs.triples import load_triples
 
 STYLE = Path(__file__).with_name("style.mplstyle")
 LOG_RATIO = 0.2  # typical certified / attacked radius below which axes are logarithmic

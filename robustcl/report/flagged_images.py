@@ -11,11 +11,11 @@ import numpy as np
 from PIL import Image
 
 from robustcl.core.numbers import radius_text
-from robustcl.runs.arrays import load_arrays
-from robustcl.runs.per_image import per_image
-from robustcl.runs.records import Run
-from robustcl.runs.summary import Summary
-from robustcl.runs.triples import load_triples
+from robustcl.records.arrays import load_arrays
+from robustcl.records.examples import load_triples
+from robustcl.records.images import per_image
+from robustcl.records.reading import Run
+from robustcl.records.summary import Summary
 
 
 def model_flags(run: Run) -> list[dict[str, Any]]:

@@ -8,10 +8,10 @@
 import pandas as pd
 
 from robustcl.core.numbers import norm_name, percent, radius_text
-from robustcl.runs.arrays import array_faults
-from robustcl.runs.per_image import model_attacks, per_image, sound_certificates
-from robustcl.runs.records import Run
-from robustcl.runs.summary import Summary
+from robustcl.records.arrays import array_faults
+from robustcl.records.images import model_attacks, per_image, sound_certificates
+from robustcl.records.reading import Run
+from robustcl.records.summary import Summary
 
 FEW_IMAGES = 100
 

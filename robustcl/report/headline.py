@@ -3,7 +3,7 @@
 import math
 
 from robustcl.core.numbers import interval_text, norm_name, percent, radius_text
-from robustcl.runs.summary import Summary
+from robustcl.records.summary import Summary
 
 
 def headline(summary: Summary) -> str:

@@ -9,6 +9,10 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
 from robustcl.core.numbers import interval_text, norm_name, percent, radius_text, seconds_text
 from robustcl.core.output_folder import OutputFolder
+from robustcl.records.beaten import violation_file
+from robustcl.records.json_file import write_json
+from robustcl.records.reading import Run, load_run
+from robustcl.records.summary import Summary, summarize
 from robustcl.report.budget import UNITS, WHOLE, budget_table
 from robustcl.report.convergence import doubts
 from robustcl.report.escape import page_text
@@ -18,10 +22,6 @@ from robustcl.report.flags import flags
 from robustcl.report.headline import headline, ratio_text
 from robustcl.report.robustbench import write_robustbench
 from robustcl.report.tables import tables, write_tables
-from robustcl.runs.json_file import write_json
-from robustcl.runs.records import Run, load_run
-from robustcl.runs.summary import Summary, summarize
-from robustcl.runs.violations import violation_file
 
 VECTOR = ("sandwich",)
 

@@ -3,9 +3,9 @@
 from typing import Any
 
 from robustcl.core.numbers import norm_name
-from robustcl.runs.json_file import write_json
-from robustcl.runs.records import Run
-from robustcl.runs.summary import Summary
+from robustcl.records.json_file import write_json
+from robustcl.records.reading import Run
+from robustcl.records.summary import Summary
 
 REFERENCE = "autoattack"
 

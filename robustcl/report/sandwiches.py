@@ -8,7 +8,7 @@ from matplotlib.axes import Axes
 from matplotlib.lines import Line2D
 from matplotlib.ticker import PercentFormatter
 
-from robustcl.runs.summary import Curve
+from robustcl.records.summary import Curve
 
 COLORS = 10  # of the style
 

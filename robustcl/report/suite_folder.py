@@ -20,10 +20,10 @@ from msgspec import Meta
 
 from robustcl.core.errors import RunError
 from robustcl.core.schema import parse
-from robustcl.runs.json_file import CHECKSUM, read_sealed
-from robustcl.runs.record_lines import OLD_SCHEMA
-from robustcl.runs.records import read_manifest
-from robustcl.runs.sessions import session_notes
+from robustcl.records.json_file import CHECKSUM, read_sealed
+from robustcl.records.lines import OLD_SCHEMA
+from robustcl.records.reading import read_manifest
+from robustcl.records.sessions import session_notes
 
 Kind = Literal["model", "audit", "calibration", "study", "peer"]
 Status = Literal["done", "failed", "skipped"]

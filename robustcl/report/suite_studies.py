@@ -10,12 +10,12 @@ from typing import Any
 import pandas as pd
 
 from robustcl.core.numbers import norm_name, percent
+from robustcl.records.study_file import read_study
 from robustcl.report.drawing import Drawing
 from robustcl.report.gains import gains
 from robustcl.report.sections import Section, Table
 from robustcl.report.study_page import SINGLE, sentences
 from robustcl.report.suite_folder import SuiteRun
-from robustcl.runs.study_file import read_study
 
 QUESTIONS = ("accuracy", "robustness", "calibration")
 CALIBRATION = ("nll", "smooth_ece", "debiased", "ece15", "ece15_floor95", "augrc")

@@ -9,11 +9,11 @@ from pathlib import Path
 import pandas as pd
 
 from robustcl.core.output_folder import OutputFolder
+from robustcl.records.images import per_image
+from robustcl.records.reading import Run
+from robustcl.records.summary import Summary
 from robustcl.report.budget import budget_table
 from robustcl.report.escape import csv_cell, latex_cell, markdown_cell
-from robustcl.runs.per_image import per_image
-from robustcl.runs.records import Run
-from robustcl.runs.summary import Summary
 
 # What the columns are called where the data has no labels: nothing there is an accuracy.
 SHARES = {

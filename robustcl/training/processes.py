@@ -8,7 +8,7 @@ import torch.distributed as dist
 from torch import Tensor
 
 from robustcl.core.errors import InputError
-from robustcl.runs.ranks import own_device, rank_count
+from robustcl.records.ranks import own_device, rank_count
 
 
 def rank_and_count() -> tuple[int, int]:

@@ -15,7 +15,7 @@ from robustcl.data.dataset import Dataset
 from robustcl.data.subsets import label_subset
 from robustcl.data.views.options import ViewOptions, default_views
 from robustcl.models.dual_batch_norm import split_batch_norm
-from robustcl.runs.records import config_hash
+from robustcl.records.reading import config_hash
 from robustcl.training.frozen_teacher import frozen_teacher
 from robustcl.training.label_batches import LabelBatches, label_batches
 from robustcl.training.losses.sums import LABELED, Term

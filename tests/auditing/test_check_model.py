@@ -8,15 +8,15 @@ import numpy as np
 import pytest
 import torch
 
-import robustcl.auditing.check_model as room
+import robustcl.evaluation.check_model as room
 from robustcl.cli import certify, robustcl
 from robustcl.core.classifier import Classifier, Encoder
 from robustcl.data import load_data
 from robustcl.models.checkpoint import save_checkpoint
 from robustcl.models.description import Description
 from robustcl.models.heads import LinearHead
-from robustcl.runs.arrays import load_arrays
-from robustcl.runs.records import load_run
+from robustcl.records.arrays import load_arrays
+from robustcl.records.reading import load_run
 from tests.defended_networks import defended_convnet
 
 FACTORY = "tests.defended_networks:defended_convnet"

@@ -9,15 +9,15 @@ import pytest
 import torch
 
 from robustcl import attacks
-from robustcl.auditing.audit import Audit
-from robustcl.auditing.evaluate import evaluate
 from robustcl.core.classifier import Classifier
 from robustcl.core.errors import UnsupportedError
 from robustcl.data import Dataset
+from robustcl.evaluation.config import Audit
+from robustcl.evaluation.measuring import evaluate
 from robustcl.models.heads import KNNHead
-from robustcl.runs.arrays import load_arrays
-from robustcl.runs.records import load_run
-from robustcl.runs.summary import summarize
+from robustcl.records.arrays import load_arrays
+from robustcl.records.reading import load_run
+from robustcl.records.summary import summarize
 from tests.network import small_classifier, some_images
 
 AUDIT = Audit(methods=("product",), attacks=("pgd:steps=5",), eps=(0.1, 1.0), batch_size=8)

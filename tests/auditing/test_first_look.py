@@ -7,12 +7,12 @@ import numpy as np
 import pytest
 import torch
 
-from robustcl.auditing.audit import Audit
-from robustcl.auditing.evaluate import evaluate
-from robustcl.auditing.first_look import FirstLook, chance_warning, first_look
 from robustcl.core.numbers import time_text
 from robustcl.data import Dataset
-from robustcl.runs.records import load_run
+from robustcl.evaluation.check_model import FirstLook, chance_warning, first_look
+from robustcl.evaluation.config import Audit
+from robustcl.evaluation.measuring import evaluate
+from robustcl.records.reading import load_run
 from tests.network import SHAPE, small_classifier, some_images
 
 
@@ -100,9 +100,9 @@ def test_the_time_of_a_foreign_attack_is_said_not_to_be_known(tmp_path: Path) ->
 def test_expected_passes_are_those_that_are_recorded(
     tmp_path: Path, method: str, attack: str, kind: str
 ) -> None:
-    from robustcl.auditing import expected_time as room
-    from robustcl.auditing.audit_job import AuditJob
     from robustcl.core.modules import exact_copy
+    from robustcl.evaluation import expected_time as room
+    from robustcl.evaluation.job import AuditJob
 
     model = small_classifier()
     data = labeled_by(model, some_images(24))

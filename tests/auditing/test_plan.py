@@ -5,9 +5,9 @@ import math
 import numpy as np
 import pytest
 
-from robustcl.auditing import plan as room
-from robustcl.auditing.audit import Audit
-from robustcl.auditing.plan import Cost, Plan, plan
+from robustcl.evaluation import plan as room
+from robustcl.evaluation.config import Audit
+from robustcl.evaluation.plan import Cost, Plan, plan
 from tests.auditing.test_ranks import data
 
 

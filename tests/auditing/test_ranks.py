@@ -10,15 +10,15 @@ import numpy as np
 import pytest
 import torch
 
-from robustcl.auditing.audit import Audit
-from robustcl.auditing.evaluate import evaluate
 from robustcl.core.classifier import Classifier
 from robustcl.core.errors import InputError
 from robustcl.data import Dataset
-from robustcl.runs.arrays import load_arrays
-from robustcl.runs.ranks import own_chunks, own_device
-from robustcl.runs.records import load_run
-from robustcl.runs.triples import TRIPLES, load_triples
+from robustcl.evaluation.config import Audit
+from robustcl.evaluation.measuring import evaluate
+from robustcl.records.arrays import load_arrays
+from robustcl.records.examples import TRIPLES, load_triples
+from robustcl.records.ranks import own_chunks, own_device
+from robustcl.records.reading import load_run
 from tests.commands.random_checkpoint import random_checkpoint
 from tests.network import small_classifier, some_images
 
@@ -126,7 +126,7 @@ def test_a_lost_process_is_made_up_for_by_any_number(tmp_path: Path, monkeypatch
 def test_a_process_waits_for_the_first_and_refuses_another_run(tmp_path: Path, monkeypatch) -> None:
     model, dataset = data(16)
     as_rank(monkeypatch, 1, 2)
-    monkeypatch.setattr("robustcl.runs.write_run.PATIENCE", 0.1)
+    monkeypatch.setattr("robustcl.records.writing.PATIENCE", 0.1)
     with pytest.raises(Exception, match="RANK 0"):
         evaluate(model, dataset, AUDIT, tmp_path / "run", progress=False)
     as_rank(monkeypatch, 0, 2)

@@ -12,9 +12,9 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
-from robustcl.auditing.reproducer import KEY, Reproducer, load_reproducer, replay, save_reproducer
 from robustcl.cli import robustcl
 from robustcl.core.errors import InputError
+from robustcl.evaluation.reproducer import KEY, Reproducer, load_reproducer, replay, save_reproducer
 from robustcl.models.checkpoint import load_checkpoint
 
 GOLDEN = Path(__file__).resolve().parents[1] / "golden" / "runs"

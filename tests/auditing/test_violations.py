@@ -16,9 +16,6 @@ from torch import nn
 
 from robustcl import cli
 from robustcl.attacks.exact_margin import exact_margin
-from robustcl.auditing.audit import Audit
-from robustcl.auditing.evaluate import evaluate
-from robustcl.auditing.reproducer import Reproducer, Violation, load_reproducer, replay
 from robustcl.certify import METHODS
 from robustcl.core.choices import CERTIFIED_NORMS, CertifiedNorm
 from robustcl.core.classifier import Classifier, Encoder
@@ -27,15 +24,18 @@ from robustcl.core.hashes import network_hash
 from robustcl.core.modules import exact_copy
 from robustcl.core.objectives import misclassify
 from robustcl.data import Dataset, load_data
+from robustcl.evaluation.config import Audit
+from robustcl.evaluation.measuring import evaluate
+from robustcl.evaluation.reproducer import Reproducer, Violation, load_reproducer, replay
 from robustcl.models.architectures import embedding_size
 from robustcl.models.checkpoint import load_checkpoint, save_checkpoint
 from robustcl.models.description import Description
 from robustcl.models.encoders import small_convnet
 from robustcl.models.heads import LinearHead
-from robustcl.runs.per_image import ball_attacks
-from robustcl.runs.record_kinds import CERTIFIED_BALL
-from robustcl.runs.records import load_run
-from robustcl.runs.summary import summarize
+from robustcl.records.images import ball_attacks
+from robustcl.records.kinds import CERTIFIED_BALL
+from robustcl.records.reading import load_run
+from robustcl.records.summary import summarize
 from tests.affine import exact_distance
 
 ARCHITECTURE = {"channels": 1, "image_size": 8, "width": 4, "embedding_size": 5}

@@ -10,9 +10,9 @@ import pytest
 
 from robustcl.bench.cell_state import load_state, save_state
 from robustcl.core.errors import RunError
+from robustcl.records.json_file import CHECKSUM, sealed, write_sealed
+from robustcl.records.reading import SCHEMA, config_hash, read_manifest
 from robustcl.report.suite_folder import CellState, load_suite_run
-from robustcl.runs.json_file import CHECKSUM, sealed, write_sealed
-from robustcl.runs.records import SCHEMA, config_hash, read_manifest
 
 ABOUT = {"model": "a", "data": "digits", "seed": 0}
 STATE = CellState("a/model", "model", "done", about=ABOUT, metrics={"knn_accuracy": 0.5})

@@ -18,17 +18,17 @@ from robustcl.cli import robustcl
 from robustcl.core.classifier import Classifier
 from robustcl.core.errors import RunError
 from robustcl.core.output_folder import OutputFolder
+from robustcl.records.json_file import write_sealed
+from robustcl.records.lines import SELF_TIMED
+from robustcl.records.reading import read_lines, read_manifest
 from robustcl.report.suite_folder import load_suite_run
 from robustcl.report.suite_tables import metrics_table
-from robustcl.runs.json_file import write_sealed
-from robustcl.runs.record_lines import SELF_TIMED
-from robustcl.runs.records import read_lines, read_manifest
 from tests.commands.random_checkpoint import random_checkpoint
 
 # The modules, which functions of the same name hide.
 audit_cell = sys.modules["robustcl.bench.audit_cell"]
 runner = sys.modules["robustcl.bench.run_suite"]
-auditing = sys.modules["robustcl.auditing.measure_batch"]
+auditing = sys.modules["robustcl.evaluation.clean_records"]
 
 
 @pytest.fixture(scope="module", autouse=True)

@@ -7,8 +7,8 @@ from pathlib import Path
 from typing import Any
 
 from robustcl.cli import robustcl
+from robustcl.records.reading import config_hash
 from robustcl.report import write_suite_page
-from robustcl.runs.records import config_hash
 from tests.report.synthetic_run import four_images, write_run
 
 

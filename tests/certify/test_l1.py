@@ -5,10 +5,10 @@ import torch
 
 from robustcl import attacks, certify
 from robustcl.attacks.planted import linear_classifier
-from robustcl.auditing.audit import Audit
 from robustcl.certify.norms import check_norm
 from robustcl.core.errors import InputError
 from robustcl.core.objectives import misclassify
+from robustcl.evaluation.config import Audit
 from tests.affine import affine_classifier, exact_distance
 
 

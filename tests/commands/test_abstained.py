@@ -6,15 +6,15 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from robustcl.auditing import Audit, evaluate
 from robustcl.cli import certify, robustcl
 from robustcl.data import load_data
 from robustcl.data.splits import draw_order
+from robustcl.evaluation import Audit, evaluate
 from robustcl.models.checkpoint import load_checkpoint
-from robustcl.runs.arrays import load_arrays
-from robustcl.runs.per_image import per_image
-from robustcl.runs.records import load_run
-from robustcl.runs.summary import summarize
+from robustcl.records.arrays import load_arrays
+from robustcl.records.images import per_image
+from robustcl.records.reading import load_run
+from robustcl.records.summary import summarize
 from tests.commands.dark_checkpoint import BLACK, dark_checkpoint
 
 COUNT = 40

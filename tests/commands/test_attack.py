@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from robustcl.cli import robustcl
-from robustcl.runs.records import load_run
+from robustcl.records.reading import load_run
 from tests.commands.random_checkpoint import random_checkpoint
 
 

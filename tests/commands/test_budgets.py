@@ -4,10 +4,10 @@ from pathlib import Path
 
 import pytest
 
-from robustcl.auditing.audit import Audit
 from robustcl.cli import certify, robustcl
 from robustcl.core.budgets import check_budgets, read_budget, read_budgets
 from robustcl.core.errors import InputError
+from robustcl.evaluation.config import Audit
 from tests.commands.random_checkpoint import random_checkpoint
 
 WIDE = "eps 8 in linf is wider than the whole pixel range [0, 1]; did you mean 8/255?"

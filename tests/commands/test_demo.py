@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from robustcl.cli import certify, robustcl
-from robustcl.runs.record_lines import record_line
+from robustcl.records.lines import record_line
 
 
 @pytest.fixture(scope="module")

@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from robustcl.cli import certify, robustcl
-from robustcl.runs.records import read_manifest
+from robustcl.records.reading import read_manifest
 from tests.commands.random_checkpoint import random_checkpoint
 
 Command = Callable[[list[str]], int]
@@ -54,7 +54,7 @@ def die_at(lines: int, command: Command, words: list[str]) -> None:
     # In a child: the first chunk that goes beyond so many records is cut in its last line. It is no
     # fork of this process, in which torch would take no gradients once it has threads.
     context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload(["robustcl.auditing.measure_batch"])
+    context.set_forkserver_preload(["robustcl.evaluation.clean_records"])
     child = context.Process(target=patch_and_run, args=(lines, command, words))
     child.start()
     child.join()
@@ -62,7 +62,7 @@ def die_at(lines: int, command: Command, words: list[str]) -> None:
 
 
 def patch_and_run(lines: int, command: Command, words: list[str]) -> None:
-    module: Any = importlib.import_module("robustcl.auditing.measure_batch")
+    module: Any = importlib.import_module("robustcl.evaluation.clean_records")
     write = module.append_records
 
     def writes_and_dies(folder: Path, records: list[dict]) -> None:

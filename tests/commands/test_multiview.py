@@ -10,9 +10,9 @@ import pytest
 
 from robustcl.cli import robustcl
 from robustcl.core.errors import RunError
+from robustcl.records.reading import read_manifest
+from robustcl.records.study_file import read_study
 from robustcl.report.study_page import sentences
-from robustcl.runs.records import read_manifest
-from robustcl.runs.study_file import read_study
 from tests.commands.random_checkpoint import random_checkpoint
 
 

@@ -7,7 +7,7 @@ import pytest
 
 from robustcl.cli import robustcl
 from robustcl.commands import multiview
-from robustcl.runs.records import read_manifest
+from robustcl.records.reading import read_manifest
 from tests.commands.random_checkpoint import random_checkpoint
 
 

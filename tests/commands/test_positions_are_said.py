@@ -10,7 +10,7 @@ from robustcl.cli import robustcl
 from robustcl.core.classifier import Classifier
 from robustcl.models.checkpoint import load_checkpoint, save_checkpoint
 from robustcl.models.heads import LinearHead
-from robustcl.runs.records import load_run
+from robustcl.records.reading import load_run
 from tests.commands.random_checkpoint import random_checkpoint
 
 NAMES = ("cat", "dog", "emu")

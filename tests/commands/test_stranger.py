@@ -17,7 +17,7 @@ from robustcl.models.architectures import build_backbone
 from robustcl.models.checkpoint import load_checkpoint, save_checkpoint
 from robustcl.models.description import Description
 from robustcl.models.importing import place_weights
-from robustcl.runs.records import load_run
+from robustcl.records.reading import load_run
 from tests.commands.write_signed import write_signed
 from tests.network import small_classifier, some_images
 

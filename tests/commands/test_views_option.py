@@ -13,7 +13,7 @@ import pytest
 from robustcl import certify
 from robustcl.cli import certify as certify_command
 from robustcl.cli import robustcl
-from robustcl.runs import load_run, per_image, summarize
+from robustcl.records import load_run, per_image, summarize
 from tests.commands.random_checkpoint import random_checkpoint
 
 

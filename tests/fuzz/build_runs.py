@@ -11,8 +11,8 @@ from typing import Any
 
 import numpy as np
 
-from robustcl.runs.json_file import write_sealed
-from robustcl.runs.records import config_hash
+from robustcl.records.json_file import write_sealed
+from robustcl.records.reading import config_hash
 from tests.fuzz.build_parts import DEEP, Cases, archive, flipped, without
 
 

@@ -18,8 +18,8 @@ from torch import Tensor
 
 from robustcl.core.hashes import checksum
 from robustcl.models.stored_file import CHECKSUM, KEY
-from robustcl.runs.json_file import sealed
-from robustcl.runs.record_lines import record_line
+from robustcl.records.json_file import sealed
+from robustcl.records.lines import record_line
 from robustcl.training import resume_state
 from tests.fuzz.case import BAD_INPUT, Case
 from tests.fuzz.mutations import spoiled, spoiled_bytes

@@ -6,11 +6,11 @@ from pathlib import Path
 import pytest
 import torch
 
-from robustcl.auditing.reproducer import load_reproducer, save_reproducer
 from robustcl.bench import load_suite
 from robustcl.commands.train_options import recipe_of
 from robustcl.core.classifier import Classifier, Encoder
 from robustcl.core.errors import RobustclError
+from robustcl.evaluation.reproducer import load_reproducer, save_reproducer
 from robustcl.models.checkpoint import load_checkpoint, save_checkpoint
 from robustcl.models.description import Description
 from robustcl.models.encoders import small_convnet
@@ -18,8 +18,8 @@ from robustcl.models.heads import PrototypeHead
 from robustcl.models.weight_file import read_weights
 from robustcl.options.recipe_file import with_recipe
 from robustcl.options.train import TrainOptions
-from robustcl.runs.arrays import array_faults, every_row
-from robustcl.runs.records import load_run
+from robustcl.records.arrays import array_faults, every_row
+from robustcl.records.reading import load_run
 from tests.fuzz import build_files
 from tests.fuzz.build_parts import Cases
 from tests.report.synthetic_run import four_images, write_run

@@ -6,10 +6,10 @@ from typing import Any
 
 import numpy as np
 
-from robustcl.runs.arrays import save_arrays
-from robustcl.runs.json_file import write_sealed
-from robustcl.runs.record_lines import record_line
-from robustcl.runs.records import SCHEMA, config_hash
+from robustcl.records.arrays import save_arrays
+from robustcl.records.json_file import write_sealed
+from robustcl.records.lines import record_line
+from robustcl.records.reading import SCHEMA, config_hash
 
 EPS = [0.1, 0.5, 1.0]
 

@@ -9,10 +9,9 @@ import pytest
 
 from robustcl.cli import robustcl
 from robustcl.core.errors import InputError, RunError
+from robustcl.records import load_run
+from robustcl.records.study_file import is_comparison, is_study
 from robustcl.report import write_comparison
-from robustcl.runs import load_run
-from robustcl.runs.comparison_file import is_comparison
-from robustcl.runs.study_file import is_study
 from tests.report.synthetic_run import attack, certificate, four_images, write_run
 
 

@@ -7,12 +7,12 @@ from typing import Any
 import numpy as np
 import pytest
 
+from robustcl.records.arrays import save_arrays
+from robustcl.records.reading import load_run
+from robustcl.records.writing import short_file
 from robustcl.report import write_report
 from robustcl.report.budget import budget_table
 from robustcl.report.convergence import convergences, doubts
-from robustcl.runs.arrays import save_arrays
-from robustcl.runs.records import load_run
-from robustcl.runs.short_file import short_file
 from tests.report.synthetic_run import attack, certificate, clean, write_run
 
 COUNT = 200

@@ -10,13 +10,13 @@ from PIL import Image
 from robustcl.cli import certify, robustcl
 from robustcl.commands.finish import finish
 from robustcl.core.errors import RunError
+from robustcl.records.images import per_image
+from robustcl.records.reading import load_run
+from robustcl.records.summary import summarize
 from robustcl.report.compared_runs import compared_run
 from robustcl.report.headline import clean_sentence, headline
 from robustcl.report.robustbench import robustbench_entry
 from robustcl.report.tables import tables
-from robustcl.runs.per_image import per_image
-from robustcl.runs.records import load_run
-from robustcl.runs.summary import summarize
 from tests.commands.random_checkpoint import random_checkpoint
 from tests.report.synthetic_run import attack, certificate, clean, write_run
 

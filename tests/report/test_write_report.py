@@ -10,12 +10,12 @@ import pytest
 from PIL import Image
 
 from robustcl.core.numbers import radius_text
+from robustcl.records.reading import load_run, read_manifest
+from robustcl.records.summary import summarize
 from robustcl.report import write_report
 from robustcl.report.flags import flags
 from robustcl.report.principal_components import principal_components
 from robustcl.report.tables import latex, markdown, write_tables
-from robustcl.runs.records import load_run, read_manifest
-from robustcl.runs.summary import summarize
 from tests.report.synthetic_run import (
     attack,
     certificate,

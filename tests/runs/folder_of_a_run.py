@@ -5,13 +5,13 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from robustcl.auditing.audit import Audit
-from robustcl.auditing.evaluate import evaluate
 from robustcl.core.classifier import Classifier
 from robustcl.data import Dataset
-from robustcl.runs.record_lines import record_line
-from robustcl.runs.records import load_run
-from robustcl.runs.summary import summarize
+from robustcl.evaluation.config import Audit
+from robustcl.evaluation.measuring import evaluate
+from robustcl.records.lines import record_line
+from robustcl.records.reading import load_run
+from robustcl.records.summary import summarize
 from tests.network import small_classifier, some_images
 
 AUDIT = Audit(

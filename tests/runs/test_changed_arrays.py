@@ -9,13 +9,13 @@ from typing import Any
 import numpy as np
 import pytest
 
-from robustcl.auditing.audit import Audit
+from robustcl.evaluation.config import Audit
+from robustcl.records.arrays import array_faults, load_arrays, save_arrays
+from robustcl.records.examples import load_triples
+from robustcl.records.reading import load_run
+from robustcl.records.summary import summarize
 from robustcl.report.flags import flags
 from robustcl.report.page import write_report
-from robustcl.runs.arrays import array_faults, load_arrays, save_arrays
-from robustcl.runs.records import load_run
-from robustcl.runs.summary import summarize
-from robustcl.runs.triples import load_triples
 from tests.runs.folder_of_a_run import figures, make_run
 
 PGD, PRODUCT, SMOOTHING = "pgd:steps=5", "product", "smoothing:sigma=.25,n=20"

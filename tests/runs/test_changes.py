@@ -10,14 +10,14 @@ from typing import Any
 import numpy as np
 import pytest
 
-from robustcl.auditing.audit import Audit
 from robustcl.cli import robustcl
 from robustcl.core.errors import RunError
+from robustcl.evaluation.config import Audit
+from robustcl.records.json_file import CHECKSUM, write_sealed
+from robustcl.records.lines import record_line
+from robustcl.records.reading import config_hash, load_run, read_manifest
+from robustcl.records.summary import summarize
 from robustcl.report.page import write_report
-from robustcl.runs.json_file import CHECKSUM, write_sealed
-from robustcl.runs.record_lines import record_line
-from robustcl.runs.records import config_hash, load_run, read_manifest
-from robustcl.runs.summary import summarize
 from tests.runs.folder_of_a_run import (
     COUNT,
     edit,

@@ -11,11 +11,10 @@ from pathlib import Path
 import pytest
 
 from robustcl.commands.finish import finish
+from robustcl.records.images import per_image
+from robustcl.records.reading import load_run
+from robustcl.records.summary import Summary, estimate_pairs, summarize
 from robustcl.report.headline import estimate_sentences
-from robustcl.runs.estimates import estimate_pairs
-from robustcl.runs.per_image import per_image
-from robustcl.runs.records import load_run
-from robustcl.runs.summary import Summary, summarize
 from tests.report.synthetic_run import attack, certificate, clean, write_run
 
 ROOT = Path(__file__).resolve().parents[2]

@@ -8,7 +8,7 @@ import torch
 
 from robustcl.cli import certify, robustcl
 from robustcl.models.checkpoint import load_checkpoint
-from robustcl.runs.record_lines import numbered_lines, parsed_line
+from robustcl.records.lines import numbered_lines, parsed_line
 from tests.commands.random_checkpoint import random_checkpoint
 from tests.commands.test_kill import plain
 from tests.core.hard_cases import enlarge, small_disk

@@ -7,20 +7,20 @@ from pathlib import Path
 
 import pytest
 
-from robustcl.auditing.audit import Audit
-from robustcl.auditing.evaluate import evaluate
-from robustcl.auditing.manifest import Origin
-from robustcl.auditing.reproducer import load_reproducer, replay
 from robustcl.cli import robustcl
 from robustcl.core.errors import RunError
 from robustcl.data import load_data
+from robustcl.evaluation.config import Audit
+from robustcl.evaluation.manifest import Origin
+from robustcl.evaluation.measuring import evaluate
+from robustcl.evaluation.reproducer import load_reproducer, replay
 from robustcl.models.checkpoint import load_checkpoint
+from robustcl.records.arrays import array_faults, load_arrays
+from robustcl.records.examples import load_triples
+from robustcl.records.reading import config_hash, load_run, read_manifest
+from robustcl.records.study_file import read_study
+from robustcl.records.summary import summarize
 from robustcl.report.suite_folder import load_suite_run
-from robustcl.runs.arrays import array_faults, load_arrays
-from robustcl.runs.records import config_hash, load_run, read_manifest
-from robustcl.runs.study_file import read_study
-from robustcl.runs.summary import summarize
-from robustcl.runs.triples import load_triples
 
 GOLDEN = Path(__file__).resolve().parents[1] / "golden" / "runs"
 RESULTS = Path(__file__).resolve().parents[2] / "benchmarks" / "results"

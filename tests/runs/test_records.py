@@ -8,9 +8,9 @@ import numpy as np
 import pytest
 
 from robustcl.core.errors import RunError
-from robustcl.runs.json_file import write_sealed
-from robustcl.runs.records import SCHEMA, config_hash, read_lines
-from robustcl.runs.write_run import append_records
+from robustcl.records.json_file import write_sealed
+from robustcl.records.reading import SCHEMA, config_hash, read_lines
+from robustcl.records.writing import append_records
 
 CONFIG = {"attacks": ["pgd"], "methods": [], "eps": [4 / 255, 8 / 255], "num_examples": 9}
 RECORD = {

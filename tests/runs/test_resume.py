@@ -7,19 +7,19 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from robustcl.auditing.audit import Audit
-from robustcl.auditing.evaluate import evaluate
 from robustcl.cli import certify
 from robustcl.core.errors import RunError
-from robustcl.runs import sessions as module
-from robustcl.runs.arrays import array_faults, load_arrays
-from robustcl.runs.json_file import write_sealed
-from robustcl.runs.record_lines import record_line
-from robustcl.runs.records import config_hash, load_run, read_manifest
-from robustcl.runs.sessions import compare_sessions, image_ranges
-from robustcl.runs.summary import summarize
-from robustcl.runs.triples import load_triples
-from robustcl.runs.write_run import start_run
+from robustcl.evaluation.config import Audit
+from robustcl.evaluation.measuring import evaluate
+from robustcl.records import sessions as module
+from robustcl.records.arrays import array_faults, load_arrays
+from robustcl.records.examples import load_triples
+from robustcl.records.json_file import write_sealed
+from robustcl.records.lines import record_line
+from robustcl.records.reading import config_hash, load_run, read_manifest
+from robustcl.records.sessions import compare_sessions, image_ranges
+from robustcl.records.summary import summarize
+from robustcl.records.writing import start_run
 from tests.commands.random_checkpoint import random_checkpoint
 from tests.runs.folder_of_a_run import (
     AUDIT,

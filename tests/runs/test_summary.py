@@ -9,10 +9,10 @@ import pytest
 
 from robustcl.commands.attack import robustness
 from robustcl.core.errors import RunError
+from robustcl.records.images import per_image
+from robustcl.records.reading import load_run
+from robustcl.records.summary import Summary, interval95, summarize
 from robustcl.report.headline import headline
-from robustcl.runs.per_image import per_image
-from robustcl.runs.records import load_run
-from robustcl.runs.summary import Summary, interval95, summarize
 from tests.report.synthetic_run import attack, certificate, clean, four_images, write_run
 
 

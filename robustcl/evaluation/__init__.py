@@ -1,0 +1,7 @@
+"""The audit: certificates and attacks on the same images, written to a run folder."""
+
+from robustcl.evaluation.config import Audit
+from robustcl.evaluation.measuring import evaluate
+from robustcl.evaluation.reproducer import load_reproducer, replay, save_reproducer
+
+__all__ = ["Audit", "evaluate", "load_reproducer", "replay", "save_reproducer"]
