@@ -26,8 +26,6 @@ from benchmarks.networks import load_or_train
 from benchmarks.provenance import provenance, record
 from benchmarks.ten_networks import NETWORKS
 from robustcl import attacks
-from robustcl.bench.peers.auto_lirpa import VARIABLE, can_be_peered, peer_crown
-from robustcl.bench.peers.comparison import AbsentError, import_peer
 from robustcl.certify import certified_radius, crown, local, product, traced
 from robustcl.certify.local import first_radii
 from robustcl.certify.problem import problem
@@ -35,6 +33,8 @@ from robustcl.core.choices import CertifiedNorm
 from robustcl.core.classifier import Classifier
 from robustcl.core.objectives import misclassify
 from robustcl.data import load_data
+from robustcl.studies.peers._auto_lirpa import VARIABLE, can_be_peered, peer_crown
+from robustcl.studies.peers.comparison import AbsentError, import_peer
 
 METHODS = {"product": product, "local": local, "crown": crown, "sound": certified_radius}
 SPEC = {"digits": "digits"}

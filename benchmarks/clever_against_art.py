@@ -37,10 +37,10 @@ if __package__ in (None, ""):
 
 import robustcl.certify.clever  # noqa: F401 the module, which the function hides in its package
 from benchmarks.provenance import provenance, record
-from robustcl.bench.peers.art_clever import Sampling, Scores, art_scores, our_scores
-from robustcl.bench.peers.comparison import AbsentError, import_peer
 from robustcl.core.classifier import Classifier
 from robustcl.models.encoders import ARCHITECTURES
+from robustcl.studies.peers._art_clever import Sampling, Scores, art_scores, our_scores
+from robustcl.studies.peers.comparison import AbsentError, import_peer
 
 CLEVER = sys.modules["robustcl.certify.clever"]
 CLASSES = 10

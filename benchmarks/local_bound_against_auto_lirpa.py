@@ -46,7 +46,6 @@ if __package__ in (None, ""):
 from benchmarks.networks import load_or_train
 from benchmarks.provenance import provenance, record
 from benchmarks.ten_networks import NETWORKS
-from robustcl.bench.peers.comparison import AbsentError, import_peer
 from robustcl.certify import traced
 from robustcl.certify.bounds.generator_slopes import MOST, best_slope_bounds
 from robustcl.certify.bounds.refined_regions import refined_regions
@@ -58,6 +57,7 @@ from robustcl.certify.ops.enclosures import Region
 from robustcl.certify.ops.scalar_function import RELU
 from robustcl.certify.problem import Problem, problem
 from robustcl.data import load_data
+from robustcl.studies.peers.comparison import AbsentError, import_peer
 
 PEER = "ROBUSTCL_AUTO_LIRPA"
 CHAINS = ("digits-dense2", "digits-dense3", "digits-conv2", "color-dense3", "color-conv4")

@@ -35,18 +35,18 @@ if __package__ in (None, ""):
 from benchmarks import networks, robust_networks
 from benchmarks.provenance import provenance, record
 from robustcl import attacks
-from robustcl.bench.peers.comparison import AbsentError, import_peer
-from robustcl.bench.peers.nearest import (
+from robustcl.core.choices import CERTIFIED_NORMS, CertifiedNorm
+from robustcl.core.classifier import Classifier
+from robustcl.data import load_data
+from robustcl.studies.peers.comparison import AbsentError, import_peer
+from robustcl.studies.peers.nearest import (
     Points,
     our_points,
     reference_fab,
     torchattacks_points,
     verified_norms,
 )
-from robustcl.bench.peers.rows import Rows, counting
-from robustcl.core.choices import CERTIFIED_NORMS, CertifiedNorm
-from robustcl.core.classifier import Classifier
-from robustcl.data import load_data
+from robustcl.studies.peers.rows import Rows, counting
 
 OURS = ("boundary_walk", "fmn", "ddn", "deepfool")
 WALK = "boundary_walk"

@@ -35,14 +35,14 @@ from benchmarks.provenance import provenance, record
 from benchmarks.robust_networks import load_or_train
 from robustcl import attacks
 from robustcl.attacks.screened import STAGES
-from robustcl.bench.peers.autoattack import reference_points
-from robustcl.bench.peers.rows import Rows, counting
 from robustcl.certify import certified_radius, product
 from robustcl.core.choices import Norm
 from robustcl.core.classifier import Classifier
 from robustcl.core.objectives import misclassify
 from robustcl.core.threat import Threat
 from robustcl.data import load_data
+from robustcl.studies.peers._autoattack import reference_points
+from robustcl.studies.peers.rows import Rows, counting
 
 CERTIFICATES = {"product": product, "sound": certified_radius}
 CASES: dict[str, tuple[str, Norm, float]] = {

@@ -31,9 +31,9 @@ if __package__ in (None, ""):
     sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from benchmarks.provenance import provenance, record
-from robustcl.bench.interleaved import interleaved, ratio
-from robustcl.bench.peers.lightly import Epoch, Pipeline, lightly_epochs, own_epochs
 from robustcl.data import load_data
+from robustcl.studies.interleaved import interleaved, ratio
+from robustcl.studies.peers._lightly import Epoch, Pipeline, lightly_epochs, own_epochs
 
 
 def compared(ours: Epoch, theirs: Epoch, images: int, options: argparse.Namespace) -> dict:

@@ -9,7 +9,6 @@ import torch
 from torch import nn
 
 from robustcl.auditing import ensemble_baseline, fresh_views
-from robustcl.bench.calibration_cell import measured
 from robustcl.calibration import measure_calibration
 from robustcl.certify import clever, first_order, jacobian_norm
 from robustcl.core.abstention import directed, on_sphere, predict, warn_abstained
@@ -20,6 +19,7 @@ from robustcl.data import Dataset
 from robustcl.evaluation.clean_records import calibration_of, shares_of, temperature_of
 from robustcl.models.heads import LinearHead, PrototypeHead, knn, linear, prototype
 from robustcl.models.heads.fitting import fit_head
+from robustcl.studies.cell_kinds.calibration_cell import measured
 from robustcl.training.measuring import _knn_accuracy
 
 NAN, INF = torch.nan, torch.inf

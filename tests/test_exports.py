@@ -10,8 +10,8 @@ ROOMS = ["robustcl", "robustcl.attacks", "robustcl.attacks.checks", "robustcl.ce
          "robustcl.models.heads", "robustcl.models.encoders", "robustcl.training.losses", "robustcl.data.views",
          "robustcl.training", "robustcl.training.robust", "robustcl.training.protocols",
          "robustcl.report", "robustcl.training.targets",
-         "robustcl.calibration", "robustcl.evaluation", "robustcl.records", "robustcl.bench",
-         "robustcl.bench.peers"]  # fmt: skip
+         "robustcl.calibration", "robustcl.evaluation", "robustcl.records", "robustcl.studies",
+         "robustcl.studies.peers"]  # fmt: skip
 PACKAGES = ("attacks", "certify", "bounds")
 
 

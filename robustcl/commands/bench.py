@@ -6,7 +6,6 @@ from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
-from robustcl.bench import Place, Suite, load_suite, run_suite, suite_names
 from robustcl.commands.options import check_device
 from robustcl.commands.outputs import refuse_inside_data
 from robustcl.core.errors import InputError
@@ -15,6 +14,7 @@ from robustcl.core.terminal import answer, emit, say
 from robustcl.options.bench import BenchOptions
 from robustcl.records.ranks import rank_count
 from robustcl.report.suite_page import write_suite_page
+from robustcl.studies import Place, Suite, load_suite, run_suite, suite_names
 
 
 def bench(options: BenchOptions) -> int:

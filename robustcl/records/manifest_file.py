@@ -127,7 +127,7 @@ class RunConfig:
 
 @dataclass(frozen=True)
 class StudyConfig:
-    """State what determines a study (see `robustcl.auditing.study_plan`)."""
+    """State what determines a study (see `robustcl.studies.multiview.plan`)."""
 
     views: str
     norm: NormName

@@ -42,7 +42,7 @@ class CellState:
 
     Args:
         cell: Its folder.
-        kind: As in `robustcl.bench.cells`.
+        kind: As in `robustcl.studies.grid`.
         status: 'skipped' where what it needs is not installed.
         reason: Why it failed or was skipped.
         seconds: Time of the session that ended it.

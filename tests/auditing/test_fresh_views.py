@@ -5,10 +5,10 @@ from pathlib import Path
 import torch
 from torch import nn
 
-from robustcl.auditing.fresh_views import JUDGES, _shares, fresh_views
-from robustcl.auditing.study_outputs import Study, adversarials
-from robustcl.auditing.study_plan import SINGLE, StudyPlan
 from robustcl.data import load_data
+from robustcl.studies.multiview.baselines import JUDGES, _shares, fresh_views
+from robustcl.studies.multiview.outputs import Study, adversarials
+from robustcl.studies.multiview.plan import SINGLE, StudyPlan
 from tests.trained import scored, trained
 
 

@@ -8,11 +8,11 @@ from typing import Any
 
 import pytest
 
-from robustcl.bench.cell_state import load_state, save_state
 from robustcl.core.errors import RunError
 from robustcl.records.json_file import CHECKSUM, sealed, write_sealed
 from robustcl.records.reading import SCHEMA, config_hash, read_manifest
 from robustcl.report.suite_folder import CellState, load_suite_run
+from robustcl.studies.cell_kinds.state import load_state, save_state
 
 ABOUT = {"model": "a", "data": "digits", "seed": 0}
 STATE = CellState("a/model", "model", "done", about=ABOUT, metrics={"knn_accuracy": 0.5})

@@ -7,14 +7,14 @@ import numpy as np
 import pytest
 import torch
 
-from robustcl.bench import Place, cells, read_suite, run_suite
-from robustcl.bench.interleaved import Cost, interleaved, median_interval, ratio
-from robustcl.bench.peers import PEERS, AbsentError, Scene
-from robustcl.bench.peers.comparison import compare
-from robustcl.bench.peers.nearest import our_points, verified_norms
-from robustcl.bench.peers.rows import counting
 from robustcl.data import Dataset
 from robustcl.report.suite_folder import load_suite_run
+from robustcl.studies import Place, cells, read_suite, run_suite
+from robustcl.studies.interleaved import Cost, interleaved, median_interval, ratio
+from robustcl.studies.peers import PEERS, AbsentError, Scene
+from robustcl.studies.peers.comparison import compare
+from robustcl.studies.peers.nearest import our_points, verified_norms
+from robustcl.studies.peers.rows import counting
 from tests.commands.random_checkpoint import random_checkpoint
 from tests.network import small_classifier, some_images
 

@@ -12,8 +12,6 @@ from typing import Any
 import pytest
 from torch import nn
 
-from robustcl.bench import Place, Suite, cells, read_suite, run_suite
-from robustcl.bench.audit_cell import usable_attacks, usable_methods
 from robustcl.cli import robustcl
 from robustcl.core.classifier import Classifier
 from robustcl.core.errors import RunError
@@ -23,11 +21,13 @@ from robustcl.records.lines import SELF_TIMED
 from robustcl.records.reading import read_lines, read_manifest
 from robustcl.report.suite_folder import load_suite_run
 from robustcl.report.suite_tables import metrics_table
+from robustcl.studies import Place, Suite, cells, read_suite, run_suite
+from robustcl.studies.cell_kinds.audit_cell import usable_attacks, usable_methods
 from tests.commands.random_checkpoint import random_checkpoint
 
 # The modules, which functions of the same name hide.
-audit_cell = sys.modules["robustcl.bench.audit_cell"]
-runner = sys.modules["robustcl.bench.run_suite"]
+audit_cell = sys.modules["robustcl.studies.cell_kinds.audit_cell"]
+runner = sys.modules["robustcl.studies.running"]
 auditing = sys.modules["robustcl.evaluation.clean_records"]
 
 

@@ -8,11 +8,11 @@ from typing import Any
 import numpy as np
 import pytest
 
-from robustcl.bench import cells, read_suite
 from robustcl.cli import robustcl
 from robustcl.core.errors import InputError
 from robustcl.report.study_page import sentences
 from robustcl.report.suite_folder import load_suite_run
+from robustcl.studies import cells, read_suite
 from tests.commands.random_checkpoint import random_checkpoint
 
 METRICS = ["accuracy_gain", "transfer_gain", "adaptive_gain", "nll_change"]

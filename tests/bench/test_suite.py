@@ -7,11 +7,11 @@ from typing import Any
 import pytest
 
 from robustcl import attacks, certify
-from robustcl.bench import cells, load_suite, read_suite, suite_names
-from robustcl.bench.attack_name import attack_name
-from robustcl.bench.training_options import training_options
 from robustcl.commands.train_options import recipe_of
 from robustcl.core.errors import InputError
+from robustcl.studies import cells, load_suite, read_suite, suite_names
+from robustcl.studies.options import training_options
+from robustcl.studies.suite import attack_name
 
 SMALL: dict[str, Any] = {
     "question": "?",

@@ -7,13 +7,13 @@ import pytest
 import torch
 
 from robustcl import certify
-from robustcl.bench.suite import read_suite
 from robustcl.core.errors import RunError
 from robustcl.data import Dataset
 from robustcl.evaluation.config import Audit
 from robustcl.evaluation.measuring import evaluate
 from robustcl.records.json_file import CHECKSUM
 from robustcl.records.reading import config_hash, load_run
+from robustcl.studies.suite import read_suite
 from tests.network import small_classifier, some_images
 
 TYPED = "smoothing:sigma=.25,n=60"

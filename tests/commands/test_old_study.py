@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 
 from robustcl.cli import robustcl
-from robustcl.commands import multiview
 from robustcl.records.reading import read_manifest
+from robustcl.studies.multiview import running as multiview
 from tests.commands.random_checkpoint import random_checkpoint
 
 

@@ -1,0 +1,1 @@
+"""Cells of a suite: a model, or one measurement of it."""

@@ -1,0 +1,1 @@
+"""Study whether inference with many views helps."""
