@@ -41,8 +41,8 @@ from robustcl.models.checkpoint import load_checkpoint, save_checkpoint
 from robustcl.models.description import Description
 from robustcl.models.encoders.sorted_halves import to_halves
 from robustcl.models.heads.fitting import fit_head
-from robustcl.report.drawing import radius_label
 from robustcl.report.figures import STYLE
+from robustcl.report.plots import radius_label
 from robustcl.training import Files, TrainRecipe, train_encoder
 from robustcl.training.robust.lipschitz import CLAIMED, end_lipschitz
 

@@ -17,6 +17,7 @@ from robustcl.core.output_folder import OutputFolder
 from robustcl.records.json_file import json_text
 from robustcl.records.study_file import start_comparison
 from robustcl.records.writing import file_name
+from robustcl.report.certified_attacked import Sandwich, sandwiches
 from robustcl.report.compared_runs import (
     ComparedRun,
     attacks_table,
@@ -26,9 +27,8 @@ from robustcl.report.compared_runs import (
     run_labels,
     runs_table,
 )
-from robustcl.report.drawing import Drawing, radius_label
+from robustcl.report.plots import Drawing, radius_label
 from robustcl.report.robustbench import robustbench_entry
-from robustcl.report.sandwiches import Sandwich, sandwiches
 from robustcl.report.sections import Page, Section, Table, spelled, write_page
 
 

@@ -20,17 +20,20 @@ from robustcl.records.examples import load_triples
 from robustcl.records.images import counted_radii, per_image, run_subject
 from robustcl.records.reading import Run
 from robustcl.records.summary import Summary, estimate_pairs
-from robustcl.report.budget import UNITS, WHOLE, budget, budget_table
+from robustcl.report.certified_attacked import sandwich
 from robustcl.report.convergence import FEWEST, convergence, convergences
-from robustcl.report.drawing import Drawing, radius_label, short_name
-from robustcl.report.embedding_map import embedding_map
 from robustcl.report.escape import plain_texts
-from robustcl.report.estimates import estimates
-from robustcl.report.principal_components import principal_components
-from robustcl.report.radius_histogram import radius_histogram
-from robustcl.report.radius_scatter import radius_scatter
-from robustcl.report.sandwich import sandwich
-from robustcl.report.triples import triples
+from robustcl.report.examples import triples
+from robustcl.report.plots import (
+    Drawing,
+    embedding_map,
+    principal_components,
+    radius_histogram,
+    radius_label,
+    radius_scatter,
+    short_name,
+)
+from robustcl.report.tables import UNITS, WHOLE, budget, budget_table, estimates
 
 STYLE = Path(__file__).with_name("style.mplstyle")
 LOG_RATIO = 0.2  # typical certified / attacked radius below which axes are logarithmic

@@ -1,14 +1,23 @@
-"""Find what a reader of the numbers should be warned of."""
+"""Show the flags that checks of the model raised, and the images behind them."""
 
 # pandas annotates results as unions (Series | DataFrame | ...) that no call narrows.
 # pyright: reportArgumentType=false, reportCallIssue=false, reportAttributeAccessIssue=false
 # pyright: reportReturnType=false, reportOperatorIssue=false, reportIndexIssue=false
 # pyright: reportGeneralTypeIssues=false
 
+# pandas annotates results as unions (Series | DataFrame | ...) that no call narrows.
+# pyright: reportArgumentType=false, reportAttributeAccessIssue=false
+import base64
+import io
+from typing import Any
+
+import numpy as np
 import pandas as pd
+from PIL import Image
 
 from robustcl.core.numbers import norm_name, percent, radius_text
-from robustcl.records.arrays import array_faults
+from robustcl.records.arrays import array_faults, load_arrays
+from robustcl.records.examples import load_triples
 from robustcl.records.images import model_attacks, per_image, sound_certificates
 from robustcl.records.reading import Run
 from robustcl.records.summary import Summary
@@ -84,3 +93,87 @@ def _predictions(run: Run, summary: Summary) -> list[str]:
     if summary.by_method and not summary.certified_accuracy:
         found.append("No deterministic certificate for the model itself was asked for.")
     return found
+
+
+def model_flags(run: Run) -> list[dict[str, Any]]:
+    """Spell the flags of the manifest.
+
+    Args:
+        run: The run.
+
+    Returns:
+        Per flag its name, its sentence, the `images` that are shown below and how many `more`
+        there are.
+    """
+    stored = load_arrays(run.folder, "flagged", lenient=True)
+    shown = set(stored.get("index", np.array([])).tolist())
+    return [
+        {
+            "name": flag["name"].replace("_", " "),
+            "sentence": flag["sentence"],
+            "images": [index for index in flag["images"] if index in shown],
+            "more": sum(index not in shown for index in flag["images"]),
+        }
+        for flag in run.manifest.get("flags") or ()
+    ]
+
+
+def flagged_images(run: Run, summary: Summary) -> list[dict[str, Any]]:
+    """Prepare a row for every flagged image whose pixels were kept.
+
+    Args:
+        run: The run.
+        summary: Of the run.
+
+    Returns:
+        Per image its index, classes, attacked radius, flags and pictures as data addresses;
+        without a perturbed picture and a difference where none is among the triples.
+    """
+    stored = load_arrays(run.folder, "flagged", lenient=True)
+    triples = load_triples(run.folder)
+    places = {int(index): place for place, index in enumerate(triples.get("index", ()))}
+    images, rows = per_image(run), []
+    for index, clean in zip(stored.get("index", ()), stored.get("clean", ()), strict=True):
+        number = int(index)
+        pictures = [_picture(clean)]
+        if number in places:
+            attacked = triples["attacked"][places[number]]
+            change = attacked.astype(float) - clean
+            gray = 0.5 + change / (2.0 * max(float(np.abs(change).max()), 1e-12))
+            pictures += [_picture(attacked), _picture(gray)]
+        row = images.loc[number] if number in images.index else None
+        rows.append({"index": number, "pictures": pictures, **_words(run, summary, row, number)})
+    return rows
+
+
+def _words(run: Run, summary: Summary, row: Any, number: int) -> dict[str, Any]:
+    flags = [
+        flag["name"].replace("_", " ")
+        for flag in run.manifest.get("flags") or ()
+        if number in flag["images"]
+    ]
+    if row is None:
+        return {"flags": flags, "label": "–", "predicted": "–", "radius": "–"}
+    names = run.manifest.get("class_names") or ()
+    label, predicted = (
+        "none" if k < 0 else str(names[k]) if k < len(names) else str(k)
+        for k in (int(row["label"]), int(row["predicted"]))
+    )
+    largest = summary.largest_eps
+    radius = radius_text(float(row["attacked"]), summary.norm, largest_eps=largest)
+    known = largest is not None or np.isfinite(float(row["attacked"]))
+    return {
+        "flags": flags,
+        "label": label,
+        "predicted": predicted,
+        "radius": radius if known else "–",
+    }
+
+
+def _picture(image: np.ndarray) -> str:
+    # (C, H, W) in [0, 1] to a PNG as a data address.
+    pixels = np.rint(255.0 * np.clip(image.astype(np.float64), 0.0, 1.0)).astype(np.uint8)
+    plain = pixels[:3].transpose(1, 2, 0) if len(pixels) >= 3 else pixels[0]
+    stream = io.BytesIO()
+    Image.fromarray(plain).save(stream, format="png")
+    return f"data:image/png;base64,{base64.b64encode(stream.getvalue()).decode()}"

@@ -13,15 +13,13 @@ from robustcl.records.beaten import violation_file
 from robustcl.records.json_file import write_json
 from robustcl.records.reading import Run, load_run
 from robustcl.records.summary import Summary, summarize
-from robustcl.report.budget import UNITS, WHOLE, budget_table
 from robustcl.report.convergence import doubts
 from robustcl.report.escape import page_text
 from robustcl.report.figures import draw, drawings
-from robustcl.report.flagged_images import flagged_images, model_flags
-from robustcl.report.flags import flags
+from robustcl.report.flags import flagged_images, flags, model_flags
 from robustcl.report.headline import headline, ratio_text
 from robustcl.report.robustbench import write_robustbench
-from robustcl.report.tables import tables, write_tables
+from robustcl.report.tables import UNITS, WHOLE, budget_table, tables, write_tables
 
 VECTOR = ("sandwich",)
 

@@ -18,9 +18,9 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from robustcl.core.numbers import norm_name, percent, radius_text
 from robustcl.core.output_folder import OutputFolder
 from robustcl.records.writing import file_name
-from robustcl.report.drawing import Drawing
 from robustcl.report.escape import page_text
 from robustcl.report.figures import draw
+from robustcl.report.plots import Drawing
 from robustcl.report.tables import write_tables
 
 HEADS = {

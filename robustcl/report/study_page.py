@@ -11,13 +11,9 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from robustcl.core.numbers import norm_name, percent, radius_text
 from robustcl.core.output_folder import OutputFolder
 from robustcl.records.study_file import read_study
-from robustcl.report.count_curve import count_curve
-from robustcl.report.drawing import Drawing
 from robustcl.report.escape import page_text
 from robustcl.report.figures import draw
-from robustcl.report.gains import gains
-from robustcl.report.reliability import reliability
-from robustcl.report.risk_curve import risk_curve
+from robustcl.report.plots import Drawing, count_curve, gains, reliability, risk_curve
 
 SINGLE = "single view"
 METRICS = (

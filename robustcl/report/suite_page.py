@@ -14,17 +14,15 @@ import pandas as pd
 from robustcl.core.numbers import norm_name, percent, seconds_text
 from robustcl.report.compared_runs import ComparedRun, compared_run, curves_table
 from robustcl.report.comparison import no_violation, run_sections, violations, write_entries
-from robustcl.report.drawing import Drawing
-from robustcl.report.ratios import ratios
+from robustcl.report.plots import Drawing, ratios, severity_curves
 from robustcl.report.sections import Page, Section, Table, spelled, write_page
-from robustcl.report.severity_curves import severity_curves
 from robustcl.report.suite_folder import MODEL_FAILED, STATUSES, SuiteRun, load_suite_run
-from robustcl.report.suite_studies import study_sections
 from robustcl.report.suite_tables import (
     corruptions_table,
     metrics_table,
     peers_table,
     severity_means,
+    study_sections,
 )
 
 ENDED = STATUSES

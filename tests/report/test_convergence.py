@@ -11,8 +11,8 @@ from robustcl.records.arrays import save_arrays
 from robustcl.records.reading import load_run
 from robustcl.records.writing import short_file
 from robustcl.report import write_report
-from robustcl.report.budget import budget_table
 from robustcl.report.convergence import convergences, doubts
+from robustcl.report.tables import budget_table
 from tests.report.synthetic_run import attack, certificate, clean, write_run
 
 COUNT = 200

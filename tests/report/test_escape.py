@@ -11,9 +11,9 @@ import pytest
 from markupsafe import Markup
 from matplotlib.axes import Axes
 
-from robustcl.report.drawing import Drawing
 from robustcl.report.escape import csv_cell, latex_cell, markdown_cell, page_text
 from robustcl.report.figures import draw
+from robustcl.report.plots import Drawing
 from robustcl.report.tables import latex, markdown, write_tables
 from tests.fuzz.build_data import NOWHERE
 

@@ -12,8 +12,7 @@ from PIL import Image
 from robustcl.cli import robustcl
 from robustcl.core.errors import InputError
 from robustcl.report import training_figure as module
-from robustcl.report.training_curves import training_curves
-from robustcl.report.training_figure import PANELS, read_log, write_training_figure
+from robustcl.report.training_figure import PANELS, read_log, training_curves, write_training_figure
 from robustcl.training.losses.sums import LOSSES
 
 EPOCHS = np.arange(1, 31)

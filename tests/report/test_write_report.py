@@ -14,7 +14,7 @@ from robustcl.records.reading import load_run, read_manifest
 from robustcl.records.summary import summarize
 from robustcl.report import write_report
 from robustcl.report.flags import flags
-from robustcl.report.principal_components import principal_components
+from robustcl.report.plots import principal_components
 from robustcl.report.tables import latex, markdown, write_tables
 from tests.report.synthetic_run import (
     attack,
