@@ -23,7 +23,9 @@ if __package__ in (None, ""):
 from benchmarks.provenance import provenance, record
 
 ROOT = Path(__file__).resolve().parents[1]
-PROGRAM = "import sys; from robustcl.cli import certify; raise SystemExit(certify(sys.argv[1:]))"
+PROGRAM = (
+    "import sys; from robustcl.cli.main import certify; raise SystemExit(certify(sys.argv[1:]))"
+)
 BUSY = "while True: pass"
 CHOSEN = ("OMP", "GOMP", "KMP", "MKL")  # prefixes of the variables that are taken out
 

@@ -21,7 +21,7 @@ if __package__ in (None, ""):
 ROOT = Path(__file__).resolve().parents[1]
 PROGRAM = """
 import resource, sys
-import robustcl.evaluation.measuring, robustcl.commands.train, robustcl.report
+import robustcl.evaluation.measuring, robustcl.workflows.train, robustcl.report
 from robustcl import cli
 before = resource.getrusage(resource.RUSAGE_SELF)
 code = getattr(cli, sys.argv[1])(sys.argv[2:])

@@ -27,7 +27,7 @@ METHODS = "product"
 BATCH = 128
 OURS = """
 import resource, sys, time
-from robustcl.cli import certify
+from robustcl.cli.main import certify
 import robustcl.evaluation.measuring, robustcl.report
 begun = time.process_time()
 code = certify(sys.argv[1:])

@@ -36,7 +36,9 @@ from benchmarks.provenance import provenance, record
 from benchmarks.resumable_jobs import COMMON, FILES, JOBS, SUITE, Job, same
 
 ROOT = Path(__file__).resolve().parents[1]
-PROGRAM = "import sys; from robustcl.cli import {0}; sys.argv[0] = '{0}'; raise SystemExit({0}())"
+PROGRAM = (
+    "import sys; from robustcl.cli.main import {0}; sys.argv[0] = '{0}'; raise SystemExit({0}())"
+)
 
 
 @dataclass

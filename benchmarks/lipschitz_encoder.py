@@ -30,7 +30,6 @@ if __package__ in (None, ""):
 from benchmarks.provenance import provenance, record
 from robustcl import __version__, attacks
 from robustcl.certify import product, traced
-from robustcl.commands.claimed_constant import checked_constant, constants_text
 from robustcl.core.classifier import Classifier, Encoder
 from robustcl.core.objectives import misclassify
 from robustcl.core.threat import Threat
@@ -45,6 +44,7 @@ from robustcl.report.figures import STYLE
 from robustcl.report.plots import radius_label
 from robustcl.training import Files, TrainRecipe, train_encoder
 from robustcl.training.robust.lipschitz import CLAIMED, end_lipschitz
+from robustcl.workflows.models import checked_constant, constants_text
 
 ARCHITECTURE = "lipschitz_convnet"
 ARGUMENTS: dict[str, Any] = {"channels": 3, "image_size": 32, "size": "small"}

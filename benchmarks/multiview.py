@@ -29,7 +29,7 @@ from dataclasses import asdict
 
 from benchmarks.provenance import provenance, record
 from robustcl.calibration import paired_mean
-from robustcl.cli import robustcl
+from robustcl.cli.main import robustcl
 from robustcl.records.arrays import load_arrays
 
 SINGLE = "single view"

@@ -3,7 +3,7 @@
 import sys
 from typing import NoReturn
 
-from robustcl.cli import certify
+from robustcl.cli.main import certify
 
 
 def start_without_torch() -> NoReturn:

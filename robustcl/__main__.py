@@ -1,6 +1,6 @@
 """Open the command line, so that `python -m robustcl` works under torchrun."""
 
-from robustcl.cli import robustcl
+from robustcl.cli.main import robustcl
 
 if __name__ == "__main__":
     raise SystemExit(robustcl())

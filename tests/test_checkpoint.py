@@ -9,7 +9,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from robustcl.cli import robustcl
+from robustcl.cli.main import robustcl
 from robustcl.core.classifier import Classifier, Encoder
 from robustcl.core.errors import CheckpointError, RobustclError
 from robustcl.models.checkpoint import load_checkpoint, read_description, save_checkpoint

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from robustcl.cli import certify, robustcl
+from robustcl.cli.main import certify, robustcl
 from robustcl.models.checkpoint import load_checkpoint
 from robustcl.records.reading import load_run
 from robustcl.records.summary import summarize

@@ -10,7 +10,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from robustcl.cli import robustcl
+from robustcl.cli.main import robustcl
 from robustcl.core.errors import InputError
 from robustcl.models.checkpoint import load_checkpoint
 from robustcl.models.description import Description

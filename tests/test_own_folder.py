@@ -45,7 +45,7 @@ def test_the_library(folder: Path) -> None:
     [
         ("-m", "robustcl.certify", "methods", "--json"),
         ("-m", "robustcl", "doctor", "--help"),
-        ("-c", "from robustcl.cli import certify; raise SystemExit(certify(['methods']))"),
+        ("-c", "from robustcl.cli.main import certify; raise SystemExit(certify(['methods']))"),
     ],
 )
 def test_commands(folder: Path, words: tuple[str, ...]) -> None:

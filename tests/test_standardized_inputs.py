@@ -8,7 +8,7 @@ import pytest
 import torch
 from torch import nn
 
-from robustcl.cli import robustcl
+from robustcl.cli.main import robustcl
 from robustcl.core.classifier import Encoder
 from robustcl.data import Dataset, load_data
 from robustcl.models.checkpoint import load_checkpoint, save_checkpoint

@@ -10,7 +10,7 @@ import torch
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
-from robustcl.cli import robustcl
+from robustcl.cli.main import robustcl
 from robustcl.core.classifier import Encoder
 from robustcl.models.architectures import build_backbone
 from robustcl.models.checkpoint import load_checkpoint, save_checkpoint

@@ -4,11 +4,11 @@ import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from robustcl.commands.finish import accuracy_at
 from robustcl.core.errors import InputError
 from robustcl.core.specification import choose, parse_number
 from robustcl.records.summary import Summary
 from robustcl.report.study_page import headline_model
+from robustcl.workflows.outputs import accuracy_at
 
 AT_A_RADIUS = ("certified_accuracy", "attacked_accuracy")
 OF_A_RUN = (

@@ -5,7 +5,6 @@ from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
-from robustcl.commands.train_options import recipe_of
 from robustcl.core.choices import Norm
 from robustcl.core.errors import InputError
 from robustcl.options.multiview import MultiviewOptions
@@ -13,6 +12,7 @@ from robustcl.options.recipe_file import check_types
 from robustcl.options.train import TrainOptions
 from robustcl.studies.metrics import OF_A_STUDY, wants_study
 from robustcl.studies.multiview.running import make_plan
+from robustcl.workflows.recipes import recipe_of
 
 # Of a training run, what the runner itself says.
 SAID_BY_RUNNER = {

@@ -9,7 +9,7 @@ import pytest
 import torch
 
 import robustcl.evaluation.check_model as room
-from robustcl.cli import certify, robustcl
+from robustcl.cli.main import certify, robustcl
 from robustcl.core.classifier import Classifier, Encoder
 from robustcl.data import load_data
 from robustcl.models.checkpoint import save_checkpoint

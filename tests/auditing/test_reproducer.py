@@ -12,7 +12,7 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
-from robustcl.cli import robustcl
+from robustcl.cli.main import robustcl
 from robustcl.core.errors import InputError
 from robustcl.evaluation.reproducer import KEY, Reproducer, load_reproducer, replay, save_reproducer
 from robustcl.models.checkpoint import load_checkpoint

@@ -14,9 +14,9 @@ import pytest
 import torch
 from torch import nn
 
-from robustcl import cli
 from robustcl.attacks.exact_margin import exact_margin
 from robustcl.certify import METHODS
+from robustcl.cli import main as cli
 from robustcl.core.choices import CERTIFIED_NORMS, CertifiedNorm
 from robustcl.core.classifier import Classifier, Encoder
 from robustcl.core.errors import InputError

@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 from torch import nn
 
-from robustcl.cli import robustcl
+from robustcl.cli.main import robustcl
 from robustcl.core.classifier import Classifier
 from robustcl.core.errors import RunError
 from robustcl.core.output_folder import OutputFolder

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from robustcl.cli import robustcl
+from robustcl.cli.main import robustcl
 from robustcl.core.errors import InputError
 from robustcl.report.study_page import sentences
 from robustcl.report.suite_folder import load_suite_run

@@ -7,11 +7,11 @@ from typing import Any
 import pytest
 
 from robustcl import attacks, certify
-from robustcl.commands.train_options import recipe_of
 from robustcl.core.errors import InputError
 from robustcl.studies import cells, load_suite, read_suite, suite_names
 from robustcl.studies.options import training_options
 from robustcl.studies.suite import attack_name
+from robustcl.workflows.recipes import recipe_of
 
 SMALL: dict[str, Any] = {
     "question": "?",

@@ -6,7 +6,7 @@ import re
 from pathlib import Path
 from typing import Any
 
-from robustcl.cli import robustcl
+from robustcl.cli.main import robustcl
 from robustcl.records.reading import config_hash
 from robustcl.report import write_suite_page
 from tests.report.synthetic_run import four_images, write_run

@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from robustcl.cli import certify, robustcl
+from robustcl.cli.main import certify, robustcl
 from robustcl.data import load_data
 from robustcl.data.splits import draw_order
 from robustcl.evaluation import Audit, evaluate

@@ -5,12 +5,12 @@ from pathlib import Path
 import pytest
 import tyro
 
-from robustcl.commands.train_options import recipe_of
 from robustcl.models.architectures import build_backbone
 from robustcl.options.recipe_file import with_recipe
 from robustcl.options.train import TrainOptions
 from robustcl.training.robust import Acl, Deacl, Dynacl, Rocl
 from robustcl.training.robust.attacked import Attacked
+from robustcl.workflows.recipes import recipe_of
 
 FOLDER = Path(__file__).resolve().parents[2] / "benchmarks" / "recipes"
 KINDS = {"rocl": Rocl, "acl": Acl, "dynacl": Dynacl, "deacl": Deacl}

@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from robustcl.cli import robustcl
+from robustcl.cli.main import robustcl
 from robustcl.records.reading import load_run
 from tests.commands.random_checkpoint import random_checkpoint
 

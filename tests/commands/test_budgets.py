@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from robustcl.cli import certify, robustcl
+from robustcl.cli.main import certify, robustcl
 from robustcl.core.budgets import check_budgets, read_budget, read_budgets
 from robustcl.core.errors import InputError
 from robustcl.evaluation.config import Audit

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from robustcl.cli import certify, robustcl
+from robustcl.cli.main import certify, robustcl
 from robustcl.models.checkpoint import load_checkpoint, save_checkpoint
 
 TRAIN = ["train", "--data", "digits", "--limit", "300", "--batch-size", "64", "--epochs", "1"]

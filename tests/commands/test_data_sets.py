@@ -13,7 +13,7 @@ import pytest
 import torch
 
 from robustcl import __version__
-from robustcl.cli import certify, robustcl
+from robustcl.cli.main import certify, robustcl
 from robustcl.core.classifier import Classifier, Encoder
 from robustcl.data import Dataset
 from robustcl.models.checkpoint import load_checkpoint, save_checkpoint

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from robustcl.cli import certify, robustcl
+from robustcl.cli.main import certify, robustcl
 from robustcl.records.lines import record_line
 
 

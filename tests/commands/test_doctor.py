@@ -8,9 +8,9 @@ import torch
 
 from robustcl import attacks, certify
 from robustcl.attacks.planted import linear_classifier, planted
-from robustcl.cli import robustcl
-from robustcl.commands import doctor as room
-from robustcl.commands.doctor import run_checks
+from robustcl.cli import doctor as room
+from robustcl.cli.doctor import run_checks
+from robustcl.cli.main import robustcl
 from robustcl.core.choices import Norm
 from robustcl.options.doctor import DoctorOptions
 

@@ -10,8 +10,8 @@ from pathlib import Path
 
 import pytest
 
-from robustcl.cli import certify, robustcl
-from robustcl.commands import inspect
+from robustcl.cli import inspect
+from robustcl.cli.main import certify, robustcl
 from robustcl.core.terminal import prepare_streams
 from tests.commands.random_checkpoint import ARCHITECTURE, random_checkpoint
 
@@ -80,7 +80,7 @@ def test_a_command_that_cannot_be_imported(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
-    monkeypatch.setitem(sys.modules, "robustcl.commands.inspect", None)
+    monkeypatch.setitem(sys.modules, "robustcl.cli.inspect", None)
     assert robustcl(["inspect", "model.safetensors"]) == 5
     (line,) = capsys.readouterr().err.splitlines()
     assert line.startswith("error: unexpected ModuleNotFoundError: ")
@@ -132,7 +132,7 @@ def test_a_name_that_stdout_cannot_spell(tmp_path: Path, monkeypatch: pytest.Mon
 @pytest.mark.skipif(sys.platform != "linux", reason="of glibc")
 def test_a_library_that_exits_by_itself_is_no_violation() -> None:
     program = (
-        "import ctypes, sys, robustcl.commands.methods as room; from robustcl.cli import certify; "
+        "import ctypes, sys, robustcl.cli.methods as room; from robustcl.cli.main import certify; "
         "sys.argv = ['certify', 'methods']; "
         "room.methods = lambda _: 0; "
         "assert certify() == 0; room.methods = lambda _: ctypes.CDLL(None).exit(1); "
@@ -144,7 +144,7 @@ def test_a_library_that_exits_by_itself_is_no_violation() -> None:
 
 def test_a_handler_of_faults_does_not_change_the_end() -> None:
     program = (
-        "import os, sys; from robustcl.cli import certify; sys.argv = ['certify', 'methods']; "
+        "import os, sys; from robustcl.cli.main import certify; sys.argv = ['certify', 'methods']; "
         "code = certify(); assert os.environ['MPLBACKEND'] == 'agg'; sys.exit(code)"
     )
     command = [sys.executable, "-X", "faulthandler", "-c", program]

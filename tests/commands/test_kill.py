@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from robustcl.cli import certify, robustcl
+from robustcl.cli.main import certify, robustcl
 from robustcl.records.reading import read_manifest
 from tests.commands.random_checkpoint import random_checkpoint
 

@@ -3,7 +3,7 @@
 import json
 
 from robustcl import certify as room
-from robustcl.cli import certify
+from robustcl.cli.main import certify
 
 
 def test_no_term_of_a_claim_is_cut_short(capsys) -> None:

@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from robustcl.cli import robustcl
+from robustcl.cli.main import robustcl
 from robustcl.core.errors import RunError
 from robustcl.records.reading import read_manifest
 from robustcl.records.study_file import read_study

@@ -5,7 +5,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from robustcl.cli import robustcl
+from robustcl.cli.main import robustcl
 from robustcl.records.reading import read_manifest
 from robustcl.studies.multiview import running as multiview
 from tests.commands.random_checkpoint import random_checkpoint

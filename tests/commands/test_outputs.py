@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from robustcl.cli import certify, robustcl
+from robustcl.cli.main import certify, robustcl
 from robustcl.core.locks import session_lock
 from robustcl.core.output_folder import OutputFolder
 from tests.commands.random_checkpoint import random_checkpoint

@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from robustcl.cli import robustcl
+from robustcl.cli.main import robustcl
 from robustcl.core.classifier import Classifier
 from robustcl.models.checkpoint import load_checkpoint, save_checkpoint
 from robustcl.models.heads import LinearHead

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from robustcl.cli import robustcl
+from robustcl.cli.main import robustcl
 from robustcl.models.checkpoint import load_checkpoint
 
 DATA = ["--data", "digits", "--limit", "400"]

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from robustcl.cli import robustcl
+from robustcl.cli.main import robustcl
 from robustcl.models.checkpoint import load_checkpoint
 
 RECIPES = Path(__file__).resolve().parents[2] / "benchmarks" / "recipes"

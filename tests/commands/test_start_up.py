@@ -25,9 +25,9 @@ with redirect_stdout(io.StringIO()), redirect_stderr(io.StringIO()):
     codes += [cli.certify(["methods"]), cli.certify(["methods", "--json"])]
 note("methods")
 environment = [name for name in os.environ if name.startswith(("OMP", "GOMP"))]
-import robustcl.commands.run
+import robustcl.cli.run
 note("run")
-import robustcl.commands.train, robustcl.commands.attack, robustcl.commands.probe
+import robustcl.workflows.train, robustcl.workflows.attack, robustcl.workflows.probe
 note("others")
 names = sorted(name for name in robustcl.__all__ if getattr(robustcl, name) is None)
 print(json.dumps([codes, loaded, names, environment]))

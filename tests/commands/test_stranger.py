@@ -11,7 +11,7 @@ import torchvision
 from PIL import Image
 from safetensors.torch import load_file, save_file
 
-from robustcl.cli import certify, robustcl
+from robustcl.cli.main import certify, robustcl
 from robustcl.core.errors import CheckpointError, InputError
 from robustcl.models.architectures import build_backbone
 from robustcl.models.checkpoint import load_checkpoint, save_checkpoint

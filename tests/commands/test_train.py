@@ -9,11 +9,11 @@ import pytest
 import torch
 from PIL import Image
 
-from robustcl.cli import robustcl
-from robustcl.commands.train_options import recipe_of
+from robustcl.cli.main import robustcl
 from robustcl.core.errors import InputError
 from robustcl.models.checkpoint import load_checkpoint
 from robustcl.options.train import TrainOptions
+from robustcl.workflows.recipes import recipe_of
 
 BASE = ["train", "--data", "digits", "--limit", "200", "--batch-size", "64", "--epochs", "2"]
 BASE += ["--quiet", "--json"]

@@ -8,12 +8,12 @@ import pytest
 import torch
 from PIL import Image
 
-import robustcl.commands.train as command
-from robustcl.cli import robustcl
-from robustcl.commands.train_files import session_stem
+import robustcl.workflows.train as command
+from robustcl.cli.main import robustcl
 from robustcl.core.locks import session_lock
 from robustcl.models.checkpoint import load_checkpoint
 from robustcl.report.training_figure import is_training_figure
+from robustcl.workflows.train_files import session_stem
 
 BASE = ["train", "--data", "digits", "--limit", "150", "--batch-size", "64", "--epochs", "1"]
 BASE += ["--measure-every", "0", "--quiet"]

@@ -8,7 +8,7 @@ import pytest
 import torch
 
 import robustcl.training.train_step as step_module
-from robustcl.cli import robustcl
+from robustcl.cli.main import robustcl
 from robustcl.core.errors import CheckpointError
 from robustcl.models.checkpoint import load_checkpoint, save_checkpoint
 

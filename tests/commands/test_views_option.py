@@ -11,8 +11,8 @@ from pathlib import Path
 import pytest
 
 from robustcl import certify
-from robustcl.cli import certify as certify_command
-from robustcl.cli import robustcl
+from robustcl.cli.main import certify as certify_command
+from robustcl.cli.main import robustcl
 from robustcl.records import load_run, per_image, summarize
 from tests.commands.random_checkpoint import random_checkpoint
 

@@ -7,8 +7,8 @@ from collections.abc import Iterator
 
 import pytest
 
-from robustcl.cli import certify
-from robustcl.commands import methods
+from robustcl.cli import methods
+from robustcl.cli.main import certify
 from robustcl.core import last_handler as stopping
 from robustcl.core.last_handler import Stopped, signals_stop, stop_code
 

@@ -9,7 +9,7 @@ from unittest.mock import patch
 
 import tyro
 
-from robustcl import cli
+from robustcl.cli import main as cli
 from robustcl.options.recipe_file import with_recipe
 from tests.docs.pages import ROOT, Command
 
@@ -41,7 +41,7 @@ def read_only(one: Command) -> None:
 def options_of(program: str, name: str) -> type:
     """Return the dataclass of a command's options."""
     assert name in PROGRAMS[program], f"{program} has no command {name!r}"
-    module = importlib.import_module(f"robustcl.commands.{name}")
+    module = importlib.import_module(f"robustcl.cli.{name}")
     return getattr(module, f"{name.capitalize()}Options")
 
 

@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 import torch
 
-from robustcl import cli
+from robustcl.cli import main as cli
 from tests.docs.commands import read_only
 from tests.docs.pages import PAGES, Command, blocks_of, commands_of, text_of
 from tests.docs.stand_ins import FURNISHING, INSTALLING, READ_ONLY, furnish, substituted

@@ -108,7 +108,7 @@ def _wait(child: int) -> tuple[int | None, resource.struct_rusage | None]:
 
 
 def _in_child(case: Case, folder: Path, kept: Path) -> int:
-    from robustcl import cli
+    from robustcl.cli import main as cli
 
     os.setpgid(0, 0)
     os.chdir(folder)

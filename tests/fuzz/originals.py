@@ -158,7 +158,7 @@ def _weights(folder: Path) -> None:
 
 
 def _run(program: str, *words: str) -> None:
-    from robustcl import cli
+    from robustcl.cli import main as cli
 
     code = getattr(cli, program)(list(words))
     if code:
@@ -178,7 +178,7 @@ def _stopped_training() -> None:
         return kept(*arguments, **options)  # pyright: ignore[reportArgumentType, reportCallIssue]
 
     train_step.weighted_sum = stopping  # pyright: ignore[reportAttributeAccessIssue]
-    from robustcl import cli
+    from robustcl.cli import main as cli
 
     code = cli.robustcl(
         ["train", "--recipe", "recipe.toml", "--out", "trained.safetensors", "--save-every", "1",

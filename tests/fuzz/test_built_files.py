@@ -6,7 +6,6 @@ from pathlib import Path
 import pytest
 import torch
 
-from robustcl.commands.train_options import recipe_of
 from robustcl.core.classifier import Classifier, Encoder
 from robustcl.core.errors import RobustclError
 from robustcl.evaluation.reproducer import load_reproducer, save_reproducer
@@ -20,6 +19,7 @@ from robustcl.options.train import TrainOptions
 from robustcl.records.arrays import array_faults, every_row
 from robustcl.records.reading import load_run
 from robustcl.studies import load_suite
+from robustcl.workflows.recipes import recipe_of
 from tests.fuzz import build_files
 from tests.fuzz.build_parts import Cases
 from tests.report.synthetic_run import four_images, write_run

@@ -2,7 +2,7 @@
 
 import pytest
 
-from robustcl.cli import certify, robustcl
+from robustcl.cli.main import certify, robustcl
 from robustcl.options.read import one_line
 
 RUN = ("run", "model.safetensors", "--data", "digits", "--out", "o")

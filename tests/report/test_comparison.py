@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from robustcl.cli import robustcl
+from robustcl.cli.main import robustcl
 from robustcl.core.errors import InputError, RunError
 from robustcl.records import load_run
 from robustcl.records.study_file import is_comparison, is_study

@@ -9,7 +9,7 @@ import pytest
 from matplotlib.figure import Figure
 from PIL import Image
 
-from robustcl.cli import robustcl
+from robustcl.cli.main import robustcl
 from robustcl.core.errors import InputError
 from robustcl.report import training_figure as module
 from robustcl.report.training_figure import PANELS, read_log, training_curves, write_training_figure

@@ -7,8 +7,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from robustcl.cli import certify, robustcl
-from robustcl.commands.finish import finish
+from robustcl.cli.main import certify, robustcl
 from robustcl.core.errors import RunError
 from robustcl.records.images import per_image
 from robustcl.records.reading import load_run
@@ -17,6 +16,7 @@ from robustcl.report.compared_runs import compared_run
 from robustcl.report.headline import clean_sentence, headline
 from robustcl.report.robustbench import robustbench_entry
 from robustcl.report.tables import tables
+from robustcl.workflows.outputs import finish
 from tests.commands.random_checkpoint import random_checkpoint
 from tests.report.synthetic_run import attack, certificate, clean, write_run
 

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from robustcl.cli import robustcl
+from robustcl.cli.main import robustcl
 from robustcl.core.errors import RunError
 from robustcl.evaluation.config import Audit
 from robustcl.records.json_file import CHECKSUM, write_sealed

@@ -10,11 +10,11 @@ from pathlib import Path
 
 import pytest
 
-from robustcl.commands.finish import finish
 from robustcl.records.images import per_image
 from robustcl.records.reading import load_run
 from robustcl.records.summary import Summary, estimate_pairs, summarize
 from robustcl.report.headline import estimate_sentences
+from robustcl.workflows.outputs import finish
 from tests.report.synthetic_run import attack, certificate, clean, write_run
 
 ROOT = Path(__file__).resolve().parents[2]

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from robustcl.cli import certify, robustcl
+from robustcl.cli.main import certify, robustcl
 from robustcl.models.checkpoint import load_checkpoint
 from robustcl.records.lines import numbered_lines, parsed_line
 from tests.commands.random_checkpoint import random_checkpoint

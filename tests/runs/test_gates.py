@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from robustcl.cli import robustcl
+from robustcl.cli.main import robustcl
 from robustcl.report import page
 from tests.report.synthetic_run import attack, certificate, clean, write_run
 

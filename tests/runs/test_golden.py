@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from robustcl.cli import robustcl
+from robustcl.cli.main import robustcl
 from robustcl.core.errors import RunError
 from robustcl.data import load_data
 from robustcl.evaluation.config import Audit

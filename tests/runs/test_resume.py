@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from robustcl.cli import certify
+from robustcl.cli.main import certify
 from robustcl.core.errors import RunError
 from robustcl.evaluation.config import Audit
 from robustcl.evaluation.measuring import evaluate

@@ -7,12 +7,12 @@ from typing import Any
 
 import pytest
 
-from robustcl.commands.attack import robustness
 from robustcl.core.errors import RunError
 from robustcl.records.images import per_image
 from robustcl.records.reading import load_run
 from robustcl.records.summary import Summary, interval95, summarize
 from robustcl.report.headline import headline
+from robustcl.workflows.attack import robustness
 from tests.report.synthetic_run import attack, certificate, clean, four_images, write_run
 
 

@@ -7,11 +7,11 @@ from pathlib import Path
 
 import pytest
 
-from robustcl.commands.train import train
 from robustcl.core.errors import InputError
 from robustcl.options.train import TrainOptions
 from robustcl.training import Files, train_encoder
 from robustcl.training.logs import tensorboard_log
+from robustcl.workflows.train import train
 from tests.training.test_train_encoder import PLAIN, digits, encoder
 
 REASON = "tensorboard is not installed; pip install 'robustcl[tensorboard]' runs these tests"

@@ -4,8 +4,6 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from robustcl.commands.probe import probe
-from robustcl.commands.train import train
 from robustcl.core.classifier import Classifier
 from robustcl.core.errors import CheckpointError, InputError
 from robustcl.core.terminal import say
@@ -18,6 +16,8 @@ from robustcl.studies.metrics import training_metrics
 from robustcl.studies.options import training_options
 from robustcl.studies.place import Place
 from robustcl.studies.suite import Suite
+from robustcl.workflows.probe import probe
+from robustcl.workflows.train import train
 
 
 def model_cell(suite: Suite, cell: Cell, place: Place) -> dict[str, Any]:

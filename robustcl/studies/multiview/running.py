@@ -11,11 +11,6 @@ from typing import Any, cast
 
 import numpy as np
 
-from robustcl.commands.load_and_tell import load_and_tell
-from robustcl.commands.mean_of import mean_of
-from robustcl.commands.options import old_rule, read_data
-from robustcl.commands.outputs import refuse_inside_data
-from robustcl.commands.viewed import trained_views
 from robustcl.core.budgets import read_budget
 from robustcl.core.choices import Aggregate, Draw
 from robustcl.core.classifier import Classifier
@@ -35,6 +30,9 @@ from robustcl.report.study_page import headline_model, sentences, write_study_re
 from robustcl.studies.multiview.outputs import Study
 from robustcl.studies.multiview.plan import StudyPlan
 from robustcl.studies.multiview.results import run_study
+from robustcl.workflows.data import old_rule, read_data
+from robustcl.workflows.models import load_and_tell, mean_of, trained_views
+from robustcl.workflows.outputs import refuse_inside_data
 
 DEFAULT_EPS = {"l2": "0.25", "linf": "8/255", "l1": "12"}
 

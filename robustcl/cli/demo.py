@@ -7,8 +7,6 @@ from pathlib import Path
 import torch
 
 from robustcl import __version__
-from robustcl.commands.finish import finish
-from robustcl.commands.options import check_device
 from robustcl.core.classifier import Encoder
 from robustcl.core.errors import InputError
 from robustcl.core.last_handler import stop_code
@@ -24,6 +22,8 @@ from robustcl.models.encoders import small_convnet
 from robustcl.models.heads.fitting import fit_head
 from robustcl.options.demo import DemoOptions
 from robustcl.training import DEMO_ARCHITECTURE, DEMO_RECIPE, train_encoder
+from robustcl.workflows.data import check_device
+from robustcl.workflows.outputs import finish
 
 METHODS = ("sound", "product", "smoothing:sigma=0.25,n=1000", "first_order", "jacobian_norm")
 EPS = (0.1, 0.25, 0.5, 1.0, 2.0)

@@ -1,6 +1,6 @@
 """Train an encoder and fit a prototype head."""
 
-from dataclasses import replace
+from dataclasses import asdict, replace
 from functools import partial
 from typing import Any
 
@@ -8,21 +8,6 @@ import torch
 
 from robustcl import __version__
 from robustcl.attacks import inner_ascent
-from robustcl.commands.claimed_constant import checked_constant, constants_text
-from robustcl.commands.load_and_tell import load_and_tell
-from robustcl.commands.options import read_data
-from robustcl.commands.outputs import refuse_inside_data
-from robustcl.commands.tell_targets import tell_targets
-from robustcl.commands.train_files import (
-    difference,
-    is_over,
-    last_row,
-    teacher_place,
-    told,
-    training_files,
-    training_session,
-)
-from robustcl.commands.train_options import recipe_of
 from robustcl.core.atomic import remove
 from robustcl.core.batching import halving
 from robustcl.core.classifier import Classifier, Encoder
@@ -44,6 +29,44 @@ from robustcl.training.processes import joined, rank_and_count
 from robustcl.training.resume_state import stated_data
 from robustcl.training.robust import Acl, Deacl, NoisyViews
 from robustcl.training.robust.lipschitz import CLAIMED, Lipschitz
+from robustcl.training.targets import load_targets, target_geometry
+from robustcl.workflows.data import read_data
+from robustcl.workflows.models import checked_constant, constants_text, load_and_tell
+from robustcl.workflows.outputs import refuse_inside_data
+from robustcl.workflows.recipes import recipe_of
+from robustcl.workflows.train_files import (
+    difference,
+    is_over,
+    last_row,
+    teacher_place,
+    told,
+    training_files,
+    training_session,
+)
+
+
+def tell_targets(recipe: TrainRecipe, dataset: Dataset) -> dict[str, Any]:
+    """Say how far apart the class vectors are, which bounds the radius of semantic training.
+
+    Args:
+        recipe: Its losses and targets count.
+        dataset: Its class names count.
+
+    Returns:
+        The geometry under 'targets', or nothing where no loss has class vectors.
+    """
+    if not any(term.name == "semantic" for term in recipe.terms):
+        return {}
+    names = dataset.class_names or tuple(str(k) for k in range(dataset.num_classes))
+    found = target_geometry(load_targets(recipe.targets, names), names)
+    one, other = found.closest
+    say(
+        f"targets {recipe.targets}: mean cosine {found.mean_cosine:.2f}, closest {one} and {other} "
+        f"({found.highest_cosine:.2f}); at its target an image of {one} has a radius of at most "
+        f"{min(found.caps):.2f} / L for an encoder of Lipschitz constant L"
+    )
+    return {"targets": asdict(found)}
+
 
 SIZED = (  # take image_size
     *("small_convnet", "strided_convnet", "batch_norm_convnet"),

@@ -3,14 +3,13 @@
 from dataclasses import asdict
 from functools import partial
 
-from robustcl.commands.load_and_tell import load_and_tell
-from robustcl.commands.viewed import Views, viewed
 from robustcl.core.errors import InputError
 from robustcl.core.last_handler import VIOLATION
 from robustcl.core.numbers import norm_name
 from robustcl.core.terminal import answer, emit, say
 from robustcl.evaluation.reproducer import load_reproducer, replay
 from robustcl.options.reproduce import ReproduceOptions
+from robustcl.workflows.models import Views, load_and_tell, viewed
 
 
 def reproduce(options: ReproduceOptions) -> int:

@@ -8,11 +8,6 @@ from dataclasses import asdict, replace
 from functools import partial
 from pathlib import Path
 
-from robustcl.commands.claimed_constant import checked_constant
-from robustcl.commands.load_and_tell import load_and_tell
-from robustcl.commands.options import old_rule, read_data
-from robustcl.commands.outputs import refuse_inside_data
-from robustcl.commands.viewed import Views, viewed
 from robustcl.core.batching import halving
 from robustcl.core.classifier import Classifier
 from robustcl.core.errors import InputError
@@ -29,6 +24,9 @@ from robustcl.evaluation.plan import plan
 from robustcl.models.checkpoint import Loaded, own_accuracy
 from robustcl.options.shared import AuditOptions
 from robustcl.records.ranks import own_device, rank, rank_count
+from robustcl.workflows.data import old_rule, read_data
+from robustcl.workflows.models import Views, checked_constant, load_and_tell, viewed
+from robustcl.workflows.outputs import refuse_inside_data
 
 
 def load_with_head(options: AuditOptions) -> tuple[Classifier, Loaded]:

@@ -9,10 +9,6 @@ from torch import Tensor
 
 from robustcl.attacks import inner_ascent
 from robustcl.calibration import calibration_error, fit_temperature, top_label
-from robustcl.commands.attack import DEFAULT_EPS
-from robustcl.commands.load_and_tell import load_and_tell
-from robustcl.commands.options import read_data
-from robustcl.commands.outputs import check_checkpoint, refuse_inside_data
 from robustcl.core.abstention import answered, predict, warn_abstained
 from robustcl.core.batching import halving, padded
 from robustcl.core.budgets import read_budget
@@ -27,6 +23,10 @@ from robustcl.models.standardized_inputs import normalization_doubt
 from robustcl.options.probe import ProbeOptions
 from robustcl.training import fine_tune
 from robustcl.training.protocols import PROTOCOLS, ProtocolOptions, aff, alf, slf
+from robustcl.workflows.attack import DEFAULT_EPS
+from robustcl.workflows.data import read_data
+from robustcl.workflows.models import load_and_tell
+from robustcl.workflows.outputs import check_checkpoint, refuse_inside_data
 
 
 @dataclass(frozen=True)

@@ -6,8 +6,6 @@
 from typing import Any, cast
 
 from robustcl import certify
-from robustcl.commands.audit_checkpoint import audit_checkpoint, load_with_head, views_text
-from robustcl.commands.finish import finish
 from robustcl.core.budgets import read_budget
 from robustcl.core.choices import Norm
 from robustcl.core.classifier import Classifier
@@ -20,6 +18,8 @@ from robustcl.options.attack import AttackOptions, Protocol
 from robustcl.records.images import is_labeled, per_image, withstands
 from robustcl.records.reading import Run, load_run
 from robustcl.records.summary import interval95
+from robustcl.workflows.evaluate import audit_checkpoint, load_with_head, views_text
+from robustcl.workflows.outputs import finish
 
 ATTACKS: dict[Protocol, str] = {
     "fast": "pgd:steps=40,restarts=4",

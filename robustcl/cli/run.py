@@ -2,13 +2,13 @@
 
 from typing import cast
 
-from robustcl.commands.audit_checkpoint import audit_checkpoint, load_with_head, views_text
-from robustcl.commands.finish import finish, parse_gate
 from robustcl.core.budgets import read_budgets
 from robustcl.core.choices import Norm
 from robustcl.core.specification import split_specifications
 from robustcl.evaluation.config import DEFAULT_EPS, Audit
 from robustcl.options.run import RunOptions
+from robustcl.workflows.evaluate import audit_checkpoint, load_with_head, views_text
+from robustcl.workflows.outputs import finish, parse_gate
 
 
 def run(options: RunOptions) -> int:

@@ -11,7 +11,6 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from robustcl.commands.outputs import is_ours
 from robustcl.core.atomic import remove_dead_files
 from robustcl.core.errors import InputError, RunError
 from robustcl.core.files import read_text
@@ -27,6 +26,7 @@ from robustcl.training import Files, TrainRecipe
 from robustcl.training.logs import check_tensorboard, is_log
 from robustcl.training.resume_state import KEY, read_numbers
 from robustcl.training.robust import Deacl
+from robustcl.workflows.outputs import is_ours
 
 MOST_LOG = 32_000_000  # bytes
 

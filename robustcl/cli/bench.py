@@ -6,8 +6,6 @@ from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
-from robustcl.commands.options import check_device
-from robustcl.commands.outputs import refuse_inside_data
 from robustcl.core.errors import InputError
 from robustcl.core.last_handler import PART_FAILED, VIOLATION, stop_code
 from robustcl.core.terminal import answer, emit, say
@@ -15,6 +13,8 @@ from robustcl.options.bench import BenchOptions
 from robustcl.records.ranks import rank_count
 from robustcl.report.suite_page import write_suite_page
 from robustcl.studies import Place, Suite, load_suite, run_suite, suite_names
+from robustcl.workflows.data import check_device
+from robustcl.workflows.outputs import refuse_inside_data
 
 
 def bench(options: BenchOptions) -> int:

@@ -2,7 +2,6 @@
 
 from pathlib import Path
 
-from robustcl.commands.finish import finish, parse_gate
 from robustcl.core.errors import InputError, ViolationError
 from robustcl.core.terminal import answer, emit
 from robustcl.options.report import ReportOptions
@@ -11,6 +10,7 @@ from robustcl.report import write_comparison, write_suite_page
 from robustcl.report.study_page import write_study_report
 from robustcl.report.suite_folder import is_suite
 from robustcl.report.training_figure import write_training_figure
+from robustcl.workflows.outputs import finish, parse_gate
 
 
 def report(options: ReportOptions) -> int:

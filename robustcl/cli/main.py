@@ -92,7 +92,7 @@ def _run(program: str, names: Sequence[str], description: str, words: list[str])
     share_processors()
     keep_freed_memory()
     tame_warnings()
-    module = importlib.import_module(f"robustcl.commands.{name}")
+    module = importlib.import_module(f"robustcl.cli.{name}")
     return getattr(module, name)(options)
 
 

@@ -2,11 +2,11 @@
 
 from dataclasses import asdict
 
-from robustcl.commands.claimed_constant import checked_constant, constants_text
 from robustcl.core.terminal import answer, emit
 from robustcl.models.architectures import is_factory
 from robustcl.models.checkpoint import describe_file, load_checkpoint
 from robustcl.options.inspect import InspectOptions
+from robustcl.workflows.models import checked_constant, constants_text
 
 
 def inspect(options: InspectOptions) -> int:

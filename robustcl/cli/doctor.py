@@ -12,7 +12,6 @@ from torch import nn
 from robustcl import attacks, certify
 from robustcl.attacks.checks.defended import DEFENSES, defended
 from robustcl.attacks.planted import linear_classifier, planted
-from robustcl.commands.options import check_device
 from robustcl.core.choices import CERTIFIED_NORMS, CertifiedNorm
 from robustcl.core.classifier import Classifier
 from robustcl.core.last_handler import PART_FAILED
@@ -22,6 +21,7 @@ from robustcl.core.terminal import answer, emit
 from robustcl.core.threat import Threat
 from robustcl.evaluation.manifest import device_name, package_versions
 from robustcl.options.doctor import DoctorOptions
+from robustcl.workflows.data import check_device
 
 EPS = {"l2": 0.5, "linf": 0.1}
 RADIUS = {"l2": 0.3, "linf": 0.05}

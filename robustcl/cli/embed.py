@@ -3,14 +3,14 @@
 import numpy as np
 import torch
 
-from robustcl.commands.load_and_tell import load_and_tell
-from robustcl.commands.options import read_data
-from robustcl.commands.outputs import check_embeddings, refuse_inside_data
 from robustcl.core import atomic
 from robustcl.core.abstention import answered, on_sphere, warn_abstained
 from robustcl.core.terminal import answer
 from robustcl.models.heads.fitting import embed as compute
 from robustcl.options.embed import EmbedOptions
+from robustcl.workflows.data import read_data
+from robustcl.workflows.models import load_and_tell
+from robustcl.workflows.outputs import check_embeddings, refuse_inside_data
 
 
 def embed(options: EmbedOptions) -> int:

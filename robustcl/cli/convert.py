@@ -10,7 +10,6 @@ from typing import Any
 from torch import Tensor, nn
 
 from robustcl import __version__
-from robustcl.commands.outputs import check_checkpoint
 from robustcl.core.classifier import Encoder
 from robustcl.core.errors import CheckpointError, InputError
 from robustcl.core.files import parse_json
@@ -32,6 +31,7 @@ from robustcl.models.normalization import (
 from robustcl.models.outline import outline
 from robustcl.models.weight_file import is_checkpoint, read_weights
 from robustcl.options.convert import ConvertOptions
+from robustcl.workflows.outputs import check_checkpoint
 
 SIDE = re.compile(r"[1-9][0-9]{0,8}")
 
