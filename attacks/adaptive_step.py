@@ -6,8 +6,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from robustcl.attacks.gradient import column
-from robustcl.attacks.sparse_steps import FIRST_SHARE, free_to_move, pixels_moved, pixels_to_move
+from robustcl.attacks.steps import FIRST_SHARE, column, free_to_move, pixels_moved, pixels_to_move
 from robustcl.core.choices import Norm
 from robustcl.core.threat import Threat
 

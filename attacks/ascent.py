@@ -6,7 +6,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from robustcl.attacks.gradient import column, step_upwards
+from robustcl.attacks.steps import column, step_upwards
 from robustcl.core.objectives import Objective
 from robustcl.core.threat import Threat
 

@@ -7,7 +7,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from robustcl.attacks.nearest_found import TOLERANCE
+from robustcl.attacks.nearest import TOLERANCE
 from robustcl.core.objectives import Objective
 from robustcl.core.threat import ORDERS, Threat
 

@@ -3,7 +3,7 @@
 import torch
 from torch import Tensor
 
-from robustcl.attacks.measure import measure
+from robustcl.attacks.measuring import measure
 from robustcl.attacks.rounded import Rounded
 from robustcl.core.objectives import Objective
 

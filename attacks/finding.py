@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from robustcl.attacks.curve import Curve
-from robustcl.attacks.gradient import column
+from robustcl.attacks.steps import column
 
 
 @dataclass(frozen=True, eq=False)

@@ -3,19 +3,19 @@
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from robustcl.attacks.apgd import apgd
-from robustcl.attacks.autoattack import autoattack
-from robustcl.attacks.boundary_walk import boundary_walk
-from robustcl.attacks.ddn import ddn
-from robustcl.attacks.deepfool import deepfool
-from robustcl.attacks.embedding_shift import embedding_shift
-from robustcl.attacks.every_view import every_view
+from robustcl.attacks._apgd import apgd
+from robustcl.attacks._autoattack import autoattack
+from robustcl.attacks._boundary_walk import boundary_walk
+from robustcl.attacks._ddn import ddn
+from robustcl.attacks._deepfool import deepfool
+from robustcl.attacks._embedding_shift import embedding_shift
+from robustcl.attacks._every_view import every_view
+from robustcl.attacks._fmn import fmn
+from robustcl.attacks._noise import noise
+from robustcl.attacks._pgd import pgd
+from robustcl.attacks._surface import surface
+from robustcl.attacks._torchattacks import named_torchattack, torchattacks
 from robustcl.attacks.finding import Search
-from robustcl.attacks.fmn import fmn
-from robustcl.attacks.noise import noise
-from robustcl.attacks.pgd import pgd
-from robustcl.attacks.surface import surface
-from robustcl.attacks.torchattacks import named_torchattack, torchattacks
 from robustcl.core.choices import NORMS, Norm
 from robustcl.core.specification import Specification, check_options, choose, parse_specification
 from robustcl.declarations.attacks import ATTACK_ROWS

@@ -5,8 +5,8 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
-from robustcl.attacks.gradient import value_and_gradient
 from robustcl.attacks.nearest_on_plane import nearest_on_plane
+from robustcl.attacks.steps import value_and_gradient
 from robustcl.attacks.surrogate import surrogate
 from robustcl.core.batching import padded
 from robustcl.core.objectives import Objective

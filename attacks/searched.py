@@ -9,11 +9,11 @@ from torch import Tensor
 
 from robustcl.attacks.curve import Curve, curve_of, joined_curves, watched
 from robustcl.attacks.finding import Finding, Search, joined_searches
-from robustcl.attacks.gradient import column
-from robustcl.attacks.measure import measure
+from robustcl.attacks.measuring import measure
 from robustcl.attacks.methods import ATTACKS, Attack
-from robustcl.attacks.nearest_found import TOLERANCE
+from robustcl.attacks.nearest import TOLERANCE
 from robustcl.attacks.scene import Scene
+from robustcl.attacks.steps import column
 from robustcl.core.batching import fill, rows_seen
 from robustcl.core.modules import frozen
 from robustcl.core.objectives import Objective

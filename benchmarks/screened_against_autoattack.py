@@ -34,7 +34,7 @@ if __package__ in (None, ""):
 from benchmarks.provenance import provenance, record
 from benchmarks.robust_networks import load_or_train
 from robustcl import attacks
-from robustcl.attacks.screened import STAGES
+from robustcl.attacks._screened import STAGES
 from robustcl.certify import certified_radius, product
 from robustcl.core.choices import Norm
 from robustcl.core.classifier import Classifier

@@ -2,7 +2,7 @@
 
 from torch import nn
 
-from robustcl.attacks.checks.defended import defended
+from robustcl.attacks.checks.known_answers import defended
 from robustcl.models.encoders import small_convnet
 
 

@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from robustcl import attacks
-from robustcl.attacks.nearest_found import TOLERANCE
+from robustcl.attacks.nearest import TOLERANCE
 from robustcl.core.choices import NORMS, Norm
 from robustcl.core.objectives import Objective
 from robustcl.core.threat import Threat, perturbation_norm

@@ -1,4 +1,4 @@
-"""Hold a model and the images on which it is checked."""
+"""Hold the model that is checked, and say what was found."""
 
 from dataclasses import dataclass, replace
 
@@ -11,6 +11,36 @@ from robustcl.core.modules import exact_copy
 from robustcl.core.objectives import Objective, score_margin
 from robustcl.core.seeds import example_noise, example_seed
 from robustcl.core.threat import Threat
+
+
+@dataclass(frozen=True)
+class Flag:
+    """Warn of a model on which the numbers of plain attacks should not be trusted.
+
+    Args:
+        name: What was found, as in 'zero_gradient'; one of `NAMES`.
+        sentence: What was seen and what to do, for people.
+        images: Positions of the images on which it shows, ascending; none where it concerns the
+            model as a whole.
+        rule: Number of the evaluation rule behind it.
+    """
+
+    name: str
+    sentence: str
+    images: tuple[int, ...]
+    rule: int
+
+
+NAMES = (
+    "test_time_optimization",
+    "randomized",
+    "softmax_scores",
+    "zero_gradient",
+    "quantized_input",
+    "gradient_masking",
+    "planted",
+)
+
 
 STEP = 1.0 / 255.0  # the widest cell of an 8-bit image
 

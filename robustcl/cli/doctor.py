@@ -10,7 +10,7 @@ from typing import Any
 from torch import nn
 
 from robustcl import attacks, certify
-from robustcl.attacks.checks.defended import DEFENSES, defended
+from robustcl.attacks.checks.known_answers import DEFENSES, defended
 from robustcl.attacks.planted import linear_classifier, planted
 from robustcl.core.choices import CERTIFIED_NORMS, CertifiedNorm
 from robustcl.core.classifier import Classifier

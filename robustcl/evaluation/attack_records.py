@@ -9,7 +9,7 @@ from torch import Tensor
 
 from robustcl import attacks
 from robustcl.attacks.curve import EVALUATIONS
-from robustcl.attacks.gradient import column
+from robustcl.attacks.steps import column
 from robustcl.core.abstention import ABSTAINED
 from robustcl.core.objectives import misclassify
 from robustcl.core.threat import ORDERS, Threat

@@ -8,7 +8,7 @@ from typing import Any
 import torch
 
 from robustcl import attacks, certify
-from robustcl.attacks.torchattacks import named_torchattack
+from robustcl.attacks._torchattacks import named_torchattack
 from robustcl.core.modules import frozen
 from robustcl.data.dataset import Dataset
 from robustcl.evaluation.job import AuditJob, seeds_of

@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from robustcl import attacks
-from robustcl.attacks.screened import STAGES, Screening
+from robustcl.attacks._screened import STAGES, Screening
 from robustcl.core.choices import Norm
 from robustcl.core.classifier import Classifier
 from robustcl.core.errors import InputError

@@ -242,7 +242,7 @@ def test_both_verdicts_are_on_record(
 
     # The function of that name hides its module in the package.
     monkeypatch.setattr(
-        importlib.import_module("robustcl.attacks.confirmed"), "exact_margin", endless
+        importlib.import_module("robustcl.attacks.confirmation"), "exact_margin", endless
     )
     inflate(monkeypatch, "sound", 9.0)
     loaded = load_checkpoint(place / "0.safetensors").classifier

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from robustcl import attacks
 from robustcl.attacks.checks import NAMES, model_flags
-from robustcl.attacks.checks.defended import DEFENSES, defended
+from robustcl.attacks.checks.known_answers import DEFENSES, defended
 from robustcl.core.choices import Norm
 from robustcl.core.classifier import Classifier, Encoder
 from robustcl.core.errors import InputError

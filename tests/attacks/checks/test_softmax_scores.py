@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from robustcl.attacks.checks.softmax_scores import softmax_scores
+from robustcl.attacks.checks.answers import softmax_scores
 from robustcl.attacks.checks.subject import Subject
 from robustcl.core.threat import Threat
 from tests.network import small_classifier, some_images

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 from torch.autograd import grad
 
-from robustcl.attacks.checks.takes_gradients import takes_gradients
+from robustcl.attacks.checks.gradients import takes_gradients
 from robustcl.core.classifier import Classifier
 from robustcl.core.errors import InputError
 from robustcl.core.modules import frozen

@@ -9,14 +9,14 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from robustcl.attacks.confirmed import confirm
+from robustcl.attacks.confirmation import confirm
 from robustcl.attacks.curve import spread
 from robustcl.attacks.finding import Finding, joined_notes, nearer_finding
-from robustcl.attacks.gradient import column
-from robustcl.attacks.measure import measure
+from robustcl.attacks.measuring import measure
 from robustcl.attacks.methods import ATTACKS
 from robustcl.attacks.scene import Scene, scene_of
 from robustcl.attacks.searched import searched
+from robustcl.attacks.steps import column
 from robustcl.core.choices import Norm
 from robustcl.core.errors import InputError
 from robustcl.core.modules import frozen

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from robustcl.attacks.finding import Search
-from robustcl.attacks.gradient import column, no_win
+from robustcl.attacks.steps import column, no_win
 from robustcl.core.errors import InputError
 from robustcl.core.objectives import Objective
 from robustcl.core.seeds import example_noise, example_seed

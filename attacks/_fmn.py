@@ -8,9 +8,9 @@ import torch
 from torch import Tensor
 
 from robustcl.attacks.finding import Search
-from robustcl.attacks.gradient import column, no_win, step_upwards, value_and_gradient
-from robustcl.attacks.nearest_found import Nearest, nearer, nearest, none_found
+from robustcl.attacks.nearest import Nearest, nearer, nearest, none_found
 from robustcl.attacks.rivals import leads, rivals_by_distance
+from robustcl.attacks.steps import column, no_win, step_upwards, value_and_gradient
 from robustcl.core.errors import InputError
 from robustcl.core.objectives import Objective
 from robustcl.core.threat import DUAL_ORDERS, Threat, perturbation_norm

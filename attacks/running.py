@@ -7,7 +7,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from robustcl.attacks.confirmed import confirm
+from robustcl.attacks.confirmation import confirm
 from robustcl.attacks.finding import Finding, Search
 from robustcl.attacks.scene import scene_of
 from robustcl.attacks.searched import attack_name, known_attack, searched

@@ -5,10 +5,10 @@ from collections.abc import Callable, Sequence
 import torch
 from torch import Tensor
 
+from robustcl.attacks._fmn import LAST_SHARE, aims, cosine, evaluate
 from robustcl.attacks.finding import Search
-from robustcl.attacks.fmn import LAST_SHARE, aims, cosine, evaluate
-from robustcl.attacks.gradient import column, no_win, steepest
-from robustcl.attacks.nearest_found import Nearest, nearer, none_found
+from robustcl.attacks.nearest import Nearest, nearer, none_found
+from robustcl.attacks.steps import column, no_win, steepest
 from robustcl.core.errors import InputError
 from robustcl.core.objectives import Objective
 from robustcl.core.threat import Threat

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from robustcl.attacks.apgd import Climb, climb
+from robustcl.attacks._apgd import Climb, climb
 from robustcl.attacks.finding import Search
 from robustcl.core.errors import InputError
 from robustcl.core.objectives import Objective, displace

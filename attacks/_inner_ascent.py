@@ -5,7 +5,7 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
-from robustcl.attacks.gradient import column, steepest
+from robustcl.attacks.steps import column, steepest
 from robustcl.core.errors import InputError
 from robustcl.core.threat import Threat
 

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from robustcl.attacks.gradient import column
+from robustcl.attacks.steps import column
 from robustcl.core.threat import Threat, perturbation_norm
 
 ENDLESS = 1e30  # a budget that nothing exceeds

@@ -7,8 +7,8 @@ from torch import Tensor
 
 from robustcl.attacks.ascent import Ascent, ascend, none_higher
 from robustcl.attacks.finding import Search
-from robustcl.attacks.gradient import column, step_upwards, value_and_gradient
 from robustcl.attacks.rivals import leads, rivals_by_score
+from robustcl.attacks.steps import column, step_upwards, value_and_gradient
 from robustcl.core.errors import InputError
 from robustcl.core.objectives import Objective
 from robustcl.core.seeds import example_noise, example_seed

@@ -8,9 +8,8 @@ from torch import Tensor
 
 from robustcl.attacks.adaptive_step import Slots, begin_run, checkpoints, count_in, empty_slots
 from robustcl.attacks.finding import Search
-from robustcl.attacks.gradient import column, no_win, step_upwards, value_and_gradient
-from robustcl.attacks.random_start import random_start
 from robustcl.attacks.rivals import rivals_by_score
+from robustcl.attacks.steps import column, no_win, random_start, step_upwards, value_and_gradient
 from robustcl.attacks.surrogate import check_loss, surrogate
 from robustcl.core.errors import InputError
 from robustcl.core.objectives import Objective

@@ -8,12 +8,12 @@ from torch import Tensor
 
 from robustcl.attacks.exact_margin import exact_margin
 from robustcl.attacks.finding import Finding, joined_notes
-from robustcl.attacks.gradient import column, value_and_gradient
-from robustcl.attacks.measure import measure
-from robustcl.attacks.nearest_found import TOLERANCE
+from robustcl.attacks.measuring import measure
+from robustcl.attacks.nearest import TOLERANCE
 from robustcl.attacks.nearest_on_plane import nearest_on_plane
 from robustcl.attacks.rivals import LEAP
 from robustcl.attacks.scene import Scene
+from robustcl.attacks.steps import column, value_and_gradient
 from robustcl.core.batching import fill
 from robustcl.core.choices import Norm
 from robustcl.core.errors import UnsupportedError

@@ -6,14 +6,14 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor
 
-from robustcl.attacks.ddn import ddn
-from robustcl.attacks.deepfool import deepfool, fool
+from robustcl.attacks._ddn import ddn
+from robustcl.attacks._deepfool import deepfool, fool
+from robustcl.attacks._fmn import fit_ball, fmn
 from robustcl.attacks.finding import Search
-from robustcl.attacks.fmn import fit_ball, fmn
-from robustcl.attacks.gradient import column, no_win, value_and_gradient
-from robustcl.attacks.nearest_found import ENDLESS, Nearest, nearer, nearest, none_found
+from robustcl.attacks.nearest import ENDLESS, Nearest, nearer, nearest, none_found
 from robustcl.attacks.nearest_on_plane import nearest_on_plane
 from robustcl.attacks.rivals import leads, rivals_by_distance
+from robustcl.attacks.steps import column, no_win, value_and_gradient
 from robustcl.core.errors import InputError
 from robustcl.core.objectives import Objective
 from robustcl.core.specification import choose

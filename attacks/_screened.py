@@ -8,10 +8,10 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from robustcl.attacks.autoattack import VERSIONS, Passes, one_budget, reference_cost
-from robustcl.attacks.confirmed import confirm
+from robustcl.attacks._autoattack import VERSIONS, Passes, one_budget, reference_cost
+from robustcl.attacks.confirmation import confirm
 from robustcl.attacks.finding import Finding
-from robustcl.attacks.measure import measure
+from robustcl.attacks.measuring import measure
 from robustcl.attacks.scene import Scene, scene_of
 from robustcl.attacks.searched import searched
 from robustcl.core.errors import InputError

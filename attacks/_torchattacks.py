@@ -10,7 +10,7 @@ from typing import Any
 
 from torch import Tensor
 
-from robustcl.attacks.autoattack import PACKAGE_NORMS, RESEEDS, one_budget
+from robustcl.attacks._autoattack import PACKAGE_NORMS, RESEEDS, one_budget
 from robustcl.attacks.counted import Counted, generators_seeded
 from robustcl.attacks.finding import Search
 from robustcl.attacks.square_tiles import square_tiles

@@ -5,15 +5,10 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from robustcl.attacks.checks.flag import Flag
-from robustcl.attacks.checks.gradient_masking import gradient_masking
-from robustcl.attacks.checks.planted_missed import planted_missed
-from robustcl.attacks.checks.quantized_input import constant, quantized_input
-from robustcl.attacks.checks.randomized import randomized
-from robustcl.attacks.checks.softmax_scores import softmax_scores
-from robustcl.attacks.checks.subject import Subject
-from robustcl.attacks.checks.takes_gradients import takes_gradients
-from robustcl.attacks.checks.zero_gradient import zero_gradient
+from robustcl.attacks.checks.answers import constant, quantized_input, randomized, softmax_scores
+from robustcl.attacks.checks.gradients import gradient_masking, takes_gradients, zero_gradient
+from robustcl.attacks.checks.known_answers import planted_missed
+from robustcl.attacks.checks.subject import Flag, Subject
 from robustcl.attacks.counted import generators_seeded
 from robustcl.core.checks import plain_tensor
 from robustcl.core.classifier import Classifier

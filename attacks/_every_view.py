@@ -7,11 +7,11 @@ import torch
 from torch import Tensor
 from torch.nn.functional import cross_entropy
 
+from robustcl.attacks._pgd import step_share
 from robustcl.attacks.ascent import Ascent, Highest, ascend, none_higher
 from robustcl.attacks.finding import Search
-from robustcl.attacks.pgd import step_share
-from robustcl.attacks.random_start import random_start
 from robustcl.attacks.rivals import rivals_by_score
+from robustcl.attacks.steps import random_start
 from robustcl.attacks.surrogate import surrogate
 from robustcl.core.classifier import Classifier
 from robustcl.core.objectives import Objective, score_margin

@@ -8,8 +8,8 @@ from torch import Tensor
 
 from robustcl.attacks.ascent import Ascent, ascend, none_higher
 from robustcl.attacks.finding import Search
-from robustcl.attacks.random_start import random_start
 from robustcl.attacks.rivals import rivals_by_score
+from robustcl.attacks.steps import random_start
 from robustcl.attacks.surrogate import surrogate
 from robustcl.core.choices import Norm
 from robustcl.core.errors import InputError

@@ -7,9 +7,9 @@ import torch
 from torch import Tensor
 
 from robustcl.attacks.finding import Search
-from robustcl.attacks.gradient import column, no_win
-from robustcl.attacks.nearest_found import ENDLESS, Nearest, nearer, none_found
+from robustcl.attacks.nearest import ENDLESS, Nearest, nearer, none_found
 from robustcl.attacks.rivals import boundary_step, leads, rivals_by_score
+from robustcl.attacks.steps import column, no_win
 from robustcl.core.errors import InputError
 from robustcl.core.objectives import Objective
 from robustcl.core.threat import Threat
