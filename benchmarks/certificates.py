@@ -27,7 +27,7 @@ from benchmarks.provenance import provenance, record
 from benchmarks.ten_networks import NETWORKS
 from robustcl import attacks
 from robustcl.certify import certified_radius, crown, local, product, traced
-from robustcl.certify.local import first_radii
+from robustcl.certify._local import first_radii
 from robustcl.certify.problem import problem
 from robustcl.core.choices import CertifiedNorm
 from robustcl.core.classifier import Classifier

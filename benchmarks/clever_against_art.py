@@ -35,14 +35,14 @@ from torch import Tensor, nn
 if __package__ in (None, ""):
     sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-import robustcl.certify.clever  # noqa: F401 the module, which the function hides in its package
+import robustcl.certify._clever  # noqa: F401 the module, which the function hides in its package
 from benchmarks.provenance import provenance, record
 from robustcl.core.classifier import Classifier
 from robustcl.models.encoders import ARCHITECTURES
 from robustcl.studies.peers._art_clever import Sampling, Scores, art_scores, our_scores
 from robustcl.studies.peers.comparison import AbsentError, import_peer
 
-CLEVER = sys.modules["robustcl.certify.clever"]
+CLEVER = sys.modules["robustcl.certify._clever"]
 CLASSES = 10
 
 

@@ -37,9 +37,9 @@ if __package__ in (None, ""):
 from benchmarks.label_fraction import MEAN, STD
 from benchmarks.provenance import provenance, record
 from robustcl.certify import certified_radius, traced
-from robustcl.certify.bounds.generator_slopes import best_slope_bounds
+from robustcl.certify._local import first_radii
 from robustcl.certify.bounds.refined_regions import refined_regions
-from robustcl.certify.local import first_radii
+from robustcl.certify.bounds.zonotope_slopes import best_slope_bounds
 from robustcl.certify.problem import problem
 from robustcl.core.classifier import Classifier, Encoder
 from robustcl.data import Batch, Dataset, load_data

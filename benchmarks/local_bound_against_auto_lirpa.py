@@ -47,11 +47,11 @@ from benchmarks.networks import load_or_train
 from benchmarks.provenance import provenance, record
 from benchmarks.ten_networks import NETWORKS
 from robustcl.certify import traced
-from robustcl.certify.bounds.generator_slopes import MOST, best_slope_bounds
+from robustcl.certify._local import first_radii
 from robustcl.certify.bounds.refined_regions import refined_regions
 from robustcl.certify.bounds.regions import ball_regions
+from robustcl.certify.bounds.zonotope_slopes import MOST, best_slope_bounds
 from robustcl.certify.graph import Network
-from robustcl.certify.local import first_radii
 from robustcl.certify.ops.affine import Affine
 from robustcl.certify.ops.enclosures import Region
 from robustcl.certify.ops.scalar_function import RELU

@@ -38,9 +38,9 @@ if __package__ in (None, ""):
 from benchmarks.label_fraction import MEAN, STD
 from benchmarks.provenance import provenance, record
 from robustcl.certify import smoothing
-from robustcl.certify.choose_pairing import best_clip
+from robustcl.certify._smoothing import _certify
 from robustcl.certify.smoothed_margins import Form, base_function, smoothed
-from robustcl.certify.smoothing import _certify
+from robustcl.certify.smoothing_noise import best_clip
 from robustcl.certify.smoothing_samples import noise_streams, noisy_outputs
 from robustcl.core.classifier import Classifier, Encoder
 from robustcl.core.modules import frozen

@@ -23,8 +23,8 @@ from scipy.optimize import brentq
 from scipy.special import ndtr
 from scipy.stats import beta, binom, norm
 
-from robustcl.certify.bounds.confidence_sequence import log_capital, stake_shares
-from robustcl.certify.decide_radius import STEP, decide_radius
+from robustcl.certify.bounds.confidence import log_capital, stake_shares
+from robustcl.certify.decisions import STEP, decide_radius
 from robustcl.core.classifier import Classifier, Encoder
 from robustcl.data import load_data
 from robustcl.models.encoders import small_convnet

@@ -8,19 +8,22 @@ if sys.argv[:1] == ["-m"]:  # `python -m robustcl.certify` imports this first
     start_without_torch()
 
 from robustcl.certify import bounds
-from robustcl.certify.center_smoothing import Centers, Noise, center_smoothing, smoothed_centers
-from robustcl.certify.certified_radius import certified_radius
-from robustcl.certify.choose_clip import choose_clip
+from robustcl.certify._center_smoothing import Centers, Noise, center_smoothing, smoothed_centers
+from robustcl.certify._certified_radius import certified_radius
+from robustcl.certify._clever import clever, weibull_endpoint
+from robustcl.certify._crown import crown
+from robustcl.certify._displacement import Drift, displacement, smoothed_displacement
+from robustcl.certify._first_order import first_order
+from robustcl.certify._geodesic import geodesic
+from robustcl.certify._jacobian_norm import jacobian_norm
+from robustcl.certify._local import local
+from robustcl.certify._multi_view import multi_view, traced_views
+from robustcl.certify._product import product
+from robustcl.certify._retrieval import Retrieval, retrieval, smoothed_retrieval
+from robustcl.certify._smoothing import smoothing
 from robustcl.certify.claim import Claim
-from robustcl.certify.clever import clever, weibull_endpoint
-from robustcl.certify.crown import crown
-from robustcl.certify.decide_radius import Decision, decide_radius
-from robustcl.certify.displacement import Drift, displacement, smoothed_displacement
-from robustcl.certify.first_order import first_order
-from robustcl.certify.geodesic import geodesic
+from robustcl.certify.decisions import Decision, decide_radius
 from robustcl.certify.gradients import output_gradients, pairwise_gradient_norms, pairwise_slopes
-from robustcl.certify.jacobian_norm import jacobian_norm
-from robustcl.certify.local import local
 from robustcl.certify.methods import (
     METHODS,
     Method,
@@ -30,11 +33,8 @@ from robustcl.certify.methods import (
     parse_method,
     prepare,
 )
-from robustcl.certify.multi_view import multi_view, traced_views
 from robustcl.certify.preparation import traced
-from robustcl.certify.product import product
-from robustcl.certify.retrieval import Retrieval, retrieval, smoothed_retrieval
-from robustcl.certify.smoothing import smoothing
+from robustcl.certify.smoothing_noise import choose_clip
 
 __all__ = [
     "METHODS",

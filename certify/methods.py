@@ -7,22 +7,22 @@ from typing import Any
 
 from torch import Tensor
 
-from robustcl.certify.certified_radius import certified_radius
-from robustcl.certify.check_smoothing import check_smoothing
+from robustcl.certify._certified_radius import certified_radius
+from robustcl.certify._clever import clever
+from robustcl.certify._crown import Effort, crown
+from robustcl.certify._first_order import first_order
+from robustcl.certify._geodesic import check_sphere, geodesic
+from robustcl.certify._jacobian_norm import jacobian_norm
+from robustcl.certify._local import check_stairs, local
+from robustcl.certify._multi_view import TracedViews, compare_views, multi_view, traced_views
+from robustcl.certify._product import product
+from robustcl.certify._smoothing import smoothing
 from robustcl.certify.claim import Claim
-from robustcl.certify.clever import clever
-from robustcl.certify.crown import Effort, crown
-from robustcl.certify.first_order import first_order
-from robustcl.certify.geodesic import check_sphere, geodesic
 from robustcl.certify.image_by_image import compare_model
-from robustcl.certify.jacobian_norm import jacobian_norm
-from robustcl.certify.local import check_stairs, local
-from robustcl.certify.multi_view import TracedViews, compare_views, multi_view, traced_views
 from robustcl.certify.norms import check_norm
 from robustcl.certify.pairs import affine_head
 from robustcl.certify.preparation import Traced, traced
-from robustcl.certify.product import product
-from robustcl.certify.smoothing import smoothing
+from robustcl.certify.smoothing_noise import check_smoothing
 from robustcl.core.choices import CERTIFIED_NORMS, CertifiedNorm
 from robustcl.core.classifier import Classifier
 from robustcl.core.errors import InputError

@@ -7,9 +7,9 @@ import torch
 from torch import Tensor
 
 from robustcl.certify.agreement import own_model, refuse_hidden
-from robustcl.certify.bounds.network_norm import NetworkNorm, traced_norm
+from robustcl.certify.bounds.networks import NetworkNorm, traced_norm
 from robustcl.certify.bounds.plain_modules import check_still, check_values, no_draws, state_of
-from robustcl.certify.bounds.trace import trace
+from robustcl.certify.bounds.tracing import trace
 from robustcl.certify.graph import Network
 from robustcl.certify.norms import check_norm
 from robustcl.certify.one_thread import one_thread

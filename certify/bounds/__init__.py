@@ -1,22 +1,19 @@
 """Bounds: numbers, not claims."""
 
+from robustcl.certify.bounds.alpha_crown import optimized_lower_bounds, split_lower_bounds
 from robustcl.certify.bounds.confidence import (
+    betting_confidence_sequence,
     betting_lower_bound,
     clopper_pearson_lower_bound,
     empirical_bernstein_lower_bound,
 )
-from robustcl.certify.bounds.confidence_sequence import betting_confidence_sequence
-from robustcl.certify.bounds.generator_slopes import best_slope_bounds, generator_slope_bounds
-from robustcl.certify.bounds.layer_norm import layer_norm
+from robustcl.certify.bounds.layers import layer_norm, prefix_norms, view_norm
 from robustcl.certify.bounds.lines import Surroundings, lower_bounds
-from robustcl.certify.bounds.network_norm import NetworkNorm, network_norm
-from robustcl.certify.bounds.optimized_lines import optimized_lower_bounds
-from robustcl.certify.bounds.prefix_norms import prefix_norms
+from robustcl.certify.bounds.networks import NetworkNorm, network_norm
 from robustcl.certify.bounds.regions import ball_regions, center_regions
 from robustcl.certify.bounds.slopes import slope_bounds
-from robustcl.certify.bounds.split_lines import split_lower_bounds
-from robustcl.certify.bounds.trace import trace
-from robustcl.certify.bounds.view_norm import view_norm
+from robustcl.certify.bounds.tracing import trace
+from robustcl.certify.bounds.zonotope_slopes import best_slope_bounds, generator_slope_bounds
 from robustcl.certify.graph import Network
 from robustcl.certify.ops.enclosures import Region
 

@@ -6,9 +6,9 @@ from collections.abc import Mapping, Sequence
 import torch
 from torch import Tensor
 
-from robustcl.certify.bounds.cropped import Pixels, cropped, on_patches
+from robustcl.certify.bounds.layers import numbers_seen, receptive_fields
 from robustcl.certify.bounds.lines import Surroundings, lower_bounds
-from robustcl.certify.bounds.receptive_fields import numbers_seen, receptive_fields
+from robustcl.certify.bounds.patches_mode import Pixels, cropped, on_patches
 from robustcl.certify.bounds.regions import ball_regions
 from robustcl.certify.graph import Network
 from robustcl.certify.ops.enclosures import Region

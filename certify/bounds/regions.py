@@ -5,7 +5,7 @@ from collections.abc import Callable, Sequence
 import torch
 from torch import Tensor
 
-from robustcl.certify.bounds.prefix_norms import prefix_norms
+from robustcl.certify.bounds.layers import prefix_norms
 from robustcl.certify.graph import Network
 from robustcl.certify.ops.enclosures import Ball, Region, sided
 from robustcl.certify.rounding import NORM, down, length, up

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from robustcl.certify.bounds.prefix_norms import prefix_norms
+from robustcl.certify.bounds.layers import prefix_norms
 from robustcl.certify.bounds.regions import all_known
 from robustcl.certify.graph import Network
 from robustcl.certify.ops.enclosures import Region, Slopes

@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from robustcl.certify.bounds.network_norm import network_norm
+from robustcl.certify.bounds.networks import network_norm
 from robustcl.core.choices import Aggregate
 from robustcl.core.classifier import Classifier, Encoder
 from robustcl.core.errors import InputError

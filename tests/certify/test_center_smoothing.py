@@ -8,12 +8,12 @@ from scipy.stats import beta, binom
 from scipy.stats import norm as normal
 from torch import Tensor
 
-from robustcl.certify.center_smoothing import Noise, center_smoothing, smoothed_centers
+from robustcl.certify._center_smoothing import Noise, center_smoothing, smoothed_centers
 from robustcl.core.errors import InputError
 from tests.affine import affine_classifier
 from tests.network import small_classifier, some_images
 
-MODULE = __import__("robustcl.certify.center_smoothing", fromlist=["center_smoothing"])
+MODULE = __import__("robustcl.certify._center_smoothing", fromlist=["center_smoothing"])
 SIGMA, DELTA = 0.5, 0.15
 LOOSE = Noise(sigma=SIGMA, n=200, alpha=0.2, batch_size=200)
 REPEATS = 400

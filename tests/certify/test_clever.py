@@ -8,7 +8,7 @@ import torch
 from scipy.optimize import minimize
 from torch import Tensor, nn
 
-from robustcl.certify.clever import clever, weibull_endpoint
+from robustcl.certify._clever import clever, weibull_endpoint
 from robustcl.core.choices import CertifiedNorm
 from robustcl.core.classifier import Classifier
 from robustcl.core.errors import InputError
@@ -16,7 +16,7 @@ from tests.affine import SHAPE, affine_classifier, exact_distance
 from tests.network import small_classifier, some_images
 
 NORMS = get_args(CertifiedNorm)
-MODULE = __import__("robustcl.certify.clever", fromlist=["clever"])
+MODULE = __import__("robustcl.certify._clever", fromlist=["clever"])
 
 
 def images(count: int = 12) -> Tensor:

@@ -8,8 +8,8 @@ from scipy.stats import norm as normal
 from torch import nn
 
 from robustcl.certify import smoothing
-from robustcl.certify.bounds.confidence_sequence import stake_shares
-from robustcl.certify.decide_radius import STEP, decide_radius
+from robustcl.certify.bounds.confidence import stake_shares
+from robustcl.certify.decisions import STEP, decide_radius
 from robustcl.core.classifier import Classifier
 from robustcl.core.errors import InputError
 from robustcl.models.heads import LinearHead

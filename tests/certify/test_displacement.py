@@ -9,8 +9,8 @@ from scipy.stats import norm as normal
 from torch import Tensor, nn
 
 from robustcl import attacks
+from robustcl.certify._displacement import displacement, smoothed_displacement
 from robustcl.certify.bounds import network_norm
-from robustcl.certify.displacement import displacement, smoothed_displacement
 from robustcl.core.choices import CertifiedNorm
 from robustcl.core.classifier import Classifier, Encoder
 from robustcl.core.errors import InputError, UnsupportedError

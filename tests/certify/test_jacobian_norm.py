@@ -37,7 +37,7 @@ def test_is_the_classic_formula(norm: CertifiedNorm) -> None:
 
 
 def test_power_iteration_agrees_with_the_exact_norm(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(sys.modules["robustcl.certify.jacobian_norm"], "EXACT_UP_TO", 0)
+    monkeypatch.setattr(sys.modules["robustcl.certify._jacobian_norm"], "EXACT_UP_TO", 0)
     model, images = small_classifier(head="linear").double(), some_images(4).double()
     claim = jacobian_norm(model, images, iterations=300)
     torch.testing.assert_close(claim.radius, by_hand("l2"), rtol=1e-3, atol=0)

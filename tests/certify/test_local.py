@@ -7,7 +7,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from robustcl.certify.local import staircase
+from robustcl.certify._local import staircase
 
 Numbers = np.ndarray
 

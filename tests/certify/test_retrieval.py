@@ -9,9 +9,9 @@ from torch import Tensor, nn
 
 from robustcl import attacks
 from robustcl.certify import product
+from robustcl.certify._center_smoothing import Noise
+from robustcl.certify._retrieval import retrieval, smoothed_retrieval
 from robustcl.certify.bounds import network_norm
-from robustcl.certify.center_smoothing import Noise
-from robustcl.certify.retrieval import retrieval, smoothed_retrieval
 from robustcl.core.choices import CertifiedNorm
 from robustcl.core.classifier import Classifier, Encoder
 from robustcl.core.errors import InputError, UnsupportedError
@@ -173,7 +173,7 @@ def test_pgd_comes_near_on_the_circle() -> None:
 
 
 def test_offsets_of_the_wrong_sign_are_beaten(monkeypatch: pytest.MonkeyPatch) -> None:
-    module = __import__("robustcl.certify.retrieval", fromlist=["_differences"])
+    module = __import__("robustcl.certify._retrieval", fromlist=["_differences"])
     right = module._differences
 
     def flipped(known: Tensor, chosen: Tensor) -> tuple[Tensor, Tensor]:

@@ -12,8 +12,8 @@ from torch import nn
 
 from robustcl.certify import smoothing
 from robustcl.certify.bounds.confidence import betting_lower_bound
-from robustcl.certify.choose_clip import choose_clip
 from robustcl.certify.smoothed_margins import Form, Pairing, Smoothed
+from robustcl.certify.smoothing_noise import choose_clip
 from robustcl.certify.smoothing_samples import noise_streams, noisy_outputs
 from robustcl.core.classifier import Classifier, Encoder
 from robustcl.core.errors import InputError, UnsupportedError
@@ -306,7 +306,7 @@ def test_the_short_cut_over_rivals_is_the_smallest_of_all_bounds(spread: float) 
 
 def test_the_short_cut_holds_whatever_the_thresholds_and_the_spreads() -> None:
     # Coins and constants: a constant looks nearest and a coin, which is bounded less closely, is.
-    smallest = importlib.import_module("robustcl.certify.smoothing")._smallest_radius
+    smallest = importlib.import_module("robustcl.certify._smoothing")._smallest_radius
     terms = Smoothed("mean", 1.0, 4, 0.0, np.empty(0), np.empty(0), sphere=True)
     draws, differs = np.random.default_rng(0), 0
     for _ in range(200):

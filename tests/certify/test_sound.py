@@ -8,11 +8,11 @@ from torch import Tensor, nn
 
 from robustcl import attacks
 from robustcl.certify import METHODS, certified_radius, crown, local, product, traced
-from robustcl.certify.certified_radius import STAIRS, STEPS
-from robustcl.certify.crown import Effort, crown_pairs
-from robustcl.certify.local import first_radii, local_pairs, staircase
+from robustcl.certify._certified_radius import STAIRS, STEPS
+from robustcl.certify._crown import Effort, crown_pairs
+from robustcl.certify._local import first_radii, local_pairs, staircase
+from robustcl.certify._product import product_pairs
 from robustcl.certify.problem import problem
-from robustcl.certify.product import product_pairs
 from robustcl.core.choices import CertifiedNorm
 from robustcl.core.classifier import Classifier, Encoder
 from robustcl.core.errors import InputError

@@ -26,7 +26,7 @@ from robustcl.certify import (
     traced,
 )
 from robustcl.certify.agreement import check_agreement
-from robustcl.certify.bounds.network_norm import network_norm
+from robustcl.certify.bounds.networks import network_norm
 from robustcl.core.batching import rows_seen
 from robustcl.core.classifier import Classifier, Encoder
 from robustcl.core.errors import InputError, UnsupportedError, ViolationError
@@ -203,7 +203,7 @@ def test_a_certificate_that_its_own_points_beat_is_reported(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     model, images = small_classifier(), some_images(4)
-    monkeypatch.setattr(sys.modules["robustcl.certify.product"], "DOWN", 1e4)
+    monkeypatch.setattr(sys.modules["robustcl.certify._product"], "DOWN", 1e4)
     with pytest.raises(ViolationError, match="another class: the certificate is wrong"):
         product(model, images)
 

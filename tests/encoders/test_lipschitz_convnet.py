@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from robustcl.certify.bounds.network_norm import network_norm
+from robustcl.certify.bounds.networks import network_norm
 from robustcl.core.classifier import Encoder
 from robustcl.core.errors import InputError, UnsupportedError
 from robustcl.models.encoders import ARCHITECTURES, MaxMin, lipschitz_convnet

@@ -8,7 +8,7 @@ import pytest
 import torch
 from torch import nn
 
-from robustcl.certify.bounds.network_norm import network_norm
+from robustcl.certify.bounds.networks import network_norm
 from robustcl.core.classifier import Encoder
 from robustcl.core.errors import InputError, UnsupportedError
 from robustcl.models.encoders import MaxMin, lipschitz_convnet

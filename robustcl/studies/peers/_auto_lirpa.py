@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from robustcl.certify import certified_radius, traced
-from robustcl.certify.local import first_radii
+from robustcl.certify._local import first_radii
 from robustcl.certify.problem import Problem, problem
 from robustcl.certify.search import CLOSE
 from robustcl.core.choices import CertifiedNorm

@@ -9,10 +9,10 @@ from torch import Tensor, nn
 
 from robustcl.certify import output_gradients
 from robustcl.certify.bounds.lines import Surroundings, lower_bounds
-from robustcl.certify.bounds.network_norm import network_norm
+from robustcl.certify.bounds.networks import network_norm
 from robustcl.certify.bounds.regions import ball_regions, center_regions, in_type
 from robustcl.certify.bounds.slopes import slope_bounds
-from robustcl.certify.bounds.trace import trace
+from robustcl.certify.bounds.tracing import trace
 from robustcl.certify.graph import Network
 from robustcl.certify.ops.enclosures import LineChoice, Region
 from robustcl.certify.ops.scalar_function import RELU

@@ -8,13 +8,11 @@ import pytest
 from scipy.stats import beta, binom
 
 from robustcl.certify.bounds.confidence import (
+    betting_confidence_sequence,
     betting_exceeds,
     betting_lower_bound,
     clopper_pearson_lower_bound,
     empirical_bernstein_lower_bound,
-)
-from robustcl.certify.bounds.confidence_sequence import (
-    betting_confidence_sequence,
     log_capital,
     log_growth,
     stake_shares,

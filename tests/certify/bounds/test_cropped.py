@@ -9,10 +9,10 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from robustcl.certify.bounds.receptive_fields import receptive_fields
+from robustcl.certify.bounds.layers import receptive_fields
 from robustcl.certify.bounds.refined_regions import refinable, refined_regions
 from robustcl.certify.bounds.regions import center_regions
-from robustcl.certify.bounds.trace import trace
+from robustcl.certify.bounds.tracing import trace
 from robustcl.certify.graph import Network
 from robustcl.certify.ops.affine import Affine
 from robustcl.certify.ops.enclosures import Region

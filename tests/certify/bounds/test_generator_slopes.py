@@ -7,11 +7,11 @@ import torch
 from torch import Tensor, nn
 
 from robustcl.certify import output_gradients
-from robustcl.certify.bounds import generator_slopes
-from robustcl.certify.bounds.generator_slopes import best_slope_bounds, generator_slope_bounds
+from robustcl.certify.bounds import zonotope_slopes as generator_slopes
 from robustcl.certify.bounds.regions import ball_regions, center_regions, in_type
 from robustcl.certify.bounds.slopes import slope_bounds
-from robustcl.certify.bounds.trace import trace
+from robustcl.certify.bounds.tracing import trace
+from robustcl.certify.bounds.zonotope_slopes import best_slope_bounds, generator_slope_bounds
 from robustcl.certify.graph import Network
 from robustcl.certify.ops.enclosures import Region
 from robustcl.core.choices import CertifiedNorm

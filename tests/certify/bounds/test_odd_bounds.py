@@ -16,12 +16,12 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from robustcl.certify import certified_radius, crown, displacement, local, product, retrieval
+from robustcl.certify._crown import Effort, margins_at
 from robustcl.certify.bounds import ball_regions, center_regions, lower_bounds, slope_bounds, trace
-from robustcl.certify.bounds.generator_slopes import generator_slope_bounds
-from robustcl.certify.bounds.layer_norm import layer_norm
+from robustcl.certify.bounds.layers import layer_norm
 from robustcl.certify.bounds.lines import Surroundings
-from robustcl.certify.bounds.network_norm import network_norm
-from robustcl.certify.crown import Effort, margins_at
+from robustcl.certify.bounds.networks import network_norm
+from robustcl.certify.bounds.zonotope_slopes import generator_slope_bounds
 from robustcl.certify.lowering.export import BATCH, exported
 from robustcl.certify.lowering.lower import lowered
 from robustcl.certify.ops.affine import Affine

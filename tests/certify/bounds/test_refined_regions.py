@@ -10,7 +10,7 @@ from torch import nn
 from robustcl.certify import certified_radius, crown, local, parse_method
 from robustcl.certify.bounds.refined_regions import refined_regions
 from robustcl.certify.bounds.regions import ball_regions, center_regions
-from robustcl.certify.bounds.trace import trace
+from robustcl.certify.bounds.tracing import trace
 from robustcl.certify.ops.enclosures import Region
 from robustcl.core.choices import CertifiedNorm
 from robustcl.core.classifier import Classifier, Encoder
@@ -127,7 +127,7 @@ def test_tiny_networks_get_slopes_and_splits_unasked(norm: CertifiedNorm) -> Non
 
 
 def test_large_networks_are_refined_on_request_only(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(importlib.import_module("robustcl.certify.local"), "SMALL", 0)
+    monkeypatch.setattr(importlib.import_module("robustcl.certify._local"), "SMALL", 0)
     model = Classifier.from_scores(layers(), image_shape=(1, 4, 4)).double()
     images = torch.rand(6, 1, 4, 4, generator=torch.Generator().manual_seed(2)).double()
     exact = torch.tensor([exact_radius(model, image, norm="l2") for image in images])

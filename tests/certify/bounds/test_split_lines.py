@@ -6,11 +6,10 @@ import pytest
 import torch
 from torch import nn
 
+from robustcl.certify.bounds.alpha_crown import optimized_lower_bounds, split_lower_bounds
 from robustcl.certify.bounds.lines import Surroundings, lower_bounds
-from robustcl.certify.bounds.optimized_lines import optimized_lower_bounds
 from robustcl.certify.bounds.regions import ball_regions, center_regions
-from robustcl.certify.bounds.split_lines import split_lower_bounds
-from robustcl.certify.bounds.trace import trace
+from robustcl.certify.bounds.tracing import trace
 from robustcl.core.choices import CertifiedNorm
 from robustcl.core.classifier import Encoder
 from tests.families import family, images_and_directions, perturbed

@@ -6,14 +6,14 @@ from typing import Literal
 import torch
 from torch import Tensor
 
+from robustcl.certify._crown import Effort, crown_pairs
+from robustcl.certify._local import SMALL, first_radii, local_pairs
+from robustcl.certify._product import product_pairs
 from robustcl.certify.bounds.refined_regions import LARGEST
 from robustcl.certify.claim import NO_RIVAL, Claim, nearest_rival
-from robustcl.certify.crown import Effort, crown_pairs
 from robustcl.certify.image_by_image import certify_each
-from robustcl.certify.local import SMALL, first_radii, local_pairs
 from robustcl.certify.preparation import Traced, ready
 from robustcl.certify.problem import Problem
-from robustcl.certify.product import product_pairs
 from robustcl.core.choices import CertifiedNorm
 from robustcl.core.classifier import Classifier
 from robustcl.core.errors import InputError, UnsupportedError

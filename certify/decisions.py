@@ -8,9 +8,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from robustcl.certify.bounds.confidence_sequence import log_capital, log_growth, stake_shares
-from robustcl.certify.check_smoothing import check_smoothing
-from robustcl.certify.choose_pairing import choose_pairing
+from robustcl.certify.bounds.confidence import log_capital, log_growth, stake_shares
 from robustcl.certify.claim import NO_RIVAL, Claim
 from robustcl.certify.norms import check_norm
 from robustcl.certify.smoothed_margins import (
@@ -23,6 +21,7 @@ from robustcl.certify.smoothed_margins import (
     smoothed,
     unit_values,
 )
+from robustcl.certify.smoothing_noise import check_smoothing, choose_pairing
 from robustcl.certify.smoothing_samples import add_noise, noise_streams, noisy_outputs
 from robustcl.core.abstention import ABSTAINED
 from robustcl.core.batching import padded

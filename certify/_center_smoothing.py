@@ -8,8 +8,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from robustcl.certify._displacement import Drift, check_one_of
 from robustcl.certify.bounds.confidence import clopper_pearson_lower_bound
-from robustcl.certify.displacement import Drift, check_one_of
 from robustcl.certify.norms import check_norm
 from robustcl.core.checks import check_images
 from robustcl.core.choices import CertifiedNorm

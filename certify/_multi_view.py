@@ -10,6 +10,10 @@ from typing import cast
 import torch
 from torch import Tensor
 
+from robustcl.certify._certified_radius import STEPS, best_claim
+from robustcl.certify._crown import Effort, margins_at, staged_search
+from robustcl.certify._local import first_slopes
+from robustcl.certify._product import product_claim, product_pairs
 from robustcl.certify.agreement import (
     INSIDE,
     TOGETHER,
@@ -19,18 +23,14 @@ from robustcl.certify.agreement import (
     own_model,
     refuse_hidden,
 )
-from robustcl.certify.bounds.network_norm import NetworkNorm
-from robustcl.certify.bounds.view_norm import view_norm
-from robustcl.certify.certified_radius import STEPS, best_claim
+from robustcl.certify.bounds.layers import view_norm
+from robustcl.certify.bounds.networks import NetworkNorm
 from robustcl.certify.claim import NO_RIVAL, Claim, abstained, joined, nearest_rival
-from robustcl.certify.crown import Effort, margins_at, staged_search
 from robustcl.certify.image_by_image import enclosed_scores, workers
-from robustcl.certify.local import first_slopes
 from robustcl.certify.one_thread import each, one_thread
 from robustcl.certify.pairs import pairs
 from robustcl.certify.preparation import Traced, prepared_images, traced
 from robustcl.certify.problem import Center, Problem, centered, problem, stated
-from robustcl.certify.product import product_claim, product_pairs
 from robustcl.certify.rounding import round_up, row_lengths
 from robustcl.certify.search import Evaluation
 from robustcl.core.abstention import ABSTAINED

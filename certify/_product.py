@@ -3,8 +3,8 @@
 import torch
 from torch import Tensor
 
+from robustcl.certify._geodesic import geodesic_pairs
 from robustcl.certify.claim import Claim, nearest_rival
-from robustcl.certify.geodesic import geodesic_pairs
 from robustcl.certify.image_by_image import certify_each
 from robustcl.certify.preparation import Traced, ready
 from robustcl.certify.problem import Problem

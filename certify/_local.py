@@ -5,16 +5,16 @@ from functools import partial
 import torch
 from torch import Tensor
 
-from robustcl.certify.bounds.generator_slopes import MOST, best_slope_bounds
+from robustcl.certify._product import product_pairs
 from robustcl.certify.bounds.refined_regions import LARGEST, check_units, refined_regions
 from robustcl.certify.bounds.regions import ball_regions
 from robustcl.certify.bounds.slopes import slope_bounds
+from robustcl.certify.bounds.zonotope_slopes import MOST, best_slope_bounds
 from robustcl.certify.claim import Claim, nearest_rival
 from robustcl.certify.image_by_image import certify_each
 from robustcl.certify.ops.enclosures import Region
 from robustcl.certify.preparation import Traced, ready
 from robustcl.certify.problem import Problem
-from robustcl.certify.product import product_pairs
 from robustcl.certify.rounding import round_up
 from robustcl.certify.search import open_rivals
 from robustcl.core.choices import CertifiedNorm

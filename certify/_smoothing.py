@@ -12,10 +12,8 @@ from robustcl.certify.bounds.confidence import (
     clopper_pearson_lower_bound,
     empirical_bernstein_lower_bound,
 )
-from robustcl.certify.check_smoothing import check_smoothing
-from robustcl.certify.choose_pairing import choose_pairing
 from robustcl.certify.claim import NO_RIVAL, Claim
-from robustcl.certify.decide_radius import decide_radius
+from robustcl.certify.decisions import decide_radius
 from robustcl.certify.norms import check_norm
 from robustcl.certify.smoothed_margins import (
     SLACK,
@@ -28,6 +26,7 @@ from robustcl.certify.smoothed_margins import (
     smoothed,
     unit_values,
 )
+from robustcl.certify.smoothing_noise import check_smoothing, choose_pairing
 from robustcl.certify.smoothing_samples import noise_streams, noisy_outputs
 from robustcl.core.abstention import ABSTAINED
 from robustcl.core.batching import halving

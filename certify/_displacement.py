@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from robustcl.certify.agreement import ROUNDING, check_agreement, own_model
-from robustcl.certify.bounds.network_norm import NetworkNorm, network_norm
+from robustcl.certify.bounds.networks import NetworkNorm, network_norm
 from robustcl.certify.image_by_image import workers
 from robustcl.certify.norms import check_norm
 from robustcl.certify.one_thread import each, one_thread

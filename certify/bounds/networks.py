@@ -6,8 +6,8 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor
 
-from robustcl.certify.bounds.prefix_norms import output_leap, prefix_norms
-from robustcl.certify.bounds.trace import trace
+from robustcl.certify.bounds.layers import output_leap, prefix_norms
+from robustcl.certify.bounds.tracing import trace
 from robustcl.certify.graph import Network
 from robustcl.certify.norms import check_norm
 from robustcl.certify.ops.affine import Affine

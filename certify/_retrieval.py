@@ -7,10 +7,10 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from robustcl.certify._center_smoothing import Noise, noisy_outputs
+from robustcl.certify._displacement import raw_in_double, usable_norm
 from robustcl.certify.bounds.confidence import betting_lower_bound
-from robustcl.certify.bounds.network_norm import NetworkNorm
-from robustcl.certify.center_smoothing import Noise, noisy_outputs
-from robustcl.certify.displacement import raw_in_double, usable_norm
+from robustcl.certify.bounds.networks import NetworkNorm
 from robustcl.certify.norms import check_norm
 from robustcl.certify.preparation import refuse_views
 from robustcl.certify.rounding import row_lengths

@@ -6,17 +6,17 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from robustcl.certify._local import first_radii
+from robustcl.certify._product import product_pairs
+from robustcl.certify.bounds.alpha_crown import split_lower_bounds
 from robustcl.certify.bounds.lines import Surroundings
 from robustcl.certify.bounds.refined_regions import LARGEST, check_units, refinable, refined_regions
-from robustcl.certify.bounds.split_lines import split_lower_bounds
 from robustcl.certify.claim import Claim, nearest_rival
 from robustcl.certify.graph import Network
 from robustcl.certify.image_by_image import certify_each
-from robustcl.certify.local import first_radii
 from robustcl.certify.ops.enclosures import Region
 from robustcl.certify.preparation import Traced, ready
 from robustcl.certify.problem import Problem
-from robustcl.certify.product import product_pairs
 from robustcl.certify.rounding import round_up, row_lengths
 from robustcl.certify.search import Evaluation, search
 from robustcl.core.choices import CertifiedNorm
