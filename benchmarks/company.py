@@ -30,7 +30,7 @@ from benchmarks.provenance import provenance
 from robustcl.certify import Claim, certified_radius, crown, local, product
 from robustcl.core.choices import Norm
 from robustcl.core.classifier import Classifier
-from tests.commands.random_checkpoint import random_checkpoint
+from tests.cli.random_checkpoint import random_checkpoint
 
 METHODS: dict[str, Callable[..., Claim]] = {
     "product": product,

@@ -9,7 +9,7 @@ from robustcl.core.errors import InputError
 from robustcl.data import load_data
 from robustcl.data.dataset import Dataset
 from robustcl.data.streamed_images import StreamedImages
-from tests.data.test_load_data import picture, png, write_parquet
+from tests.data.test_loading import picture, png, write_parquet
 
 
 def both(spec: str, monkeypatch: pytest.MonkeyPatch, **options: object) -> tuple[Dataset, Dataset]:

@@ -12,7 +12,7 @@ import pyarrow.parquet as pq
 import torch
 from PIL import Image
 
-from tests.commands.random_checkpoint import random_checkpoint
+from tests.cli.random_checkpoint import random_checkpoint
 
 CLASSES = ("ant", "bee", "cat")
 COUNT = 60
@@ -150,7 +150,7 @@ def _data(folder: Path) -> None:
 
 def _weights(folder: Path) -> None:
     from robustcl.models.architectures import build_backbone
-    from tests.commands.random_checkpoint import ARCHITECTURE
+    from tests.cli.random_checkpoint import ARCHITECTURE
 
     torch.manual_seed(1)
     state = build_backbone("small_convnet", ARCHITECTURE).state_dict()

@@ -17,7 +17,7 @@ from robustcl.report.headline import clean_sentence, headline
 from robustcl.report.robustbench import robustbench_entry
 from robustcl.report.tables import tables
 from robustcl.workflows.outputs import finish
-from tests.commands.random_checkpoint import random_checkpoint
+from tests.cli.random_checkpoint import random_checkpoint
 from tests.report.synthetic_run import attack, certificate, clean, write_run
 
 RECORDS = [

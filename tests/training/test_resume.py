@@ -13,7 +13,7 @@ from robustcl.training import Files, TrainRecipe, train_encoder
 from robustcl.training.position import Position, resumed, saved
 from robustcl.training.resume_state import load_state, save_state
 from robustcl.training.start_run import start_run
-from tests.training.test_train_encoder import PLAIN, digits, encoder, rough_encoder, weights
+from tests.training.test_loop import PLAIN, digits, encoder, rough_encoder, weights
 
 
 @pytest.mark.parametrize("cut", [1, 3, 4, 7])
