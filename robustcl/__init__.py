@@ -5,8 +5,9 @@ to the folders `attacks` and `certify` beside this one. Every name is imported o
 a command that prints its help does not wait for torch.
 """
 
-import importlib
 from typing import TYPE_CHECKING
+
+from robustcl.core.lazy import lazy_exports
 
 if TYPE_CHECKING:
     from robustcl import attacks, certify
@@ -46,31 +47,14 @@ __all__ = [
     "outrank",
 ]
 
-_HOMES = {
-    "robustcl.models.checkpoint": ("load_checkpoint",),
-    "robustcl.core.classifier": ("Classifier", "Encoder"),
-    "robustcl.core.errors": (
-        *("CheckpointError", "InputError", "RobustclError", "RunError", "UnsupportedError"),
-        "ViolationError",
-    ),
-    "robustcl.core.objectives": ("Objective", "displace", "misclassify", "outrank"),
-    "robustcl.core.threat": ("Threat",),
-    "robustcl.models.multi_view": ("MultiView",),
-}
-_HOME_OF = {name: home for home, names in _HOMES.items() for name in names}
+if not TYPE_CHECKING:
+    _lazy, __dir__ = lazy_exports(__name__)
 
-
-def __getattr__(name: str) -> object:
-    if name in ("attacks", "certify"):
-        return importlib.import_module(f"robustcl.{name}")
-    if name == "__version__":
-        found = _version()
-    elif name in _HOME_OF:
-        found = getattr(importlib.import_module(_HOME_OF[name]), name)
-    else:
-        raise AttributeError(f"module 'robustcl' has no attribute {name!r}")
-    globals()[name] = found
-    return found
+    def __getattr__(name):
+        if name != "__version__":
+            return _lazy(name)
+        globals()[name] = found = _version()
+        return found
 
 
 def _version() -> str:
@@ -80,7 +64,3 @@ def _version() -> str:
         return version("robustcl")
     except PackageNotFoundError:  # used from a checkout that is not installed
         return "0+unknown"
-
-
-def __dir__() -> list[str]:
-    return sorted(__all__)

@@ -1,8 +1,11 @@
 """Import what is slow to import when it is first used."""
 
+import ast
 import importlib
+import sys
 from collections.abc import Callable
 from functools import cache
+from pathlib import Path
 from types import ModuleType
 from typing import Any
 
@@ -46,3 +49,43 @@ def lazy_function(module: str, name: str) -> Callable[..., Any]:
 
     call.__name__ = call.__qualname__ = name
     return call
+
+
+def lazy_exports(package: str) -> tuple[Callable[[str], object], Callable[[], list[str]]]:
+    """Give a package the names that it imports for type checkers, each when it is first used.
+
+    Args:
+        package: Its `__name__`. Its file holds a block `if TYPE_CHECKING:` with the imports.
+
+    Returns:
+        What the package calls `__getattr__` and `__dir__` (PEP 562).
+    """
+    names = vars(sys.modules[package])
+
+    @cache
+    def homes() -> dict[str, str]:
+        tree = ast.parse(Path(names["__file__"]).read_text(encoding="utf-8"))
+        blocks = [node for node in tree.body if isinstance(node, ast.If)]
+        imports = [node for block in blocks for node in block.body]
+        return {
+            alias.name: node.module
+            for node in imports
+            if isinstance(node, ast.ImportFrom) and node.module
+            for alias in node.names
+        }
+
+    def get(name: str) -> object:
+        if name.startswith("__") or name not in homes():
+            raise AttributeError(f"module {package!r} has no attribute {name!r}")
+        home = homes()[name]
+        if home == package:  # a package inside of it
+            found = importlib.import_module(f"{package}.{name}")
+        else:
+            found = getattr(importlib.import_module(home), name)
+        names[name] = found
+        return found
+
+    def listed() -> list[str]:
+        return sorted(names["__all__"])
+
+    return get, listed

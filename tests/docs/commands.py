@@ -41,7 +41,7 @@ def read_only(one: Command) -> None:
 def options_of(program: str, name: str) -> type:
     """Return the dataclass of a command's options."""
     assert name in PROGRAMS[program], f"{program} has no command {name!r}"
-    module = importlib.import_module(f"robustcl.cli.{name}")
+    module = importlib.import_module(f"robustcl.options.{name}")
     return getattr(module, f"{name.capitalize()}Options")
 
 

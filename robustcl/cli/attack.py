@@ -1,0 +1,5 @@
+"""Run `attack`."""
+
+from robustcl.workflows.attack import attack
+
+__all__ = ["attack"]

@@ -1,0 +1,5 @@
+"""Run `multiview`."""
+
+from robustcl.studies.multiview.running import multiview
+
+__all__ = ["multiview"]

@@ -1,0 +1,5 @@
+"""Run `probe`."""
+
+from robustcl.workflows.probe import probe
+
+__all__ = ["probe"]

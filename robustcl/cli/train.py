@@ -1,0 +1,5 @@
+"""Run `train`."""
+
+from robustcl.workflows.train import train
+
+__all__ = ["train"]
