@@ -16,7 +16,7 @@ from robustcl.core.objectives import Objective
 from robustcl.core.threat import Threat
 
 MOMENTUM = 0.75  # weight of the new step, where the rest repeats the last move
-RIVALS = 9
+_RIVALS = 9
 
 
 def apgd(
@@ -72,7 +72,7 @@ def apgd(
     rivals = rivals_by_score(objective, images, batch_size=batch_size)
     if not loss.endswith("-targeted"):
         rivals = rivals[:, :0]
-    runs = restarts or max(1, min(RIVALS, rivals.shape[1]))
+    runs = restarts or max(1, min(_RIVALS, rivals.shape[1]))
     job = Climb(objective, images, threat, loss, rivals, steps, runs, "apgd")
     return climb(job, list(range(len(images)) if seeds is None else seeds), batch_size=batch_size)
 

@@ -25,8 +25,8 @@ from robustcl.core.specification import choose
 from robustcl.core.threat import Threat, perturbation_norm
 
 LINE_STEPS = 12
-BISECTIONS = 8  # budgets tried while shrinking, where the attack is none of minimum norm
-WALK_STEPS = 20
+_BISECTIONS = 8  # budgets tried while shrinking, where the attack is none of minimum norm
+_WALK_STEPS = 20
 
 
 @torch.inference_mode(False)
@@ -89,7 +89,7 @@ def attacked_radius(
     rows = torch.nonzero(torch.isfinite(found.deployed) & (found.deployed > 0))[:, 0]
     if len(rows):
         part, near = scene.select(rows), _of(found, rows)
-        near = _shrink(part, near, times=0 if nearest else BISECTIONS)
+        near = _shrink(part, near, times=0 if nearest else _BISECTIONS)
         found = _with(found, rows, "shrink", near)
         times.append(time.monotonic())
         found = _with(found, rows, "walk", _walk(part, _of(found, rows)))
@@ -172,7 +172,7 @@ def _shrink(scene: Scene, found: Finding, *, times: int) -> Finding:
 def _walk(scene: Scene, found: Finding) -> Finding:
     found = _along_the_ray(scene, found)
     walked = _run(scene, "boundary_walk", scene.threat.eps, starts=found.adversarials,
-                  steps=WALK_STEPS)  # fmt: skip
+                  steps=_WALK_STEPS)  # fmt: skip
     return replace(nearer_finding(found, walked), failed=None)
 
 

@@ -25,9 +25,9 @@ BEGINNINGS: dict[str, Callable[..., Search]] = {
     "ddn": ddn,
     "deepfool": deepfool,
 }
-RIVALS = 9  # at which the first points are looked for
+_RIVALS = 9  # at which the first points are looked for
 TURNS = 3  # directions tried per gradient
-BISECTIONS = 6  # along the ray of a direction that wins
+_BISECTIONS = 6  # along the ray of a direction that wins
 SHORT_WALK = 10  # gradients per rival, before the nearest point found is walked on
 POLISH_SHARE, POLISH_GAMMA = 0.5, 0.02
 GAIN = 1e-6  # relative decrease of the norm below which a direction is no success
@@ -111,7 +111,7 @@ def _begin(
     if begin != "rivals":
         search = BEGINNINGS[begin](objective, images, threat, seeds=seeds)
         return [search.candidates], search.gradients.cpu()
-    classes, _ = rivals_by_distance(objective, images, threat, most=RIVALS)
+    classes, _ = rivals_by_distance(objective, images, threat, most=_RIVALS)
     spent, begun = spent + classes.shape[1], []
     for lead in leads(objective, classes):
         near, cost = fool(objective, [lead], images, threat, steps=20, overshoot=0.02)
@@ -193,7 +193,7 @@ def _bisect(
 ) -> Nearest:
     # Between a norm that need not win and the best one, which lies on the ray.
     low, high = torch.minimum(ray.low, best.norms), best.norms
-    for _ in range(BISECTIONS):
+    for _ in range(_BISECTIONS):
         middle = torch.where(high.isfinite(), (low + high) / 2.0, 0.0)
         tried = _tried(objective, images, _at(images, ray.delta, middle, threat), best, threat)
         won = tried.norms < best.norms

@@ -14,7 +14,7 @@ from robustcl.core.objectives import Objective
 from robustcl.core.seeds import example_noise, example_seed
 from robustcl.core.threat import Threat
 
-SHARES = (0.25, 0.05)  # steps in units of eps: of each climb, and of the last one
+_SHARES = (0.25, 0.05)  # steps in units of eps: of each climb, and of the last one
 
 
 def surface(
@@ -62,8 +62,8 @@ def surface(
         begun.append((objective.margin, _drawn(images, threat, chosen, number)))
     best = none_higher(images)
     for loss, start in begun:
-        best = ascend(Ascent(objective, loss, images, threat, steps, SHARES[0]), start, best)
-    last = Ascent(objective, objective.margin, images, threat, steps, SHARES[1])
+        best = ascend(Ascent(objective, loss, images, threat, steps, _SHARES[0]), start, best)
+    last = Ascent(objective, objective.margin, images, threat, steps, _SHARES[1])
     best = ascend(last, best.points, best)
     each = steps * (len(begun) + 1) + len(losses)
     return Search(best.points, torch.full((len(images),), each, dtype=torch.int64))

@@ -20,7 +20,7 @@ from robustcl.core.objectives import Objective
 from robustcl.core.specification import Specification, choose, parse_specification
 from robustcl.core.threat import Threat
 
-SUPPLIED = ("self", "model", "eps", "max_epsilon", "norm", "seed", "verbose", "n_classes")
+_SUPPLIED = ("self", "model", "eps", "max_epsilon", "norm", "seed", "verbose", "n_classes")
 NOT_ATTACKS = ("Attack", "MultiAttack", "LGV", "VANILA")
 REFERENCE_STEPS = 100  # of APGD in the reference AutoAttack
 LEAST_CLASSES = {"APGDT": 4, "AutoAttack": 4}  # of targeted DLR
@@ -151,7 +151,7 @@ def _known(kind: Any) -> dict[str, Any]:
 
 
 def _refuse_unknown(name: str, kind: Any, options: dict[str, Any]) -> None:
-    known = {key: default for key, default in _known(kind).items() if key not in SUPPLIED}
+    known = {key: default for key, default in _known(kind).items() if key not in _SUPPLIED}
     for key, value in options.items():
         if key not in known:
             offered = ", ".join(known) or "no options"

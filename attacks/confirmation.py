@@ -24,7 +24,7 @@ from robustcl.core.threat import Threat, perturbation_norm
 
 PUSHES = 12
 ROWS = 32  # of a batch in float64 at most: few points are left, and rows that fill it cost as well
-BISECTIONS = 5  # between the last push that did not suffice and the one that did
+_BISECTIONS = 5  # between the last push that did not suffice and the one that did
 
 
 @torch.inference_mode(False)
@@ -198,7 +198,7 @@ def _outward(judge: _Judge, points: Tensor, bounds: Tensor, share: float) -> Ten
 def _back(judge: _Judge, low: Tensor, high: Tensor) -> Tensor:
     # Bisect between points that do not count and points that do.
     scene = judge.scene
-    for _ in range(BISECTIONS):
+    for _ in range(_BISECTIONS):
         middle = ((low.double() + high.double()) / 2.0).to(high)
         nearer = outer_norm(middle, scene.images, scene.threat.norm) < outer_norm(
             high, scene.images, scene.threat.norm

@@ -7,8 +7,10 @@ from robustcl.attacks.measuring import measure
 from robustcl.attacks.rounded import Rounded
 from robustcl.core.objectives import Objective
 
-DRAWS = 2  # of changed operands
-SHARE = 2.0**-20  # of float32's error: 512 times 2^-29, which is float64's unit of rounding over it
+_DRAWS = 2  # of changed operands
+_SHARE = (
+    2.0**-20
+)  # of float32's error: 512 times 2^-29, which is float64's unit of rounding over it
 ALONE = 16.0  # times the difference between two batch shapes
 
 
@@ -37,8 +39,8 @@ def exact_margin(
     single = double.to(points.dtype if rough.classifier is None else _type(rough))
     whole = measure(exact, double, batch_size=batch_size).double()
     alone = measure(exact, double, batch_size=1).double()
-    apart = SHARE * (measure(rough, single, batch_size=batch_size).double() - whole).abs()
-    for seed in range(DRAWS):
+    apart = _SHARE * (measure(rough, single, batch_size=batch_size).double() - whole).abs()
+    for seed in range(_DRAWS):
         with Rounded(seed):
             changed = measure(exact, double, batch_size=batch_size).double()
         apart = torch.maximum(apart, (changed - whole).abs())

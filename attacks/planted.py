@@ -13,9 +13,9 @@ from robustcl.models.encoders import small_convnet
 from robustcl.models.heads import LinearHead
 
 SHAPE = (1, 8, 8)
-CLASSES = 5
+_CLASSES = 5
 DIFFICULTY = 0.1  # of the way from the best random point to the plant, which must be gone
-SAMPLES = 256  # random points of the ball that must not find the plant
+_SAMPLES = 256  # random points of the ball that must not find the plant
 
 
 @dataclass(frozen=True, eq=False)
@@ -59,7 +59,7 @@ def planted(norm: Norm, *, eps: float, seed: int = 0) -> Planted:
         torch.manual_seed(seed)
         backbone = small_convnet(channels=1, image_size=8, width=8, embedding_size=16)
     encoder = Encoder(backbone, image_shape=SHAPE, mean=(0.5,), std=(0.25,)).eval()
-    noise = example_noise(list(range(seed, seed + SAMPLES + 2)), SHAPE)
+    noise = example_noise(list(range(seed, seed + _SAMPLES + 2)), SHAPE)
     image = 0.5 + 0.1 * noise[:1].clamp(-2, 2)
     threat = Threat(norm, eps)
     steps = noise[1:].sign()
@@ -71,9 +71,9 @@ def planted(norm: Norm, *, eps: float, seed: int = 0) -> Planted:
     plant = embeddings[1]
     others = torch.cat([embeddings[:1], embeddings[2:]]) @ plant
     bar = (1.0 - DIFFICULTY) * float(others.max()) + DIFFICULTY
-    weight = torch.zeros(CLASSES, embeddings.shape[1])
+    weight = torch.zeros(_CLASSES, embeddings.shape[1])
     weight[1] = plant
-    bias = torch.full((CLASSES,), -2.0)
+    bias = torch.full((_CLASSES,), -2.0)
     bias[0], bias[1] = bar, 0.0
     classifier = Classifier(encoder, LinearHead(weight, bias)).eval()
     return Planted(classifier, image, points[:1], threat)
@@ -94,10 +94,10 @@ def linear_classifier(norm: Norm, *, radius: float, seed: int = 0) -> tuple[Clas
         The model and the image, (1, C, H, W).
     """
     count = SHAPE[0] * SHAPE[1] * SHAPE[2]
-    rows = example_noise([seed + k for k in range(1, CLASSES)], (count,))
+    rows = example_noise([seed + k for k in range(1, _CLASSES)], (count,))
     dual = torch.linalg.vector_norm(rows, DUAL_ORDERS[norm], dim=1)
     rows = torch.cat([torch.zeros(1, count), rows / dual[:, None]])
-    layer = nn.Linear(count, CLASSES)
+    layer = nn.Linear(count, _CLASSES)
     with torch.no_grad():
         layer.weight.copy_(rows)
         layer.bias.copy_(-0.5 * rows.sum(dim=1) - radius)

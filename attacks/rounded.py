@@ -9,7 +9,7 @@ from torch.overrides import TorchFunctionMode
 
 SIZE = 512.0  # units of rounding, at random sign and size; 590 half units in the mean
 # Operations that give another view of their operand, whose changes in place must reach it.
-VIEWS = {
+_VIEWS = {
     *("view", "view_as", "reshape", "reshape_as", "flatten", "unflatten", "ravel", "contiguous"),
     *("transpose", "permute", "t", "movedim", "moveaxis", "swapaxes", "swapdims", "adjoint"),
     *("squeeze", "unsqueeze", "expand", "expand_as", "broadcast_to", "chunk", "split", "unbind"),
@@ -58,7 +58,7 @@ class Rounded(TorchFunctionMode):
             What it returns.
         """
         named, name = dict(kwargs or {}), getattr(func, "__name__", "")
-        if _in_place(name, named) or name in VIEWS:
+        if _in_place(name, named) or name in _VIEWS:
             return func(*args, **named)
         units = [torch.finfo(kind).eps for kind in _types([args, named])]
         size = SIZE * min(units, default=0.0)

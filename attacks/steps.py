@@ -131,7 +131,7 @@ def column(values: Tensor, images: Tensor) -> Tensor:
 
 
 FIRST_SHARE = 0.2  # of all pixels, that the first step moves
-KEPT = 1.5  # an attack moves as many pixels as its best point has, divided by this
+_KEPT = 1.5  # an attack moves as many pixels as its best point has, divided by this
 
 
 def signs_of_largest(gradient: Tensor, pixels: Tensor) -> Tensor:
@@ -192,7 +192,7 @@ def pixels_to_move(free: Tensor, points: Tensor, images: Tensor) -> Tensor:
     moved = pixels_moved(points, images)
     movable = ((points != images) & (free != 0)).flatten(1).sum(dim=1)
     first = round(FIRST_SHARE * images[0].numel())
-    return torch.where(moved > 0, movable / KEPT, first)
+    return torch.where(moved > 0, movable / _KEPT, first)
 
 
 def pixels_moved(points: Tensor, images: Tensor) -> Tensor:

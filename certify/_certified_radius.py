@@ -20,7 +20,7 @@ from robustcl.core.errors import InputError, UnsupportedError
 
 STAIRS = 16
 STEPS = 8
-TINY = 512  # numbers inside a network, in which slopes and splits cost 10 to 40 ms per image
+_TINY = 512  # numbers inside a network, in which slopes and splits cost 10 to 40 ms per image
 
 
 def certified_radius(
@@ -49,7 +49,7 @@ def certified_radius(
         norm: 'l2' or 'linf'.
         methods: 'sound': all deterministic methods about the model itself.
         slope_steps: Of `crown`, for larger radii of small networks at several times the cost; None
-            for 5 in networks of at most `TINY` numbers, else 0.
+            for 5 in networks of at most `_TINY` numbers, else 0.
         splits: Likewise; None for 2 in such networks, else 0.
         units: Of `crown` and `local`; None for what is affordable.
         prepared: `traced(classifier, norm=norm, method="certified_radius")`, once per model.
@@ -64,7 +64,7 @@ def certified_radius(
     if methods != "sound":
         raise InputError(f"methods {methods!r} is unknown; use 'sound', or certificate() for one")
     model = ready(classifier, norm=norm, method="certified_radius", prepared=prepared)
-    is_tiny = model.network.size <= TINY
+    is_tiny = model.network.size <= _TINY
     slope_steps = 5 * is_tiny if slope_steps is None else slope_steps
     splits = 2 * (is_tiny and slope_steps > 0) if splits is None else splits
     effort = Effort(STEPS, slope_steps, splits, units)

@@ -16,13 +16,13 @@ from robustcl.core.errors import InputError
 from robustcl.core.modules import frozen
 
 BALL: dict[str, float] = {"l2": 5.0, "linf": 0.05}  # the paper's, section 5.2
-BLOCK = 16  # points drawn at once; part of the stream's definition, not the batch size
+_BLOCK = 16  # points drawn at once; part of the stream's definition, not the batch size
 # A rival this many times as far as the nearest is given up after the first block of points; no
 # endpoint that is fitted exceeds twice the largest slope.
-FAR = 2.0
+_FAR = 2.0
 POOL = 10  # gradients per batch size, from which the batches are drawn with replacement
 SHAPES = 16  # Newton steps for the shape
-ROOM = torch.logspace(-4, 0, 25, dtype=torch.float64)  # endpoint past the maximum, in ranges
+_ROOM = torch.logspace(-4, 0, 25, dtype=torch.float64)  # endpoint past the maximum, in ranges
 
 
 def clever(
@@ -116,7 +116,7 @@ def weibull_endpoint(maxima: Tensor) -> Tensor:
     width = top - values.amin(dim=0)
     varied = width > 1e-12 * top.abs()
     depth = (top - values) / torch.where(varied, width, 1.0)
-    grid = ROOM.to(depth.device)[:, None].expand(-1, depth.shape[1])
+    grid = _ROOM.to(depth.device)[:, None].expand(-1, depth.shape[1])
     for refinement in (2, 3):
         best = _log_likelihood(depth, grid).argmax(dim=0, keepdim=True)
         low = grid.gather(0, (best - 1).clamp_min(0)).log()
@@ -187,7 +187,7 @@ def _slopes(
         if len(found) == 1:
             far = gaps / rows.amax(dim=0)
             near = min(float(far[rivals].min()), size)
-            rivals = [j for j in rivals if not far[j] > FAR * near]
+            rivals = [j for j in rivals if not far[j] > _FAR * near]
     return torch.cat(found)
 
 
@@ -195,8 +195,8 @@ def _blocks(
     image: Tensor, count: int, size: float, norm: CertifiedNorm, generator: torch.Generator
 ) -> Iterator[Tensor]:
     # Points drawn uniformly in the ball; what a generator gives depends on how many are drawn.
-    for start in range(0, count, BLOCK):
-        wanted = min(BLOCK, count - start)
+    for start in range(0, count, _BLOCK):
+        wanted = min(_BLOCK, count - start)
         yield image + size * _in_unit_ball(wanted, image, norm, generator)
 
 

@@ -23,9 +23,9 @@ from robustcl.core.choices import CertifiedNorm
 from robustcl.core.classifier import Classifier
 from robustcl.core.errors import InputError
 
-CHUNK = 128  # directions held in memory at once
+_CHUNK = 128  # directions held in memory at once
 MOST_SPLITS = 8
-FURTHER = 1.03  # the first radius tried with slopes that were tuned, in units of the one without
+_FURTHER = 1.03  # the first radius tried with slopes that were tuned, in units of the one without
 WIDER = 1.15  # and the first with regions of more layers refined
 
 
@@ -137,7 +137,7 @@ def crown_pairs(task: Problem, known: Tensor, ceiling: Tensor, effort: Effort) -
     def tuned(rows: Tensor, radius: Tensor, rivals: Tensor) -> Tensor:
         return margins_at(task, rows, radius, rivals, effort)
 
-    first = FURTHER * _least(found, ceiling)
+    first = _FURTHER * _least(found, ceiling)
     again = search(tuned, task.margins, ceiling, found, steps=max(2, steps // 2), first=first)
     return torch.maximum(again, found)
 
@@ -203,7 +203,7 @@ def margins_at(
     """
     found = torch.zeros(rivals.shape, dtype=torch.float64, device=radius.device)
     network, norm = task.traced.fast, task.traced.norm
-    for part in torch.arange(len(rows)).split(max(1, CHUNK // rivals.shape[1])):
+    for part in torch.arange(len(rows)).split(max(1, _CHUNK // rivals.shape[1])):
         image, rival = rows[part], rivals[part]
         center = [_picked(region, image) for region in task.center]
         images, radii = task.images[image], radius[part] * round_up(1.0)

@@ -12,9 +12,9 @@ from robustcl.core.choices import CertifiedNorm
 from robustcl.core.classifier import Classifier
 from robustcl.core.errors import UnsupportedError
 
-ROUNDING = 1e-10
+_ROUNDING = 1e-10
 ARCSINE = 1e-7  # asin loses half the digits near 1
-DOWN = 1.0 / round_up(1.0)
+_DOWN = 1.0 / round_up(1.0)
 
 
 def geodesic(
@@ -90,9 +90,9 @@ def geodesic_pairs(task: Problem) -> Tensor:
     angle = torch.asin(cosine.clamp(-1, 1)) - torch.asin(threshold.clamp(-1, 1))
     angle = (angle - ARCSINE).clamp(0.0, torch.pi / 2)
     total = task.traced.bound.total
-    slack = task.drift[:, None] + ROUNDING * size
-    radii = ((size * torch.sin(angle) - slack) * DOWN).clamp_min(0.0) / total
+    slack = task.drift[:, None] + _ROUNDING * size
+    radii = ((size * torch.sin(angle) - slack) * _DOWN).clamp_min(0.0) / total
     radii = torch.where(threshold >= 1.0, torch.zeros_like(radii), radii)
     always = (threshold < -1.0) | ((lengths == 0) & (task.pair.offsets > 0))
     # Even where h = 0 is reached, no direction of h lets j win; only h = 0 itself is undefined.
-    return torch.where(always, ((size - slack) * DOWN).clamp_min(0.0) / total, radii)
+    return torch.where(always, ((size - slack) * _DOWN).clamp_min(0.0) / total, radii)

@@ -21,9 +21,9 @@ from robustcl.core.choices import CertifiedNorm
 from robustcl.core.classifier import Classifier
 from robustcl.core.errors import InputError
 
-DOWN = 1.0 / round_up(1.0)
-CHUNK = 256  # directions times stairs held in memory at once
-NEAREST = 3  # rivals that the finer stairs are for
+_DOWN = 1.0 / round_up(1.0)
+_CHUNK = 256  # directions times stairs held in memory at once
+_NEAREST = 3  # rivals that the finer stairs are for
 SMALL = 5_000  # numbers inside a network; in larger ones zonotopes took 8 to 15 times as long
 
 
@@ -129,7 +129,7 @@ def local_pairs(
     known = _climbed(task, known, rows, rivals, outer[rows], coarse, units)
     reached = known.masked_fill(own, torch.inf)
     outer = torch.minimum(outer, 1.5 * reached.amin(dim=1))
-    nearest = reached[rows].argsort(dim=1)[:, :NEAREST]
+    nearest = reached[rows].argsort(dim=1)[:, :_NEAREST]
     if stairs == coarse:
         return known
     return _climbed(task, known, rows, nearest, outer[rows], stairs - coarse, units)
@@ -139,7 +139,7 @@ def _hopeful(task: Problem, known: Tensor, ceiling: Tensor, stairs: int, units: 
     # Whether stairs are likely to leave some margin at the radius known, for the steepest of the
     # rivals there: the integral by three slopes, and what the steps of the stairs add to it.
     edge = known.masked_fill(torch.isinf(ceiling), torch.inf).amin(dim=1, keepdim=True)
-    rivals = ceiling.masked_fill(known > edge, torch.inf).argsort(dim=1)[:, :NEAREST]
+    rivals = ceiling.masked_fill(known > edge, torch.inf).argsort(dim=1)[:, :_NEAREST]
     rows = torch.arange(len(known), device=known.device)
     slopes, reaches = _slopes_at(task, rows, torch.cat([edge / 2.0, edge], dim=1), rivals, units)
     start = task.margins.gather(1, rivals)
@@ -224,14 +224,14 @@ def staircase(
     alive = margins > 0
     for step in range(edges.shape[1]):
         slope, width = slopes[:, step], widths[:, step, None]
-        left = (margins - spent) * DOWN - bent[:, step]
+        left = (margins - spent) * _DOWN - bent[:, step]
         part = (left / slope.clamp_min(1e-300)).clamp_min(0.0)
         radius = torch.where(alive, radius + torch.minimum(part, width), radius)
         spent = spent + slope * width * round_up(1.0)
         alive = alive & (part >= width)
     still = bent[:, -1] == 0  # further out only a flat condition is known
-    left = ((margins - spent) * DOWN).clamp_min(0.0) / beyond.clamp_min(1e-300)
-    return torch.where(alive & still, radius + left, radius) * DOWN
+    left = ((margins - spent) * _DOWN).clamp_min(0.0) / beyond.clamp_min(1e-300)
+    return torch.where(alive & still, radius + left, radius) * _DOWN
 
 
 def _slopes_at(
@@ -246,7 +246,7 @@ def _slopes_at(
     if network.size <= SMALL or units > LARGEST:
         bounds = partial(best_slope_bounds, most=units if units > LARGEST else MOST)
         enclose = partial(refined_regions, largest=units)
-    for part in torch.arange(len(rows)).split(max(1, CHUNK // (rivals.shape[1] * count))):
+    for part in torch.arange(len(rows)).split(max(1, _CHUNK // (rivals.shape[1] * count))):
         image = rows[part].repeat_interleave(count, 0)
         radii = edges[part].flatten()
         center = [Region(r.low[image], r.high[image], r.reach[image]) for r in task.center]

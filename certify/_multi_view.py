@@ -43,7 +43,7 @@ from robustcl.models.inference_views import LinearView
 from robustcl.models.multi_view import MultiView
 
 ANGLE = 1e-7  # acos and asin lose half the digits near 1
-ROUNDING = 1e-10
+_ROUNDING = 1e-10
 HALVINGS = 60
 CERTIFIED = tuple(name for name in AGGREGATES if name not in ("max", "confidence"))
 
@@ -263,7 +263,7 @@ def _averaged(
         radii = _turned(model, centers, predicted)
     else:
         drift = torch.stack([point.drift for point in centers]).mean(dim=0)
-        drift = drift + ROUNDING * row_lengths(raw).mean(dim=0)
+        drift = drift + _ROUNDING * row_lengths(raw).mean(dim=0)
         mean = replace(centers[0], raw=raw.mean(dim=0), drift=drift)
         task = stated(model.averaged, mean, predicted)
         radii = product_pairs(task)
@@ -306,8 +306,8 @@ def _turned(model: TracedViews, centers: Sequence[Center], predicted: Tensor) ->
     reach = torch.tensor(model.norms, dtype=torch.float64, device=raw.device) * (
         model.traced.bound.total * round_up(1.0)
     )
-    drift = torch.stack([point.drift for point in centers]) + ROUNDING * sizes
-    slack = ROUNDING * (lengths + pair.offsets.abs())
+    drift = torch.stack([point.drift for point in centers]) + _ROUNDING * sizes
+    slack = _ROUNDING * (lengths + pair.offsets.abs())
 
     def holds(radius: Tensor) -> Tensor:
         moved = reach[:, None, None] * radius + drift[..., None]
@@ -341,11 +341,11 @@ def _bounded(
     def at(rows: Tensor, radius: Tensor, rivals: Tensor, effort: Effort) -> Tensor:
         found = [
             margins_at(task, rows, radius * size * round_up(1.0), rivals, effort)
-            - ROUNDING * task.margins[rows].abs().gather(1, rivals)
+            - _ROUNDING * task.margins[rows].abs().gather(1, rivals)
             - _unsure(task, rows, rivals)
             for size, task in zip(model.norms, tasks, strict=True)
         ]
-        return torch.stack(found).mean(dim=0) * (1.0 - ROUNDING)
+        return torch.stack(found).mean(dim=0) * (1.0 - _ROUNDING)
 
     def evaluate(units: int | None) -> Evaluation:
         effort = Effort(units=units)

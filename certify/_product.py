@@ -12,7 +12,7 @@ from robustcl.certify.rounding import round_up
 from robustcl.core.choices import CertifiedNorm
 from robustcl.core.classifier import Classifier
 
-DOWN = 1.0 / round_up(1.0)
+_DOWN = 1.0 / round_up(1.0)
 
 
 def product(
@@ -80,7 +80,7 @@ def product_pairs(task: Problem) -> Tensor:
     """
     bound = task.traced.bound
     slopes = bound.along(task.directions).clamp_min(1e-300)
-    flat = task.margins.clamp_min(0.0) / slopes * DOWN
+    flat = task.margins.clamp_min(0.0) / slopes * _DOWN
     flat = torch.where(task.bends > 0, torch.zeros_like(flat), flat)
     if not task.traced.on_sphere:
         return flat

@@ -21,10 +21,10 @@ from robustcl.core.errors import InputError, UnsupportedError
 from robustcl.core.modules import frozen
 from robustcl.core.special_functions import ndtri
 
-ROUNDING = 1e-12  # of a dot product in float64, relative to the lengths of its factors
+_ROUNDING = 1e-12  # of a dot product in float64, relative to the lengths of its factors
 DOWN, UP = 1.0 - 1e-12, 1.0 + 1e-12
-NONE = -1
-CHUNK = 256  # rivals whose samples are held at a time
+_NONE = -1
+_CHUNK = 256  # rivals whose samples are held at a time
 
 
 @dataclass(frozen=True, eq=False)
@@ -259,7 +259,7 @@ def _differences(known: Tensor, chosen: Tensor) -> tuple[Tensor, Tensor]:
     sizes = row_lengths(known)
     mine = sizes[chosen][:, None]
     offsets = (sizes - mine) * (sizes + mine) / 2.0
-    return lengths, offsets - ROUNDING * (sizes**2 + mine**2)
+    return lengths, offsets - _ROUNDING * (sizes**2 + mine**2)
 
 
 def _dots(points: Tensor, known: Tensor, chosen: Tensor) -> Tensor:
@@ -267,7 +267,7 @@ def _dots(points: Tensor, known: Tensor, chosen: Tensor) -> Tensor:
     scores = points @ known.T
     sizes = row_lengths(known)
     error = row_lengths(points)[:, None] * (sizes + sizes[chosen][:, None])
-    return scores.gather(1, chosen[:, None]) - scores - ROUNDING * error
+    return scores.gather(1, chosen[:, None]) - scores - _ROUNDING * error
 
 
 def _sines(cosine: Tensor, shift: Tensor) -> Tensor:
@@ -289,10 +289,10 @@ def _kth(radii: Tensor, behind: Tensor, chosen: Tensor, k: int) -> tuple[Tensor,
     rank = 1 + (~behind & ~own).sum(dim=1)
     radii = radii.masked_fill(~behind, 0.0).masked_fill(own, torch.inf)
     if k >= radii.shape[1]:
-        nobody = torch.full_like(chosen, NONE)
+        nobody = torch.full_like(chosen, _NONE)
         return rank, torch.full_like(radii[:, 0], torch.inf), nobody
     radius, rival = radii.kthvalue(k, dim=1)
-    return rank, radius, torch.where(torch.isfinite(radius), rival, NONE)
+    return rank, radius, torch.where(torch.isfinite(radius), rival, _NONE)
 
 
 def _pair_radii(
@@ -302,7 +302,7 @@ def _pair_radii(
     safe = lengths.clamp_min(1e-300)
     lower = torch.cat([
         _lower_bounds(samples @ units.T, noise.alpha / k)
-        for units in (directions / safe[:, None]).split(CHUNK)
+        for units in (directions / safe[:, None]).split(_CHUNK)
     ]).numpy()
     threshold = (-offsets / safe).numpy()
     radii = noise.sigma * (_quantile(lower - 1e-12) - _quantile(threshold + 1e-12))

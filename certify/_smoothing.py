@@ -38,10 +38,10 @@ from robustcl.core.modules import frozen
 from robustcl.core.special_functions import ndtr, ndtri
 
 __all__ = ["check_smoothing", "smoothing"]
-DOWN = 1.0 - 1e-12
+_DOWN = 1.0 - 1e-12
 BUNCH = 2**18  # outputs that are held before they are treated
-Found = tuple[int, float, int]
-NOTHING: Found = (ABSTAINED, 0.0, NO_RIVAL)
+_Found = tuple[int, float, int]
+NOTHING: _Found = (ABSTAINED, 0.0, NO_RIVAL)
 
 
 def smoothing(
@@ -121,8 +121,8 @@ def smoothing(
     terms = smoothed(classifier, form=form, sigma=sigma, clip=clip)
     images = images.to(classifier.encoder.mean.device)
 
-    def attempt(size: int) -> list[Found]:
-        found: list[Found] = []
+    def attempt(size: int) -> list[_Found]:
+        found: list[_Found] = []
         outputs = noisy_outputs(
             base_function(classifier, form),
             images,
@@ -139,7 +139,7 @@ def smoothing(
     with torch.no_grad(), frozen(classifier):
         found = halving(attempt, batch_size, what="noisy images per call:")
     predicted, radii, rivals = zip(*found, strict=True)
-    scale = 1.0 if norm == "l2" else DOWN / float(np.sqrt(images[0].numel()))
+    scale = 1.0 if norm == "l2" else _DOWN / float(np.sqrt(images[0].numel()))
     radius = torch.tensor(radii, dtype=torch.float64) * scale
     return Claim(
         "smoothing",
@@ -166,7 +166,7 @@ def _bunched(outputs: Iterator[Tensor]) -> Iterator[Tensor]:
 
 def _certify(
     chosen: np.ndarray, fresh: np.ndarray, terms: Smoothed, alpha: float, bound: Bound
-) -> Found:
+) -> _Found:
     choice = choose_pairing(chosen, terms, n=len(fresh), alpha=alpha)
     if choice is None:
         return NOTHING
@@ -181,7 +181,7 @@ def _certify(
         return NOTHING
     else:
         radius, rival = _smallest_radius(fresh, pair, terms, alpha, bound)
-    radius = float(radius) * terms.sigma * DOWN
+    radius = float(radius) * terms.sigma * _DOWN
     return (pair.top, radius, rival) if radius > 0 else NOTHING
 
 

@@ -14,12 +14,12 @@ from robustcl.core.modules import exact_copy
 
 ROUNDING = 1e-11  # of scores in float64, relative to the sizes that enter them
 INSIDE = 1.0 - 1e-6  # share of a certified radius at which points are tried
-POINTS = 2  # per certified ball
+_POINTS = 2  # per certified ball
 TOGETHER = 32  # images whose points share a batch
 
 # (N, C, H, W) float64 to scores (N, K) and by how much the true ones may differ from them.
 Lowered = Callable[[Tensor], tuple[Tensor, Tensor]]
-Model = Callable[[Tensor], Tensor]  # (N, C, H, W) float64 to (N, K)
+_Model = Callable[[Tensor], Tensor]  # (N, C, H, W) float64 to (N, K)
 
 
 def own_model(classifier: Classifier) -> Classifier:
@@ -63,7 +63,7 @@ def refuse_hidden(classifier: Classifier) -> None:
     check_plain(classifier)
 
 
-def alone(exact: Model, images: Tensor) -> Tensor:
+def alone(exact: _Model, images: Tensor) -> Tensor:
     """Evaluate a model on one image at a time.
 
     Args:
@@ -76,14 +76,14 @@ def alone(exact: Model, images: Tensor) -> Tensor:
     return torch.cat([exact(image.clone()) for image in images.split(1)])
 
 
-def _with_gradients(exact: Model, points: Tensor) -> Tensor:
+def _with_gradients(exact: _Model, points: Tensor) -> Tensor:
     # As attacks evaluate a model, which may behave otherwise without gradients.
     with torch.enable_grad():
         return exact(points.clone()).detach()
 
 
 def check_agreement(
-    exact: Model, lowered: Lowered, points: Tensor, *, what: str = "score of class"
+    exact: _Model, lowered: Lowered, points: Tensor, *, what: str = "score of class"
 ) -> None:
     """Refuse a model whose float64 scores at some points lie outside of their enclosures.
 
@@ -123,7 +123,7 @@ def _compare(how: str, scores: Tensor, enclosed: tuple[Tensor, Tensor], what: st
 
 
 def check_claim(
-    exact: Model,
+    exact: _Model,
     lowered: Lowered,
     images: Tensor,
     singly: Tensor,
@@ -178,11 +178,11 @@ def ball_points(centers: Tensor, radius: Tensor, norm: str) -> Sequence[Tensor]:
         norm: 'l2' or 'linf'.
 
     Returns:
-        `POINTS` times (B, C, H, W).
+        `_POINTS` times (B, C, H, W).
     """
     generator = torch.Generator().manual_seed(0)
     found = []
-    for _ in range(POINTS):
+    for _ in range(_POINTS):
         # The same direction for every image, so that none depends on the others.
         way = torch.randn(centers.shape[1:], generator=generator, dtype=torch.float64).to(centers)
         way = way / way.norm() if norm == "l2" else way.sign()

@@ -32,7 +32,7 @@ from robustcl.core.errors import InputError
 from robustcl.core.modules import frozen
 from robustcl.core.special_functions import ndtr
 
-Outcome = Literal["proved", "given up", "undecided"]
+_Outcome = Literal["proved", "given up", "undecided"]
 STEP = 32  # samples of an image between two looks; part of the noise stream's definition
 
 
@@ -49,7 +49,7 @@ class Decision:
     """
 
     claim: Claim
-    outcome: tuple[Outcome, ...]
+    outcome: tuple[_Outcome, ...]
     samples: Tensor
 
 
@@ -140,7 +140,7 @@ class _Bet:
     logs: tuple[float, float]  # log(1/alpha), log(1/beta)
     growth: np.ndarray  # (2, J, G): for a larger mean, and for a smaller one
     rivals: np.ndarray  # (J,) positions of the rivals whose bet still runs
-    outcome: Outcome | None = None
+    outcome: _Outcome | None = None
     used: int = 0
 
 
@@ -242,5 +242,5 @@ def _decision(
         torch.tensor([radius if ok else 0.0 for ok in won], dtype=torch.float64),
         torch.tensor([bet.rival if ok else NO_RIVAL for bet, ok in zip(bets, won, strict=True)]),
     )
-    outcomes: tuple[Outcome, ...] = tuple(bet.outcome or "undecided" for bet in bets)
+    outcomes: tuple[_Outcome, ...] = tuple(bet.outcome or "undecided" for bet in bets)
     return Decision(claim, outcomes, torch.tensor([n_select + bet.used for bet in bets]))

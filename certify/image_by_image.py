@@ -22,8 +22,8 @@ from robustcl.certify.preparation import Traced, prepared_images
 from robustcl.certify.problem import Center, Problem, centered, stated
 from robustcl.core.classifier import Classifier
 
-NUMBERS = 1_000_000  # inside networks, that are enclosed at once where one by one is not needed
-LARGE = 5_000  # numbers inside a network, from which it pays to treat several images at a time
+_NUMBERS = 1_000_000  # inside networks, that are enclosed at once where one by one is not needed
+_LARGE = 5_000  # numbers inside a network, from which it pays to treat several images at a time
 
 
 def certify_each(model: Traced, images: Tensor, claim: Callable[[Problem], Claim]) -> Claim:
@@ -93,7 +93,7 @@ def enclosed_scores(model: Traced, points: Tensor) -> tuple[Tensor, Tensor]:
         (N, K) scores and the (N, K) differences that are allowed (see `lowered_scores`).
     """
     # A few at a time, as all values of a network are held.
-    parts = points.split(max(1, NUMBERS // model.network.size))
+    parts = points.split(max(1, _NUMBERS // model.network.size))
     found = each(
         lambda part: _scores(model, centered(model, part)), parts, workers=workers(model.network)
     )
@@ -115,5 +115,5 @@ def workers(network: Network) -> int:
     Returns:
         torch's number of threads for large networks on a CPU, else 1.
     """
-    is_large = network.size >= LARGE and network.device.type == "cpu"
+    is_large = network.size >= _LARGE and network.device.type == "cpu"
     return spare_threads() if is_large else 1

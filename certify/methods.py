@@ -103,7 +103,7 @@ METHODS: dict[str, Method] = {
     row.name: Method(**vars(row), function=FUNCTIONS[row.name][0], prepare=FUNCTIONS[row.name][1])
     for row in CLAIMS
 }
-SUPPLIED = ("norm", "methods", "seeds", "prepared", "batch_size")
+_SUPPLIED = ("norm", "methods", "seeds", "prepared", "batch_size")
 # Options whose default is another one than in version 0.1.
 CHANGED: dict[str, tuple[str, ...]] = {"smoothing": ("form",)}
 
@@ -121,7 +121,7 @@ def parse_method(text: str) -> Specification:
     """
     specification = parse_specification(text)
     choose(specification.name, METHODS, what="method")
-    check_options(specification, METHODS[specification.name].function, exclude=SUPPLIED)
+    check_options(specification, METHODS[specification.name].function, exclude=_SUPPLIED)
     return specification
 
 
@@ -193,7 +193,7 @@ def certificate(
         The method's claim.
     """
     method = METHODS[choose(specification.name, METHODS, what="method")]
-    options: dict[str, Any] = check_options(specification, method.function, exclude=SUPPLIED)
+    options: dict[str, Any] = check_options(specification, method.function, exclude=_SUPPLIED)
     if "seeds" in inspect.signature(method.function).parameters:
         options["seeds"] = seeds
     if prepared is not None:

@@ -9,7 +9,7 @@ from typing import TypeVar
 import torch
 
 Item = TypeVar("Item")
-Result = TypeVar("Result")
+_Result = TypeVar("Result")
 
 
 # How many items may be treated at a time while operations have one thread.
@@ -47,8 +47,8 @@ def _no_autocast(device: str) -> torch.autocast:
 
 
 def each(
-    function: Callable[[Item], Result], items: Sequence[Item], *, workers: int
-) -> list[Result]:
+    function: Callable[[Item], _Result], items: Sequence[Item], *, workers: int
+) -> list[_Result]:
     """Apply a function to every item, with one thread per operation, several items at a time.
 
     Autocasting is off, as it would round further than is accounted for.
@@ -66,7 +66,7 @@ def each(
         The results, in order.
     """
 
-    def call(item: Item) -> Result:
+    def call(item: Item) -> _Result:
         with (
             torch.inference_mode(False),
             torch.no_grad(),

@@ -23,7 +23,7 @@ from robustcl.core.hashes import network_hash
 from robustcl.models.inference_views import RandomViews
 from robustcl.models.multi_view import MultiView
 
-CHEAP = 50_000  # numbers per image inside the network, below which float64 is used everywhere
+_CHEAP = 50_000  # numbers per image inside the network, below which float64 is used everywhere
 HEAD_POINTS = 64  # embeddings of each size at which a head is compared with its affine form
 
 
@@ -152,7 +152,7 @@ def _fast_type(network: Network) -> torch.dtype:
     # On a CPU convolutions are far faster in float32, but its rounding costs a part of the radius,
     # so it is for large networks only.
     sizes = [math.prod(step.shape) for step in network.steps[2:] if len(step.shape) == 3]
-    is_cheap = max(sizes, default=0) < CHEAP or network.device.type != "cpu"
+    is_cheap = max(sizes, default=0) < _CHEAP or network.device.type != "cpu"
     # Products that are rounded to bfloat16 or TF32 would void what is counted as rounding.
     mkldnn = torch.backends.mkldnn
     settings = (torch.backends, getattr(mkldnn, "conv", None), getattr(mkldnn, "matmul", None))

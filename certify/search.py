@@ -6,7 +6,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-NEAREST = 2  # rivals whose margins steer the search, by default
+_NEAREST = 2  # rivals whose margins steer the search, by default
 CLOSE = 0.005  # a radius this close to where the margin would vanish, relatively, is good enough
 CONFIRMATIONS = 4
 POWERS = (1.0, 16.0)
@@ -94,7 +94,7 @@ def search(
     *,
     steps: int,
     first: Tensor | None = None,
-    nearest: int = NEAREST,
+    nearest: int = _NEAREST,
 ) -> Tensor:
     """Raise the smallest radius of each image as far as the bounds prove it.
 

@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator, Sequence
 import torch
 from torch import Tensor
 
-BLOCK = 256  # noisy copies drawn at once; part of the stream's definition, not the batch size
+_BLOCK = 256  # noisy copies drawn at once; part of the stream's definition, not the batch size
 
 
 def noise_streams(images: Tensor, seeds: Sequence[int] | None) -> list[torch.Generator]:
@@ -84,8 +84,8 @@ def _noisy_batches(
     points = images.new_empty(batch_size, *images.shape[1:])
     filled = 0
     for image, stream in zip(images, streams, strict=True):
-        for start in range(0, count, BLOCK):
-            size = min(BLOCK, count - start)
+        for start in range(0, count, _BLOCK):
+            size = min(_BLOCK, count - start)
             noise = points.new_empty(size, *image.shape).normal_(generator=stream)
             while len(noise):
                 part = noise[: batch_size - filled]

@@ -8,11 +8,11 @@ from robustcl.attacks.counted import generators_seeded
 from robustcl.attacks.steps import column, no_win, random_start
 from robustcl.core.threat import perturbation_norm
 
-TINY = 1e-6  # pixel units: 1/4000 of a cell of 8 bits
+_TINY = 1e-6  # pixel units: 1/4000 of a cell of 8 bits
 PIXELS = 64  # pixels moved, so few that hardly any crosses the edge of its cell
-LARGE = 0.25
+_LARGE = 0.25
 RATIO = 1e-11  # of the large move: the last bits of float64 do not count as one
-SHARE = 0.5  # of the images, since one may lie on a plateau by chance
+_SHARE = 0.5  # of the images, since one may lie on a plateau by chance
 
 
 def constant(exact: Subject, *, logarithm: bool = False) -> Tensor:
@@ -32,7 +32,7 @@ def constant(exact: Subject, *, logarithm: bool = False) -> Tensor:
     signs = exact.noise("signs").sign()
     order = exact.noise("pixels").flatten(1).argsort(dim=1)
     few = (order < PIXELS).view_as(points)
-    changes = (TINY * signs * few, LARGE * signs)
+    changes = (_TINY * signs * few, _LARGE * signs)
     with torch.no_grad():
         base, tiny, large = (
             exact.scores_at(moved.clamp(0.0, 1.0))
@@ -54,11 +54,11 @@ def quantized_input(still: Tensor) -> Flag | None:
         The flag 'quantized_input' with these images where they are more than half, or None.
     """
     rows = torch.nonzero(still)[:, 0].tolist()
-    if len(rows) <= SHARE * len(still):
+    if len(rows) <= _SHARE * len(still):
         return None
     return Flag(
         "quantized_input",
-        f"On {len(rows)} of {len(still)} images no score changes when pixels change by {TINY:g}: "
+        f"On {len(rows)} of {len(still)} images no score changes when pixels change by {_TINY:g}: "
         "the input is rounded (fewer bits, JPEG, ...). The true gradient is zero there, and one "
         "that is put in its place may mislead; attack the model without rounding and try what "
         "was found on the model with it.",
@@ -68,7 +68,7 @@ def quantized_input(still: Tensor) -> Flag | None:
 
 
 REPEATS = 5
-TOLERANCE = 1e-4  # of the largest gap between two scores of an image
+_TOLERANCE = 1e-4  # of the largest gap between two scores of an image
 
 
 def randomized(subject: Subject) -> Flag | None:
@@ -90,7 +90,7 @@ def randomized(subject: Subject) -> Flag | None:
     repeats = repeats.nan_to_num()
     spread = (repeats.amax(dim=0) - repeats.amin(dim=0)).amax(dim=1)
     gap = (repeats.amax(dim=2) - repeats.amin(dim=2)).max()
-    rows = torch.nonzero(spread > TOLERANCE * gap)[:, 0].tolist()
+    rows = torch.nonzero(spread > _TOLERANCE * gap)[:, 0].tolist()
     if not rows:
         return None
     return Flag(
@@ -115,7 +115,7 @@ def softmax_scores(subject: Subject) -> Flag | None:
     """
     scores = subject.scores
     sums = (scores.double().sum(dim=1) - 1.0).abs()
-    if not bool((scores >= 0).all() and (sums < TOLERANCE).all()):
+    if not bool((scores >= 0).all() and (sums < _TOLERANCE).all()):
         return None
     return Flag(
         "softmax_scores",

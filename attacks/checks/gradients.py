@@ -92,9 +92,9 @@ def zero_gradient(subject: Subject) -> Flag | None:
     )
 
 
-STEPS = 8  # of gradient ascent
+_STEPS = 8  # of gradient ascent
 QUERIES = 24  # of random search
-FURTHER = 1.2  # times as far that random search has to come, since ascent may miss the peak
+_FURTHER = 1.2  # times as far that random search has to come, since ascent may miss the peak
 DISTANCE = 1e-6  # of the points between which the slope is measured
 MISMATCH = 0.1  # of the slope
 SHARE, LEAST = 0.2, 2  # of the images; an ordinary network has hardly one
@@ -134,7 +134,7 @@ def gradient_masking(subject: Subject, exact: Subject, still: Tensor) -> Flag | 
     if bool(beaten.any()):
         said.append(
             f"on {int(beaten.sum())} of {len(alive)} images {QUERIES} random queries raise the "
-            f"margin further than {STEPS} gradient steps do, within {threat.norm.capitalize()} "
+            f"margin further than {_STEPS} gradient steps do, within {threat.norm.capitalize()} "
             f"{float(torch.as_tensor(threat.eps).max()):.3g}"
         )
     if bool(wrong.any()):
@@ -164,11 +164,11 @@ def beaten_at_random(subject: Subject) -> Tensor:
     images = subject.images
     with torch.no_grad():
         start = no_win(subject.margin(images))
-    found = pgd(subject.objective, images, subject.threat, steps=STEPS, restarts=1)
+    found = pgd(subject.objective, images, subject.threat, steps=_STEPS, restarts=1)
     with torch.no_grad():
         climbed = no_win(subject.margin(found.candidates)) - start
     searched = random_search(subject, queries=QUERIES) - start
-    return torch.isfinite(start) & (searched > 0) & (searched > FURTHER * climbed)
+    return torch.isfinite(start) & (searched > 0) & (searched > _FURTHER * climbed)
 
 
 def wrong_slopes(exact: Subject) -> Tensor:

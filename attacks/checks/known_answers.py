@@ -15,10 +15,10 @@ from robustcl.attacks.steps import no_win, random_start
 from robustcl.core.objectives import Objective
 from robustcl.core.threat import Threat
 
-SAMPLES = 6  # random points per image that must not win
-STEPS = 8
-DEPTH = 0.9  # of the budget, at which the plant lies
-ROOM = 1e-4  # of the embedding's norm, below which the plant's lead is rounding
+_SAMPLES = 6  # random points per image that must not win
+_STEPS = 8
+_DEPTH = 0.9  # of the budget, at which the plant lies
+_ROOM = 1e-4  # of the embedding's norm, below which the plant's lead is rounding
 SHARE, LEAST = 0.1, 2  # of the images; an ordinary network has hardly one
 
 
@@ -48,11 +48,11 @@ def planted_missed(subject: Subject) -> Flag | None:
         with generators_seeded(subject.seeds):
             return subject.classifier.embeddings(points)
 
-    inner = Threat(subject.threat.norm, DEPTH * subject.threat.radii(images), subject.threat.box)
+    inner = Threat(subject.threat.norm, _DEPTH * subject.threat.radii(images), subject.threat.box)
     with torch.no_grad():
         home, plant, *others = [embed(images)] + [
             embed(random_start(images, inner, subject.seeds, run=run, purpose="checks plant"))
-            for run in range(SAMPLES + 1)
+            for run in range(_SAMPLES + 1)
         ]
         readout = torch.nn.functional.normalize(plant - home, dim=1)
         leads = torch.stack([((f - home) * readout).sum(dim=1) for f in (home, *others)], dim=1)
@@ -62,10 +62,10 @@ def planted_missed(subject: Subject) -> Flag | None:
     def margin(points: Tensor) -> Tensor:
         return ((embed(points) - home) * readout).sum(dim=1) - bars
 
-    planted = known - reached > ROOM * torch.linalg.vector_norm(home, dim=1)
+    planted = known - reached > _ROOM * torch.linalg.vector_norm(home, dim=1)
     if not bool(planted.any()) or not _has_gradient(margin, images):
         return None
-    found = pgd(Objective(margin), images, subject.threat, steps=STEPS, restarts=1)
+    found = pgd(Objective(margin), images, subject.threat, steps=_STEPS, restarts=1)
     with torch.no_grad():
         missed = planted & (no_win(margin(found.candidates)) <= 0)
     rows = torch.nonzero(missed)[:, 0].tolist()
@@ -73,7 +73,7 @@ def planted_missed(subject: Subject) -> Flag | None:
         return None
     return Flag(
         "planted",
-        f"On {len(rows)} of {int(planted.sum())} images {STEPS} gradient steps miss an "
+        f"On {len(rows)} of {int(planted.sum())} images {_STEPS} gradient steps miss an "
         "adversarial that was planted in the model's own embeddings: what gradient attacks do not "
         "find may be there.",
         tuple(rows),
@@ -90,7 +90,7 @@ def _has_gradient(margin: Callable[[Tensor], Tensor], images: Tensor) -> bool:
 AMPLITUDE, FREQUENCY = 0.01, 5000.0  # of a ripple: small in height, 50 times the slope
 SHARPNESS = 30.0
 LEVELS = 8
-STEPS, STEP = 8, 0.3
+_STEPS, STEP = 8, 0.3
 
 
 class _Rippled(nn.Module):
@@ -140,7 +140,7 @@ class _Assured(nn.Module):
         with torch.enable_grad():
             moved = images.detach().clone().requires_grad_()
             said = self.network(moved).argmax(dim=1)
-            for _ in range(STEPS):
+            for _ in range(_STEPS):
                 loss = nn.functional.cross_entropy(self.network(moved), said, reduction="sum")
                 gradient = torch.autograd.grad(loss, moved)[0]
                 moved = (moved - STEP * gradient.sign()).detach().requires_grad_()

@@ -42,7 +42,7 @@ NAMES = (
 )
 
 
-STEP = 1.0 / 255.0  # the widest cell of an 8-bit image
+_STEP = 1.0 / 255.0  # the widest cell of an 8-bit image
 
 
 @dataclass(frozen=True, eq=False)
@@ -143,7 +143,7 @@ class Subject:
         Returns:
             (B, C, H, W) points in the box [0, 1].
         """
-        shift = STEP * self.noise("generic", kind="uniform").abs()
+        shift = _STEP * self.noise("generic", kind="uniform").abs()
         return self.images + torch.where(self.images < 0.5, shift, -shift)
 
     def exact(self) -> "Subject":

@@ -158,7 +158,7 @@ def _excess(samples: np.ndarray, stakes: np.ndarray, means: np.ndarray, alpha: f
     return np.log1p(bets * (samples - means)).sum(axis=0) - (np.log(1.0 / alpha) + 1e-9)
 
 
-LARGEST = 0.98  # of the stakes; below 1, or a single zero would ruin the gambler
+_LARGEST = 0.98  # of the stakes; below 1, or a single zero would ruin the gambler
 
 
 def stake_shares(horizon: int, *, alpha: float) -> np.ndarray:
@@ -174,8 +174,8 @@ def stake_shares(horizon: int, *, alpha: float) -> np.ndarray:
     Returns:
         (G,) shares in (0, 1).
     """
-    smallest = min(np.sqrt(2.0 * np.log(1.0 / alpha) / max(horizon, 1)), LARGEST)
-    return LARGEST * 0.5 ** np.arange(1 + int(np.ceil(np.log2(LARGEST / smallest))))
+    smallest = min(np.sqrt(2.0 * np.log(1.0 / alpha) / max(horizon, 1)), _LARGEST)
+    return _LARGEST * 0.5 ** np.arange(1 + int(np.ceil(np.log2(_LARGEST / smallest))))
 
 
 def log_growth(samples: np.ndarray, means: np.ndarray, shares: np.ndarray) -> np.ndarray:

@@ -25,7 +25,7 @@ HOOKS = ("_forward_hooks", "_forward_pre_hooks")
 OWN_CALLS = ("__call__", "_call_impl", "_wrapped_call_impl")
 OWN_COPIES = ("__deepcopy__", "__reduce__", "__reduce_ex__", "__setstate__")
 OURS = ("torch", "robustcl", "builtins", "typing")
-DRAWS = f"the network draws random numbers in eval mode, perhaps not at every call. {CURE}"
+_DRAWS = f"the network draws random numbers in eval mode, perhaps not at every call. {CURE}"
 SCALARS = (bool, int, float, str)
 
 
@@ -158,7 +158,7 @@ def check_still(network: nn.Module, before: State) -> None:
     """
     after = state_of(network)
     if after.draws != before.draws:
-        raise UnsupportedError(DRAWS)
+        raise UnsupportedError(_DRAWS)
     for what, old, new in (
         ("attribute", before.scalars, after.scalars),
         ("parameter", before.versions, after.versions),
@@ -201,7 +201,7 @@ def no_draws() -> Iterator[None]:
     with _Draws() as watch:
         yield
     if watch.any:
-        raise UnsupportedError(DRAWS)
+        raise UnsupportedError(_DRAWS)
 
 
 def _is_same(old: Any, new: Any) -> bool:

@@ -21,7 +21,7 @@ LARGEST = 128  # units of a layer for which every unit's own bound is worth its 
 AFFORDABLE = 2**22  # coefficients of the bounds of all units up to which larger layers are too
 CURVED = 4  # by so much more each costs before activations without kinks
 PATCHES = 2**18  # numbers of patches at once, that caches hold them
-NUMBERS = 2**24  # coefficients held at once: 128 MiB of float64
+_NUMBERS = 2**24  # coefficients held at once: 128 MiB of float64
 
 
 def refined_regions(
@@ -119,7 +119,7 @@ def _refined_whole(
     # As many numbers for every image; those that fill up are left as they are, or the bounds of
     # an image would depend on the others.
     chosen = is_open.float().topk(int(is_open.sum(dim=1).max()), dim=1).indices
-    for units in chosen.split(max(1, NUMBERS // (2 * len(low) * network.widest)), dim=1):
+    for units in chosen.split(max(1, _NUMBERS // (2 * len(low) * network.widest)), dim=1):
         rows = torch.nn.functional.one_hot(units, count).to(network.dtype)
         both = torch.cat([rows, -rows], dim=1)
         bounds = lower_bounds(around, both, images, radius, norm=norm)

@@ -16,7 +16,7 @@ from robustcl.core.choices import CertifiedNorm
 # Undecided units of an image, above which nothing is tried. On two dense networks and one with
 # convolutions, 128 raised radii by another 0, 0.04 and 1.4 % at 1.3, 1.2 and 2.2 times the cost.
 MOST = 64
-NUMBERS = 2**24  # held in one zonotope at once: 128 MiB of float64
+_NUMBERS = 2**24  # held in one zonotope at once: 128 MiB of float64
 
 
 def best_slope_bounds(
@@ -79,14 +79,14 @@ def generator_slope_bounds(
     found = torch.full((batch, count), torch.inf, dtype=torch.float64, device=network.device)
     units = _undecided(network, regions).masked_fill(~all_known(regions), torch.inf)
     volume = count * network.widest
-    limit = min(most, NUMBERS // volume - 1)
+    limit = min(most, _NUMBERS // volume - 1)
     floor = -1
     for ceiling in sorted({limit >> 2, limit >> 1, limit}):  # images with similar numbers of rows
         similar = ((units > floor) & (units <= ceiling)).nonzero().flatten()
         floor = ceiling
         if not len(similar):
             continue
-        for part in similar.split(max(1, NUMBERS // (volume * (1 + max(ceiling, 0))))):
+        for part in similar.split(max(1, _NUMBERS // (volume * (1 + max(ceiling, 0))))):
             around = [Region(r.low[part], r.high[part], r.reach[part]) for r in regions]
             found[part] = _bounds(network, around, directions[part], norm)
     return found

@@ -14,7 +14,7 @@ from robustcl.certify.rounding import round_up
 from robustcl.core.choices import CertifiedNorm
 from robustcl.core.errors import UnsupportedError
 
-MANY = 256  # entries of a symbol, from which it pays to treat several rows at a time
+_MANY = 256  # entries of a symbol, from which it pays to treat several rows at a time
 
 
 Two = tuple[int, int]
@@ -161,6 +161,6 @@ def _symbol_norm(kernel: Tensor, sizes: list[int], strides: list[int], dilation:
         folded = folded.reshape(-1, outputs, strides[0] * strides[1] * inputs)
         return spectral_norm(folded)
 
-    is_large = outputs * inputs >= MANY and kernel.device.type == "cpu"
+    is_large = outputs * inputs >= _MANY and kernel.device.type == "cpu"
     largest = max(each(norm_of, range(coarse), workers=spare_threads() if is_large else 1))
     return largest / math.sqrt(strides[0] * strides[1])

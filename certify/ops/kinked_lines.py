@@ -10,8 +10,8 @@ from robustcl.certify.ops.enclosures import LineChoice, Region
 from robustcl.certify.ops.scalar_function import ScalarFunction
 from robustcl.certify.rounding import NORM, dot_loss, length, ulps, weighted
 
-SHARES = (0.0625, 0.125, 0.25, 0.5, 1.0)
-MOST = 0.75  # of the units, above which picking out the open ones does not pay
+_SHARES = (0.0625, 0.125, 0.25, 0.5, 1.0)
+_MOST = 0.75  # of the units, above which picking out the open ones does not pay
 
 
 @dataclass(frozen=True, eq=False)
@@ -80,7 +80,7 @@ def kinked_lines(
     share = None if alpha is None else alpha.view_as(rows)
     error = length(center.high - center.low)
     reach = (region.reach + error) * NORM
-    if some > MOST * low.shape[1]:
+    if some > _MOST * low.shape[1]:
         part, constant, lost = _best(_kinks(values, reach), rows, share, tangents)
         return part.view_as(weights), constant.flatten(), lost.flatten()
     # The same number of units for every image; those that are filled up are lines already.
@@ -170,7 +170,7 @@ def _coupled(kinks: _Kinks, weights: Tensor, slope: Tensor) -> Tensor:
     z0 = torch.where(open_units, kinks.z0, 0.0)
     scale = length(c.flatten(0, 1)).view(c.shape[:2]) / kinks.reach.clamp_min(1e-300)
     best = torch.full_like(scale, -torch.inf)
-    for share in SHARES:
+    for share in _SHARES:
         weight = (scale * share).clamp(1e-15, 1e15).to(c)
         pull = weight[:, :, None] * z0
         least = torch.minimum(c - g - pull, g + pull).clamp_max(0.0)

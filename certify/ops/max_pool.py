@@ -23,7 +23,7 @@ from robustcl.certify.ops.registry import Call, Value, recognises
 from robustcl.certify.rounding import NORM, TINY, dot, dot_loss, length, round_up, ulps, weighted
 from robustcl.core.choices import CertifiedNorm
 
-Two = tuple[int, int]
+_Two = tuple[int, int]
 
 
 @dataclass(frozen=True)
@@ -39,10 +39,10 @@ class MaxPool(Operation):
         input_shape: (C, H, W).
     """
 
-    kernel: Two
-    stride: Two
-    padding: Two
-    dilation: Two
+    kernel: _Two
+    stride: _Two
+    padding: _Two
+    dilation: _Two
     ceil_mode: bool
     input_shape: tuple[int, ...]
 
@@ -168,7 +168,7 @@ def _max_pool2d(call: Call) -> Value:
     return call.emit(MaxPool(kernel, stride, padding, dilation, ceil, source.shape))
 
 
-def _two(call: Call, name: str) -> Two:
+def _two(call: Call, name: str) -> _Two:
     given = call.wholes(name)
     if len(given) not in (1, 2):
         raise call.refusal(f"with {name} {given}")

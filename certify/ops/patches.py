@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 
-Two = tuple[int, int]
+_Two = tuple[int, int]
 
 
 @dataclass(frozen=True)
@@ -18,11 +18,11 @@ class Field:
         size: Pixels along each axis.
     """
 
-    start: Two
-    stride: Two
-    size: Two
+    start: _Two
+    stride: _Two
+    size: _Two
 
-    def read_by(self, kernel: Two, stride: Two, padding: Two) -> "Field":
+    def read_by(self, kernel: _Two, stride: _Two, padding: _Two) -> "Field":
         """Return the field in the input of an operation whose output this field is of.
 
         Args:
@@ -61,5 +61,5 @@ class Field:
         return Field(_two(start), self.stride, _two(size))
 
 
-def _two(values: list[int]) -> Two:
+def _two(values: list[int]) -> _Two:
     return values[0], values[1]

@@ -10,7 +10,7 @@ from robustcl.certify.ops.kinked_lines import kinked_lines
 from robustcl.certify.ops.scalar_function import ScalarFunction
 from robustcl.certify.rounding import NORM, dot_loss, length, outward, weighted
 
-SHARES = (0.0, 0.0625, 0.125, 0.25, 0.5, 1.0)
+_SHARES = (0.0, 0.0625, 0.125, 0.25, 0.5, 1.0)
 
 
 @dataclass(frozen=True, eq=False)
@@ -143,7 +143,7 @@ def _coupled_curves(place: _Place, weights: Tensor, slope: Tensor, each: Tensor)
     gap = (start - each).clamp_min(0.0)
     scale = bend.flatten(1).amax(dim=1).double()
     best = torch.full_like(scale, -torch.inf)
-    for share in SHARES:
+    for share in _SHARES:
         weight = (scale * share).to(bend)
         t = weight.view(-1, *[1] * (bend.ndim - 1))
         drop = torch.minimum(gap, (bend - t).clamp_min(0.0) * span / 2.0)

@@ -126,7 +126,7 @@ def check_scores(scores: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
     return values.double(), classes
 
 
-def check_labels(labels: Tensor, num_classes: int) -> Tensor:
+def _check_labels(labels: Tensor, num_classes: int) -> Tensor:
     """Return labels as int64.
 
     Args:
@@ -195,7 +195,7 @@ def _rows(values: Tensor, labels: Tensor, name: str) -> tuple[Tensor, Tensor]:
             f"{name} of shape {tuple(rows.shape)} with labels of shape {tuple(classes.shape)}; "
             "give (N, K) and (N,), N >= 1"
         )
-    return rows, check_labels(labels, rows.shape[1])
+    return rows, _check_labels(labels, rows.shape[1])
 
 
 def _real(values: Tensor, name: str) -> Tensor:
@@ -216,7 +216,7 @@ def _refuse(wrong: Tensor, values: Tensor, name: str, wanted: str) -> None:
         raise InputError(f"{name} {float(values[row]):g} of image {row} is not {wanted}")
 
 
-CHUNK = 1024  # images that are decoded at once, where they are streamed
+_CHUNK = 1024  # images that are decoded at once, where they are streamed
 
 
 def check_held_out(held_out: Dataset, test: Dataset, *, num_classes: int) -> None:
@@ -269,8 +269,8 @@ def image_hashes(dataset: Dataset) -> list[bytes]:
         One digest per image.
     """
     digests = []
-    for start in range(0, len(dataset), CHUNK):
-        images = dataset.images[slice(start, start + CHUNK)]
+    for start in range(0, len(dataset), _CHUNK):
+        images = dataset.images[slice(start, start + _CHUNK)]
         if images.dtype != np.uint8:
             images = np.round(images * 255.0).astype(np.uint8)
         digests += [hashlib.sha256(np.ascontiguousarray(image).data).digest() for image in images]

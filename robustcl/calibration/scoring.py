@@ -11,7 +11,7 @@ from robustcl.calibration.checks import check_count, check_probabilities, check_
 from robustcl.calibration.errors import binned
 from robustcl.core.errors import InputError
 
-TINY = 1e-300
+_TINY = 1e-300
 
 
 def negative_log_likelihood(probabilities: Tensor, labels: Tensor) -> float:
@@ -26,7 +26,7 @@ def negative_log_likelihood(probabilities: Tensor, labels: Tensor) -> float:
     """
     shares, classes = check_probabilities(probabilities, labels)
     own = shares.double().gather(1, classes[:, None])
-    return float(-own.clamp_min(TINY).log().mean())
+    return float(-own.clamp_min(_TINY).log().mean())
 
 
 @dataclass(frozen=True)

@@ -25,8 +25,8 @@ from robustcl.training import DEMO_ARCHITECTURE, DEMO_RECIPE, train_encoder
 from robustcl.workflows.data import check_device
 from robustcl.workflows.outputs import finish
 
-METHODS = ("sound", "product", "smoothing:sigma=0.25,n=1000", "first_order", "jacobian_norm")
-EPS = (0.1, 0.25, 0.5, 1.0, 2.0)
+_METHODS = ("sound", "product", "smoothing:sigma=0.25,n=1000", "first_order", "jacobian_norm")
+_EPS = (0.1, 0.25, 0.5, 1.0, 2.0)
 
 
 def demo(options: DemoOptions) -> int:
@@ -57,7 +57,7 @@ def demo(options: DemoOptions) -> int:
         evaluate(
             loaded.classifier,
             load_data("digits", split="test", seed=options.seed),
-            Audit(methods=METHODS, eps=EPS, seed=options.seed, batch_size=options.batch_size),
+            Audit(methods=_METHODS, eps=_EPS, seed=options.seed, batch_size=options.batch_size),
             folder,
             origin=Origin(loaded.hash, f"certify demo --seed {options.seed}"),
             device=options.device,

@@ -23,16 +23,16 @@ from robustcl.evaluation.manifest import device_name, package_versions
 from robustcl.options.doctor import DoctorOptions
 from robustcl.workflows.data import check_device
 
-EPS = {"l2": 0.5, "linf": 0.1}
+_EPS = {"l2": 0.5, "linf": 0.1}
 RADIUS = {"l2": 0.3, "linf": 0.05}
 MARGIN = 0.02  # of the radius, by which a budget is too small or large enough
 PLANTS = 3
-IMAGES = 16  # on which flags are looked for
+_IMAGES = 16  # on which flags are looked for
 TORCHATTACKS: dict[CertifiedNorm, str] = {"l2": "PGDL2", "linf": "PGD"}
 
 
 @dataclass(frozen=True)
-class Check:
+class _Check:
     """Hold the outcome of a test.
 
     Args:
@@ -73,7 +73,7 @@ def doctor(options: DoctorOptions) -> int:
     return PART_FAILED if failed else 0
 
 
-def run_checks(options: DoctorOptions) -> Iterator[Check]:
+def run_checks(options: DoctorOptions) -> Iterator[_Check]:
     """Run every test.
 
     Args:
@@ -85,7 +85,9 @@ def run_checks(options: DoctorOptions) -> Iterator[Check]:
     for norm in CERTIFIED_NORMS:
         names: list[tuple[str, dict[str, Any]]] = [("pgd", {}), ("autoattack", {})]
         if find_spec("torchattacks") is None:
-            yield Check(f"planted, torchattacks, {norm}", "skipped", "the package is not installed")
+            yield _Check(
+                f"planted, torchattacks, {norm}", "skipped", "the package is not installed"
+            )
         else:
             names.append(("torchattacks", {"name": TORCHATTACKS[norm], "steps": 40}))
         for name, extra in names:
@@ -100,12 +102,12 @@ def run_checks(options: DoctorOptions) -> Iterator[Check]:
         yield _checked(f"flags of planted defenses, {norm}", lambda m=norm: _flags(m, options))
 
 
-def _checked(name: str, test: Callable[[], tuple[bool, str]]) -> Check:
+def _checked(name: str, test: Callable[[], tuple[bool, str]]) -> _Check:
     try:
         passed, detail = test()
     except Exception as error:  # noqa: BLE001 whatever breaks a test is what the doctor looks for
-        return Check(name, "failed", f"{type(error).__name__}: {error}")
-    return Check(name, "ok" if passed else "failed", detail)
+        return _Check(name, "failed", f"{type(error).__name__}: {error}")
+    return _Check(name, "ok" if passed else "failed", detail)
 
 
 def _planted(
@@ -114,7 +116,7 @@ def _planted(
     # An attack that misses a plant would call a vulnerable model robust.
     found = 0
     for seed in range(options.seed, options.seed + PLANTS):
-        problem = planted(norm, eps=EPS[norm], seed=1000 * seed)
+        problem = planted(norm, eps=_EPS[norm], seed=1000 * seed)
         classifier = problem.classifier.to(options.device)
         image = problem.image.to(options.device)
         objective = misclassify(classifier, classifier(image).argmax(dim=1))
@@ -152,9 +154,9 @@ def _certificate(norm: CertifiedNorm, options: DoctorOptions) -> tuple[bool, str
 
 def _flags(norm: CertifiedNorm, options: DoctorOptions) -> tuple[bool, str]:
     # Each defense has to be found out, and the network without one must not be suspected.
-    problem = planted(norm, eps=EPS[norm], seed=options.seed)
+    problem = planted(norm, eps=_EPS[norm], seed=options.seed)
     network = nn.Sequential(problem.classifier.encoder, problem.classifier.head)
-    noise = example_noise(list(range(IMAGES)), problem.image.shape[1:], kind="uniform")
+    noise = example_noise(list(range(_IMAGES)), problem.image.shape[1:], kind="uniform")
     images = (0.5 + 0.5 * noise).to(options.device)
     networks = {"": network, **{flag: defended(flag, network) for flag in DEFENSES}}
     wrong = []

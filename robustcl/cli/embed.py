@@ -6,7 +6,7 @@ import torch
 from robustcl.core import atomic
 from robustcl.core.abstention import answered, on_sphere, warn_abstained
 from robustcl.core.terminal import answer
-from robustcl.models.heads.fitting import embed as compute
+from robustcl.models.heads.fitting import embed_images
 from robustcl.options.embed import EmbedOptions
 from robustcl.workflows.data import read_data
 from robustcl.workflows.models import load_and_tell
@@ -29,7 +29,7 @@ def embed(options: EmbedOptions) -> int:
     refuse_inside_data(options.out, options.data)
     loaded = load_and_tell(options.checkpoint, arch=options.arch)
     dataset = read_data(options, split=options.split)
-    raw = compute(loaded.encoder, dataset, batch_size=options.batch_size, device=options.device)
+    raw = embed_images(loaded.encoder, dataset, batch_size=options.batch_size, device=options.device)
     norms = torch.linalg.vector_norm(raw.double(), dim=1)
     units = on_sphere(raw.double()).float()
     lost = torch.nonzero(~answered(units))[:, 0].tolist()

@@ -12,7 +12,7 @@ from robustcl.workflows.outputs import finish, parse_gate
 
 
 def run(options: RunOptions) -> int:
-    """Run `certify run`.
+    """Run `certify _run`.
 
     Args:
         options: The options.

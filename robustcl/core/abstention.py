@@ -13,7 +13,7 @@ from torch import Tensor
 from robustcl.core.terminal import say
 
 ABSTAINED = -1
-SHOWN = 8  # images that a warning names
+_SHOWN = 8  # images that a warning names
 
 
 def predict(scores: Tensor) -> Tensor:
@@ -78,8 +78,8 @@ def warn_abstained(images: Sequence[int], consequence: str, *, among: str = "") 
     """
     if not images:
         return
-    named = ", ".join(str(index) for index in images[:SHOWN])
-    named += ", …" if len(images) > SHOWN else ""
+    named = ", ".join(str(index) for index in images[:_SHOWN])
+    named += ", …" if len(images) > _SHOWN else ""
     if len(images) == 1:
         what = f"image {named}{f' of {among}' if among else ''} has an embedding that is"
     else:

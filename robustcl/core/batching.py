@@ -50,12 +50,12 @@ def fill(rows: Tensor, batch_size: int) -> Tensor:
     return rows if missing <= 0 else torch.cat([rows, rows[-1:].expand(missing, *rows.shape[1:])])
 
 
-Result = TypeVar("Result")
+_Result = TypeVar("_Result")
 
 
 def halving(
-    function: Callable[[int], Result], batch_size: int, *, what: str = "--batch-size"
-) -> Result:
+    function: Callable[[int], _Result], batch_size: int, *, what: str = "--batch-size"
+) -> _Result:
     """Call a function with ever smaller batches until it fits into memory.
 
     Args:

@@ -10,7 +10,7 @@ from torch.nn.parameter import is_lazy
 
 from robustcl.core.errors import InputError
 
-KINDS = (torch.float16, torch.bfloat16, torch.float32, torch.float64)
+_KINDS = (torch.float16, torch.bfloat16, torch.float32, torch.float64)
 
 
 def check_images(
@@ -54,7 +54,7 @@ def check_form(images: Tensor, image_shape: tuple[int, int, int] | None = None) 
         kind = "nested" if images.is_nested else str(images.layout).removeprefix("torch.")
         kind = "on the meta device, without numbers" if images.is_meta else kind
         raise InputError(f"images are {kind}; give an ordinary dense tensor (B, C, H, W)")
-    if images.is_floating_point() and images.dtype not in KINDS:
+    if images.is_floating_point() and images.dtype not in _KINDS:
         raise InputError(f"images are {images.dtype}; convert to float32 in [0, 1]")
     if images.is_complex() or not images.is_floating_point():
         cure = "divide by 255" if images.dtype == torch.uint8 else "convert to float32 in [0, 1]"
@@ -175,7 +175,7 @@ def short(kind: torch.dtype) -> str:
     return str(kind).removeprefix("torch.")
 
 
-SHOWN = 4  # keys of a dictionary in a message
+_SHOWN = 4  # keys of a dictionary in a message
 
 
 def check_outputs(outputs: Any, count: int) -> Tensor:
@@ -212,8 +212,8 @@ def check_outputs(outputs: Any, count: int) -> Tensor:
 def _told(outputs: Any) -> str:
     kind = type(outputs).__name__
     if isinstance(outputs, Mapping):
-        keys = [repr(key) for key in list(outputs)[:SHOWN]]
-        more = ", ..." if len(outputs) > SHOWN else ""
+        keys = [repr(key) for key in list(outputs)[:_SHOWN]]
+        more = ", ..." if len(outputs) > _SHOWN else ""
         first = keys[0] if keys else "'logits'"
         return (
             f"a {kind} with keys {', '.join(keys) or '(none)'}{more}, not one tensor (B, K); wrap "

@@ -19,7 +19,7 @@ from robustcl.core.errors import InputError
 from robustcl.core.memory import is_out_of_memory
 from robustcl.core.modules import unchanged
 
-REASON = 160  # signs of a network's own error in a message
+_REASON = 160  # signs of a network's own error in a message
 
 
 class Head(Protocol):
@@ -338,4 +338,4 @@ def _reason(error: Exception) -> str:
     # TorchScript says what went wrong last, all others first.
     lines = [line.strip() for line in str(error).splitlines() if line.strip()] or [""]
     line = lines[-1] if "TorchScript" in lines[0] else f"{type(error).__name__}: {lines[0]}"
-    return line if len(line) <= REASON else f"{line[:REASON]}..."
+    return line if len(line) <= _REASON else f"{line[:_REASON]}..."

@@ -19,7 +19,7 @@ FAILURES = frozenset({
     *(errno.ENXIO, errno.ENODEV, errno.EBADF, errno.ECONNRESET, errno.ECONNREFUSED),
     *(errno.ENETUNREACH, errno.EHOSTUNREACH, errno.ENOTCONN, errno.ENOMEM),
 })
-MEMORY = "memory ran out; use a smaller --batch-size or --limit"
+_MEMORY = "memory ran out; use a smaller --batch-size or --limit"
 # Libraries in Rust and C++ name the number in their texts: "(os error 28)", "[Errno 28]".
 _NUMBER = re.compile(r"\(os error (\d+)\)|\berrno:? (\d+)\b", re.IGNORECASE)
 # Of writers that lose it: NumPy's `tofile`, torch's and Pillow's; and of Python's threads.
@@ -46,7 +46,7 @@ def environment_failure(error: BaseException) -> str | None:
         if is_out_of_memory(cause):
             if isinstance(error, InputError | CheckpointError):
                 return None  # what was asked for would fit into no memory
-            return str(error) if isinstance(error, RobustclError) else MEMORY
+            return str(error) if isinstance(error, RobustclError) else _MEMORY
         if _failed(cause, strict=cause is not error):
             text, said = str(cause) or type(cause).__name__, str(error)
             reason = getattr(cause, "strerror", None) or text

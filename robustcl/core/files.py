@@ -11,7 +11,7 @@ from typing import Any, BinaryIO
 
 from robustcl.core.errors import InputError, RobustclError
 
-KINDS = (
+_KINDS = (
     (stat.S_ISFIFO, "a named pipe"),
     (stat.S_ISSOCK, "a socket"),
     (stat.S_ISCHR, "a device"),
@@ -137,7 +137,7 @@ def read_file(
 def _objection_to_mode(mode: int) -> str | None:
     if stat.S_ISREG(mode):
         return None
-    kind = next((name for test, name in KINDS if test(mode)), "something else")
+    kind = next((name for test, name in _KINDS if test(mode)), "something else")
     return f"is {kind}, no file"
 
 

@@ -5,8 +5,8 @@ import os
 import platform
 
 MEBIBYTE = 2**20
-LARGEST = 64 * MEBIBYTE  # larger blocks go back as soon as they are freed
-KEPT = 256 * MEBIBYTE  # free memory at the end of the heap
+_LARGEST = 64 * MEBIBYTE  # larger blocks go back as soon as they are freed
+_KEPT = 256 * MEBIBYTE  # free memory at the end of the heap
 _TRIM_THRESHOLD, _MMAP_THRESHOLD = -1, -3  # of mallopt, in malloc.h
 _OWN_CHOICE = (
     *("MALLOC_MMAP_THRESHOLD_", "MALLOC_TRIM_THRESHOLD_", "MALLOC_TOP_PAD_"),
@@ -27,4 +27,4 @@ def keep_freed_memory() -> bool:
     if platform.libc_ver()[0] != "glibc" or any(name in os.environ for name in _OWN_CHOICE):
         return False
     mallopt = ctypes.CDLL(None).mallopt
-    return bool(mallopt(_MMAP_THRESHOLD, LARGEST) and mallopt(_TRIM_THRESHOLD, KEPT))
+    return bool(mallopt(_MMAP_THRESHOLD, _LARGEST) and mallopt(_TRIM_THRESHOLD, _KEPT))

@@ -16,7 +16,7 @@ from robustcl.core.environment import environment_failure, is_bad_path
 from robustcl.core.errors import RobustclError, ViolationError
 from robustcl.core.terminal import say, say_lines, stdout_is_pipe
 
-NAMES = ("SIGINT", "SIGTERM", "SIGHUP")  # Windows has no SIGHUP
+_NAMES = ("SIGINT", "SIGTERM", "SIGHUP")  # Windows has no SIGHUP
 GRACE = 2.0  # seconds: a terminal and torchrun send one signal each for the same Ctrl-C
 DEFAULT = (signal.SIG_DFL, signal.default_int_handler)
 
@@ -79,7 +79,7 @@ def signals_stop(*, at_end: bool = False) -> Iterator[None]:
             os._exit(128 + number)
 
     before = {}
-    for name in NAMES:
+    for name in _NAMES:
         number = getattr(signal, name, None)
         if number is not None and signal.getsignal(number) in DEFAULT:
             before[number] = signal.signal(number, stop)

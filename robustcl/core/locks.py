@@ -17,11 +17,11 @@ from robustcl.core import atomic
 from robustcl.core.errors import RunError
 from robustcl.core.terminal import printable, say
 
-Result = TypeVar("Result")
+_Result = TypeVar("_Result")
 FIRST = 5.0  # seconds until something is said; then the times are doubled
 
 
-def patiently(work: Callable[[], Result], *, what: str, first: float = FIRST) -> Result:
+def patiently(work: Callable[[], _Result], *, what: str, first: float = FIRST) -> _Result:
     """Do something that reads files, and say on stderr when it takes long.
 
     The work is done in a thread of its own: a read that hangs in the system cannot be interrupted,
@@ -35,7 +35,7 @@ def patiently(work: Callable[[], Result], *, what: str, first: float = FIRST) ->
     Returns:
         The result of the work; what it raises is raised.
     """
-    found: list[Result] = []
+    found: list[_Result] = []
     failed: list[BaseException] = []
     done = threading.Event()
     context = copy_context()
@@ -58,7 +58,7 @@ def patiently(work: Callable[[], Result], *, what: str, first: float = FIRST) ->
     return found[0]
 
 
-PATIENCE = 600.0  # seconds; a change takes milliseconds
+_PATIENCE = 600.0  # seconds; a change takes milliseconds
 NO_LOCKS = frozenset({errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP, errno.ENOTSUP})
 
 
@@ -79,12 +79,12 @@ def changing(folder: Path) -> Iterator[None]:
     folder.mkdir(parents=True, exist_ok=True)
 
     def busy() -> str:
-        return f"{str(folder)!r} has been locked for {PATIENCE:.0f} s by a process that hangs"
+        return f"{str(folder)!r} has been locked for {_PATIENCE:.0f} s by a process that hangs"
 
     place = folder / ".lock"
     new = not os.path.lexists(place)
     try:
-        with _locked(place, busy, timeout=PATIENCE, reentrant=True):
+        with _locked(place, busy, timeout=_PATIENCE, reentrant=True):
             yield
     except RunError:
         if new:

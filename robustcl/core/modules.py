@@ -86,8 +86,8 @@ def _restore(buffers: list[tuple[Tensor, Tensor]]) -> None:
 
 
 Module = TypeVar("Module", bound=nn.Module)
-DEPTH = 4  # of lists within objects within attributes in which tensors are looked for
-CURE = "remove what cannot be copied (locks, files, generators) from the network"
+_DEPTH = 4  # of lists within objects within attributes in which tensors are looked for
+_CURE = "remove what cannot be copied (locks, files, generators) from the network"
 
 
 def exact_copy(module: Module) -> Module:
@@ -119,7 +119,7 @@ def exact_copy(module: Module) -> Module:
             raise
         reason = str(error).partition("\n")[0]
         raise UnsupportedError(
-            f"{type(module).__name__} cannot be copied in float64 ({reason}); {CURE}"
+            f"{type(module).__name__} cannot be copied in float64 ({reason}); {_CURE}"
         ) from error
     _check_double(copied)
     _drop_counters(copied)
@@ -140,7 +140,7 @@ def _attributes(part: nn.Module) -> dict[str, Any]:
     return {name: value for name, value in vars(part).items() if name != "_modules"}
 
 
-def _without_history(value: Any, memo: dict[int, Any], depth: int = DEPTH) -> None:
+def _without_history(value: Any, memo: dict[int, Any], depth: int = _DEPTH) -> None:
     # Say what stands for each tensor: deepcopy refuses those that were computed from others, and
     # double() leaves out those that are neither parameters nor buffers.
     if isinstance(value, nn.Parameter):

@@ -2,7 +2,7 @@
 
 import math
 
-NORMS = {"l2": "L2", "linf": "L∞", "l1": "L1"}
+_NORMS = {"l2": "L2", "linf": "L∞", "l1": "L1"}
 
 
 def norm_name(norm: str) -> str:
@@ -14,7 +14,7 @@ def norm_name(norm: str) -> str:
     Returns:
         'L2', 'L∞' or 'L1'.
     """
-    return NORMS.get(norm, norm)
+    return _NORMS.get(norm, norm)
 
 
 def radius_text(radius: float | None, norm: str, *, largest_eps: float | None = None) -> str:

@@ -15,16 +15,16 @@ from robustcl.core.terminal import printable
 if TYPE_CHECKING:
     from _typeshed import DataclassInstance
 
-Shape = TypeVar("Shape", bound="DataclassInstance")
+_Shape = TypeVar("_Shape", bound="DataclassInstance")
 DEEPEST = 100  # levels of tables within tables that a file may have
 WIDEST = 64  # bits of a whole number
-FAR = 2**63
+_FAR = 2**63
 LONGEST = 300  # letters of what is wrong
-WORDS = {"object": "table", "array": "list"}  # msgspec's words for what JSON and TOML both have
+_WORDS = {"object": "table", "array": "list"}  # msgspec's words for what JSON and TOML both have
 
 
 def parse(
-    kind: type[Shape],
+    kind: type[_Shape],
     content: object,
     *,
     what: str,
@@ -32,7 +32,7 @@ def parse(
     cure: str,
     strange: bool = False,
     any_number: Collection[str] = (),
-) -> Shape:
+) -> _Shape:
     """Build a dataclass from plain values, or refuse them in one line.
 
     Types are strict: a number in a text is no number, and true is no whole number. Bounds are
@@ -122,7 +122,7 @@ def objection_to_values(
         return f"field {where} is a {type(content).__name__}"
     parts = content.items() if isinstance(content, Mapping) else enumerate(content)
     for key, value in parts:
-        if type(value) is str or (type(value) is int and -FAR < value < FAR):
+        if type(value) is str or (type(value) is int and -_FAR < value < _FAR):
             continue  # most of what long lists hold
         inner = f"{where}[{key}]" if not isinstance(content, Mapping) else f"{where}.{key}"
         inner = inner.removeprefix(".")
@@ -137,7 +137,7 @@ def _spelled(message: str, kind: Any, content: object) -> str:
     text, _, place = message.partition(" - at ")
     inner = place.startswith("`key` in ")
     field = place.removeprefix("`key` in ").strip("`").removeprefix("$").removeprefix(".")
-    for word, ours in WORDS.items():
+    for word, ours in _WORDS.items():
         text = text.replace(f"`{word}`", ours)
     text = text.replace("`", "")
     text = f"{text[:1].lower()}{text[1:]}"

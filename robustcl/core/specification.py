@@ -9,9 +9,9 @@ from typing import Any, get_args
 
 from robustcl.core.errors import InputError
 
-Value = int | float | str | bool
-LONGEST = 10_000  # letters of a text
-LARGEST = 2**63 - 1
+_Value = int | float | str | bool
+_LONGEST = 10_000  # letters of a text
+_LARGEST = 2**63 - 1
 _FRACTION = re.compile(r"([+-]?\d+(?:\.\d*)?)/(\d+(?:\.\d*)?)")
 
 
@@ -26,7 +26,7 @@ class Specification:
     """
 
     name: str
-    options: dict[str, Value] = field(default_factory=dict)
+    options: dict[str, _Value] = field(default_factory=dict)
     text: str = ""
 
 
@@ -44,10 +44,10 @@ def parse_specification(text: str) -> Specification:
         InputError: When a name, a key or a value is missing, a key comes twice, a number is not
             finite, or the text is too long.
     """
-    if len(text) > LONGEST:
+    if len(text) > _LONGEST:
         raise InputError(f"{_short(text)!r} has {len(text):,} letters; write NAME:key=value")
     name, colon, rest = text.strip().partition(":")
-    options: dict[str, Value] = {}
+    options: dict[str, _Value] = {}
     for part in rest.split(",") if colon else ():
         key, equals, value = part.strip().partition("=")
         if not (key and equals and value) or key in options:
@@ -55,7 +55,7 @@ def parse_specification(text: str) -> Specification:
                 f"cannot read {_short(part)!r} in {_short(text)!r}; write NAME:key=value,key=value"
             )
         number = _value(value)
-        if not isinstance(number, str | bool) and not abs(number) <= LARGEST:  # also NaN
+        if not isinstance(number, str | bool) and not abs(number) <= _LARGEST:  # also NaN
             raise InputError(
                 f"{key} is {_short(value)} in {_short(text)!r}; write a finite number below 2^63"
             )
@@ -88,7 +88,7 @@ def parse_number(text: str) -> float:
 
 def check_options(
     specification: Specification, function: Callable[..., Any], *, exclude: Iterable[str] = ()
-) -> dict[str, Value]:
+) -> dict[str, _Value]:
     """Return the options when the function takes all of them.
 
     Args:
@@ -151,7 +151,7 @@ def choose(name: str, known: Iterable[str], *, what: str) -> str:
     return name
 
 
-def _value(text: str) -> Value:
+def _value(text: str) -> _Value:
     text = text.strip()
     if text.lower() in ("true", "false"):
         return text.lower() == "true"

@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from contextlib import suppress
 from typing import Any, TextIO
 
-NAMED = {"\n": "\\n", "\r": "\\r", "\t": "\\t"}
+_NAMED = {"\n": "\\n", "\r": "\\r", "\t": "\\t"}
 
 
 def printable(text: str) -> str:
@@ -34,8 +34,8 @@ def printable(text: str) -> str:
 
 
 def _escaped(sign: str) -> str:
-    if sign in NAMED:
-        return NAMED[sign]
+    if sign in _NAMED:
+        return _NAMED[sign]
     code = ord(sign)
     return (
         f"\\x{code:02x}"

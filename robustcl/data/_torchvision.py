@@ -12,7 +12,7 @@ from robustcl.data.dataset import Dataset
 from robustcl.data.listing import Listing
 from robustcl.data.splits import check_split
 
-MOST_BYTES = 2**28  # of a file without a checksum
+_MOST_BYTES = 2**28  # of a file without a checksum
 DIGIT_NAMES = tuple(str(digit) for digit in range(10))
 # name -> (class in torchvision.datasets, takes train=bool rather than split=str)
 TORCHVISION: dict[str, tuple[str, bool]] = {
@@ -106,9 +106,9 @@ def _refuse_large(folder: Path) -> None:
     for place in folder.glob("*") if is_folder(folder) else ():
         if not is_folder(place):
             with open_file(place, cure="remove it, and allow the download") as stream:
-                if stream.seek(0, 2) > MOST_BYTES:
+                if stream.seek(0, 2) > _MOST_BYTES:
                     raise InputError(
-                        f"{str(place)!r} has more than {MOST_BYTES:,} bytes, so it is no file of "
+                        f"{str(place)!r} has more than {_MOST_BYTES:,} bytes, so it is no file of "
                         "this data set; remove it, and allow the download"
                     )
 

@@ -17,8 +17,8 @@ SPLIT_LIKE = frozenset({
     *("train", "training", "test", "testing", "val", "valid", "validation", "eval", "evaluation"),
     *("dev", "holdout", "held_out", "trainset", "testset", "valset"),
 })
-SHOWN = 3
-CURE = "remove it from the images"
+_SHOWN = 3
+_CURE = "remove it from the images"
 
 
 @dataclass(frozen=True)
@@ -60,7 +60,7 @@ def class_folders(folder: Path) -> ClassFolders:
     classes = tuple((entry.name, images) for entry, images in found if images)
     loose = tuple(entry for entry in entries if entry not in folders and _is_image(entry))
     for file in loose:
-        require_file(file, cure=CURE)
+        require_file(file, cure=_CURE)
     _refuse_splits(folder, [name for name, _ in classes])
     notes = []
     empty = [entry.name for entry, images in found if not images]
@@ -144,7 +144,7 @@ def _files(folder: Path) -> list[Path]:
             if entry.is_symlink() and is_folder(path):
                 continue
             if _is_image(path) and not entry.is_file(follow_symlinks=False):
-                require_file(path, cure=CURE)
+                require_file(path, cure=_CURE)
             found.append(path)
     return sorted(found)
 
@@ -181,5 +181,5 @@ def _refuse_splits(folder: Path, names: list[str]) -> None:
 
 
 def _some(names: list[str]) -> str:
-    shown = ", ".join(repr(name) for name in names[:SHOWN])
-    return shown + (f" and {len(names) - SHOWN} more" if len(names) > SHOWN else "")
+    shown = ", ".join(repr(name) for name in names[:_SHOWN])
+    return shown + (f" and {len(names) - _SHOWN} more" if len(names) > _SHOWN else "")

@@ -12,7 +12,7 @@ from robustcl.core.choices import MATCHINGS, Matching
 from robustcl.core.errors import InputError
 from robustcl.data.dataset import Dataset
 
-SHOWN = 5  # names that a message lists
+_SHOWN = 5  # names that a message lists
 
 
 def match_labels(
@@ -202,8 +202,8 @@ def some_names(names: Sequence[str]) -> str:
     Returns:
         One line.
     """
-    shown = ", ".join(repr(str(name)) for name in names[:SHOWN])
-    return shown + (f" and {len(names) - SHOWN} more" if len(names) > SHOWN else "")
+    shown = ", ".join(repr(str(name)) for name in names[:_SHOWN])
+    return shown + (f" and {len(names) - _SHOWN} more" if len(names) > _SHOWN else "")
 
 
 def _as_positions(

@@ -8,9 +8,9 @@ import msgspec
 from robustcl.core.errors import InputError
 from robustcl.core.schema import parse
 
-KEY = b"huggingface"
-MOST_BYTES = 2**26  # of the metadata
-CURE = "write a list of strings, as the datasets library does, or drop the metadata"
+_KEY = b"huggingface"
+_MOST_BYTES = 2**26  # of the metadata
+_CURE = "write a list of strings, as the datasets library does, or drop the metadata"
 
 
 @dataclass(frozen=True)
@@ -38,19 +38,19 @@ def hub_names(metadata: Mapping[bytes, bytes] | None, column: str, *, file: str)
     Raises:
         InputError: When the metadata is no JSON, or not as the datasets library writes it.
     """
-    stored = (metadata or {}).get(KEY)
+    stored = (metadata or {}).get(_KEY)
     if stored is None:
         return ()
     what = f"the 'huggingface' metadata of {file!r}"
-    if len(stored) > MOST_BYTES:
-        raise InputError(f"{what} has {len(stored):,} bytes; {CURE}")
+    if len(stored) > _MOST_BYTES:
+        raise InputError(f"{what} has {len(stored):,} bytes; {_CURE}")
     try:
         place = msgspec.json.decode(stored)
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
-        raise InputError(f"{what} is no JSON ({error}); {CURE}") from error
+        raise InputError(f"{what} is no JSON ({error}); {_CURE}") from error
     for key in ("info", "features", column):
         if not isinstance(place, Mapping):
-            raise InputError(f"{what} has {key!r} in what is no table; {CURE}")
+            raise InputError(f"{what} has {key!r} in what is no table; {_CURE}")
         place = place.get(key)
         if place is None:
             return ()
@@ -61,6 +61,6 @@ def hub_names(metadata: Mapping[bytes, bytes] | None, column: str, *, file: str)
         {"names": place["names"]},
         what=f"column {column!r} in {what}",
         error=InputError,
-        cure=CURE,
+        cure=_CURE,
     )
     return label.names or ()

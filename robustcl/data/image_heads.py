@@ -11,7 +11,7 @@ from typing import BinaryIO
 MOST_BLOCKS = 200_000  # of a PNG; writers make one for every 4 kB or more
 MOST_SEGMENTS = 10_000  # of a JPEG, before its pixels
 MOST_BEFORE = 2**20  # bytes of comments and the like before the first frame of a GIF
-MOST_HEADER = 4096  # bytes of a PPM's header, with comments
+_MOST_HEADER = 4096  # bytes of a PPM's header, with comments
 TIFF_SIZES = (1, 1, 1, 2, 4, 8, 1, 1, 2, 4, 8, 4, 8, 4, 2, 8, 8, 8, 8)  # bytes by type of a value
 
 
@@ -83,11 +83,11 @@ def _palette(flags: int) -> int:
 
 
 def _ppm(stream: BinaryIO, size: int) -> str | None:
-    head = stream.read(MOST_HEADER)
+    head = stream.read(_MOST_HEADER)
     lines = head.replace(b"\r", b"\n").split(b"\n")
     words = b" ".join(line.partition(b"#")[0] for line in lines).split()
-    if len(words) < 4 and size > MOST_HEADER:
-        return f"its header has more than {MOST_HEADER:,} bytes"
+    if len(words) < 4 and size > _MOST_HEADER:
+        return f"its header has more than {_MOST_HEADER:,} bytes"
     return None
 
 

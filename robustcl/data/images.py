@@ -22,8 +22,8 @@ from robustcl.data.image_heads import objection_to_head
 
 GRAY_MODES = ("1", "L", "LA")
 DEEP_MODES = ("I", "F")
-SMALL = 16384
-Shape = tuple[tuple[int, int], str] | None  # width and height of all images, and whose they are
+_SMALL = 16384
+_Shape = tuple[tuple[int, int], str] | None  # width and height of all images, and whose they are
 
 
 def decode(
@@ -57,7 +57,7 @@ def decode(
     else:
         check_size(size)
         _require_room(pairs, (size, size), 3)
-    few = len(pairs) == 1 or all(isinstance(s, bytes) and len(s) < SMALL for s in sources)
+    few = len(pairs) == 1 or all(isinstance(s, bytes) and len(s) < _SMALL for s in sources)
     if few:
         # Measured: for small images threads cost more than they save.
         arrays = [_decode_one(source, name, size, shape) for source, name in pairs]
@@ -103,7 +103,7 @@ def _require_room(
     )
 
 
-def _decode_one(source: bytes | Path, name: str, size: int | None, shape: Shape) -> np.ndarray:
+def _decode_one(source: bytes | Path, name: str, size: int | None, shape: _Shape) -> np.ndarray:
     if size is None and isinstance(source, bytes) and source.startswith(JPEG):
         array = jpeg_tensor(source, name).permute(1, 2, 0).numpy()
         if array.shape[2] in (1, 3):
@@ -124,7 +124,7 @@ def _decode_one(source: bytes | Path, name: str, size: int | None, shape: Shape)
     return array if array.ndim == 3 else array[..., None]
 
 
-def _check_shape(size: tuple[int, int], name: str, shape: Shape) -> None:
+def _check_shape(size: tuple[int, int], name: str, shape: _Shape) -> None:
     if shape is not None and size != shape[0]:
         wide, high = shape[0]
         raise InputError(
@@ -146,7 +146,7 @@ def _square(image: Image.Image, size: int) -> Image.Image:
 
 
 FORMATS = ("PNG", "JPEG", "BMP", "GIF", "WEBP", "TIFF", "PPM")
-NAMED = "PNG, JPEG, BMP, GIF, WebP, TIFF or PPM"
+_NAMED = "PNG, JPEG, BMP, GIF, WebP, TIFF or PPM"
 MOST_PIXELS = 2**26  # of an image, 8192 x 8192; decoding takes some 8 bytes for each
 FEW_PIXELS = 2**16
 MOST_FILE = 2**29  # of an image file; so many pixels need fewer
@@ -192,7 +192,7 @@ def opened_image(source: Source, name: str) -> Iterator[Image.Image]:
             raise
         except UnidentifiedImageError as error:
             raise InputError(
-                f"{name} cannot be decoded (it is no image of a known format: {NAMED}); {CURE}"
+                f"{name} cannot be decoded (it is no image of a known format: {_NAMED}); {CURE}"
             ) from error
         except Image.DecompressionBombError as error:
             raise InputError(

@@ -13,12 +13,12 @@ from robustcl.core.files import open_file
 from robustcl.core.memory import require_memory
 from robustcl.data.parquet_pages import LENGTHS, PREFIXES, Group, Pages, read_footer, read_pages
 
-LARGE = 2**28  # bytes of a row group that may come from a far smaller part of the file
-DENSEST = 20  # times that encoded images shrink at most when they are packed
-SHARED = 2**30  # bytes of a row group whose equal values are kept once
+_LARGE = 2**28  # bytes of a row group that may come from a far smaller part of the file
+_DENSEST = 20  # times that encoded images shrink at most when they are packed
+_SHARED = 2**30  # bytes of a row group whose equal values are kept once
 FEW = 16  # rows of a larger one that are read at once
-MANY = 1_000_000  # rows that no file is too small for
-CURE = "write it again, by pyarrow or the datasets library"
+_MANY = 1_000_000  # rows that no file is too small for
+_CURE = "write it again, by pyarrow or the datasets library"
 
 
 @dataclass(frozen=True, eq=False)
@@ -79,14 +79,14 @@ def open_parquet(path: Path) -> ParquetFile:
         import pyarrow.parquet as pq
     except ImportError as error:
         raise InputError("parquet:PATH needs pyarrow; pip install pyarrow") from error
-    with open_file(path, cure=CURE) as stream:
+    with open_file(path, cure=_CURE) as stream:
         size = stream.seek(0, 2)
         groups = reading(path, lambda: read_footer(stream))
     found = ParquetFile(path, groups, reading(path, lambda: pq.ParquetFile(path)))
     rows, said = found.group_sizes, found.plain.metadata.num_rows
     # An image takes a byte of the file at least; labels alone may be packed to almost nothing.
-    if min(rows, default=0) < 0 or sum(rows) != said or sum(rows) > max(size, MANY):
-        raise InputError(f"{str(path)!r} says that it has {said:,} rows in {size:,} bytes; {CURE}")
+    if min(rows, default=0) < 0 or sum(rows) != said or sum(rows) > max(size, _MANY):
+        raise InputError(f"{str(path)!r} says that it has {said:,} rows in {size:,} bytes; {_CURE}")
     return found
 
 
@@ -110,20 +110,20 @@ def read_group(file: ParquetFile, group: int, columns: Sequence[str]) -> list[An
         if PREFIXES in pages.encodings:
             raise InputError(
                 f"{str(file.path)!r} stores {column!r} in the encoding DELTA_BYTE_ARRAY, which is "
-                f"not read; {CURE}"
+                f"not read; {_CURE}"
             )
         unpacked, packed = unpacked + pages.unpacked, packed + size
         sharing = sharing and LENGTHS not in pages.encodings
     what = f"row group {group} of {str(file.path)!r}"
-    if unpacked > max(LARGE, DENSEST * packed):
+    if unpacked > max(_LARGE, _DENSEST * packed):
         raise InputError(
-            f"{what} unpacks {packed:,} bytes to {unpacked:,}, which no images do; {CURE}"
+            f"{what} unpacks {packed:,} bytes to {unpacked:,}, which no images do; {_CURE}"
         )
     require_memory(unpacked, what=what, cure="write smaller row groups")
     table = reading(file.path, lambda: _table(file, group, columns, unpacked, sharing))
     rows = file.groups[group].rows
     if table.num_rows != rows:
-        raise InputError(f"{what} has {table.num_rows:,} rows, not {rows:,}; {CURE}")
+        raise InputError(f"{what} has {table.num_rows:,} rows, not {rows:,}; {_CURE}")
     return [_stored(table, column) for column in columns]
 
 
@@ -147,7 +147,7 @@ def reading(file: Path, work: Callable[[], Any]) -> Any:
     except Exception as error:  # damage shows itself in a dozen kinds, also of memory
         reason = " ".join(str(error).split())[:200] or type(error).__name__
         raise InputError(
-            f"{str(file)!r} is not a parquet file, or damaged ({reason}); {CURE}"
+            f"{str(file)!r} is not a parquet file, or damaged ({reason}); {_CURE}"
         ) from error
 
 
@@ -155,14 +155,14 @@ def _pages(file: ParquetFile, group: int, column: str) -> tuple[Pages, int]:
     chunk = file.groups[group].chunks.get(column)
     if chunk is None:
         raise ValueError(f"row group {group} lacks the column {column!r}")
-    with open_file(file.path, cure=CURE) as stream:
+    with open_file(file.path, cure=_CURE) as stream:
         return read_pages(stream, chunk), chunk.size
 
 
 def _table(
     file: ParquetFile, group: int, columns: Sequence[str], unpacked: int, sharing: bool
 ) -> Any:
-    if sharing and unpacked <= SHARED:
+    if sharing and unpacked <= _SHARED:
         return file.shared.read_row_group(group, columns=list(columns))
     import pyarrow as pa
 
@@ -174,7 +174,7 @@ def _table(
         if total > 2 * unpacked:
             raise InputError(
                 f"row group {group} of {str(file.path)!r} repeats images so often that they take "
-                f"more than {total:,} bytes; {CURE}"
+                f"more than {total:,} bytes; {_CURE}"
             )
     return pa.Table.from_batches(parts)
 

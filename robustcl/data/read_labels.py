@@ -4,7 +4,7 @@ import numpy as np
 
 from robustcl.core.errors import InputError
 
-MOST = 999_999  # of a label; what is larger is a mark, or the number of something else
+_MOST = 999_999  # of a label; what is larger is a mark, or the number of something else
 
 
 def read_labels(
@@ -35,8 +35,8 @@ def read_labels(
             )
         number = {name: k for k, name in enumerate(own)}
         return np.array([number[text] for text in texts], dtype=np.int64), own, True
-    if len(names) > MOST + 1:
-        raise InputError(f"{what!r} has {len(names):,} class names; {MOST + 1:,} are the most")
+    if len(names) > _MOST + 1:
+        raise InputError(f"{what!r} has {len(names):,} class names; {_MOST + 1:,} are the most")
     if stored.dtype.kind not in "iu":
         raise InputError(f"{what!r} has labels of type {stored.dtype}; use integers from 0")
     low, high = (int(stored.min()), int(stored.max())) if len(stored) else (0, 0)
@@ -47,8 +47,8 @@ def read_labels(
             f"{what!r} has the label {low}; labels are integers from 0, so drop the images "
             "without a label (often marked -1)"
         )
-    if high > MOST or (names and high >= len(names)):
-        known = f"but {len(names)} class names" if names else f"beyond {MOST}"
+    if high > _MOST or (names and high >= len(names)):
+        known = f"but {len(names)} class names" if names else f"beyond {_MOST}"
         raise InputError(
             f"{what!r} has the label {high}, {known}; number the classes from 0, and give each a "
             "name or none"

@@ -14,10 +14,10 @@ from robustcl.core.files import open_file
 from robustcl.core.memory import require_memory
 
 Stream = IO[bytes]
-LARGE = 2**29  # bytes of an array that may come from a far smaller file
-DENSEST = 100  # times that images shrink at most when they are packed
+_LARGE = 2**29  # bytes of an array that may come from a far smaller file
+_DENSEST = 100  # times that images shrink at most when they are packed
 PACKED = (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED)  # as numpy writes
-CURE = "write it again by np.save or np.savez"
+_CURE = "write it again by np.save or np.savez"
 
 
 @dataclass(frozen=True)
@@ -52,7 +52,7 @@ def read_npy(path: Path) -> np.ndarray:
     Raises:
         InputError: When it is no ordinary file or no array, or does not hold what its header says.
     """
-    with open_file(path, cure=CURE) as stream:
+    with open_file(path, cure=_CURE) as stream:
         return _read(stream, os.fstat(stream.fileno()).st_size, repr(str(path)))
 
 
@@ -68,7 +68,7 @@ def map_npy(path: Path) -> np.ndarray:
     Raises:
         InputError: When it is no ordinary file or no array, or does not hold what its header says.
     """
-    with open_file(path, cure=CURE) as stream:
+    with open_file(path, cure=_CURE) as stream:
         header = _header(stream, os.fstat(stream.fileno()).st_size, repr(str(path)))
         if not header.size:
             return np.zeros(header.shape, dtype=header.dtype)
@@ -91,7 +91,7 @@ def read_npz(path: Path, names: tuple[str, ...]) -> tuple[dict[str, np.ndarray],
         MemoryError: When memory runs out all the same.
     """
     what = repr(str(path))
-    with open_file(path, cure=CURE) as stream:
+    with open_file(path, cure=_CURE) as stream:
         try:
             with zipfile.ZipFile(stream) as archive:
                 members = _members(archive, what)
@@ -115,20 +115,20 @@ def _members(archive: zipfile.ZipFile, what: str) -> dict[str, zipfile.ZipInfo]:
     for entry in archive.infolist():
         name = entry.filename.removesuffix(".npy")
         if name in found:
-            raise InputError(f"{what} has two arrays called {name!r}; {CURE}")
+            raise InputError(f"{what} has two arrays called {name!r}; {_CURE}")
         found[name] = entry
     return found
 
 
 def _member(archive: zipfile.ZipFile, entry: zipfile.ZipInfo, what: str) -> np.ndarray:
     if entry.flag_bits & 1:
-        raise InputError(f"{what} is encrypted; {CURE}")
+        raise InputError(f"{what} is encrypted; {_CURE}")
     if entry.compress_type not in PACKED:
-        raise InputError(f"{what} is packed in a way that numpy does not write; {CURE}")
-    if entry.file_size > LARGE and entry.file_size > DENSEST * entry.compress_size:
+        raise InputError(f"{what} is packed in a way that numpy does not write; {_CURE}")
+    if entry.file_size > _LARGE and entry.file_size > _DENSEST * entry.compress_size:
         raise InputError(
             f"{what} unpacks {entry.compress_size:,} bytes to {entry.file_size:,}, which no images "
-            f"do; {CURE}"
+            f"do; {_CURE}"
         )
     with archive.open(entry) as stream:
         return _read(stream, entry.file_size, what)
@@ -143,7 +143,7 @@ def _read(stream: Stream, size: int, what: str) -> np.ndarray:
     except MemoryError:
         raise
     except Exception as error:
-        raise InputError(f"{what} cannot be read ({_reason(error)}); {CURE}") from error
+        raise InputError(f"{what} cannot be read ({_reason(error)}); {_CURE}") from error
 
 
 def _header(stream: Stream, size: int, what: str) -> Header:
@@ -157,7 +157,7 @@ def _header(stream: Stream, size: int, what: str) -> Header:
         header = Header(tuple(shape), dtype, stream.tell())
     except Exception as error:  # the header is a text that Python parses
         raise InputError(
-            f"{what} is no array of numbers or strings ({_reason(error)}); {CURE}"
+            f"{what} is no array of numbers or strings ({_reason(error)}); {_CURE}"
         ) from error
     if dtype.hasobject or dtype.kind == "V" or dtype.itemsize == 0:
         raise InputError(
@@ -167,7 +167,7 @@ def _header(stream: Stream, size: int, what: str) -> Header:
     if min(header.shape, default=1) < 0 or header.size > size - header.start:
         raise InputError(
             f"{what} says that it has the shape {str(header.shape)[:80]} of {dtype}, but holds "
-            f"{size - header.start:,} bytes; {CURE}"
+            f"{size - header.start:,} bytes; {_CURE}"
         )
     return header
 

@@ -10,8 +10,8 @@ from robustcl.core.errors import InputError
 from robustcl.core.files import read_file
 from robustcl.data.images import CURE, GRAY_MODES, MOST_FILE, Source, decode, opened_image
 
-MOST_BYTES = 256 * 2**20  # of decoded images that are held in memory; larger sets are streamed
-CHECKED = 1024  # images whose files are read at once before a run
+_MOST_BYTES = 256 * 2**20  # of decoded images that are held in memory; larger sets are streamed
+_CHECKED = 1024  # images whose files are read at once before a run
 Fetch = Callable[[np.ndarray], list[Source]]
 
 
@@ -120,12 +120,12 @@ def hold_images(
         InputError: When an image cannot be read, or the sizes differ.
     """
     first = decode(fetch(rows[:1]), names=[names(int(row)) for row in rows[:1]], size=size)
-    if first.nbytes * len(rows) <= MOST_BYTES:
+    if first.nbytes * len(rows) <= _MOST_BYTES:
         return decode(fetch(rows), names=[names(row) for row in rows.tolist()], size=size)
     high, wide = first.shape[1:3]
     digest, colored = hashlib.sha256(), False
-    for start in range(0, len(rows), CHECKED):
-        chunk = rows[start : start + CHECKED]
+    for start in range(0, len(rows), _CHECKED):
+        chunk = rows[start : start + _CHECKED]
         for row, source in zip(chunk.tolist(), fetch(chunk), strict=True):
             content = _content(source)
             digest.update(hashlib.sha256(content).digest())

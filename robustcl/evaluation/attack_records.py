@@ -154,8 +154,8 @@ def _keep(job: AuditJob, batch: Batch, found: attacks.Finding, text: str, *, rig
     )
 
 
-WALK_STEPS = 20
-INSIDE = 2e-6  # relative distance from the radius, so that what is within eps (1 + 1e-6) is below
+_WALK_STEPS = 20
+_INSIDE = 2e-6  # relative distance from the radius, so that what is within eps (1 + 1e-6) is below
 
 
 def ball_records(job: AuditJob, batch: Batch, left: Tensor, text: str) -> list[dict[str, Any]]:
@@ -185,7 +185,7 @@ def ball_records(job: AuditJob, batch: Batch, left: Tensor, text: str) -> list[d
     forwards, points = gradients.clone(), batch.images.clone()
     rows = torch.nonzero(balls > 0)[:, 0]
     if len(rows):
-        found = _attacked(job, batch, left, rows, balls[rows] * (1.0 - INSIDE), text)
+        found = _attacked(job, batch, left, rows, balls[rows] * (1.0 - _INSIDE), text)
         radius[rows], deployed[rows] = found.radius, found.deployed
         points[rows] = found.adversarials
         gradients[rows.cpu()] = found.gradients
@@ -217,7 +217,7 @@ def _attacked(
     # A violation: say by how much, with a point as near as a walk from there leads.
     near = attacks.run(
         "boundary_walk", objective, images, threat, starts=found.adversarials,
-        batch_size=job.batch_size, steps=WALK_STEPS,
+        batch_size=job.batch_size, steps=_WALK_STEPS,
     )  # fmt: skip
     return _nearer(found, near)
 

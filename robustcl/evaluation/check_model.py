@@ -24,8 +24,8 @@ from robustcl.records.arrays import save_arrays
 from robustcl.records.reading import read_manifest
 from robustcl.records.writing import update_manifest
 
-CHECKED = 32  # images that are looked at, evenly spaced, since a data set may be sorted
-SHOWN = 8  # of each flag, whose pixels are kept for the report
+_CHECKED = 32  # images that are looked at, evenly spaced, since a data set may be sorted
+_SHOWN = 8  # of each flag, whose pixels are kept for the report
 
 
 def check_model(
@@ -56,7 +56,7 @@ def check_model(
     if flags is None:
         flags = halving(
             lambda size: _look(classifier, dataset, audit, size, device),
-            min(CHECKED, audit.batch_size, len(dataset)),
+            min(_CHECKED, audit.batch_size, len(dataset)),
         )
         keep_pixels(folder, dataset, flags)
         update_manifest(folder, {"flags": flags})
@@ -73,8 +73,8 @@ def flag_line(flag: Mapping[str, Any]) -> str:
     Returns:
         Its name, its sentence and the first images.
     """
-    named = ", ".join(str(index) for index in flag["images"][:SHOWN])
-    more = ", …" if len(flag["images"]) > SHOWN else ""
+    named = ", ".join(str(index) for index in flag["images"][:_SHOWN])
+    more = ", …" if len(flag["images"]) > _SHOWN else ""
     return f"flag {flag['name']}: {flag['sentence']}" + (f" Images {named}{more}." if named else "")
 
 
@@ -113,13 +113,13 @@ def keep_pixels(folder: Path, dataset: Dataset, flags: Sequence[Mapping[str, Any
         dataset: The images.
         flags: Entries of the manifest.
     """
-    shown = sorted({index for flag in flags for index in flag["images"][:SHOWN]})
+    shown = sorted({index for flag in flags for index in flag["images"][:_SHOWN]})
     if shown:
         clean = dataset.batch(shown).images.numpy()
         save_arrays(folder, "flagged", {"index": np.array(shown), "clean": clean})
 
 
-MOST = 1000  # images of a first look
+_MOST = 1000  # images of a first look
 
 
 @dataclass(frozen=True)
@@ -156,7 +156,7 @@ def first_look(
     *,
     batch_size: int,
     device: str | torch.device = "cpu",
-    most: int = MOST,
+    most: int = _MOST,
 ) -> FirstLook:
     """Classify some images, in a second or so.
 

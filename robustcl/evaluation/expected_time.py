@@ -14,11 +14,11 @@ from robustcl.data.dataset import Dataset
 from robustcl.evaluation.job import AuditJob, seeds_of
 from robustcl.records.kinds import CERTIFIED_BALL
 
-Passes = tuple[float, float]  # forward passes and gradients per image
+_Passes = tuple[float, float]  # forward passes and gradients per image
 SHRINKING = 2.0
 TIMED = 32  # images of a pass that is timed
 # Of the reference AutoAttack, for an image that withstands it.
-AUTOATTACK: Passes = (7864.0, 1910.0)
+AUTOATTACK: _Passes = (7864.0, 1910.0)
 
 
 def expected_seconds(job: AuditJob, dataset: Dataset) -> tuple[float, tuple[str, ...]]:
@@ -55,7 +55,7 @@ def expected_seconds(job: AuditJob, dataset: Dataset) -> tuple[float, tuple[str,
     return total * len(dataset), tuple(unknown)
 
 
-def _passes(job: AuditJob, kind: str, text: str) -> Passes | None:
+def _passes(job: AuditJob, kind: str, text: str) -> _Passes | None:
     views = job.classifier.evaluations
     if kind == "clean":
         return views, 0.0

@@ -26,10 +26,10 @@ from robustcl.core.schema import parse
 from robustcl.core.tensor_header import read_header
 from robustcl.core.threat import check_norm, perturbation_norm
 
-Count = Annotated[int, Meta(ge=0)]
-SCHEMA = 2
-OLD_SCHEMA = 1  # without a checksum
-CURE = "give a file of OUT/violations as the run wrote it, or repeat the run"
+_Count = Annotated[int, Meta(ge=0)]
+_SCHEMA = 2
+_OLD_SCHEMA = 1  # without a checksum
+_CURE = "give a file of OUT/violations as the run wrote it, or repeat the run"
 KEY = "robustcl_violation"
 
 
@@ -57,16 +57,16 @@ class Violation:
         versions: Package to version.
     """
 
-    index: Count
-    predicted: Count
-    rival: Count
+    index: _Count
+    predicted: _Count
+    rival: _Count
     norm: Norm
     certified: float
     certificate: str
     attacked: float
     attack: str
     seed: int
-    example_seed: Count
+    example_seed: _Count
     network: str
     checkpoint: str
     data: str
@@ -136,7 +136,7 @@ def reproducer_bytes(found: Reproducer) -> bytes:
     """
     tensors = {"image": found.image, "perturbation": found.perturbation}
     plain = {name: tensor.detach().cpu().contiguous().clone() for name, tensor in tensors.items()}
-    stated = {"schema": SCHEMA, **asdict(found.violation)}
+    stated = {"schema": _SCHEMA, **asdict(found.violation)}
     content = json.dumps({**stated, "checksum": _checksum(stated, plain)}, sort_keys=True)
     return save(plain, metadata={KEY: content})
 
@@ -161,34 +161,34 @@ def load_reproducer(place: Path) -> Reproducer:
             tensors = {name: stored.get_tensor(name) for name in stored.keys()}  # noqa: SIM118
     except (SafetensorError, OSError, KeyError, ValueError, RuntimeError) as error:
         raise InputError(
-            f"{str(place)!r} is no reproducer of a violation (it {error}); {CURE}"
+            f"{str(place)!r} is no reproducer of a violation (it {error}); {_CURE}"
         ) from error
     if not isinstance(content, dict):
-        raise InputError(f"{str(place)!r} is no reproducer of a violation; {CURE}")
+        raise InputError(f"{str(place)!r} is no reproducer of a violation; {_CURE}")
     schema, known = content.get("schema"), content.pop("checksum", None)
-    if type(schema) is not int or schema not in (OLD_SCHEMA, SCHEMA):
+    if type(schema) is not int or schema not in (_OLD_SCHEMA, _SCHEMA):
         versions = content.get("versions")
         made = versions.get("robustcl") if isinstance(versions, dict) else None
         raise InputError(
-            f"{str(place)!r} has schema {str(schema)[:60]!r}, this version reads {OLD_SCHEMA} and "
-            f"{SCHEMA}; install robustcl {str(made)[:60] if made else 'of the run'}"
+            f"{str(place)!r} has schema {str(schema)[:60]!r}, this version reads {_OLD_SCHEMA} and "
+            f"{_SCHEMA}; install robustcl {str(made)[:60] if made else 'of the run'}"
         )
-    if (known is None) != (schema == OLD_SCHEMA) or (
+    if (known is None) != (schema == _OLD_SCHEMA) or (
         known is not None and known != _checksum(content, tensors)
     ):
-        raise InputError(f"{str(place)!r} was changed after it was written; {CURE}")
+        raise InputError(f"{str(place)!r} was changed after it was written; {_CURE}")
     del content["schema"]
     violation = parse(
         Violation,
         content,
         what=repr(str(place)),
         error=InputError,
-        cure=CURE,
+        cure=_CURE,
         any_number=("certified",),  # infinite where no class can overtake
     )
     wrong = _contradiction(violation) or _wrong_tensor(tensors)
     if wrong:
-        raise InputError(f"{str(place)!r} is not usable: {wrong}; {CURE}")
+        raise InputError(f"{str(place)!r} is not usable: {wrong}; {_CURE}")
     return Reproducer(violation, tensors["image"], tensors["perturbation"], known is not None)
 
 
@@ -254,7 +254,7 @@ def replay(found: Reproducer, classifier: Classifier) -> Replay:
     if max(violation.predicted, violation.rival) >= classifier.num_classes:
         raise InputError(
             f"the violation is about the classes {violation.predicted} and {violation.rival}, the "
-            f"network has {classifier.num_classes}; {CURE}"
+            f"network has {classifier.num_classes}; {_CURE}"
         )
     exact, start = exact_copy(classifier), found.image.double()
     images = torch.stack([start, start + found.perturbation]).to(exact.encoder.mean.device)

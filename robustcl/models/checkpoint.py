@@ -21,9 +21,9 @@ from robustcl.models.outline import outline, outlined_size
 from robustcl.models.stored_file import Stored, read_stored, write_stored
 
 DUAL = ("acl", "dynacl")  # trained with two BatchNorm branches
-ROUNDING = 2.0**-7  # a mean in bfloat16, as an encoder has that was converted and converted back
-CHEAP = 2**30  # products of a forward pass that is tried with numbers
-KINDS = (torch.float16, torch.bfloat16, torch.float32, torch.float64)
+_ROUNDING = 2.0**-7  # a mean in bfloat16, as an encoder has that was converted and converted back
+_CHEAP = 2**30  # products of a forward pass that is tried with numbers
+_KINDS = (torch.float16, torch.bfloat16, torch.float32, torch.float64)
 
 
 @dataclass(frozen=True, eq=False)
@@ -189,7 +189,7 @@ def _encoder(description: Description, tensors: dict[str, Tensor], place: Path) 
     backbone = build_backbone(description.architecture, description.arguments)
     given = tensors.get("mean")
     kind = given.dtype if given is not None else None
-    if kind in KINDS and weight_type(backbone) not in (None, kind):
+    if kind in _KINDS and weight_type(backbone) not in (None, kind):
         backbone.to(kind)
     encoder = Encoder(
         backbone,
@@ -200,7 +200,7 @@ def _encoder(description: Description, tensors: dict[str, Tensor], place: Path) 
     stated = {"mean": encoder.mean.clone(), "std": encoder.std.clone()}
     _fill(encoder, tensors, place, description.architecture)
     for name, value in stated.items():
-        if not torch.allclose(value, getattr(encoder, name), rtol=ROUNDING, atol=0.0):
+        if not torch.allclose(value, getattr(encoder, name), rtol=_ROUNDING, atol=0.0):
             raise CheckpointError(
                 f"{str(place)!r} states {name} {value.flatten().tolist()} but holds "
                 f"{getattr(encoder, name).flatten().tolist()}; convert or train it again"
@@ -223,7 +223,7 @@ def _outlined(description: Description, tensors: dict[str, Tensor], place: Path)
         return None
     wanted, there = ({k: tuple(v.shape) for k, v in t.items()} for t in (_numbers(found), own))
     _check_same(wanted, there, place, description.architecture)
-    if description.architecture in ARCHITECTURES and _work(found, description) <= CHEAP:
+    if description.architecture in ARCHITECTURES and _work(found, description) <= _CHEAP:
         return None  # the meta device takes a second to load
     return outlined_size(found, description.image_shape)
 
@@ -319,7 +319,7 @@ def _head(description: Description, tensors: dict[str, Tensor], place: Path) -> 
             f"{description.embedding_size}; probe it again"
         )
     kinds = {value.dtype for value in tensors.values() if value.is_floating_point()}
-    if len(kinds) == 1 and kinds <= set(KINDS):
+    if len(kinds) == 1 and kinds <= set(_KINDS):
         head.to(kinds.pop())
     _fill(head, tensors, place, f"{name} head")  # as stored, prototypes not normalized once more
     return head

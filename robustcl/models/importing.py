@@ -11,12 +11,12 @@ from robustcl.core.checks import COUNTER, exactly, objection_to_numbers, objecti
 from robustcl.core.errors import CheckpointError
 from robustcl.core.terminal import printable
 
-PREFIXES = (
+_PREFIXES = (
     *("module.", "backbone.", "encoder.", "encoder_q.", "online_encoder.", "model.", "net.", "f."),
     "_orig_mod.",
 )
 # What is not the encoder, by the first word of a key, after prefixes: heads, ...
-HEADS = (
+_HEADS = (
     *("fc.", "classifier.", "head.", "heads.", "head_dist.", "projector.", "projection_head."),
     *("linear.", "last_linear.", "predictor.", "prediction_head.", "prototypes."),
     *("momentum_projector.", "momentum_classifier.", "projection_head_momentum."),
@@ -26,8 +26,8 @@ HEADS = (
 )
 
 
-LONGEST = 2000  # signs of a key; its prefixes are taken off one by one
-SHOWN = 200  # signs of a key in a message
+_LONGEST = 2000  # signs of a key; its prefixes are taken off one by one
+_SHOWN = 200  # signs of a key in a message
 
 
 @dataclass(frozen=True)
@@ -128,13 +128,13 @@ def place_weights(
 def _converted(key: str, value: Tensor, wanted: Tensor) -> Tensor:
     objection = objection_to_numbers(value, key) or objection_to_type(value, wanted)
     if objection:
-        raise CheckpointError(f"{key[:SHOWN]!r} {objection}; this is no file of these weights")
+        raise CheckpointError(f"{key[:_SHOWN]!r} {objection}; this is no file of these weights")
     if value.dtype == wanted.dtype:
         return value
     exact = exactly(value, wanted.dtype)
     if exact is None:
         raise CheckpointError(
-            f"{key[:SHOWN]!r} is {short(value.dtype)} and would be rounded to "
+            f"{key[:_SHOWN]!r} is {short(value.dtype)} and would be rounded to "
             f"{short(wanted.dtype)}; where that is wanted, convert the tensors and save the file "
             "again"
         )
@@ -143,8 +143,8 @@ def _converted(key: str, value: Tensor, wanted: Tensor) -> Tensor:
 
 def _strip(key: str, known: set[str]) -> str:
     name = key
-    while name not in known and len(key) <= LONGEST:
-        prefix = next((p for p in PREFIXES if name.startswith(p)), None)
+    while name not in known and len(key) <= _LONGEST:
+        prefix = next((p for p in _PREFIXES if name.startswith(p)), None)
         if prefix is None:
             return name
         name = name.removeprefix(prefix)
@@ -152,7 +152,7 @@ def _strip(key: str, known: set[str]) -> str:
 
 
 def _is_head(name: str) -> bool:
-    return any(name.startswith(word) if word.endswith(".") else name == word for word in HEADS)
+    return any(name.startswith(word) if word.endswith(".") else name == word for word in _HEADS)
 
 
 def _problem(
@@ -169,7 +169,7 @@ def _problem(
 
 
 def _some(names: tuple[str, ...]) -> str:
-    shown = (printable(name[:SHOWN]) for name in names[:4])
+    shown = (printable(name[:_SHOWN]) for name in names[:4])
     return ", ".join(shown) + (", ..." if len(names) > 4 else "")
 
 

@@ -112,12 +112,12 @@ def resized(size: int, start: int, length: int, *, flipped: bool = False) -> Ten
     return matrix.flip(1) if flipped else matrix
 
 
-Shape = Sequence[int]
-MOST = 1024
+_Shape = Sequence[int]
+_MOST = 1024
 
 
 def shift_views(
-    count: int, *, image_shape: Shape, seed: int = 0, pixels: int = 2, flip: bool = True
+    count: int, *, image_shape: _Shape, seed: int = 0, pixels: int = 2, flip: bool = True
 ) -> list[nn.Module]:
     """Draw flips and shifts, each once; zeros come in at the edge.
 
@@ -155,7 +155,7 @@ def shift_views(
 
 
 def crop_views(
-    count: int, *, image_shape: Shape, seed: int = 0, scale: float = 0.6, flip: bool = True
+    count: int, *, image_shape: _Shape, seed: int = 0, scale: float = 0.6, flip: bool = True
 ) -> list[nn.Module]:
     """Draw resized crops as SimCLR does, with fixed boxes.
 
@@ -185,7 +185,7 @@ def crop_views(
 
 
 def noise_views(
-    count: int, *, image_shape: Shape, seed: int = 0, sigma: float = 0.25
+    count: int, *, image_shape: _Shape, seed: int = 0, sigma: float = 0.25
 ) -> list[nn.Module]:
     """Draw fixed patterns of Gaussian noise, the same for all images, not clipped to [0, 1].
 
@@ -211,7 +211,7 @@ def noise_views(
 
 
 def training_views(
-    count: int, *, options: ViewOptions, image_shape: Shape, seed: int = 0
+    count: int, *, options: ViewOptions, image_shape: _Shape, seed: int = 0
 ) -> list[nn.Module]:
     """Draw the views that the encoder was trained on, with fixed parameters.
 
@@ -235,7 +235,7 @@ FAMILIES: dict[str, Callable[..., list[nn.Module]]] = {
     "noise": noise_views,
     "training": training_views,
 }
-SUPPLIED = ("image_shape", "seed", "options")
+_SUPPLIED = ("image_shape", "seed", "options")
 
 
 def parse_views(text: str) -> Specification:
@@ -251,7 +251,7 @@ def parse_views(text: str) -> Specification:
     """
     specification = parse_specification(text)
     family = FAMILIES[choose(specification.name, FAMILIES, what="family of views")]
-    check_options(specification, family, exclude=SUPPLIED)
+    check_options(specification, family, exclude=_SUPPLIED)
     return specification
 
 
@@ -259,7 +259,7 @@ def draw_views(
     text: str,
     count: int,
     *,
-    image_shape: Shape,
+    image_shape: _Shape,
     seed: int = 0,
     training: ViewOptions | None = None,
 ) -> list[nn.Module]:
@@ -283,8 +283,8 @@ def draw_views(
             the encoder.
     """
     specification = parse_views(text)
-    if not 1 <= count <= MOST:
-        raise InputError(f"{count} views; use 1 to {MOST}")
+    if not 1 <= count <= _MOST:
+        raise InputError(f"{count} views; use 1 to {_MOST}")
     options = dict(specification.options)
     if specification.name == "training":
         if training is None:

@@ -12,19 +12,19 @@ from robustcl.core.checks import is_plain
 from robustcl.core.errors import CheckpointError, InputError
 from robustcl.core.specification import parse_number
 
-Numbers = tuple[float, ...]
-Pair = tuple[Numbers, Numbers]
+_Numbers = tuple[float, ...]
+Pair = tuple[_Numbers, _Numbers]
 
 # CIFAR is not among the words: programs use its mean with two different deviations.
-WORDS: dict[str, Pair] = {
+_WORDS: dict[str, Pair] = {
     "imagenet": ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225)),
     "none": ((0.0,), (1.0,)),
 }
 # Names under which programs keep a normalization among the weights.
-LAYERS = ("", "normalize.", "normalizer.", "normalization.")
+_LAYERS = ("", "normalize.", "normalizer.", "normalization.")
 DIGITS = 8  # of a hash in the name of a file
-NAMES = (("mean", "std"), ("mu", "sigma"))
-CURE = (
+_NAMES = (("mean", "std"), ("mu", "sigma"))
+_CURE = (
     "state --mean and --std, as in --mean imagenet; --mean none where it takes images as they are"
 )
 
@@ -40,12 +40,12 @@ class Normalization:
         warnings: What the user should hear, a sentence each.
     """
 
-    mean: Numbers
-    std: Numbers
+    mean: _Numbers
+    std: _Numbers
     source: str
     warnings: tuple[str, ...] = ()
 
-    def differs(self, mean: Numbers, std: Numbers, *, channels: int) -> bool:
+    def differs(self, mean: _Numbers, std: _Numbers, *, channels: int) -> bool:
         """Tell whether another mean or deviation is meant.
 
         Args:
@@ -67,7 +67,7 @@ def stated(mean: str | None, std: str | None, *, channels: int) -> Pair | None:
     """Read --mean and --std.
 
     Args:
-        mean: Numbers with commas between, or a word, which then stands for both.
+        mean: _Numbers with commas between, or a word, which then stands for both.
         std: Likewise.
         channels: C.
 
@@ -103,14 +103,14 @@ def in_weights(unplaced: Mapping[str, Tensor], *, channels: int) -> tuple[Pair, 
     Raises:
         CheckpointError: When tensors of these names hold something else.
     """
-    for layer in LAYERS:
-        for names in NAMES:
+    for layer in _LAYERS:
+        for names in _NAMES:
             keys = [layer + name for name in names]
             if not all(key in unplaced for key in keys):
                 continue
             rows = [unplaced[key] for key in keys]
             if not all(_is_row(row, channels) for row in rows):
-                raise CheckpointError(f"{' and '.join(keys)} are no means and deviations; {CURE}")
+                raise CheckpointError(f"{' and '.join(keys)} are no means and deviations; {_CURE}")
             mean, std = (tuple(float(number) for number in row.flatten()) for row in rows)
             try:
                 _check(mean, std, channels=channels, names=(keys[0], keys[1]))
@@ -153,9 +153,9 @@ def assumed() -> Normalization:
     """
     warning = (
         "no input normalization is known and NONE is assumed (mean 0, std 1); accuracy breaks down "
-        f"where the network was trained with another: {CURE}"
+        f"where the network was trained with another: {_CURE}"
     )
-    return Normalization(*WORDS["none"], "assumed", (warning,))
+    return Normalization(*_WORDS["none"], "assumed", (warning,))
 
 
 def _of_timm(name: str, network: nn.Module, channels: int) -> Normalization | None:
@@ -178,7 +178,7 @@ def _of_timm(name: str, network: nn.Module, channels: int) -> Normalization | No
         warnings = (
             f"timm's weights of {plain!r} differ in their normalization, and that of "
             f"{own.get('tag')!r} is taken; for others name them, as in --arch "
-            f"timm:{min(others)}, or {CURE}",
+            f"timm:{min(others)}, or {_CURE}",
         )
     which = f"{own.get('architecture', plain)}.{own.get('tag')}".removesuffix(".None")
     return Normalization(mean, std, f"timm's configuration of {which}", warnings)
@@ -222,9 +222,9 @@ def _of_word(words: set[str], mean: str | None, std: str | None, channels: int) 
             f"--mean {word} is not one normalization: the mean .4914,.4822,.4465 is used with std "
             ".2470,.2435,.2616 and with .2023,.1994,.2010; write the numbers of your program"
         )
-    if word not in WORDS:
-        raise InputError(f"--mean or --std {word!r} is no number and none of {', '.join(WORDS)}")
-    found = WORDS[word]
+    if word not in _WORDS:
+        raise InputError(f"--mean or --std {word!r} is no number and none of {', '.join(_WORDS)}")
+    found = _WORDS[word]
     if len(found[0]) not in (1, channels):
         raise InputError(
             f"--mean {word} is for {len(found[0])} channels, the images have {channels}"
@@ -232,7 +232,7 @@ def _of_word(words: set[str], mean: str | None, std: str | None, channels: int) 
     return found
 
 
-def _numbers(option: str, text: str) -> Numbers:
+def _numbers(option: str, text: str) -> _Numbers:
     try:
         return tuple(parse_number(part) for part in text.split(","))
     except InputError as error:
@@ -241,7 +241,7 @@ def _numbers(option: str, text: str) -> Numbers:
         ) from error
 
 
-def _check(mean: Numbers, std: Numbers, *, channels: int, names: tuple[str, str]) -> None:
+def _check(mean: _Numbers, std: _Numbers, *, channels: int, names: tuple[str, str]) -> None:
     for name, row in zip(names, (mean, std), strict=True):
         text = ",".join(f"{number:g}" for number in row)
         if len(row) not in (1, channels):

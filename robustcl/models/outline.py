@@ -15,12 +15,12 @@ from robustcl.core.errors import InputError
 from robustcl.models.architectures import build_backbone, is_factory
 from robustcl.models.encoders import ARCHITECTURES
 
-PARTS = 40  # modules and tensors registered for each tensor that is given, at most
+_PARTS = 40  # modules and tensors registered for each tensor that is given, at most
 FREE_PARTS = 10_000  # what may be registered besides
-TIMES = 8  # numbers of the network for each number that is given, at most
+_TIMES = 8  # numbers of the network for each number that is given, at most
 FREE_NUMBERS = 2**24  # what it may have besides
-MOST = 2**16  # of any number among the arguments of a library's network
-PATIENCE = 20.0  # seconds; the largest networks of timm take 2
+_MOST = 2**16  # of any number among the arguments of a library's network
+_PATIENCE = 20.0  # seconds; the largest networks of timm take 2
 
 
 class TooLargeError(BaseException):
@@ -74,14 +74,14 @@ def _check_counts(arguments: object, where: str) -> None:
     elif isinstance(arguments, list | tuple):
         for value in arguments:
             _check_counts(value, where)
-    elif isinstance(arguments, int | float) and not abs(arguments) <= MOST:
-        raise InputError(f"{where} is {arguments:g}, more than {MOST}; give that of the weights")
+    elif isinstance(arguments, int | float) and not abs(arguments) <= _MOST:
+        raise InputError(f"{where} is {arguments:g}, more than {_MOST}; give that of the weights")
 
 
 def _built(
     architecture: str, arguments: Mapping[str, Any], given: Mapping[str, Tensor]
 ) -> nn.Module:
-    most = PARTS * len(given) + FREE_PARTS
+    most = _PARTS * len(given) + FREE_PARTS
     there = sum(value.numel() for value in given.values() if is_plain(value))
     seen = {"parts": 0, "numbers": 0}
 
@@ -92,7 +92,7 @@ def _built(
             seen["numbers"] += part.numel()
         if seen["parts"] > most:
             raise TooLargeError(f"has far more layers than the {len(given)} tensors of the file")
-        if seen["numbers"] > TIMES * there + FREE_NUMBERS:
+        if seen["numbers"] > _TIMES * there + FREE_NUMBERS:
             raise TooLargeError(f"has far more weights than the {there:,} numbers of the file")
 
     hooks = [
@@ -119,7 +119,7 @@ def _patience() -> Iterator[None]:
             if not ended.is_set():
                 ctypes.pythonapi.PyThreadState_SetAsyncExc(own, ctypes.py_object(_LateError))
 
-    timer = threading.Timer(PATIENCE, stop)
+    timer = threading.Timer(_PATIENCE, stop)
     timer.daemon = True
     timer.start()
     try:
@@ -134,7 +134,7 @@ def _patience() -> Iterator[None]:
 
 class _LateError(TooLargeError):
     def __init__(self) -> None:
-        super().__init__(f"is not built in {PATIENCE:.0f} s")
+        super().__init__(f"is not built in {_PATIENCE:.0f} s")
 
 
 def outlined_size(network: nn.Module, image_shape: Sequence[int]) -> int | None:

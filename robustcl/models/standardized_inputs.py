@@ -8,9 +8,9 @@ from robustcl.core.classifier import Encoder
 from robustcl.core.errors import InputError
 from robustcl.data import Dataset, stratified_split
 from robustcl.models.heads import prototype
-from robustcl.models.heads.fitting import embed
+from robustcl.models.heads.fitting import embed_images
 
-IMAGES = 1000  # at least four per class
+_IMAGES = 1000  # at least four per class
 # Four trained encoders whose normalization was right gained nothing and 64 untrained networks 5.2
 # points at most; two CIFAR networks that were trained with another normalization gained 21 and 47.
 FAR_ABOVE = 0.1
@@ -58,7 +58,7 @@ def normalization_doubt(
         tried = Encoder(encoder.backbone, image_shape=encoder.image_shape, mean=mean, std=std)
         try:
             points, others = (
-                embed(tried, part, batch_size=batch_size, device=device) for part in halves
+                embed_images(tried, part, batch_size=batch_size, device=device) for part in halves
             )
             right[mean, std] = _right(points, others, fitted, held)
         except InputError:  # embeddings that are zero or not finite
@@ -78,7 +78,7 @@ def normalization_doubt(
 
 def _halves(dataset: Dataset, seed: int) -> tuple[Dataset, Dataset] | None:
     classes = len(np.unique(dataset.labels))
-    wanted = max(IMAGES, 4 * classes)
+    wanted = max(_IMAGES, 4 * classes)
     if wanted < len(dataset):
         share = wanted / len(dataset)
         dataset = dataset.select(stratified_split(dataset.labels, test_share=share, seed=seed)[1])

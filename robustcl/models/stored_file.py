@@ -19,13 +19,13 @@ from robustcl.core.files import objection_to_file, parse_json
 from robustcl.core.hashes import checksum
 from robustcl.core.tensor_header import MOST_HEADER, PREAMBLE, order_metadata, read_header
 
-SCHEMA = 1
+_SCHEMA = 1
 KEY = "robustcl"
 CHECKSUM = "robustcl_sha256"
 PROMISE = "checksum"  # entry of the description that says that there is one
-KIND = "sha256"
+_KIND = "sha256"
 PICKLES = (b"PK\x03\x04", b"\x80\x02", b"\x80\x03", b"\x80\x04", b"\x80\x05")
-REASON = 300  # signs of a library's error
+_REASON = 300  # signs of a library's error
 
 
 @dataclass(frozen=True, eq=False)
@@ -57,7 +57,7 @@ def write_stored(path: Path, entries: Mapping[str, Any], tensors: Mapping[str, T
         entries: The description's entries.
         tensors: By name.
     """
-    text = json.dumps({"schema": SCHEMA, PROMISE: KIND, **entries})
+    text = json.dumps({"schema": _SCHEMA, PROMISE: _KIND, **entries})
     copies = {name: value.detach().cpu().contiguous().clone() for name, value in tensors.items()}
     metadata = {KEY: text, CHECKSUM: checksum(text, copies)}
     write_tensors(path, copies, metadata)
@@ -123,16 +123,16 @@ def read_stored(place: Path) -> Stored:
             f"{str(place)!r} has a description that is no table; copy or train it again"
         )
     schema, promised = entries.pop("schema", None), entries.pop(PROMISE, None)
-    if promised not in (None, KIND):
+    if promised not in (None, _KIND):
         raise CheckpointError(
             f"{str(place)!r} has a checksum of kind {str(promised)[:60]!r}; this version knows "
-            f"{KIND!r}: update robustcl"
+            f"{_KIND!r}: update robustcl"
         )
     if promised is not None and not verified:
         raise CheckpointError(_changed(place))
-    if type(schema) is not int or schema != SCHEMA:
+    if type(schema) is not int or schema != _SCHEMA:
         raise CheckpointError(
-            f"{str(place)!r} has schema {str(schema)[:60]!r}; this version reads {SCHEMA}"
+            f"{str(place)!r} has schema {str(schema)[:60]!r}; this version reads {_SCHEMA}"
         )
     return Stored(entries, tensors, hashlib.sha256(content).hexdigest(), verified)
 
@@ -183,7 +183,7 @@ def _unreadable(place: Path, error: Exception) -> str:
             f"{str(place)!r} is a pickle (torch.save), which can run code and is not loaded; "
             "bring its weights in by: robustcl convert WEIGHTS --arch ARCH --out CKPT"
         )
-    reason = " ".join(str(error).split())[:REASON]
+    reason = " ".join(str(error).split())[:_REASON]
     if type(error) is ValueError:  # the header's fault, in words that follow the file's name
         return f"{str(place)!r} {reason}; copy or train it again"
     return f"{str(place)!r} is damaged or cut off ({reason}); copy or train it again"

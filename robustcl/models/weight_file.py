@@ -77,9 +77,9 @@ def _stated_entries(place: Path) -> int:
 
 WRAPPERS = ("state_dict", "model", "model_state_dict", "net")
 MOST_TENSORS = 200_000
-TIMES = 8  # bytes that tensors may claim for each byte that the file holds
-FREE_BYTES = 2**26  # what they may claim besides
-REASON = 300  # signs of a library's error
+_TIMES = 8  # bytes that tensors may claim for each byte that the file holds
+_FREE_BYTES = 2**26  # what they may claim besides
+_REASON = 300  # signs of a library's error
 SHOWN, MENTIONED = 60, 8  # signs of a key, and keys, in a message
 
 
@@ -122,7 +122,7 @@ def read_weights(path: str | Path) -> dict[str, Tensor]:
     except (Exception, RecursionError) as error:  # damage makes torch's readers fail in many ways
         # The first sentence: torch's later ones advise to allow code.
         said = str(error).partition("\n")[0].partition(". ")[0]
-        reason = printable(said[:REASON]) or type(error).__name__
+        reason = printable(said[:_REASON]) or type(error).__name__
         raise CheckpointError(f"{str(place)!r} is damaged or no weight file ({reason})") from error
     return found
 
@@ -206,7 +206,7 @@ def _check_tensors(found: Mapping[str, Tensor]) -> None:
         claimed += value.numel() * value.element_size()
         storage = value.untyped_storage()
         held[storage.data_ptr()] = storage.nbytes()
-    if claimed > TIMES * sum(held.values()) + FREE_BYTES:
+    if claimed > _TIMES * sum(held.values()) + _FREE_BYTES:
         raise _FaultError(
             f"claims tensors of {claimed:,} bytes and holds {sum(held.values()):,}: its views "
             "repeat numbers; save contiguous copies"

@@ -12,7 +12,7 @@ import tyro
 from robustcl.core.errors import InputError
 from robustcl.core.terminal import say_lines
 
-Found = TypeVar("Found")
+_Found = TypeVar("_Found")
 _RULE = re.compile(r"^[─\-]{3,}$")
 _HELP = 8  # columns from which tyro writes what an option is for
 
@@ -30,7 +30,7 @@ def options_of(name: str) -> type:
     return getattr(module, f"{name.capitalize()}Options")
 
 
-def read_options(options: type[Found], words: Sequence[str], *, program: str) -> Found:
+def read_options(options: type[_Found], words: Sequence[str], *, program: str) -> _Found:
     """Read the options of one command.
 
     Args:
@@ -72,7 +72,7 @@ def read_command(
     )
 
 
-def _read(parse: Callable[[], Found], program: str) -> Found:
+def _read(parse: Callable[[], _Found], program: str) -> _Found:
     said = io.StringIO()
     try:
         with contextlib.redirect_stderr(said):

@@ -12,7 +12,7 @@ from robustcl.core.files import read_toml
 from robustcl.core.schema import objection_to, objection_to_values
 from robustcl.core.terminal import printable
 
-SHOWN = 60  # signs of a value in a message
+_SHOWN = 60  # signs of a value in a message
 
 
 def check_types(options: type, entries: Mapping[str, Any], where: str) -> None:
@@ -32,7 +32,7 @@ def check_types(options: type, entries: Mapping[str, Any], where: str) -> None:
         if not wrong:
             found = objection_to(hints[name], value)
             shown = repr(value)
-            shown = shown if len(shown) <= SHOWN else f"{shown[:SHOWN]}..."
+            shown = shown if len(shown) <= _SHOWN else f"{shown[:_SHOWN]}..."
             wrong = f"{name} is {shown}: {found}" if found else ""
         if wrong:
             raise InputError(

@@ -16,7 +16,7 @@ from robustcl.records.reading import read_manifest
 
 WHOLE, NUMBER, TEXT = "iu", "fiub", "U"
 # By array: kinds of numbers, and axes.
-COLUMNS: Mapping[str, tuple[str, int]] = {
+_COLUMNS: Mapping[str, tuple[str, int]] = {
     "index": (WHOLE, 1),
     "labels": (WHOLE, 1),
     "embeddings": (NUMBER, 2),
@@ -29,7 +29,7 @@ COLUMNS: Mapping[str, tuple[str, int]] = {
     "eps": (NUMBER, 1),
     "evaluations": (NUMBER, 1),
 }
-SHARED = frozenset({"eps", "evaluations", "attack"})  # not about single images
+_SHARED = frozenset({"eps", "evaluations", "attack"})  # not about single images
 # By file, which arrays it has.
 FILES: Mapping[str, frozenset[str]] = {
     "embeddings": frozenset({"index", "labels", "embeddings"}),
@@ -58,12 +58,12 @@ def objection_to_arrays(name: str, arrays: Mapping[str, np.ndarray]) -> str:
     lacking = sorted(wanted - arrays.keys())
     if lacking:
         return f"it has no array {lacking[0]!r}"
-    for key in wanted & COLUMNS.keys():
-        kinds, axes = COLUMNS[key]
+    for key in wanted & _COLUMNS.keys():
+        kinds, axes = _COLUMNS[key]
         array = arrays[key]
         if array.dtype.kind not in kinds or array.ndim != axes:
             return f"its array {key!r} holds {array.dtype} on {array.ndim} axes"
-    for key in arrays.keys() - SHARED:
+    for key in arrays.keys() - _SHARED:
         if not arrays[key].ndim:  # how many rows there are is the reader's to compare
             return f"its array {key!r} has no row for each index"
     if len(arrays["index"]) and int(arrays["index"].min()) < 0:
@@ -90,10 +90,10 @@ PER_IMAGE = {
     *("margins", "norms", "counts"),
 }
 MOST_ARRAYS = 1000  # in a file
-TIMES = 4  # bytes that arrays may become for each byte of the file
-FREE_BYTES = 2**28  # what they may become besides: pictures shrink far
-REASON = 200  # signs of a library's error in a message
-CURE = "repeat the command of the run with --resume, which computes it again"
+_TIMES = 4  # bytes that arrays may become for each byte of the file
+_FREE_BYTES = 2**28  # what they may become besides: pictures shrink far
+_REASON = 200  # signs of a library's error in a message
+_CURE = "repeat the command of the run with --resume, which computes it again"
 
 
 def save_arrays(
@@ -190,7 +190,7 @@ def every_row(
         if lenient:
             return parts[0]
         raise RunError(
-            f"the files of arrays {name!r} in {str(folder)!r} do not go together ({error}); {CURE}"
+            f"the files of arrays {name!r} in {str(folder)!r} do not go together ({error}); {_CURE}"
         ) from error
 
 
@@ -226,7 +226,7 @@ def array_faults(folder: Path) -> list[tuple[Path, str]]:
             found.append((place, str(error)))
     for name in sorted(set(_configuration(folder)[2]) - there):
         place = _place(folder, name, 0)
-        found.append((place, f"{str(place)!r} is not there any more; {CURE}"))
+        found.append((place, f"{str(place)!r} is not there any more; {_CURE}"))
     return found
 
 
@@ -288,23 +288,23 @@ def _read(folder: Path, place: Path) -> dict[str, np.ndarray]:
     try:
         found = _loaded(place)
     except Exception as error:  # numpy's readers fail in many ways
-        reason = " ".join(str(error).split())[:REASON] or type(error).__name__
-        raise RunError(f"{str(place)!r} is damaged ({reason}); {CURE}") from error
+        reason = " ".join(str(error).split())[:_REASON] or type(error).__name__
+        raise RunError(f"{str(place)!r} is damaged ({reason}); {_CURE}") from error
     config, old, _ = _configuration(folder)
     name, known = _name_of(place)[0], found.pop(RUN, None)
     if known is None and not old:
-        raise RunError(f"{str(place)!r} does not say to which run it belongs; {CURE}")
+        raise RunError(f"{str(place)!r} does not say to which run it belongs; {_CURE}")
     if known is not None and config and str(known) != f"{config} {name}":
         raise RunError(
             f"{str(place)!r} was written as {str(known)!r}, not for this run ({config} {name}); "
-            f"{CURE}"
+            f"{_CURE}"
         )
     wrong = objection_to_arrays(name, found)
     if wrong:
-        raise RunError(f"{str(place)!r} is damaged: {wrong}; {CURE}")
+        raise RunError(f"{str(place)!r} is damaged: {wrong}; {_CURE}")
     lengths = {len(found[key]) for key in PER_IMAGE & found.keys()} if "index" in found else {1}
     if len(lengths) > 1:
-        raise RunError(f"{str(place)!r} has arrays of different lengths; {CURE}")
+        raise RunError(f"{str(place)!r} has arrays of different lengths; {_CURE}")
     return found
 
 
@@ -318,7 +318,7 @@ def _loaded(place: Path) -> dict[str, np.ndarray]:
         if len(entries) > MOST_ARRAYS or not all(e.filename.endswith(".npy") for e in entries):
             raise ValueError("it is no archive of arrays")
         whole = sum(entry.file_size for entry in entries)
-        if whole > TIMES * size + FREE_BYTES:
+        if whole > _TIMES * size + _FREE_BYTES:
             raise ValueError(f"it has {size:,} bytes and claims to hold {whole:,}")
     with np.load(place, allow_pickle=False) as stored:
         return {key: stored[key] for key in stored.files}

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 else:
     pd = lazily("pandas")
 
-SLACK = 1e-9  # of an attacked radius, for the rounding of its last digit
+_SLACK = 1e-9  # of an attacked radius, for the rounding of its last digit
 
 
 def violations(sound: pd.DataFrame, attacks: pd.DataFrame) -> tuple[list[dict[str, Any]], int]:
@@ -41,7 +41,7 @@ def violations(sound: pd.DataFrame, attacks: pd.DataFrame) -> tuple[list[dict[st
     found = attacks[np.isfinite(attacks["radius"]) & attacks["in_float64"].ne(False)]
     columns = ["index", "predicted", "method", "radius"]
     both = sound[columns].merge(found[columns], on=["index", "predicted"])
-    beaten = both[both["radius_x"] > both["radius_y"] * (1 + SLACK)]
+    beaten = both[both["radius_x"] > both["radius_y"] * (1 + _SLACK)]
     rows = beaten.sort_values(["index", "method_x", "method_y"])
     table = rows[["index", "method_x", "radius_x", "method_y", "radius_y"]]
     listed = [

@@ -14,12 +14,12 @@ from msgspec import Meta
 from robustcl.core.schema import objection_to
 
 CERTIFIED_BALL = "certified_ball"
-SHOWN = 60  # signs of a value in a message
+_SHOWN = 60  # signs of a value in a message
 
 
-Count = Annotated[int, Meta(ge=0)]
+_Count = Annotated[int, Meta(ge=0)]
 Class = Annotated[int, Meta(ge=-1)]  # -1: none
-Length = Annotated[float, Meta(ge=0.0)]
+_Length = Annotated[float, Meta(ge=0.0)]
 NormName = Literal["l2", "linf", "l1"]
 
 
@@ -28,14 +28,14 @@ class Record:
     """Hold what every record says (see `robustcl.records.reading`)."""
 
     kind: str
-    index: Count
+    index: _Count
     method: str
     config: str
     label: Class
     predicted: Class
-    seconds: Length
-    forwards: Count = 0
-    session: Count = 0
+    seconds: _Length
+    forwards: _Count = 0
+    session: _Count = 0
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -43,7 +43,7 @@ class CleanRecord(Record):
     """Hold the prediction for an image; `predicted` is -1 where the model gives none."""
 
     kind: Literal["clean"] = "clean"
-    margin: Length | None
+    margin: _Length | None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -54,7 +54,7 @@ class CertificateRecord(Record):
     norm: NormName
     guarantee: Literal["deterministic", "probabilistic", "estimate"]
     subject: str
-    radius: Length | None
+    radius: _Length | None
     rival: Class
     by: str = ""
 
@@ -66,19 +66,19 @@ class AttackRecord(Record):
     kind: Literal["attack"] = "attack"
     norm: NormName
     subject: str
-    eps: list[Length]
-    radius: Length | None
-    deployed: Length | None = None
-    gradients: Count
+    eps: list[_Length]
+    radius: _Length | None
+    deployed: _Length | None = None
+    gradients: _Count
     note: str = ""
     in_float64: bool = True
-    failed: Length = 0.0
-    stages: dict[str, Length] | None = None
-    stage_seconds: dict[str, Length] | None = None
+    failed: _Length = 0.0
+    stages: dict[str, _Length] | None = None
+    stage_seconds: dict[str, _Length] | None = None
     decided: str | None = None
-    reference_forwards: Count = 0
-    reference_gradients: Count = 0
-    ball: Length = 0.0
+    reference_forwards: _Count = 0
+    reference_gradients: _Count = 0
+    ball: _Length = 0.0
     ball_by: str = ""
 
 
@@ -87,7 +87,7 @@ KINDS: Mapping[str, type[Record]] = {
     "certificate": CertificateRecord,
     "attack": AttackRecord,
 }
-Check = Callable[[Mapping[str, Any]], str]
+_Check = Callable[[Mapping[str, Any]], str]
 
 
 def field_names(kind: str) -> tuple[str, ...]:
@@ -102,7 +102,7 @@ def field_names(kind: str) -> tuple[str, ...]:
     return tuple(entry.name for entry in fields(KINDS[kind]))
 
 
-def record_check(kind: str) -> Check:
+def record_check(kind: str) -> _Check:
     """Make the check of a kind of record.
 
     Args:
@@ -117,7 +117,7 @@ def record_check(kind: str) -> Check:
     def check(record: Mapping[str, Any]) -> str:
         if not known >= record.keys():
             strange = next(name for name in record if name not in known)
-            return f"it has a field {strange[:SHOWN]!r} that this version does not know"
+            return f"it has a field {strange[:_SHOWN]!r} that this version does not know"
         wrong = objection_to(declared, record)
         return _about(wrong, record) if wrong else _meaning(record)
 
@@ -131,7 +131,7 @@ def _about(wrong: str, record: Mapping[str, Any]) -> str:
         return f"it has no {name.removesuffix(' is missing')!r}"
     top = name.partition("[")[0].partition(".")[0]
     text = repr(record.get(top))
-    return f"its {top} is {text if len(text) <= SHOWN else f'{text[:SHOWN]}...'}: {rest or wrong}"
+    return f"its {top} is {text if len(text) <= _SHOWN else f'{text[:_SHOWN]}...'}: {rest or wrong}"
 
 
 def _meaning(record: Mapping[str, Any]) -> str:

@@ -21,9 +21,9 @@ OLD_SCHEMA = 1  # without checksums
 Key = tuple[str, int, str]
 Measure = tuple[str, str]  # kind and method
 SELF_TIMED = ("seconds", "forwards", "stage_seconds", "session")  # differ when measured twice
-CURE = "repeat the command of the run with --resume, which sets it aside and computes it again"
+_CURE = "repeat the command of the run with --resume, which sets it aside and computes it again"
 AWAY = "move it out of the folder"
-LONGEST = 64_000_000  # bytes of a line
+_LONGEST = 64_000_000  # bytes of a line
 _TAIL = b',"crc":"'
 _LENGTH = len(_TAIL) + 8 + len(b'"}')
 
@@ -76,7 +76,7 @@ class Fault:
             return RunError(
                 f"{where} belongs to another run: {self.reason}; move that file out of the folder"
             )
-        return RunError(f"{where} is damaged: {self.reason}; {CURE}")
+        return RunError(f"{where} is damaged: {self.reason}; {_CURE}")
 
 
 def terms_of(manifest: Mapping[str, Any]) -> Terms:
@@ -184,10 +184,12 @@ def numbered_lines(place: Path) -> Iterator[tuple[int, bytes]]:
     """
     try:
         with open_file(place, cure=AWAY, error=RunError) as stream:
-            for number, line in enumerate(iter(lambda: stream.readline(LONGEST + 1), b""), start=1):
-                if len(line) > LONGEST:
+            for number, line in enumerate(
+                iter(lambda: stream.readline(_LONGEST + 1), b""), start=1
+            ):
+                if len(line) > _LONGEST:
                     raise RunError(
-                        f"line {number} of {str(place)!r} has more than {LONGEST:,} bytes, which "
+                        f"line {number} of {str(place)!r} has more than {_LONGEST:,} bytes, which "
                         f"no record has; {AWAY}"
                     )
                 yield number, line

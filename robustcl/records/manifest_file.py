@@ -14,9 +14,9 @@ from robustcl.core.errors import RunError
 from robustcl.core.schema import parse
 from robustcl.records.kinds import NormName
 
-Count = Annotated[int, Meta(ge=0)]
-Whole = Annotated[int, Meta(ge=1)]
-Length = Annotated[float, Meta(ge=0.0)]
+_Count = Annotated[int, Meta(ge=0)]
+_Whole = Annotated[int, Meta(ge=1)]
+_Length = Annotated[float, Meta(ge=0.0)]
 Name = Annotated[str, Meta(pattern=r"^[A-Za-z0-9._-]+$")]  # part of a file's name
 Texts = tuple[str, ...]
 
@@ -61,7 +61,7 @@ class FlagEntry:
 
     name: str
     sentence: str = ""
-    images: tuple[Count, ...] = ()
+    images: tuple[_Count, ...] = ()
     rule: int | None = None
 
 
@@ -86,17 +86,17 @@ class ManifestFile:
     claims: tuple[ClaimEntry, ...] | None = None
     attacks: tuple[AttackEntry, ...] | None = None
     class_names: Texts | None = None
-    num_examples: Count | None = None
+    num_examples: _Count | None = None
     labeled: bool = True
     data_notes: Texts | None = None
-    rows: tuple[Count, ...] | None = None
-    image_shape: tuple[Whole, ...] | None = None
-    seconds: Length | None = None
+    rows: tuple[_Count, ...] | None = None
+    image_shape: tuple[_Whole, ...] | None = None
+    seconds: _Length | None = None
     complete: bool = False
     sessions: tuple[Session, ...] | None = None
     arrays: tuple[Name, ...] | None = None
     flags: tuple[FlagEntry, ...] | None = None
-    batch_size_used: Count | None = None
+    batch_size_used: _Count | None = None
 
     def __post_init__(self) -> None:
         for cell in self.cells:
@@ -112,11 +112,11 @@ class RunConfig:
     norm: NormName = "l2"
     methods: Texts | None = None
     attacks: Texts | None = None
-    eps: tuple[Length, ...] | None = None
+    eps: tuple[_Length, ...] | None = None
     seed: int | None = None
-    batch_size: Whole | None = None
+    batch_size: _Whole | None = None
     data: str | None = None
-    num_examples: Count | None = None
+    num_examples: _Count | None = None
     data_hash: str | None = None
     checkpoint_hash: str | None = None
     rows: str | None = None
@@ -131,10 +131,10 @@ class StudyConfig:
 
     views: str
     norm: NormName
-    eps: Length
+    eps: _Length
     data: str
-    num_examples: Count
-    num_attacked: Count
+    num_examples: _Count
+    num_attacked: _Count
 
 
 @dataclass(frozen=True)

@@ -73,9 +73,9 @@ else:
     pd = lazily("pandas")
 
 SCHEMA = 2
-CHUNK = 10_000  # records that are turned into tables at once
+_CHUNK = 10_000  # records that are turned into tables at once
 MANIFEST_CURE = "repeat the command of the run with --resume, which writes it again"
-COLUMNS = {kind: field_names(kind) for kind in KINDS}
+_COLUMNS = {kind: field_names(kind) for kind in KINDS}
 
 
 @dataclass(frozen=True, eq=False)
@@ -200,14 +200,14 @@ def run_of(folder: Path, manifest: dict[str, Any], records: Iterable[Mapping[str
     Returns:
         The run, every table sorted by method and index, each key once.
     """
-    parts: dict[str, list[pd.DataFrame]] = {kind: [] for kind in COLUMNS}
+    parts: dict[str, list[pd.DataFrame]] = {kind: [] for kind in _COLUMNS}
     source = iter(records)
-    while chunk := list(islice(source, CHUNK)):
-        for kind, columns in COLUMNS.items():
+    while chunk := list(islice(source, _CHUNK)):
+        for kind, columns in _COLUMNS.items():
             rows = [_both_verdicts(record) for record in chunk if record["kind"] == kind]
             if rows:
                 parts[kind].append(pd.DataFrame(rows, columns=list(columns)))
-    tables = {kind: _joined(parts[kind], columns) for kind, columns in COLUMNS.items()}
+    tables = {kind: _joined(parts[kind], columns) for kind, columns in _COLUMNS.items()}
     attacks = tables["attack"]
     for column in ("radius", "deployed"):
         attacks[column] = pd.to_numeric(attacks[column]).astype(float).fillna(np.inf)

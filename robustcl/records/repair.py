@@ -27,7 +27,7 @@ from robustcl.records.lines import (
 from robustcl.records.ranks import rank, rank_count
 from robustcl.records.reading import read_manifest
 
-BLOCK = 1 << 16  # bytes
+_BLOCK = 1 << 16  # bytes
 MANIFEST = "manifest.json"
 
 
@@ -162,7 +162,7 @@ def _cut_partial_line(folder: Path, place: Path) -> None:
     whole, end = size, size
     with place.open("rb") as stream:
         while end:
-            start = max(0, end - BLOCK)
+            start = max(0, end - _BLOCK)
             stream.seek(start)
             found = stream.read(end - start).rfind(b"\n")
             whole = start + found + 1 if found >= 0 else start

@@ -12,7 +12,7 @@ from robustcl.records.reading import SCHEMA, config_hash, read_manifest
 from robustcl.records.sessions import session_notes
 from robustcl.records.study_kinds import check_study_file
 
-STUDY = "study.json"
+_STUDY = "study.json"
 _CURE = "repeat the command of the study with --resume, which writes it again from its stages"
 
 
@@ -36,7 +36,7 @@ def write_study(folder: Path, found: Mapping[str, Any]) -> None:
         found: Plain values.
     """
     known = read_manifest(folder)["config_hash"]
-    write_sealed(folder / STUDY, {**found, "config_hash": known})
+    write_sealed(folder / _STUDY, {**found, "config_hash": known})
 
 
 def read_study(folder: Path) -> tuple[dict[str, Any], dict[str, Any], list[str]]:
@@ -52,9 +52,9 @@ def read_study(folder: Path) -> tuple[dict[str, Any], dict[str, Any], list[str]]
         RunError: When one is missing, was changed after it was written, or study.json is of another
             study.
     """
-    manifest, place = read_manifest(folder), folder / STUDY
+    manifest, place = read_manifest(folder), folder / _STUDY
     if not place.exists():
-        raise RunError(f"{str(folder)!r} has no {STUDY}: the study has not ended; {_CURE}")
+        raise RunError(f"{str(folder)!r} has no {_STUDY}: the study has not ended; {_CURE}")
     old = manifest.get("schema") == OLD_SCHEMA
     study = read_sealed(place, cure=_CURE, required=not old)
     known = study.get("config_hash")
@@ -90,7 +90,7 @@ def note_stage(folder: Path, name: str) -> None:
         write_sealed(folder / "manifest.json", {**manifest, "sessions": sessions})
 
 
-KIND = "comparison"
+_KIND = "comparison"
 
 
 def is_comparison(folder: Path) -> bool:
@@ -102,7 +102,7 @@ def is_comparison(folder: Path) -> bool:
     Returns:
         Whether it is, and not that of a run, a study or a suite.
     """
-    return read_manifest(folder).get("kind") == KIND
+    return read_manifest(folder).get("kind") == _KIND
 
 
 def start_comparison(folder: Path, runs: Mapping[str, str]) -> None:
@@ -119,5 +119,5 @@ def start_comparison(folder: Path, runs: Mapping[str, str]) -> None:
     if (folder / "manifest.json").exists() and not is_comparison(folder):
         raise RunError(f"{str(folder)!r} holds a run, no comparison; give another --out")
     config = {"runs": dict(runs)}
-    stated = {"schema": SCHEMA, "kind": KIND, "config": config}
+    stated = {"schema": SCHEMA, "kind": _KIND, "config": config}
     write_sealed(folder / "manifest.json", {**stated, "config_hash": config_hash(config)})

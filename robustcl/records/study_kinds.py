@@ -9,12 +9,12 @@ from msgspec import Meta
 from robustcl.core.errors import RunError
 from robustcl.core.schema import parse
 
-SINGLE = "single view"
-Count = Annotated[int, Meta(ge=0)]
+_SINGLE = "single view"
+_Count = Annotated[int, Meta(ge=0)]
 
 
 @dataclass(frozen=True)
-class Interval:
+class _Interval:
     """Hold a mean with the ends of its interval."""
 
     value: float
@@ -22,11 +22,11 @@ class Interval:
     high: float
 
 
-NONE = Interval(0.0, 0.0, 0.0)  # where a field is absent; null is refused
+_NONE = _Interval(0.0, 0.0, 0.0)  # where a field is absent; null is refused
 
 
 @dataclass(frozen=True)
-class Scores:
+class _Scores:
     """Hold how right and how calibrated a model is on some images."""
 
     accuracy: float
@@ -55,14 +55,14 @@ class Similarity:
 
 
 @dataclass(frozen=True, kw_only=True)
-class ModelEntry:
+class _ModelEntry:
     """Hold what was measured of a model; the last four of one that was attacked."""
 
-    count: Count
+    count: _Count
     aggregate: str
-    clean: Scores
-    noisy: Scores
-    attacked: Scores | None = None
+    clean: _Scores
+    noisy: _Scores
+    attacked: _Scores | None = None
     robust: float = 0.0
     robust_by_source: dict[str, float] | None = None
     similarity: Similarity | None = None
@@ -70,20 +70,20 @@ class ModelEntry:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Comparison:
+class _Comparison:
     """Hold a model beside the single view; both gains where it was attacked."""
 
-    accuracy: Interval
-    corrections: Count
-    corruptions: Count
-    nll: Interval
-    ece: Interval
-    transfer_gain: Interval = NONE
-    adaptive_gain: Interval = NONE
+    accuracy: _Interval
+    corrections: _Count
+    corruptions: _Count
+    nll: _Interval
+    ece: _Interval
+    transfer_gain: _Interval = _NONE
+    adaptive_gain: _Interval = _NONE
 
 
 @dataclass(frozen=True)
-class Curve:
+class _Curve:
     """Hold what is drawn: rows of four numbers."""
 
     reliability: tuple[tuple[float, float, float, float], ...]
@@ -104,7 +104,7 @@ class Baseline:
 
     clean: Brief
     robust: float
-    members: Count
+    members: _Count
 
 
 @dataclass(frozen=True)
@@ -112,31 +112,31 @@ class Fresh:
     """Hold a model whose views are drawn anew at every call."""
 
     name: str
-    draws: Count
-    judges: Count
+    draws: _Count
+    judges: _Count
     clean: float
     robust: float
     robust_by_source: dict[str, float]
-    adaptive_gain: Interval
-    transfer_gain: Interval
+    adaptive_gain: _Interval
+    transfer_gain: _Interval
 
 
 @dataclass(frozen=True)
 class ClassRow:
     """Count what views changed in a class."""
 
-    images: Count
-    corrected: Count
-    corrupted: Count
+    images: _Count
+    corrected: _Count
+    corrupted: _Count
 
 
 @dataclass(frozen=True)
 class StudyFile:
     """Hold all of it, by names of models."""
 
-    models: dict[str, ModelEntry]
-    comparisons: dict[str, Comparison]
-    curves: dict[str, Curve]
+    models: dict[str, _ModelEntry]
+    comparisons: dict[str, _Comparison]
+    curves: dict[str, _Curve]
     per_class: dict[str, tuple[ClassRow, ...]]
     baseline: Baseline | None
     fresh: Fresh | None = None
@@ -168,21 +168,21 @@ def check_study_file(content: Mapping[str, Any], *, what: str, cure: str) -> Non
 
 
 def _contradiction(found: StudyFile, content: Mapping[str, Any]) -> str:
-    names = {*found.comparisons, SINGLE}
+    names = {*found.comparisons, _SINGLE}
     lacking = sorted(names - found.models.keys())
     if lacking:
         return f"field models has no {lacking[0][:60]!r}"
     attacked = [name for name, one in content["comparisons"].items() if "adaptive_gain" in one]
     if not attacked:
         return "field comparisons has no adaptive_gain"
-    for name in [*attacked, SINGLE]:
+    for name in [*attacked, _SINGLE]:
         model = found.models[name]
         sources = model.robust_by_source or {}
-        if model.attacked is None or not {SINGLE, name} <= sources.keys():
+        if model.attacked is None or not {_SINGLE, name} <= sources.keys():
             return f"field models.{name[:60]} lacks what attacks made of it"
     if any("robust" in one and one.get("robust_by_source") is None
            for one in content["models"].values()):  # fmt: skip
         return "field models has a robust without robust_by_source"
-    if found.fresh is not None and SINGLE not in found.fresh.robust_by_source:
-        return f"field fresh.robust_by_source has no {SINGLE!r}"
+    if found.fresh is not None and _SINGLE not in found.fresh.robust_by_source:
+        return f"field fresh.robust_by_source has no {_SINGLE!r}"
     return ""

@@ -342,7 +342,7 @@ if TYPE_CHECKING:
 else:
     pd = lazily("pandas")
 
-SLACK = 1e-9  # relative: a ratio that rounding alone lifts above 1 refutes nothing
+_SLACK = 1e-9  # relative: a ratio that rounding alone lifts above 1 refutes nothing
 
 
 def estimate_pairs(run: Run, images: pd.DataFrame) -> dict[str, pd.DataFrame]:
@@ -384,7 +384,7 @@ def estimates_against_attacks(run: Run, images: pd.DataFrame) -> dict[str, dict[
         ratios = pairs["estimate"] / pairs["attacked"]
         counts[name] = {
             "n": len(ratios),
-            "exceeds": int((ratios > 1.0 + SLACK).sum()),
+            "exceeds": int((ratios > 1.0 + _SLACK).sum()),
             "largest_ratio": float(ratios.max()) if len(ratios) else None,
         }
     return counts

@@ -55,7 +55,7 @@ def file_name(text: str) -> str:
     return plain if objection_to_name(plain, longest=200) is None else short_file(text)
 
 
-PATIENCE = 600.0  # seconds that other processes wait for the first
+_PATIENCE = 600.0  # seconds that other processes wait for the first
 
 
 @dataclass(frozen=True)
@@ -270,11 +270,11 @@ def _difference(found: Mapping[str, Any], wanted: Mapping[str, Any]) -> str:
 
 
 def _wait_for(place: Path, folder: Path) -> None:
-    ends = time.monotonic() + PATIENCE
+    ends = time.monotonic() + _PATIENCE
     while not place.exists():
         if time.monotonic() > ends:
             raise RunError(
-                f"{str(folder)!r} still has no manifest after {PATIENCE:.0f} s, which the process "
+                f"{str(folder)!r} still has no manifest after {_PATIENCE:.0f} s, which the process "
                 "of RANK 0 writes; start it, or lower the ranks so that one is 0"
             )
         time.sleep(0.05)

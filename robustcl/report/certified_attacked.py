@@ -66,7 +66,7 @@ def sandwich(
     ax.legend(loc="upper right")
 
 
-COLORS = 10  # of the style
+_COLORS = 10  # of the style
 
 
 @dataclass(frozen=True, eq=False)
@@ -95,7 +95,7 @@ def sandwiches(ax: Axes, *, runs: Sequence[Sandwich], radius_label: str) -> None
     labels = list(dict.fromkeys(run.label for run in runs))
     thin = len(runs) > len(labels)
     for run in runs:
-        color = f"C{labels.index(run.label) % COLORS}"
+        color = f"C{labels.index(run.label) % _COLORS}"
         for curve, line in ((run.certified, "-"), (run.attacked, "--")):
             if len(curve):
                 radius, accuracy = np.asarray(curve, dtype=float).T
@@ -107,7 +107,7 @@ def sandwiches(ax: Axes, *, runs: Sequence[Sandwich], radius_label: str) -> None
     ax.yaxis.set_major_formatter(PercentFormatter(1.0))
     ax.set_xlabel(radius_label)
     ax.set_ylabel("images (%)")
-    names = [Line2D([], [], color=f"C{n % COLORS}", label=label) for n, label in enumerate(labels)]
+    names = [Line2D([], [], color=f"C{n % _COLORS}", label=label) for n, label in enumerate(labels)]
     kinds = [
         Line2D([], [], color="0.35", linestyle="-", label="certified (deterministic)"),
         Line2D([], [], color="0.35", linestyle="--", label="left by attacks"),

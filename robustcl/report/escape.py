@@ -11,7 +11,7 @@ from matplotlib.ticker import FixedFormatter, FuncFormatter
 from robustcl.core.terminal import printable
 
 FORMULA = ("=", "+", "-", "@", "＝", "＋", "－", "＠")  # what spreadsheets take for a formula
-LONGEST = 120  # letters of a line in a figure
+_LONGEST = 120  # letters of a line in a figure
 ACTING = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069\ud800-\udfff]")
 LATEX = {
     "\\": r"\textbackslash{}",
@@ -116,5 +116,5 @@ def _plain_marks(axis: Axis) -> None:
 def _plain(text: str) -> str:
     # Lines that a figure of ours breaks stay lines.
     lines = [printable(line) for line in text.split("\n")]
-    lines = [line if len(line) <= LONGEST else f"{line[: LONGEST - 1]}…" for line in lines]
+    lines = [line if len(line) <= _LONGEST else f"{line[: _LONGEST - 1]}…" for line in lines]
     return re.sub(r"(?<!\\)\$", r"\\$", "\n".join(lines))

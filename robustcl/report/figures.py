@@ -37,8 +37,8 @@ from robustcl.report.tables import UNITS, WHOLE, budget, budget_table, estimates
 
 STYLE = Path(__file__).with_name("style.mplstyle")
 LOG_RATIO = 0.2  # typical certified / attacked radius below which axes are logarithmic
-MOST_IMAGES = 4  # of each kind in the triples
-BINS = 30
+_MOST_IMAGES = 4  # of each kind in the triples
+_BINS = 30
 
 
 def drawings(run: Run, summary: Summary) -> list[Drawing]:
@@ -152,7 +152,7 @@ def _histogram(run: Run, summary: Summary) -> Drawing | None:
         lambda ax: radius_histogram(
             ax,
             radii=values,
-            bins=np.linspace(0.0, end, BINS + 1),
+            bins=np.linspace(0.0, end, _BINS + 1),
             radius_label=radius_label(summary.norm),
         ),
     )
@@ -183,7 +183,7 @@ def _triples(run: Run, summary: Summary) -> Drawing | None:
     if not stored or not len(stored["index"]):
         return None
     order = np.argsort(stored["radius"], kind="stable")
-    half = min(MOST_IMAGES, (len(order) + 1) // 2)
+    half = min(_MOST_IMAGES, (len(order) + 1) // 2)
     rows = np.unique(np.concatenate([np.arange(half), np.arange(len(order) - half, len(order))]))
     order = order[rows]
     clean, attacked = (_pictures(stored[key][order]) for key in ("clean", "attacked"))

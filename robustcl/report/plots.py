@@ -99,7 +99,7 @@ def count_curve(
 
 
 MARKERS = "os^DvP*X<>"
-COLORS = 10
+_COLORS = 10
 
 
 def embedding_map(
@@ -125,8 +125,8 @@ def embedding_map(
         rows = labels == label
         name = class_names[label] if 0 <= label < len(class_names) else str(label)
         ax.scatter(
-            points[rows, 0], points[rows, 1], s=size, color=f"C{label % COLORS}", linewidths=0,
-            marker=MARKERS[label // COLORS % len(MARKERS)], alpha=0.7,
+            points[rows, 0], points[rows, 1], s=size, color=f"C{label % _COLORS}", linewidths=0,
+            marker=MARKERS[label // _COLORS % len(MARKERS)], alpha=0.7,
             label=name if len(name) <= 18 else f"{name[:17]}…",
         )  # fmt: skip
     ax.set_aspect("equal", adjustable="datalim")
@@ -215,10 +215,10 @@ def radius_scatter(
     ax.legend(loc="upper left", handletextpad=0.2)
 
 
-Rows = Sequence[Sequence[float]]
+_Rows = Sequence[Sequence[float]]
 
 
-def reliability(ax: Axes, *, models: Mapping[str, Rows]) -> None:
+def reliability(ax: Axes, *, models: Mapping[str, _Rows]) -> None:
     """Draw a reliability diagram: on the diagonal confidence is the share that is right.
 
     Args:
@@ -237,7 +237,7 @@ def reliability(ax: Axes, *, models: Mapping[str, Rows]) -> None:
     ax.legend(loc="upper left")
 
 
-def risk_curve(ax: Axes, *, models: Mapping[str, Rows]) -> None:
+def risk_curve(ax: Axes, *, models: Mapping[str, _Rows]) -> None:
     """Draw risk against coverage.
 
     Args:

@@ -23,7 +23,7 @@ from robustcl.report.figures import draw
 from robustcl.report.plots import Drawing
 from robustcl.report.tables import write_tables
 
-HEADS = {
+_HEADS = {
     "clean_accuracy": "clean",
     "certified_accuracy": "certified",
     "attacked_accuracy": "left by attacks",
@@ -158,7 +158,7 @@ def _table(table: Table) -> dict[str, Any]:
         {"link": link, "cells": list(zip(map(str, row), numeric, strict=True))}
         for link, row in zip(links, shown.itertuples(index=False), strict=True)
     ]
-    heads = [HEADS.get(str(name), str(name).replace("_", " ")) for name in shown.columns]
+    heads = [_HEADS.get(str(name), str(name).replace("_", " ")) for name in shown.columns]
     return {"heads": list(zip(heads, numeric, strict=True)), "rows": rows}
 
 

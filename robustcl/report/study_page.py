@@ -16,7 +16,7 @@ from robustcl.report.figures import draw
 from robustcl.report.plots import Drawing, count_curve, gains, reliability, risk_curve
 
 SINGLE = "single view"
-METRICS = (
+_METRICS = (
     ("accuracy", "accuracy", 100.0),
     ("nll", "NLL", 1.0),
     ("brier", "Brier", 1.0),
@@ -127,11 +127,11 @@ def _points(interval: Mapping[str, float]) -> str:
 
 def _table(study: Mapping[str, Any], data: str) -> dict[str, Any]:
     rows = [
-        {"name": name, "values": [f"{scale * model[data][key]:.3g}" for key, _, scale in METRICS]}
+        {"name": name, "values": [f"{scale * model[data][key]:.3g}" for key, _, scale in _METRICS]}
         for name, model in study["models"].items()
         if data in model
     ]
-    return {"data": data, "columns": [label for _, label, _ in METRICS], "rows": rows}
+    return {"data": data, "columns": [label for _, label, _ in _METRICS], "rows": rows}
 
 
 def _similarity(study: Mapping[str, Any]) -> list[dict[str, str]]:
@@ -190,14 +190,14 @@ def _fresh(study: Mapping[str, Any]) -> dict[str, str] | None:
 
 def _pictures(folder: Path, study: Mapping[str, Any]) -> dict[str, str]:
     found = {}
-    for drawing in drawings(study):
+    for drawing in _drawings(study):
         content = draw(drawing, form="png")
         OutputFolder(folder).write_bytes(f"figures/{drawing.name}.png", content)
         found[drawing.name] = f"data:image/png;base64,{base64.b64encode(content).decode()}"
     return found
 
 
-def drawings(study: Mapping[str, Any]) -> list[Drawing]:
+def _drawings(study: Mapping[str, Any]) -> list[Drawing]:
     """Prepare every figure of a study.
 
     Args:

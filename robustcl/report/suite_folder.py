@@ -30,7 +30,7 @@ Status = Literal["done", "failed", "skipped"]
 STATUSES: tuple[Status, ...] = get_args(Status)
 Plain = str | int | float | bool | None
 BOUND = ("config_hash", "versions", "device", CHECKSUM)  # of newer files
-CURE = "repeat the command of the suite with --resume, which runs the cell again"
+_CURE = "repeat the command of the suite with --resume, which runs the cell again"
 
 CALIBRATED = {"corruption", "severity", "accuracy", "nll", "calibration_error"}
 MODEL_FAILED = "its model failed"  # how the reason of a cell begins that needs one
@@ -135,24 +135,24 @@ def read_cell(folder: Path, cell: str, manifest: Mapping[str, Any]) -> dict[str,
     place, old = folder / cell / "cell.json", manifest.get("schema") == OLD_SCHEMA
     if not place.exists():
         return None
-    content = read_sealed(place, cure=CURE, required=not old)
+    content = read_sealed(place, cure=_CURE, required=not old)
     known, plain = content.get("config_hash"), {k: v for k, v in content.items() if k not in BOUND}
     if known != manifest["config_hash"] and not (old and known is None):
         raise RunError(
             f"{str(place)!r} belongs to another suite (configuration {known!r}, this one has "
-            f"{manifest['config_hash']!r}); {CURE}"
+            f"{manifest['config_hash']!r}); {_CURE}"
         )
     found = parse(
         CellState,
         plain,
         what=repr(str(place)),
         error=RunError,
-        cure=CURE,
+        cure=_CURE,
         any_number=("metrics", "rows"),  # what is measured may be infinite
     )
     wrong = _contradiction(found, plain, cell)
     if wrong:
-        raise RunError(f"{str(place)!r} is not usable: {wrong}; {CURE}")
+        raise RunError(f"{str(place)!r} is not usable: {wrong}; {_CURE}")
     return plain
 
 

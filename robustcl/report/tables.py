@@ -23,7 +23,7 @@ from robustcl.report.escape import csv_cell, latex_cell, markdown_cell
 from robustcl.report.plots import equal_axes
 
 # What the columns are called where the data has no labels: nothing there is an accuracy.
-SHARES = {
+_SHARES = {
     "accuracy": "predicted_share",
     "certified_accuracy": "certified_share",
     "attacked_accuracy": "attacked_share",
@@ -72,7 +72,7 @@ def tables(run: Run, summary: Summary) -> dict[str, pd.DataFrame]:
     }
     if summary.labeled:
         return found
-    return {name: table.rename(columns=SHARES) for name, table in found.items()}
+    return {name: table.rename(columns=_SHARES) for name, table in found.items()}
 
 
 def write_tables(folder: Path, found: dict[str, pd.DataFrame]) -> None:
@@ -156,7 +156,7 @@ def _cell(value: object) -> str:
 
 
 UNITS = ("gradients", "forwards", "seconds")
-COLUMNS = ("kind", "method", "stage", "images", *UNITS)
+_COLUMNS = ("kind", "method", "stage", "images", *UNITS)
 WHOLE = "all"
 
 
@@ -177,7 +177,7 @@ def budget_table(run: Run) -> pd.DataFrame:
     for name, part in run.attacks.groupby("method"):
         rows.append(_row("attack", str(name), WHOLE, part))
         rows += _stages(str(name), part)
-    return pd.DataFrame(rows, columns=list(COLUMNS))
+    return pd.DataFrame(rows, columns=list(_COLUMNS))
 
 
 def _row(kind: str, method: str, stage: str, part: pd.DataFrame) -> dict[str, object]:

@@ -20,7 +20,7 @@ from robustcl.core.output_folder import check_output
 from robustcl.data.images import opened_image
 from robustcl.report.figures import STYLE
 
-COLORS = ("C0", "C1", "C2", "C4", "C5", "C9", "C3")
+_COLORS = ("C0", "C1", "C2", "C4", "C5", "C9", "C3")
 DOTTED = 40  # up to so many points each has a dot
 
 
@@ -46,7 +46,7 @@ def training_curves(
     marker = "o" if max(map(len, curves.values())) <= DOTTED else None
     for number, (label, points) in enumerate(curves.items()):
         epochs, values = points.T
-        color = COLORS[number % len(COLORS)]
+        color = _COLORS[number % len(_COLORS)]
         width, order = (1.3, 2.2) if number else (2.0, 2.4)
         ax.plot(
             *(epochs, values), color=color, label=label, linewidth=width, zorder=order,
@@ -71,7 +71,7 @@ def training_curves(
 
 
 # The names of `robustcl.training.losses.sums.LOSSES`, which need torch; a test compares them.
-LOSSES = {
+_LOSSES = {
     "nt_xent": "SimCLR (NT-Xent)",
     "sup_con": "SupCon",
     "suncet": "SuNCEt",
@@ -86,9 +86,9 @@ LOSSES = {
 PANEL = (3.5, 2.55)  # inches
 DPI = 150  # of the style
 SOFTWARE = "robustcl"  # what a picture says of who drew it
-MOST = 64_000_000  # bytes of a log
-LARGEST = 1e100  # what an axis can be drawn for
-REASON = 200  # signs of a library's error in a message
+_MOST = 64_000_000  # bytes of a log
+_LARGEST = 1e100  # what an axis can be drawn for
+_REASON = 200  # signs of a library's error in a message
 
 
 @dataclass(frozen=True)
@@ -116,7 +116,7 @@ PANELS = (
         "and its parts, without their weights",
         {
             "loss": "sum",
-            **LOSSES,
+            **_LOSSES,
             "penalty": "penalty",
             "adversarial": "attacked views",
             "consistency": "noisy views apart",
@@ -206,9 +206,9 @@ def read_log(log: Path) -> pd.DataFrame:
         InputError: When the file is not such a log.
     """
     try:
-        table = pd.read_csv(io.BytesIO(read_bytes(log, most=MOST)))
+        table = pd.read_csv(io.BytesIO(read_bytes(log, most=_MOST)))
     except (ValueError, OverflowError) as error:  # pandas' parser errors are ValueErrors
-        reason = " ".join(str(error).split())[:REASON]
+        reason = " ".join(str(error).split())[:_REASON]
         raise InputError(
             f"cannot read the training log {str(log)!r} (it {reason}); give the .csv beside a "
             "checkpoint"
@@ -220,7 +220,7 @@ def read_log(log: Path) -> pd.DataFrame:
             "steps, seconds and loss; give the .csv beside a checkpoint"
         )
     found = pd.DataFrame({name: pd.to_numeric(table[name], errors="coerce") for name in table})
-    drawn = found.where(found.abs() < LARGEST)
+    drawn = found.where(found.abs() < _LARGEST)
     if not np.isfinite(drawn[["epoch", "loss"]].to_numpy(dtype=float)).all(axis=1).any():
         raise InputError(
             f"{str(log)!r} has no epoch with a loss that is a number; give the .csv beside a "

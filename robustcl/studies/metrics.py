@@ -26,14 +26,14 @@ OF_A_STUDY = {
     "nll_change": "nll",
     "calibration_error_change": "ece",
 }
-METRICS = (*OF_A_RUN, *OF_TRAINING, *OF_CALIBRATION, *OF_CORRUPTION, *OF_A_STUDY)
+_METRICS = (*OF_A_RUN, *OF_TRAINING, *OF_CALIBRATION, *OF_CORRUPTION, *OF_A_STUDY)
 
 
 def check_metric(text: str) -> tuple[str, float | None]:
     """Read a metric such as 'certified_accuracy@0.25'.
 
     Args:
-        text: A name in `METRICS`; certified_accuracy and attacked_accuracy may say a radius, and
+        text: A name in `_METRICS`; certified_accuracy and attacked_accuracy may say a radius, and
             are otherwise read at the smallest eps of the norm.
 
     Returns:
@@ -43,7 +43,7 @@ def check_metric(text: str) -> tuple[str, float | None]:
         InputError: When the name is unknown, or one that takes no radius has one.
     """
     name, at, radius = str(text).partition("@")
-    choose(name, METRICS, what="metric")
+    choose(name, _METRICS, what="metric")
     if at and name not in AT_A_RADIUS:
         raise InputError(f"{name} takes no radius, but {text!r} gives one; leave it out")
     return name, parse_number(radius) if at else None

@@ -45,7 +45,7 @@ def attack_name(text: str) -> str:
     return attacks.parse_attack(text).name
 
 
-Whole = Annotated[int, Meta(ge=1)]
+_Whole = Annotated[int, Meta(ge=1)]
 Methods = tuple[str, ...] | dict[Norm, tuple[str, ...]]
 
 
@@ -56,7 +56,7 @@ class SuiteFile:
     Args:
         question: As in `Suite`; likewise all that is not named here.
         train: Options of `robustcl train` that all models share.
-        models: Options of each by its name (see `ModelEntry`).
+        models: Options of each by its name (see `_ModelEntry`).
         certificates: By norm, or for every norm.
         attacks: Likewise.
         eps: By norm; numbers, or texts such as '8/255'.
@@ -77,14 +77,14 @@ class SuiteFile:
     corrupted_folder: str = ""
     multiview: dict[str, Any] = field(default_factory=dict)
     peers: tuple[str, ...] = ()
-    repeats: Whole = 7
-    limit: Whole | None = None
-    batch_size: Whole = 128
+    repeats: _Whole = 7
+    limit: _Whole | None = None
+    batch_size: _Whole = 128
     classes: Matching = "names"
 
 
 @dataclass(frozen=True)
-class ModelEntry:
+class _ModelEntry:
     """State what the table of a model holds besides options of `robustcl train` (see `Model`).
 
     Args:
@@ -269,7 +269,7 @@ def _model(name: str, entries: Mapping[str, Any], shared: Mapping[str, Any]) -> 
     _known(entries, TRAINING | {"checkpoint", "head"}, where)
     own = {key: value for key, value in entries.items() if key not in ("checkpoint", "head")}
     plain = parse(
-        ModelEntry, entries, what=where, error=InputError, cure="mend the suite", strange=True
+        _ModelEntry, entries, what=where, error=InputError, cure="mend the suite", strange=True
     )
     if plain.checkpoint and set(own) - {"arch"}:
         raise InputError(f"{where} has a checkpoint and is trained ({', '.join(own)}); keep one")

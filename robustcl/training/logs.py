@@ -17,7 +17,7 @@ from robustcl.core import atomic
 from robustcl.core.errors import InputError
 from robustcl.models.heads import LinearHead
 
-COLUMNS = ("epoch", "steps", "seconds")  # that every log begins with
+_COLUMNS = ("epoch", "steps", "seconds")  # that every log begins with
 
 
 @dataclass(frozen=True)
@@ -77,10 +77,10 @@ def is_log(path: Path) -> bool:
     """
     with path.open("rb") as stream:
         head = stream.readline(1000).decode("utf-8", "replace").strip().split(",")
-    return tuple(head[: len(COLUMNS)]) == COLUMNS and "loss" in head
+    return tuple(head[: len(_COLUMNS)]) == _COLUMNS and "loss" in head
 
 
-STEPS = "steps"  # the number in a row that says where it belongs
+_STEPS = "steps"  # the number in a row that says where it belongs
 
 
 def check_tensorboard() -> Any:
@@ -126,8 +126,8 @@ def tensorboard_log(
 
     def write(row: dict[str, float]) -> None:
         for name, value in row.items():
-            if name != STEPS and math.isfinite(value):
-                writer.add_scalar(f"train/{name}", value, int(row[STEPS]))
+            if name != _STEPS and math.isfinite(value):
+                writer.add_scalar(f"train/{name}", value, int(row[_STEPS]))
         writer.flush()
 
     try:

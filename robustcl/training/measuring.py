@@ -75,9 +75,9 @@ def effective_rank(embeddings: Tensor) -> Tensor:
     return torch.special.entr(shares).sum().exp()
 
 
-BATCH = 256  # images in the batch that monitors look at
+_BATCH = 256  # images in the batch that monitors look at
 BANK, QUERIES, NEIGHBORS = 4000, 1000, 20  # of the kNN that runs along
-CHUNK = 256
+_CHUNK = 256
 
 
 @torch.no_grad()
@@ -101,7 +101,7 @@ def measure(run: Run, *, epoch: int, neighbors: bool = True) -> dict[str, float]
     device = run.images.device
     generator = torch.Generator(device).manual_seed(run.recipe.seed + 1)
     order = torch.randperm(len(run.images), generator=generator, device=device)
-    rows = order[:BATCH]
+    rows = order[:_BATCH]
     with frozen(run.model):
         pair = simclr_views(run.images[rows], options=run.views, generator=generator)
         first, second = (run.model(view).float() for view in pair)
@@ -144,7 +144,7 @@ def filter_quality(found: Suspects, labels: Tensor) -> tuple[float, float]:
 
 def _embed(run: Run, rows: Tensor) -> Tensor:
     parts = []
-    for chunk in rows.split(CHUNK):
+    for chunk in rows.split(_CHUNK):
         images = run.images[chunk]
         images = images.float().div_(255.0) if images.dtype == torch.uint8 else images
         parts.append(run.encoder(images).float())

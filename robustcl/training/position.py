@@ -22,12 +22,12 @@ from robustcl.training.resume_state import (
 )
 from robustcl.training.start_run import Run
 
-Count = Annotated[int, Meta(ge=0)]
-REASON = 200  # signs of an error or a value in a message
+_Count = Annotated[int, Meta(ge=0)]
+_REASON = 200  # signs of an error or a value in a message
 
 
 @dataclass(frozen=True)
-class Numbers:
+class _Numbers:
     """State the numbers of a state's file (see `Position`).
 
     Args:
@@ -36,9 +36,9 @@ class Numbers:
     """
 
     key: str
-    epoch: Count
-    step: Count
-    steps: Count
+    epoch: _Count
+    step: _Count
+    steps: _Count
     done: Annotated[float, Meta(ge=0.0)]
     seconds: Annotated[float, Meta(ge=0.0)]
     rows: tuple[dict[str, int | float], ...]
@@ -120,7 +120,7 @@ def resumed(run: Run, path: Path) -> Position:
     """
     tensors, content = load_state(path)
     numbers = parse(
-        Numbers,
+        _Numbers,
         content,
         what=repr(str(path)),
         error=RunError,
@@ -136,11 +136,11 @@ def resumed(run: Run, path: Path) -> Position:
         if is_out_of_memory(error):
             raise
         reason = str(error)
-    shown = " ".join(reason.split())[:REASON]
+    shown = " ".join(reason.split())[:_REASON]
     raise RunError(f"{str(path)!r} does not fit the run that it is of ({shown}); {CURE}")
 
 
-def _filled(run: Run, tensors: dict[str, Tensor], numbers: Numbers) -> Position:
+def _filled(run: Run, tensors: dict[str, Tensor], numbers: _Numbers) -> Position:
     device, count = run.images.device, len(run.images)
     order = tensors.get("order")
     if order is not None and not torch.equal(order.sort().values, torch.arange(count)):
@@ -198,7 +198,7 @@ def _check_key(old: str, new: str, path: Path) -> None:
     for name in sorted({*before, *now}):
         if before.get(name) != now.get(name):
             raise RunError(
-                f"{str(path)!r} is of a run with {name[:60]} {str(before.get(name))[:REASON]!r}, "
+                f"{str(path)!r} is of a run with {name[:60]} {str(before.get(name))[:_REASON]!r}, "
                 f"not {now.get(name)!r}; go on with the same options, or remove it to start again"
             )
 

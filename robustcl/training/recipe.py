@@ -17,7 +17,7 @@ from robustcl.training.robust.methods import Robust, parse_robust
 
 # Losses that look at more than a batch, which is there only where they are trained.
 OWN_STATE = ("cross_entropy", "false_negative_filter", "semantic")
-MOST = 10**9  # epochs, or batches of a step
+_MOST = 10**9  # epochs, or batches of a step
 
 
 @dataclass(frozen=True)
@@ -88,8 +88,8 @@ class TrainRecipe:
         self._check_losses()
         self._check_robust()
         for name in ("epochs", "accumulate"):
-            if not 1 <= getattr(self, name) <= MOST:
-                raise InputError(f"{name} {getattr(self, name)} is not from 1 to {MOST:,}")
+            if not 1 <= getattr(self, name) <= _MOST:
+                raise InputError(f"{name} {getattr(self, name)} is not from 1 to {_MOST:,}")
         if self.projector < 0:
             raise InputError(f"projector {self.projector} is negative; use 0 for none")
         if self.projector and self.log_norm_penalty:

@@ -17,7 +17,7 @@ from robustcl.core.tensor_header import read_header
 from robustcl.models.stored_file import write_tensors
 
 KEY = "robustcl-training"
-CHECKSUM = "robustcl-training-sha256"
+_CHECKSUM = "robustcl-training-sha256"
 CURE = "remove it, then start again"
 
 
@@ -31,7 +31,7 @@ def save_state(path: Path, tensors: Mapping[str, Tensor], numbers: Mapping[str, 
     """
     copies = {name: value.detach().cpu().contiguous().clone() for name, value in tensors.items()}
     text = json.dumps(numbers)
-    write_tensors(path, copies, {KEY: text, CHECKSUM: checksum(text, copies)})
+    write_tensors(path, copies, {KEY: text, _CHECKSUM: checksum(text, copies)})
 
 
 def load_state(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
@@ -49,7 +49,7 @@ def load_state(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
     with _opened(path) as (stored, numbers):
         tensors = {name: stored.get_tensor(name) for name in stored.keys()}  # noqa: SIM118
         metadata = stored.metadata()
-        known = metadata.get(CHECKSUM)  # versions before 0.3 wrote none
+        known = metadata.get(_CHECKSUM)  # versions before 0.3 wrote none
         if known is not None and known != checksum(metadata[KEY], tensors):
             raise RunError(f"{str(path)!r} was changed after it was written; {CURE}")
         return tensors, numbers

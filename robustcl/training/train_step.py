@@ -22,7 +22,7 @@ from robustcl.training.robust.methods import epoch_views, robust_loss
 from robustcl.training.robust.views_step import ViewsStep
 from robustcl.training.start_run import Run
 
-MEMORY = 0.99  # of the running sums of labeled embeddings, per batch
+_MEMORY = 0.99  # of the running sums of labeled embeddings, per batch
 
 
 @dataclass(frozen=True, eq=False)
@@ -172,4 +172,4 @@ def _remember(run: Run, rows: Tensor, batch: LossBatch, labeled: LossBatch | Non
             seen = labeled or batch
             views, labels = torch.cat([seen.first, seen.second]), seen.labels.repeat(2)
             sums = class_sums(views, labels, num_classes=len(run.prototypes))
-            run.prototypes.mul_(MEMORY).add_(sums)
+            run.prototypes.mul_(_MEMORY).add_(sums)

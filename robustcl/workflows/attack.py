@@ -21,7 +21,7 @@ from robustcl.records.summary import interval95
 from robustcl.workflows.evaluate import audit_checkpoint, load_with_head, views_text
 from robustcl.workflows.outputs import finish
 
-ATTACKS: dict[Protocol, str] = {
+_ATTACKS: dict[Protocol, str] = {
     "fast": "pgd:steps=40,restarts=4",
     "standard": "autoattack",
     "deep": "autoattack:version=plus",
@@ -99,7 +99,7 @@ def protocol_attacks(options: AttackOptions) -> tuple[str, ...]:
         With views also the attack that aims at each of them and at the single view; the smallest
         perturbation of all attacks counts.
     """
-    usual = ATTACKS[options.protocol]
+    usual = _ATTACKS[options.protocol]
     return (usual,) if options.views is None else ("every_view:steps=40,restarts=4", usual)
 
 

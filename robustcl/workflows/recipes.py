@@ -8,7 +8,7 @@ from robustcl.options.train import TrainOptions
 from robustcl.training import TrainRecipe, mixed_loss
 from robustcl.training.robust import Deacl, parse_robust
 
-VIEWS = {"auto": None, "digits": DIGIT_VIEWS, "gray": GRAY_VIEWS, "color": COLOR_VIEWS}
+_VIEWS = {"auto": None, "digits": DIGIT_VIEWS, "gray": GRAY_VIEWS, "color": COLOR_VIEWS}
 
 
 def recipe_of(options: TrainOptions) -> TrainRecipe:
@@ -36,4 +36,4 @@ def recipe_of(options: TrainOptions) -> TrainRecipe:
     values = {name: getattr(options, name) for name in own}
     if isinstance(parse_robust(options.robust), Deacl):
         values["projector"] = 0  # it is the teacher's
-    return TrainRecipe(loss=loss, views=VIEWS[options.views], **values)
+    return TrainRecipe(loss=loss, views=_VIEWS[options.views], **values)

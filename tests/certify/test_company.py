@@ -68,7 +68,7 @@ def test_the_bits_are_the_same_with_any_number_of_threads(
     name: str, large: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     if large:  # several images at a time
-        monkeypatch.setattr("robustcl.certify.image_by_image.LARGE", 1)
+        monkeypatch.setattr("robustcl.certify.image_by_image._LARGE", 1)
     model, images, before = small_classifier(), some_images(4), torch.get_num_threads()
     try:
         torch.set_num_threads(1)

@@ -195,7 +195,7 @@ def test_a_network_in_train_mode_is_certified_in_eval_mode_and_left_alone() -> N
 def test_float32_is_left_alone_where_products_are_rounded_further(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr("robustcl.certify.preparation.CHEAP", 1000)
+    monkeypatch.setattr("robustcl.certify.preparation._CHEAP", 1000)
     torch.manual_seed(0)
     network = nn.Sequential(nn.Conv2d(3, 8, 3), nn.ReLU(), nn.Flatten(), nn.Linear(1568, 3))
     model = Classifier.from_scores(network, image_shape=(3, 16, 16))
@@ -218,7 +218,7 @@ def test_float32_and_float64_agree_on_a_larger_network(monkeypatch: pytest.Monke
     images = torch.rand(4, 3, 16, 16)
     for method in (local, crown):
         exact = method(model, images)
-        monkeypatch.setattr("robustcl.certify.preparation.CHEAP", 100)
+        monkeypatch.setattr("robustcl.certify.preparation._CHEAP", 100)
         assert traced(model, norm="l2", method="test").fast.dtype == torch.float32
         rough = method(model, images)
         monkeypatch.undo()

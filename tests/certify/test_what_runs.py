@@ -203,7 +203,7 @@ def test_a_certificate_that_its_own_points_beat_is_reported(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     model, images = small_classifier(), some_images(4)
-    monkeypatch.setattr(sys.modules["robustcl.certify._product"], "DOWN", 1e4)
+    monkeypatch.setattr(sys.modules["robustcl.certify._product"], "_DOWN", 1e4)
     with pytest.raises(ViolationError, match="another class: the certificate is wrong"):
         product(model, images)
 

@@ -72,7 +72,7 @@ def test_every_encoding_gives_the_same_images(tmp_path: Path, options: dict) -> 
 def test_large_groups_are_read_a_few_rows_at_a_time(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("robustcl.data.parquet_file.SHARED", 0)
+    monkeypatch.setattr("robustcl.data.parquet_file._SHARED", 0)
     cells = [cell(encoded(size=(8, 8))) for _ in range(40)]
     place = write_parquet(tmp_path / "x.parquet", cells, [0] * 40, use_dictionary=False)
     assert len(load_data(f"parquet:{place},split=all")) == 40
@@ -84,7 +84,7 @@ def test_large_groups_are_read_a_few_rows_at_a_time(
 def test_what_unpacks_to_far_more_is_refused(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("robustcl.data.parquet_file.LARGE", 10**5)
+    monkeypatch.setattr("robustcl.data.parquet_file._LARGE", 10**5)
     place = write_parquet(
         tmp_path / "x.parquet", [cell(bytes(10**6))], [0], compression="zstd", use_dictionary=False
     )
@@ -93,7 +93,7 @@ def test_what_unpacks_to_far_more_is_refused(
 
 
 def test_more_rows_than_bytes_are_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("robustcl.data.parquet_file.MANY", 100)
+    monkeypatch.setattr("robustcl.data.parquet_file._MANY", 100)
     place = write_parquet(tmp_path / "x.parquet", [cell(encoded())] * 50_000, [0] * 50_000)
     with pytest.raises(InputError, match="50,000 rows in"):
         load_data(f"parquet:{place},split=all")

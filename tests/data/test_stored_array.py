@@ -50,7 +50,7 @@ def test_good_archives_are_read_in_every_order(tmp_path: Path) -> None:
 def test_what_unpacks_to_far_more_is_refused(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("robustcl.data.stored_array.LARGE", 10**6)
+    monkeypatch.setattr("robustcl.data.stored_array._LARGE", 10**6)
     place = tmp_path / "x.npz"
     place.write_bytes(npz_bomb(2 * 10**6))
     with pytest.raises(InputError, match=r"'images' in .* unpacks .* bytes to 2,\d+,\d+"):

@@ -90,6 +90,6 @@ def test_damaged_files_of_torchvision_are_refused(
         (raw / name).write_bytes(content)
     assert torchvision_data("mnist", root=tmp_path).labels.tolist() == [1, 2]
     module = sys.modules["robustcl.data._torchvision"]  # its name is that of a function too
-    monkeypatch.setattr(module, "MOST_BYTES", 100)
+    monkeypatch.setattr(module, "_MOST_BYTES", 100)
     with pytest.raises(InputError, match="more than 100 bytes"):
         torchvision_data("mnist", root=tmp_path)

@@ -14,7 +14,7 @@ from tests.data.test_loading import picture, png, write_parquet
 
 def both(spec: str, monkeypatch: pytest.MonkeyPatch, **options: object) -> tuple[Dataset, Dataset]:
     held = load_data(spec, **options)  # pyright: ignore[reportArgumentType]
-    monkeypatch.setattr("robustcl.data.streamed_images.MOST_BYTES", 0)
+    monkeypatch.setattr("robustcl.data.streamed_images._MOST_BYTES", 0)
     streamed = load_data(spec, **options)  # pyright: ignore[reportArgumentType]
     assert isinstance(held.images, np.ndarray) and isinstance(streamed.images, StreamedImages)
     return held, streamed
@@ -68,7 +68,7 @@ def test_the_hash_follows_files_and_choice(tmp_path: Path, monkeypatch) -> None:
 
 
 def test_a_damaged_file_is_named(tmp_path: Path, monkeypatch) -> None:
-    monkeypatch.setattr("robustcl.data.streamed_images.MOST_BYTES", 0)
+    monkeypatch.setattr("robustcl.data.streamed_images._MOST_BYTES", 0)
     for number in range(3):
         picture(number, size=(40, 40)).save(tmp_path / f"{number}.png")
     whole = (tmp_path / "1.png").read_bytes()

@@ -57,7 +57,7 @@ def test_the_report_links_every_flagged_image_that_it_shows(tmp_path: Path, caps
     page = (tmp_path / "run" / "report.html").read_text(encoding="utf-8")
     links = set(re.findall(r'href="#(image-\d+)"', page))
     anchors = re.findall(r'id="(image-\d+)"', page)
-    assert len(anchors) == len(set(anchors)) >= room.SHOWN
+    assert len(anchors) == len(set(anchors)) >= room._SHOWN
     assert links == set(anchors)
     assert not re.search(r"https?:|<script|<link", page)
     before = page
@@ -71,15 +71,15 @@ def test_indices_are_those_of_the_data_set(tmp_path: Path, monkeypatch) -> None:
         return (room.Flag("zero_gradient", "Bright.", tuple(bright), 11),)
 
     monkeypatch.setattr(room, "model_flags", flagged)
-    monkeypatch.setattr(room, "CHECKED", 8)
+    monkeypatch.setattr(room, "_CHECKED", 8)
     given = arguments(tmp_path, flag="", count=100)
     assert robustcl(["attack", *given, "--protocol", "fast"]) == 0
     run, kept = load_run(tmp_path / "run"), load_arrays(tmp_path / "run", "flagged")
     pixels = np.asarray(load_data(f"npz:{tmp_path / 'data.npz'}", split="test").images)
     (flag,) = run.manifest["flags"]
-    assert 0 < len(flag["images"]) <= room.CHECKED < max(flag["images"])  # spread over the data
+    assert 0 < len(flag["images"]) <= room._CHECKED < max(flag["images"])  # spread over the data
     assert all(pixels[index, 0, 0, 0] > 127 for index in flag["images"])
-    assert kept["index"].tolist() == flag["images"][: room.SHOWN]
+    assert kept["index"].tolist() == flag["images"][: room._SHOWN]
     for index, clean in zip(kept["index"], kept["clean"], strict=True):
         assert np.array_equal(np.rint(255 * clean[0]), pixels[index, :, :, 0])
 

@@ -126,7 +126,7 @@ def test_a_lost_process_is_made_up_for_by_any_number(tmp_path: Path, monkeypatch
 def test_a_process_waits_for_the_first_and_refuses_another_run(tmp_path: Path, monkeypatch) -> None:
     model, dataset = data(16)
     as_rank(monkeypatch, 1, 2)
-    monkeypatch.setattr("robustcl.records.writing.PATIENCE", 0.1)
+    monkeypatch.setattr("robustcl.records.writing._PATIENCE", 0.1)
     with pytest.raises(Exception, match="RANK 0"):
         evaluate(model, dataset, AUDIT, tmp_path / "run", progress=False)
     as_rank(monkeypatch, 0, 2)

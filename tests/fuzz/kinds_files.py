@@ -297,7 +297,7 @@ def training_state(draws: random.Random, folder: Path, good: Path) -> Case:
         else:
             content, _ = spoiled(draws, json.loads(text))
             text = json.dumps(content).encode("utf-8", "replace").decode()
-        stated = {resume_state.KEY: text, resume_state.CHECKSUM: checksum(text, tensors)}
+        stated = {resume_state.KEY: text, resume_state._CHECKSUM: checksum(text, tensors)}
         place.write_bytes(save(tensors, metadata=stated))
     words = ["train", "--recipe", "recipe.toml", "--out", "trained.safetensors", "--save-every",
              "1", "--epochs", "4", "--resume"]  # fmt: skip

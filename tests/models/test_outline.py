@@ -70,7 +70,7 @@ def test_layers_without_number_and_endless_loops_are_stopped(monkeypatch) -> Non
             pass
 
     monkeypatch.setitem(ARCHITECTURES, "endless", endless)
-    monkeypatch.setattr(outline_module, "PATIENCE", 0.1)
+    monkeypatch.setattr(outline_module, "_PATIENCE", 0.1)
     with pytest.raises(InputError, match="is not built in"):
         outline("endless", {}, given)
     assert outline("deep", {}, given) is not None  # no exception is left over

@@ -69,7 +69,7 @@ def test_a_single_loss_is_drawn_once(tmp_path: Path, monkeypatch: pytest.MonkeyP
 
 
 def test_every_loss_has_a_label() -> None:
-    assert set(module.LOSSES) == set(LOSSES)
+    assert set(module._LOSSES) == set(LOSSES)
 
 
 def test_the_last_value_stands_beside_the_title() -> None:

@@ -38,7 +38,7 @@ def small_convnet(
     )
 
 
-LAYERS = 3
+_LAYERS = 3
 
 
 def strided_convnet(
@@ -71,7 +71,7 @@ def strided_convnet(
         raise InputError(f"image_size {image_size} is below 1; give the side in pixels")
     layers: list[nn.Module] = []
     side, before = image_size, channels
-    for number in range(LAYERS):
+    for number in range(_LAYERS):
         after = width * 2**number
         layers.append(nn.Conv2d(before, after, 3, stride=2, padding=1, bias=not batch_norm))
         layers += [nn.BatchNorm2d(after), nn.ReLU()] if batch_norm else [nn.ReLU()]

@@ -8,7 +8,7 @@ from robustcl.core.errors import InputError
 from robustcl.models.heads._linear import LinearHead
 from robustcl.models.heads._prototype import check_labels
 
-STEPS = 100
+_STEPS = 100
 
 
 def lipschitz_linear(
@@ -52,7 +52,7 @@ def lipschitz_linear(
     means = torch.stack([points[labels == k].mean(dim=0) for k in range(num_classes)])
     free = functional.normalize(means - means.mean(dim=0), dim=1).requires_grad_()
     lead = margin * functional.one_hot(labels, num_classes).to(points)
-    optimizer = torch.optim.LBFGS([free], max_iter=STEPS, line_search_fn="strong_wolfe")
+    optimizer = torch.optim.LBFGS([free], max_iter=_STEPS, line_search_fn="strong_wolfe")
 
     def closure() -> Tensor:
         optimizer.zero_grad()

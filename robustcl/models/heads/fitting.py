@@ -20,7 +20,7 @@ FITS = {
     "lipschitz_linear": lipschitz_linear,
     "knn": knn,
 }
-HEADS = tuple(FITS)
+_HEADS = tuple(FITS)
 
 
 @torch.inference_mode(False)
@@ -58,12 +58,12 @@ def fit_head(
             has an embedding with a direction.
         RunError: When the encoder changed, which would be a defect.
     """
-    if kind not in HEADS:
-        raise InputError(f"unknown head {kind!r}; use {', '.join(HEADS)}")
+    if kind not in _HEADS:
+        raise InputError(f"unknown head {kind!r}; use {', '.join(_HEADS)}")
     if not dataset.labeled:
         raise InputError(f"{dataset.name!r} has no labels; a head needs them")
     before = encoder_hash(encoder)
-    points = embed(encoder, dataset, batch_size=batch_size, device=device, noise=noise, seed=seed)
+    points = embed_images(encoder, dataset, batch_size=batch_size, device=device, noise=noise, seed=seed)
     encoder.to("cpu")
     if encoder_hash(encoder) != before:
         raise RunError("the encoder changed while a head was fitted; please report this")
@@ -81,7 +81,7 @@ def fit_head(
     return Classifier(encoder, head, class_names=dataset.class_names).eval()
 
 
-def embed(
+def embed_images(
     encoder: Encoder,
     dataset: Dataset,
     *,

@@ -30,7 +30,7 @@ from robustcl.studies.grid import Cell
 from robustcl.studies.place import Place, read_split
 from robustcl.studies.suite import Suite
 
-CLEAN = "none"
+_CLEAN = "none"
 
 
 def calibration_cell(suite: Suite, cell: Cell, place: Place) -> dict[str, Any]:
@@ -59,7 +59,7 @@ def calibration_cell(suite: Suite, cell: Cell, place: Place) -> dict[str, Any]:
         found = _version(clean, name, severity, suite, cell.seed)
         return match_classes(found, model.class_names, matching=suite.classes)
 
-    plain = version(CLEAN, 0)
+    plain = version(_CLEAN, 0)
     for note in plain.notes[len(clean.notes) :]:
         say(f"note: {note}")
     fitted, held = stratified_split(plain.labels, test_share=0.5, seed=cell.seed)
@@ -80,7 +80,7 @@ def calibration_cell(suite: Suite, cell: Cell, place: Place) -> dict[str, Any]:
             )
         temperature = fit_temperature(scores[known], torch.from_numpy(part.labels)[known])
     rows = []
-    for name, severity in ((CLEAN, 0), *_wanted(suite)):
+    for name, severity in ((_CLEAN, 0), *_wanted(suite)):
         part = version(name, severity).select(held)
         scores = _scores(model, part, suite.batch_size, place.device)
         row = measured(scores, torch.from_numpy(part.labels), temperature)
@@ -125,7 +125,7 @@ def _wanted(suite: Suite) -> list[tuple[str, int]]:
 
 
 def _version(clean: Dataset, name: str, severity: int, suite: Suite, seed: int) -> Dataset:
-    if name == CLEAN:
+    if name == _CLEAN:
         return clean
     if suite.corrupted_folder:
         return cifar10c(Path(suite.corrupted_folder), name, severity, clean)

@@ -55,7 +55,7 @@ def ensemble_baseline(study: Study, labels: Tensor) -> dict[str, Any] | None:
 
 
 JUDGES = 20  # fresh draws that choose the worst point of an image, and others that judge it
-CLEAN = "clean"
+_CLEAN = "clean"
 
 
 def fresh_views(
@@ -89,20 +89,20 @@ def fresh_views(
     points = {key: adversarials(study, key, one)[0] for key, one in models.items()}
     points[name], _ = adversarials(study, name, model, draws=plan.draws)
     labels = torch.from_numpy(study.test.labels)[: len(points[name])]
-    points = {CLEAN: all_images(study.test)[: len(labels)], **points}
+    points = {_CLEAN: all_images(study.test)[: len(labels)], **points}
     right = {key: _right(study, model, at, labels) for key, at in points.items()}
-    stood, own = _shares(right, list(right)), _shares(right, [CLEAN, SINGLE])
+    stood, own = _shares(right, list(right)), _shares(right, [_CLEAN, SINGLE])
     before = {
-        "transfer_gain": _kept(fooled, [CLEAN, SINGLE]),
+        "transfer_gain": _kept(fooled, [_CLEAN, SINGLE]),
         "adaptive_gain": _kept(fooled, list(fooled)),
     }
     return {
         "name": name,
         "draws": plan.draws,
         "judges": JUDGES,
-        "clean": float(_shares(right, [CLEAN]).mean()),
+        "clean": float(_shares(right, [_CLEAN]).mean()),
         "robust": float(stood.mean()),
-        "robust_by_source": {k: float(_shares(right, [CLEAN, k]).mean()) for k in points},
+        "robust_by_source": {k: float(_shares(right, [_CLEAN, k]).mean()) for k in points},
         **{
             key: asdict(paired_mean([after - before[key]], seed=plan.seed))
             for key, after in (("transfer_gain", own), ("adaptive_gain", stood))

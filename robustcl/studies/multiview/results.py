@@ -36,8 +36,8 @@ from robustcl.studies.multiview.outputs import (
 )
 from robustcl.studies.multiview.plan import SINGLE
 
-BINS = 10
-POINTS = 200
+_BINS = 10
+_POINTS = 200
 
 
 def curves(shares: Tensor, labels: Tensor) -> dict[str, list[list[float]]]:
@@ -55,12 +55,12 @@ def curves(shares: Tensor, labels: Tensor) -> dict[str, list[list[float]]]:
     confidence, correct = top_label(shares, labels)
     coverage, risk = risk_coverage(confidence, correct)
     rows = []
-    for part in untied_bins(confidence, bins=min(BINS, 1 + len(confidence) // 40)):
+    for part in untied_bins(confidence, bins=min(_BINS, 1 + len(confidence) // 40)):
         share = bootstrap(
             lambda drawn, part=part: float(correct[part[drawn]].mean()), len(part), draws=200
         )
         rows.append([float(confidence[part].double().mean()), share.value, share.low, share.high])
-    thin = torch.linspace(0, len(coverage) - 1, min(POINTS, len(coverage))).long()
+    thin = torch.linspace(0, len(coverage) - 1, min(_POINTS, len(coverage))).long()
     spread = (risk * (1 - risk) / (coverage * len(labels))).sqrt()
     columns = (coverage, risk, (risk - 1.96 * spread).clamp_min(0), risk + 1.96 * spread)
     return {
@@ -69,7 +69,7 @@ def curves(shares: Tensor, labels: Tensor) -> dict[str, list[list[float]]]:
     }
 
 
-DRAWS = 300
+_DRAWS = 300
 
 
 @dataclass(frozen=True, eq=False)
@@ -290,7 +290,7 @@ def _compared(
     def paired(metric: Callable[[int, Tensor], float]) -> dict[str, float]:
         return asdict(
             bootstrap(
-                lambda rows: metric(1, rows) - metric(0, rows), len(known), draws=DRAWS, seed=seed
+                lambda rows: metric(1, rows) - metric(0, rows), len(known), draws=_DRAWS, seed=seed
             )
         )
 

@@ -34,7 +34,7 @@ from robustcl.workflows.data import old_rule, read_data
 from robustcl.workflows.models import load_and_tell, mean_of, trained_views
 from robustcl.workflows.outputs import refuse_inside_data
 
-DEFAULT_EPS = {"l2": "0.25", "linf": "8/255", "l1": "12"}
+_DEFAULT_EPS = {"l2": "0.25", "linf": "8/255", "l1": "12"}
 
 
 def multiview(options: MultiviewOptions) -> int:
@@ -129,7 +129,7 @@ def make_plan(options: MultiviewOptions) -> StudyPlan:
     if not all(part.strip().isdecimal() for part in parts):
         raise InputError(f"--count {options.count!r} is not whole numbers; write 1,2,4,8")
     names = tuple(name.strip() for name in options.aggregate.split(","))
-    eps = DEFAULT_EPS[options.norm] if options.eps is None else options.eps
+    eps = _DEFAULT_EPS[options.norm] if options.eps is None else options.eps
     return StudyPlan(
         views=options.views,
         counts=tuple(int(part) for part in parts),

@@ -18,9 +18,9 @@ CURE = (
     f"{VARIABLE}"
 )
 BALLS: dict[CertifiedNorm, float] = {"l2": 0.5, "linf": 0.02}
-IMAGES = 4
+_IMAGES = 4
 RUNS = 3  # of which the scores are compared: both are random
-GAP = 0.15  # between the means, relative
+_GAP = 0.15  # between the means, relative
 Scores = Callable[[int], np.ndarray]
 
 
@@ -54,7 +54,7 @@ def art_clever(scene: Scene) -> list[Comparison]:
     """
     import_peer("art.metrics", cure=CURE, variable=VARIABLE)
     sampling = Sampling()
-    images = scene.test.batch(range(min(IMAGES, len(scene.test)))).images.to(scene.device)
+    images = scene.test.batch(range(min(_IMAGES, len(scene.test)))).images.to(scene.device)
     mine, other = (
         our_scores(sampling, scene.model, images),
         art_scores(sampling, scene.model, images, scene.model.num_classes),
@@ -68,7 +68,9 @@ def art_clever(scene: Scene) -> list[Comparison]:
         first = np.mean([ours, *(mine(1000 + run) for run in range(RUNS - 1))])
         second = np.mean([theirs, *(other(1000 + run) for run in range(RUNS - 1))])
         gap = float(first / second - 1.0)
-        return abs(gap) <= GAP, f"mean score {first:.4g} and {second:.4g} ({gap:+.1%}), {RUNS} runs"
+        return abs(
+            gap
+        ) <= _GAP, f"mean score {first:.4g} and {second:.4g} ({gap:+.1%}), {RUNS} runs"
 
     task = f"CLEVER, l2 ball {sampling.ball}, {sampling.batches} x {sampling.samples} points, "
     return [

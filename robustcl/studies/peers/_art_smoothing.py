@@ -11,9 +11,9 @@ from robustcl.studies.peers._art_clever import CURE, VARIABLE
 from robustcl.studies.peers.comparison import Comparison, Scene, compare, import_peer, named
 
 SIGMA, N, N_SELECT, ALPHA = 0.25, 1000, 100, 0.001
-IMAGES = 16
-GAP = 0.1  # between the mean radii of images that both certify, relative
-Outcome = tuple[np.ndarray, np.ndarray]
+_IMAGES = 16
+_GAP = 0.1  # between the mean radii of images that both certify, relative
+_Outcome = tuple[np.ndarray, np.ndarray]
 
 
 def art_smoothing(scene: Scene) -> list[Comparison]:
@@ -37,7 +37,7 @@ def art_smoothing(scene: Scene) -> list[Comparison]:
         PyTorchRandomizedSmoothing,
     )
 
-    images = scene.test.batch(range(min(IMAGES, len(scene.test)))).images.to(scene.device)
+    images = scene.test.batch(range(min(_IMAGES, len(scene.test)))).images.to(scene.device)
     wrapped: Any = PyTorchRandomizedSmoothing(
         model=scene.model,
         loss=nn.CrossEntropyLoss(),
@@ -50,7 +50,7 @@ def art_smoothing(scene: Scene) -> list[Comparison]:
     )
     pixels = images.cpu().numpy()
 
-    def ours() -> Outcome:
+    def ours() -> _Outcome:
         claim = smoothing(
             scene.model,
             images,
@@ -64,7 +64,7 @@ def art_smoothing(scene: Scene) -> list[Comparison]:
         )
         return claim.predicted.cpu().numpy(), claim.radius.cpu().numpy()
 
-    def theirs() -> Outcome:
+    def theirs() -> _Outcome:
         np.random.seed(scene.seed)  # noqa: NPY002 ART uses the global generator
         return wrapped.certify(pixels, n=N, batch_size=scene.batch_size)
 
@@ -80,7 +80,7 @@ def art_smoothing(scene: Scene) -> list[Comparison]:
     ]
 
 
-def _agreement(ours: Outcome, theirs: Outcome) -> tuple[bool, str]:
+def _agreement(ours: _Outcome, theirs: _Outcome) -> tuple[bool, str]:
     both = (ours[0] >= 0) & (theirs[0] >= 0)
     clash = int((ours[0][both] != theirs[0][both]).sum())
     means = [float(side[1][both].mean()) if both.any() else 0.0 for side in (ours, theirs)]
@@ -90,4 +90,4 @@ def _agreement(ours: Outcome, theirs: Outcome) -> tuple[bool, str]:
         f"mean radius {means[0]:.4g} and {means[1]:.4g} ({gap:+.1%}) on {int(both.sum())} images; "
         f"{clash} predictions differ; only they certify {lost}"
     )
-    return clash == 0 and abs(gap) <= GAP, text
+    return clash == 0 and abs(gap) <= _GAP, text

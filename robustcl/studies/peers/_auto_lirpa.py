@@ -18,12 +18,12 @@ from robustcl.core.errors import UnsupportedError
 from robustcl.studies.peers.comparison import Comparison, Scene, compare, import_peer, named
 
 VARIABLE = "ROBUSTCL_AUTO_LIRPA"
-CURE = f"name the folders of a checkout and of what it needs in {VARIABLE}, as in PYTHONPATH"
-IMAGES = 8
-MOST_REPEATS = 3
+_CURE = f"name the folders of a checkout and of what it needs in {VARIABLE}, as in PYTHONPATH"
+_IMAGES = 8
+_MOST_REPEATS = 3
 BOTH: tuple[CertifiedNorm, ...] = ("l2", "linf")
 MORE_STEPS = 8  # of the bisection, where radii are far below where it starts
-SMALLER = 0.99  # median of our radius over theirs below which ours is not as good
+_SMALLER = 0.99  # median of our radius over theirs below which ours is not as good
 
 
 def auto_lirpa(scene: Scene) -> list[Comparison]:
@@ -41,8 +41,8 @@ def auto_lirpa(scene: Scene) -> list[Comparison]:
     Raises:
         UnsupportedError: When the peer cannot state the margins of the model.
     """
-    import_peer("auto_LiRPA", cure=CURE, variable=VARIABLE)
-    images = scene.test.batch(range(min(IMAGES, len(scene.test)))).images.to(scene.device)
+    import_peer("auto_LiRPA", cure=_CURE, variable=VARIABLE)
+    images = scene.test.batch(range(min(_IMAGES, len(scene.test)))).images.to(scene.device)
     found = []
     for norm in BOTH:
         prepared = traced(scene.model, norm=norm, method="auto_lirpa")
@@ -60,7 +60,7 @@ def auto_lirpa(scene: Scene) -> list[Comparison]:
                 ours=partial(_ours, scene.model, images, norm, prepared),
                 theirs=partial(peer_crown, scene.model, task),
                 agreement=_agreement,
-                most_repeats=MOST_REPEATS,
+                most_repeats=_MOST_REPEATS,
             )
         )
     return found
@@ -99,7 +99,7 @@ def peer_crown(model: Classifier, task: Problem, *, steps: int = 8, close: float
     Returns:
         (B,) radii.
     """
-    lirpa = import_peer("auto_LiRPA", cure=CURE, variable=VARIABLE)
+    lirpa = import_peer("auto_LiRPA", cure=_CURE, variable=VARIABLE)
     # float32, its default; a plain run, as its users do it.
     images = task.images.float()
     bounded: Any = lirpa.BoundedModule(copy.deepcopy(model.encoder.backbone).float(), images[:1])
@@ -141,6 +141,6 @@ def _ours(model: Classifier, images: Tensor, norm: CertifiedNorm, prepared: Any)
 
 def _agreement(ours: Tensor, theirs: Tensor) -> tuple[bool, str]:
     middle = float((ours / theirs.clamp_min(1e-12)).median())
-    lower = int((ours < SMALLER * theirs).sum())
+    lower = int((ours < _SMALLER * theirs).sum())
     text = f"our radius over theirs {middle:.3f} (median); ours is lower on {lower} images"
-    return middle >= SMALLER, text
+    return middle >= _SMALLER, text

@@ -16,8 +16,8 @@ from robustcl.core.threat import Threat
 from robustcl.studies.peers.comparison import Comparison, Scene, compare, import_peer, named
 
 BUDGETS: dict[CertifiedNorm, float] = {"linf": 8 / 255, "l2": 0.5}
-NAMES: dict[str, Any] = {"l2": "L2", "linf": "Linf"}
-MOST_REPEATS = 3
+_NAMES: dict[str, Any] = {"l2": "L2", "linf": "Linf"}
+_MOST_REPEATS = 3
 
 
 def autoattack(scene: Scene) -> list[Comparison]:
@@ -47,7 +47,7 @@ def autoattack(scene: Scene) -> list[Comparison]:
                 ours=lambda arguments=arguments: screened_robust(*arguments),
                 theirs=lambda arguments=arguments: reference_robust(*arguments),
                 agreement=_agreement,
-                most_repeats=MOST_REPEATS,
+                most_repeats=_MOST_REPEATS,
             )
         )
     return found
@@ -72,7 +72,7 @@ def reference_points(
 
     adversary = AutoAttack(
         model,
-        norm=NAMES[threat.norm],
+        norm=_NAMES[threat.norm],
         eps=float(threat.eps),
         version="standard",
         seed=0,

@@ -23,7 +23,7 @@ from robustcl.training.train_step import train_step
 
 LEARNING_RATE, WEIGHT_DECAY, TEMPERATURE = 1e-3, 1e-4, 0.5
 IMAGES, SIDE = 1024, 32
-CLOSE = 1e-5  # relative difference of the losses
+_CLOSE = 1e-5  # relative difference of the losses
 Epoch = Callable[[], None]
 
 
@@ -217,4 +217,4 @@ def _losses_agree(seed: int) -> tuple[bool, str]:
     mine = float(nt_xent(pairs[0], pairs[1], temperature=TEMPERATURE))
     other = float(NTXentLoss(temperature=TEMPERATURE)(pairs[0], pairs[1]))
     gap = abs(mine / other - 1.0)
-    return gap <= CLOSE, f"NT-Xent of the same embeddings {mine:.6f} and {other:.6f}"
+    return gap <= _CLOSE, f"NT-Xent of the same embeddings {mine:.6f} and {other:.6f}"

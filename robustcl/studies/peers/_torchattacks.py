@@ -15,7 +15,7 @@ from robustcl.studies.peers.nearest import (
     verified_norms,
 )
 
-MOST_REPEATS = 3
+_MOST_REPEATS = 3
 FARTHER = 1.01  # mean of the ratios of radii above which ours is not as good
 
 
@@ -60,7 +60,7 @@ def _compared(scene: Scene, name: str, package: str, norm: Norm, theirs: Points)
         ours=partial(norms, partial(our_points, "boundary_walk")),
         theirs=partial(norms, theirs),
         agreement=_agreement,
-        most_repeats=MOST_REPEATS,
+        most_repeats=_MOST_REPEATS,
     )
 
 

@@ -11,7 +11,7 @@ from robustcl.models.encoders import MaxMin
 from robustcl.studies.peers.comparison import Comparison, Scene, compare, import_peer, named
 
 WIDTH = 64
-SMALLER = 0.99  # median of our radius over theirs below which ours is not as good
+_SMALLER = 0.99  # median of our radius over theirs below which ours is not as good
 
 
 def torchlip(scene: Scene) -> list[Comparison]:
@@ -69,4 +69,4 @@ def _exported(layer: nn.Module) -> nn.Module:
 def _agreement(ours: Tensor, theirs: Tensor) -> tuple[bool, str]:
     over = ours / theirs.clamp_min(1e-12)
     text = f"our radius over theirs {float(over.median()):.4f} (least {float(over.min()):.4f})"
-    return float(over.median()) >= SMALLER, text
+    return float(over.median()) >= _SMALLER, text

@@ -7,7 +7,7 @@ from robustcl.calibration import calibration_error, top_label
 from robustcl.studies.peers.comparison import Comparison, Scene, compare, import_peer, named
 
 BINS, PER_BIN, CLASSES = 15, 1000, 100
-CLOSE = 1e-5  # torchmetrics computes in float32
+_CLOSE = 1e-5  # torchmetrics computes in float32
 
 
 def torchmetrics(scene: Scene) -> list[Comparison]:
@@ -61,4 +61,4 @@ def _draw(seed: int) -> tuple[Tensor, Tensor]:
 
 
 def _agreement(ours: float, theirs: float) -> tuple[bool, str]:
-    return abs(ours - theirs) <= CLOSE, f"{ours:.6f} and {theirs:.6f}"
+    return abs(ours - theirs) <= _CLOSE, f"{ours:.6f} and {theirs:.6f}"

@@ -9,7 +9,7 @@ from torch.nn import functional
 from robustcl.core.errors import InputError
 from robustcl.training.losses.similarities import check_margin, check_temperature, unit
 
-Form = Literal["cross_entropy", "cosine"]
+_Form = Literal["cross_entropy", "cosine"]
 
 
 def semantic(
@@ -19,7 +19,7 @@ def semantic(
     targets: Tensor,
     *,
     temperature: float = 0.1,
-    form: Form = "cross_entropy",
+    form: _Form = "cross_entropy",
     margin: float = 0.0,
     normalize: bool = True,
 ) -> Tensor:

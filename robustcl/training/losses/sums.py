@@ -50,7 +50,7 @@ LABELED = (
 )  # of labeled images only; they may have a batch of their own
 PAIRLESS = ("cross_entropy", "semantic")  # compare images with classes, not with each other
 RAW = {"batch_prototypes": batch_prototypes, "margin_suncet": margin_suncet}  # of raw embeddings
-TIMES = ("weight", "after", "until")
+_TIMES = ("weight", "after", "until")
 
 
 @dataclass(frozen=True)
@@ -109,7 +109,7 @@ class Term:
         chosen = {key: value for key, value in self.options.items() if key != "temperature"}
         for key in chosen:
             if key not in known:
-                offered = ", ".join(sorted({*known, "temperature", *TIMES}))
+                offered = ", ".join(sorted({*known, "temperature", *_TIMES}))
                 raise InputError(f"filter has no option {key!r}; it takes {offered}")
             wrong = objection_to(_rule_types()[key], chosen[key])
             if wrong:
@@ -172,11 +172,11 @@ def parse_losses(text: str) -> tuple[Term, ...]:
     terms = []
     for part in text.split("+"):
         parsed = parse_specification(part)
-        times = {key: value for key, value in parsed.options.items() if key in TIMES}
+        times = {key: value for key, value in parsed.options.items() if key in _TIMES}
         for key, value in times.items():
             if isinstance(value, str | bool) or (key != "weight" and not isinstance(value, int)):
                 raise InputError(f"{key} {value!r} in {part!r} is not a number of epochs or factor")
-        options = {key: value for key, value in parsed.options.items() if key not in TIMES}
+        options = {key: value for key, value in parsed.options.items() if key not in _TIMES}
         terms.append(Term(parsed.name, options=options, **times))  # pyright: ignore[reportArgumentType]
     return tuple(terms)
 

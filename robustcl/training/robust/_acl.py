@@ -11,7 +11,7 @@ from robustcl.models.dual_batch_norm import ADVERSARIAL, CLEAN, using_branch
 from robustcl.training.robust.attacked import LOSS, SHIFT, Attacked, attacked_views, turned
 from robustcl.training.robust.views_step import Losses, ViewsStep
 
-STEPS = 5
+_STEPS = 5
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -57,7 +57,12 @@ def acl(method: Acl, step: ViewsStep, *, weight: float | None = None) -> Losses:
         return _adversarial_only(method, step)
     clean, parts, gradient = _clean(method, step)
     points = attacked_views(
-        method, step, step.views, raised(method, step), steps=method.count(STEPS), gradient=gradient
+        method,
+        step,
+        step.views,
+        raised(method, step),
+        steps=method.count(_STEPS),
+        gradient=gradient,
     )
     with using_branch(step.model, ADVERSARIAL):
         adversarial, _ = step.loss_at(points)
@@ -66,7 +71,7 @@ def acl(method: Acl, step: ViewsStep, *, weight: float | None = None) -> Losses:
 
 def _adversarial_only(method: Acl, step: ViewsStep) -> Losses:
     points = attacked_views(
-        method, step, step.views, raised(method, step), steps=method.count(STEPS)
+        method, step, step.views, raised(method, step), steps=method.count(_STEPS)
     )
     with using_branch(step.model, ADVERSARIAL):
         loss, parts = step.loss_at(points, remembers=True)

@@ -9,7 +9,7 @@ from robustcl.core.errors import InputError
 from robustcl.training.robust.attacked import LOSS, SHIFT, Attacked, attacked_views, turned
 from robustcl.training.robust.views_step import Losses, ViewsStep
 
-STEPS = 5
+_STEPS = 5
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -89,7 +89,7 @@ def deacl(method: Deacl, step: ViewsStep) -> Losses:
                 kept.append(step.encode(views))
         return turned(step.encode(points), kept[0])
 
-    points = attacked_views(method, step, views, away, steps=method.count(STEPS))
+    points = attacked_views(method, step, views, away, steps=method.count(_STEPS))
     clean, moved = step.encode(torch.cat([views, points])).chunk(2)
     parts = {"distance": turned(clean, wanted).mean(), "adversarial": turned(moved, clean).mean()}
     return student_loss(clean, moved, wanted, weight=method.weight), parts

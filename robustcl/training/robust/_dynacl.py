@@ -48,11 +48,11 @@ class Dynacl(Acl):
         if self.period is not None and self.period > epochs:
             raise InputError(
                 f"period {self.period} of dynacl is longer than training ({epochs} epochs), so the "
-                f"views would never weaken; lower it, or leave it out for {length(epochs)}"
+                f"views would never weaken; lower it, or leave it out for {_length(epochs)}"
             )
 
 
-def length(epochs: int) -> int:
+def _length(epochs: int) -> int:
     """Return the default period.
 
     Args:
@@ -79,7 +79,7 @@ def strength(epoch: int, *, epochs: int, period: int | None = None) -> float:
         Luo et al., Rethinking the Effect of Data Augmentation in Adversarial Contrastive Learning,
         ICLR 2023, section 4.1: s(t) = 1 - floor(t / K) K / T.
     """
-    every = period or length(epochs)
+    every = period or _length(epochs)
     return 0.0 if epoch >= epochs else 1.0 - (epoch // every) * every / epochs
 
 

@@ -10,7 +10,7 @@ from robustcl.core.errors import InputError
 from robustcl.training.robust.attacked import SHIFT, Attacked, attacked_views, turned
 from robustcl.training.robust.views_step import Losses, ViewsStep
 
-STEPS = 7
+_STEPS = 7
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -58,7 +58,7 @@ def rocl(method: Rocl, step: ViewsStep) -> Losses:
     anchors, others = groups[0::2], groups[1::2]
     points = attacked_views(
         method, step, torch.cat(anchors), _raised(method, step, anchors, others),
-        steps=method.count(STEPS),
+        steps=method.count(_STEPS),
     )  # fmt: skip
     embeddings = step.encode(torch.cat([step.views, points]))
     count = len(step.views)

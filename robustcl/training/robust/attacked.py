@@ -18,7 +18,7 @@ from robustcl.training.losses.sums import Term, parse_losses
 from robustcl.training.robust.inner_attack import check_training_norm
 from robustcl.training.robust.views_step import ViewsStep
 
-DEFAULT_EPS: dict[Norm, float] = {"linf": 8 / 255, "l2": 0.5}
+_DEFAULT_EPS: dict[Norm, float] = {"linf": 8 / 255, "l2": 0.5}
 VARIANTS = ("pgd", "fast", "free")
 LOSS, SHIFT = "loss", "shift"
 
@@ -77,7 +77,7 @@ class Attacked:
     def threat(self) -> Threat:
         """What the attack may do, in the box [0, 1]."""
         norm = check_training_norm(self.norm)
-        return Threat(norm, DEFAULT_EPS[norm] if self.eps is None else self.eps)
+        return Threat(norm, _DEFAULT_EPS[norm] if self.eps is None else self.eps)
 
     @property
     def goal_terms(self) -> tuple[Term, ...]:

@@ -13,7 +13,7 @@ from robustcl.training.robust.lipschitz import Lipschitz
 from robustcl.training.robust.views_step import Losses, ViewsStep
 
 Robust = Acl | Deacl | GradientPenalty | Lipschitz | NoisyViews | Rocl  # Dynacl is an Acl
-METHODS: dict[str, type[Robust]] = {
+_METHODS: dict[str, type[Robust]] = {
     "acl": Acl,
     "deacl": Deacl,
     "dynacl": Dynacl,
@@ -28,7 +28,7 @@ def parse_robust(text: str) -> Robust | None:
     """Read NAME or NAME:key=value,key=value.
 
     Args:
-        text: A key of `METHODS` with the fields of its dataclass, or nothing.
+        text: A key of `_METHODS` with the fields of its dataclass, or nothing.
 
     Returns:
         The method; None where the text is empty.
@@ -39,7 +39,7 @@ def parse_robust(text: str) -> Robust | None:
     if not text.strip():
         return None
     parsed = parse_specification(text)
-    kind = METHODS[choose(parsed.name, METHODS, what="robust training")]
+    kind = _METHODS[choose(parsed.name, _METHODS, what="robust training")]
     options = check_options(parsed, kind)
     try:
         return kind(**options)  # pyright: ignore[reportArgumentType]

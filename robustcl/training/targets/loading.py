@@ -15,7 +15,7 @@ from robustcl.training.targets.vectors import (
     word_vectors,
 )
 
-SOURCES = "simplex, taxonomy, taxonomy:FILE.toml, words:FILE.txt, npy:FILE.npy"
+_SOURCES = "simplex, taxonomy, taxonomy:FILE.toml, words:FILE.txt, npy:FILE.npy"
 
 
 def load_targets(spec: str, class_names: Sequence[str]) -> Tensor:
@@ -46,7 +46,7 @@ def load_targets(spec: str, class_names: Sequence[str]) -> Tensor:
     elif name == "npy" and path:
         vectors = npy_vectors(path, len(class_names))
     else:
-        raise InputError(f"unknown targets {spec!r}; known are {SOURCES}")
+        raise InputError(f"unknown targets {spec!r}; known are {_SOURCES}")
     vectors = centered(vectors) if center else vectors
     return with_simplex(vectors, blend) if blend else vectors
 

@@ -13,8 +13,8 @@ from robustcl.core.files import read_toml
 from robustcl.core.memory import require_memory
 
 Tree = Mapping[str, Any]
-MOST_BYTES = 2**22  # of a file
-DEEPEST = 100  # levels
+_MOST_BYTES = 2**22  # of a file
+_DEEPEST = 100  # levels
 
 CIFAR10_TREE: Tree = {
     "animal": {
@@ -85,7 +85,7 @@ def read_tree(path: str | Path) -> Tree:
         InputError: When the file is missing or not TOML.
     """
     try:
-        return read_toml(Path(path), most=MOST_BYTES)
+        return read_toml(Path(path), most=_MOST_BYTES)
     except ValueError as error:
         raise InputError(
             f"{str(path)!r} {error}; give taxonomy:FILE.toml a TOML file of kinds and classes"
@@ -93,9 +93,9 @@ def read_tree(path: str | Path) -> Tree:
 
 
 def _collect(tree: Tree, above: tuple[str, ...], paths: dict[str, tuple[str, ...]]) -> None:
-    if len(above) > DEEPEST:
+    if len(above) > _DEEPEST:
         raise InputError(
-            f"the taxonomy has more than {DEEPEST} levels below {above[0]!r}; write fewer"
+            f"the taxonomy has more than {_DEEPEST} levels below {above[0]!r}; write fewer"
         )
     for name, below in tree.items():
         if not isinstance(below, Mapping):

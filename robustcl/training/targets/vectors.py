@@ -130,7 +130,7 @@ def with_simplex(vectors: Tensor, blend: float) -> Tensor:
     return torch.cat([math.sqrt(1.0 - blend) * units, math.sqrt(blend) * corners], dim=1)
 
 
-LONGEST = 2**20  # bytes of a line; a word and 10,000 numbers take a tenth of that
+_LONGEST = 2**20  # bytes of a line; a word and 10,000 numbers take a tenth of that
 
 
 def word_vectors(path: str | Path, class_names: Sequence[str]) -> Tensor:
@@ -222,11 +222,11 @@ def _read(path: Path, wanted: set[str]) -> dict[str, np.ndarray]:
 
 def _lines(stream: BinaryIO, path: Path) -> Iterator[str]:
     number = 0
-    while content := stream.readline(LONGEST + 1):
+    while content := stream.readline(_LONGEST + 1):
         number += 1
-        if len(content) > LONGEST:
+        if len(content) > _LONGEST:
             raise InputError(
-                f"line {number} of {str(path)!r} has more than {LONGEST:,} bytes; expected a word "
+                f"line {number} of {str(path)!r} has more than {_LONGEST:,} bytes; expected a word "
                 "and its vector, separated by spaces"
             )
         try:

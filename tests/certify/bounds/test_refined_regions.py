@@ -92,7 +92,7 @@ def test_an_image_alone_gets_the_same() -> None:
 def test_few_at_a_time_give_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
     network = layers()
     _, whole = enclosed(network, "l2", 128)
-    monkeypatch.setattr("robustcl.certify.bounds.refined_regions.NUMBERS", 1)
+    monkeypatch.setattr("robustcl.certify.bounds.refined_regions._NUMBERS", 1)
     _, parts = enclosed(network, "l2", 128)
     torch.testing.assert_close(parts.low, whole.low, rtol=1e-12, atol=1e-12)
     torch.testing.assert_close(parts.high, whole.high, rtol=1e-12, atol=1e-12)

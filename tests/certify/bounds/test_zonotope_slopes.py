@@ -144,7 +144,7 @@ def test_crowded_images_are_left_out_alone(monkeypatch: pytest.MonkeyPatch) -> N
     some = generator_slope_bounds(network, regions, directions, norm="l2", most=12)
     assert torch.isinf(some[2]).all()
     torch.testing.assert_close(some[:2], whole[:2], rtol=1e-9, atol=0)
-    monkeypatch.setattr(generator_slopes, "NUMBERS", 10)
+    monkeypatch.setattr(generator_slopes, "_NUMBERS", 10)
     none = generator_slope_bounds(network, regions, directions, norm="l2")
     assert torch.isinf(none).all()
 

@@ -10,7 +10,7 @@ from robustcl.core.classifier import Encoder
 from robustcl.core.errors import InputError, RobustclError
 from robustcl.data import Dataset, load_data
 from robustcl.models.encoders import small_convnet
-from robustcl.models.heads.fitting import embed
+from robustcl.models.heads.fitting import embed_images
 from robustcl.training import DEMO_ARCHITECTURE, Files, TrainRecipe, train_encoder
 from robustcl.training.position import Position, saved
 from robustcl.training.robust import GradientPenalty, NoisyViews, parse_robust
@@ -113,10 +113,10 @@ def test_heads_see_the_noise() -> None:
     model, data = encoder(), digits()
     same = dataclasses.replace(data, images=np.repeat(data.images[:1], 128, axis=0))
     clean, *noisy = (
-        embed(model, same, batch_size=64, noise=noise, seed=seed)
+        embed_images(model, same, batch_size=64, noise=noise, seed=seed)
         for noise, seed in ((0.0, 0), (0.5, 0), (0.5, 0), (0.5, 1))
     )
     assert torch.equal(noisy[0], noisy[1]) and not torch.equal(noisy[0], noisy[2])
     assert float(clean.std(0).max()) == 0.0 and float(noisy[0].std(0).min()) > 0.0
     with pytest.raises(InputError, match="noise -1"):
-        embed(model, data, batch_size=64, noise=-1.0)
+        embed_images(model, data, batch_size=64, noise=-1.0)
