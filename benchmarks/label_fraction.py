@@ -36,7 +36,7 @@ from robustcl.data import Dataset, label_subset, load_data
 from robustcl.data.views import COLOR_VIEWS
 from robustcl.models.encoders import cifar_resnet18
 from robustcl.models.heads import knn, linear
-from robustcl.models.heads.fitting import embed
+from robustcl.models.heads.fitting import embed_images
 from robustcl.training import Files, TrainRecipe, train_encoder
 
 FRACTIONS = (0.01, 0.1, 1.0)
@@ -196,7 +196,7 @@ def run_one(
 
 
 def _points(encoder: Encoder, part: Dataset, device: str) -> Tensor:
-    return embed(encoder, part, batch_size=500, device=device)
+    return embed_images(encoder, part, batch_size=500, device=device)
 
 
 def _knn(bank: Tensor, queries: Tensor, train: Dataset, test: Dataset) -> float:
