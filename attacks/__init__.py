@@ -1,4 +1,4 @@
-"""Attacks: one file per method; `run` verifies every one of them."""
+"""Attacks: one file per method; `run_attack` verifies every one of them."""
 
 from robustcl.attacks._apgd import apgd
 from robustcl.attacks._attacked_radius import attacked_radius
@@ -18,18 +18,18 @@ from robustcl.attacks._surface import surface
 from robustcl.attacks._torchattacks import torchattacks
 from robustcl.attacks.checks import Flag, model_flags
 from robustcl.attacks.confirmation import confirmed
-from robustcl.attacks.finding import Finding, Search
 from robustcl.attacks.measuring import measure
 from robustcl.attacks.methods import ATTACKS, Attack, parse_attack
-from robustcl.attacks.running import run
+from robustcl.attacks.results import AttackResult, Candidates
+from robustcl.attacks.running import run_attack
 
 __all__ = [
     "ATTACKS",
     "Attack",
-    "Finding",
+    "AttackResult",
+    "Candidates",
     "Flag",
     "Screening",
-    "Search",
     "apgd",
     "attacked_radius",
     "autoattack",
@@ -48,7 +48,7 @@ __all__ = [
     "parse_attack",
     "pgd",
     "reference_cost",
-    "run",
+    "run_attack",
     "screened",
     "surface",
     "torchattacks",

@@ -7,8 +7,8 @@ import torch
 from torch import Tensor
 
 from robustcl.attacks.adaptive_step import Slots, begin_run, checkpoints, count_in, empty_slots
-from robustcl.attacks.finding import Search
-from robustcl.attacks.rivals import rivals_by_score
+from robustcl.attacks.other_classes import others_by_score
+from robustcl.attacks.results import Candidates
 from robustcl.attacks.steps import column, no_win, random_start, step_upwards, value_and_gradient
 from robustcl.attacks.surrogate import check_loss, surrogate
 from robustcl.core.errors import InputError
@@ -29,7 +29,7 @@ def apgd(
     restarts: int = 0,
     seeds: Sequence[int] | None = None,
     batch_size: int = 128,
-) -> Search:
+) -> Candidates:
     """Ascend a loss by steps that start at 2 eps and are halved, per image, when they stall.
 
     In L1 steps start at eps and move a fifth of all pixels, later as many as two thirds of those of
@@ -69,16 +69,18 @@ def apgd(
             "use 1 or more steps and images per call, and 0 or more restarts"
         )
     check_loss(objective, loss)
-    rivals = rivals_by_score(objective, images, batch_size=batch_size)
+    rivals = others_by_score(objective, images, batch_size=batch_size)
     if not loss.endswith("-targeted"):
         rivals = rivals[:, :0]
     runs = restarts or max(1, min(_RIVALS, rivals.shape[1]))
-    job = Climb(objective, images, threat, loss, rivals, steps, runs, "apgd")
-    return climb(job, list(range(len(images)) if seeds is None else seeds), batch_size=batch_size)
+    job = ApgdJob(objective, images, threat, loss, rivals, steps, runs, "apgd")
+    return ascend_by_apgd(
+        job, list(range(len(images)) if seeds is None else seeds), batch_size=batch_size
+    )
 
 
 @dataclass(frozen=True, eq=False)
-class Climb:
+class ApgdJob:
     """Hold what a climb needs.
 
     Args:
@@ -104,7 +106,7 @@ class Climb:
     stops: bool = True
 
 
-def climb(job: Climb, seeds: Sequence[int], *, batch_size: int) -> Search:
+def ascend_by_apgd(job: ApgdJob, seeds: Sequence[int], *, batch_size: int) -> Candidates:
     """Run APGD on all images, as many at a time as a batch holds.
 
     Args:
@@ -125,7 +127,7 @@ def climb(job: Climb, seeds: Sequence[int], *, batch_size: int) -> Search:
     slots = empty_slots(images[:1].detach(), batch_size)
     while waiting or any(place is not None for place in places):
         _occupy(job, seeds, places, waiting, slots)
-        scene = _scene(job, places, device)
+        scene = _slot_inputs(job, places, device)
         done = won = torch.zeros_like(scene.busy)
         while not bool(done.any()):
             value, gradient, margin = _evaluate(scene, job.loss, slots.points)
@@ -143,11 +145,11 @@ def climb(job: Climb, seeds: Sequence[int], *, batch_size: int) -> Search:
             places[place] = None
             if run + 1 < job.runs and not bool(won[place]):
                 waiting.insert(0, (row, run + 1))
-    return Search(found, spent)
+    return Candidates(found, spent)
 
 
 @dataclass(frozen=True, eq=False)
-class _Scene:
+class _SlotInputs:
     # What stays the same until a place in the batch is given to another image.
     rows: Tensor
     busy: Tensor  # places that hold an image; the others repeat one, so that the shape stays
@@ -157,7 +159,9 @@ class _Scene:
     raised: Callable[[Tensor], Tensor]
 
 
-def _scene(job: Climb, places: Sequence[tuple[int, int] | None], device: torch.device) -> _Scene:
+def _slot_inputs(
+    job: ApgdJob, places: Sequence[tuple[int, int] | None], device: torch.device
+) -> _SlotInputs:
     first = next(place for place in places if place is not None)
     held = [first if place is None else place for place in places]
     rows = torch.tensor([row for row, _ in held], device=device)
@@ -167,10 +171,10 @@ def _scene(job: Climb, places: Sequence[tuple[int, int] | None], device: torch.d
         runs = torch.tensor([run % job.rivals.shape[1] for _, run in held], device=device)
         aims = job.rivals[rows, runs]
     raised = surrogate(part, job.loss, aims)
-    return _Scene(rows, busy, job.images[rows].detach(), job.threat.select(rows), part, raised)
+    return _SlotInputs(rows, busy, job.images[rows].detach(), job.threat.select(rows), part, raised)
 
 
-def _evaluate(scene: _Scene, loss: str, points: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+def _evaluate(scene: _SlotInputs, loss: str, points: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     value, gradient = value_and_gradient(scene.raised, points)
     if loss == "margin":
         return value.to(points), gradient, value.to(points)
@@ -179,7 +183,7 @@ def _evaluate(scene: _Scene, loss: str, points: Tensor) -> tuple[Tensor, Tensor,
 
 
 def _occupy(
-    job: Climb,
+    job: ApgdJob,
     seeds: Sequence[int],
     places: list[tuple[int, int] | None],
     waiting: list[tuple[int, int]],
@@ -195,7 +199,7 @@ def _occupy(
         begin_run(slots, place, start[0], threat.norm)
 
 
-def _step(slots: Slots, scene: _Scene, gradient: Tensor) -> None:
+def _step(slots: Slots, scene: _SlotInputs, gradient: Tensor) -> None:
     clean, threat = scene.clean, scene.threat
     points, size = slots.points.clone(), column(slots.size * threat.radii(clean), clean)
     upwards = step_upwards(gradient, points, clean, threat, pixels=slots.pixels)

@@ -9,17 +9,17 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from robustcl.attacks.attack_inputs import AttackInputs, attack_inputs
 from robustcl.attacks.confirmation import confirm
-from robustcl.attacks.curve import spread
-from robustcl.attacks.finding import Finding, joined_notes, nearer_finding
+from robustcl.attacks.curve import spread_of_curves
 from robustcl.attacks.measuring import measure
 from robustcl.attacks.methods import ATTACKS
-from robustcl.attacks.scene import Scene, scene_of
+from robustcl.attacks.results import AttackResult, join_notes, nearer_result
 from robustcl.attacks.searched import searched
 from robustcl.attacks.steps import column
 from robustcl.core.choices import Norm
 from robustcl.core.errors import InputError
-from robustcl.core.modules import frozen
+from robustcl.core.modules import eval_mode
 from robustcl.core.objectives import Objective
 from robustcl.core.specification import choose
 from robustcl.core.threat import Threat, perturbation_norm
@@ -41,7 +41,7 @@ def attacked_radius(
     seeds: Sequence[int] | None = None,
     batch_size: int = 128,
     **options: Any,
-) -> Finding:
+) -> AttackResult:
     """Attack at rising budgets those who survive, then shrink what was found.
 
     A minimum-norm attack is run once, within the largest budget. Shrinking is a line search
@@ -74,8 +74,8 @@ def attacked_radius(
     grid = [0.0, *eps_grid]
     if len(grid) < 2 or any(low >= high for low, high in pairwise(grid)):
         raise InputError(f"eps_grid {tuple(eps_grid)} is not positive and ascending")
-    scene = scene_of(objective, images, Threat(norm, eps_grid[-1], box), seeds, batch_size)
-    with frozen(objective.classifier):
+    scene = attack_inputs(objective, images, Threat(norm, eps_grid[-1], box), seeds, batch_size)
+    with eval_mode(objective.classifier):
         start = measure(objective, scene.images, batch_size=batch_size) > 0
     times = [time.monotonic()]
     nearest = ATTACKS[choose(attack, ATTACKS, what="attack")].minimum_norm
@@ -99,35 +99,35 @@ def attacked_radius(
     return confirm(replace(found, success=torch.isfinite(found.deployed), seconds=seconds), scene)
 
 
-def _run(scene: Scene, attack: str, eps: float | Tensor, **options: Any) -> Finding:
+def _run(scene: AttackInputs, attack: str, eps: float | Tensor, **options: Any) -> AttackResult:
     return searched(attack, replace(scene, threat=replace(scene.threat, eps=eps)), **options)
 
 
-def _none_but(attack: str, start: Tensor, images: Tensor, options: dict[str, Any]) -> Finding:
+def _none_but(attack: str, start: Tensor, images: Tensor, options: dict[str, Any]) -> AttackResult:
     # Nothing is found yet, but where the adversary has won before it began.
     norms, zeros = torch.where(start, 0.0, torch.inf).double(), torch.zeros(len(images)).long()
-    return Finding(
+    return AttackResult(
         attack, images.clone(), start, norms, torch.full_like(norms, torch.inf), zeros,
         dict(options), forwards=zeros + 1, failed=torch.zeros_like(norms),
     )  # fmt: skip
 
 
-def _failed_at(eps: float, tried: Finding, found: Finding, rows: Tensor) -> Finding:
+def _failed_at(eps: float, tried: AttackResult, found: AttackResult, rows: Tensor) -> AttackResult:
     assert found.failed is not None
     return replace(tried, failed=torch.where(tried.success, found.failed[rows], eps))
 
 
-def _of(found: Finding, rows: Tensor) -> Finding:
+def _of(found: AttackResult, rows: Tensor) -> AttackResult:
     # What is known of some images, with nothing spent.
     zeros = torch.zeros(len(rows)).long()
-    return Finding(
+    return AttackResult(
         found.attack, found.adversarials[rows], found.success[rows], found.deployed[rows],
         found.radius[rows], zeros, forwards=zeros,
         failed=None if found.failed is None else found.failed[rows],
     )  # fmt: skip
 
 
-def _with(found: Finding, rows: Tensor, stage: str, later: Finding) -> Finding:
+def _with(found: AttackResult, rows: Tensor, stage: str, later: AttackResult) -> AttackResult:
     # Put in what a stage found for some images, and count what it spent.
     count, host = len(found.radius), rows.cpu()
     spent = found.stages.get(stage, torch.zeros(count).long()).clone()
@@ -135,7 +135,9 @@ def _with(found: Finding, rows: Tensor, stage: str, later: Finding) -> Finding:
     forwards = None
     if found.forwards is not None and later.forwards is not None:
         forwards = found.forwards.index_add(0, host, later.forwards)
-    curves = {eps: spread(curve, host.numpy(), count) for eps, curve in later.curves.items()}
+    curves = {
+        eps: spread_of_curves(curve, host.numpy(), count) for eps, curve in later.curves.items()
+    }
     failed = (
         found.failed
         if found.failed is None or later.failed is None
@@ -147,7 +149,7 @@ def _with(found: Finding, rows: Tensor, stage: str, later: Finding) -> Finding:
         deployed=found.deployed.index_copy(0, rows, later.deployed),
         gradients=found.gradients.index_add(0, host, later.gradients),
         parameters={**found.parameters, **later.parameters},
-        note=joined_notes([found.note, later.note]),
+        note=join_notes([found.note, later.note]),
         forwards=forwards,
         curves={**found.curves, **curves},
         stages={**found.stages, stage: spent},
@@ -155,7 +157,7 @@ def _with(found: Finding, rows: Tensor, stage: str, later: Finding) -> Finding:
     )
 
 
-def _shrink(scene: Scene, found: Finding, *, times: int) -> Finding:
+def _shrink(scene: AttackInputs, found: AttackResult, *, times: int) -> AttackResult:
     # Bisect between the budget that failed and the radius that was found.
     found = _along_the_ray(scene, found)
     assert found.failed is not None
@@ -164,24 +166,24 @@ def _shrink(scene: Scene, found: Finding, *, times: int) -> Finding:
         middle = ((low + found.deployed) / 2.0).to(scene.images.dtype)
         tried = _run(scene, "pgd", eps=middle, steps=16, restarts=4)
         better = tried.success & (tried.deployed < found.deployed)
-        found = nearer_finding(found, tried)
+        found = nearer_result(found, tried)
         low = torch.where(better, low, middle.double()).minimum(found.deployed)
     return replace(found, failed=None)
 
 
-def _walk(scene: Scene, found: Finding) -> Finding:
+def _walk(scene: AttackInputs, found: AttackResult) -> AttackResult:
     found = _along_the_ray(scene, found)
     walked = _run(scene, "boundary_walk", scene.threat.eps, starts=found.adversarials,
                   steps=_WALK_STEPS)  # fmt: skip
-    return replace(nearer_finding(found, walked), failed=None)
+    return replace(nearer_result(found, walked), failed=None)
 
 
-def _along_the_ray(scene: Scene, found: Finding) -> Finding:
+def _along_the_ray(scene: AttackInputs, found: AttackResult) -> AttackResult:
     # The nearest point along each perturbation at which the margin was positive.
     images, best = scene.images, found.adversarials
     low, high = torch.zeros(len(images)).to(images), torch.ones(len(images)).to(images)
     delta = best - images
-    with frozen(scene.objective.classifier):
+    with eval_mode(scene.objective.classifier):
         for _ in range(LINE_STEPS):
             middle = (low + high) / 2.0
             points = images + column(middle, images) * delta

@@ -8,12 +8,12 @@ from typing import Any, Literal, NamedTuple, cast
 
 from torch import Tensor, nn
 
-from robustcl.attacks.counted import Counted, generators_seeded
-from robustcl.attacks.finding import Search
+from robustcl.attacks.forward_passes import CountedModel, generators_seeded
+from robustcl.attacks.results import Candidates
 from robustcl.attacks.square_tiles import cut_tiles
 from robustcl.core.choices import Norm
 from robustcl.core.errors import InputError
-from robustcl.core.modules import frozen
+from robustcl.core.modules import eval_mode
 from robustcl.core.objectives import Objective
 from robustcl.core.threat import Threat
 
@@ -36,7 +36,7 @@ def autoattack(
     *,
     version: str = "standard",
     seeds: Sequence[int] | None = None,
-) -> Search:
+) -> Candidates:
     """Run the reference package `pyautoattack` and return its points.
 
     The standard version is APGD on cross-entropy, targeted APGD, targeted FAB and Square; 'plus'
@@ -76,9 +76,9 @@ def autoattack(
         )
     eps = one_budget(threat, images, "autoattack")
     points = images.detach().float()  # the package works in float32
-    model = Counted(objective.classifier, images)
+    model = CountedModel(objective.classifier, images)
     heard: set[str] = set()
-    with frozen(objective.classifier), generators_seeded(seeds) as seed, _tracing_kept():
+    with eval_mode(objective.classifier), generators_seeded(seeds) as seed, _tracing_kept():
         size = (images.shape[2], images.shape[3])
         classes = objective.classifier.num_classes
         attack, left_out = _package(model, threat.norm, eps, version, classes, size, seed=seed)
@@ -91,7 +91,7 @@ def autoattack(
         found, _ = attack.run_standard_evaluation(points, targets, batch_size=len(images))
     forwards, gradients = model.cost()
     note = "; ".join([*left_out, *sorted(heard), RESEEDS])
-    return Search(found.detach().to(images.dtype), gradients, note, forwards)
+    return Candidates(found.detach().to(images.dtype), gradients, note, forwards)
 
 
 class Passes(NamedTuple):
@@ -223,7 +223,7 @@ def _runs(attack: Any, name: str, steps: int, classes: int) -> tuple[int, int, i
     return attack.square.n_restarts, 1, attack.square.n_queries + 1, 0
 
 
-def _count(attack: Any, model: Counted) -> None:
+def _count(attack: Any, model: CountedModel) -> None:
     # Tell the counter which images take part: each run is given them as they are.
     for part in (attack.apgd, attack.apgd_targeted, attack.fab):
         for method in ("perturb", "attack_single_run"):
@@ -241,7 +241,7 @@ def _count(attack: Any, model: Counted) -> None:
     square.attack_single_run = counted
 
 
-def _counting(inner: Any, model: Counted) -> Any:
+def _counting(inner: Any, model: CountedModel) -> Any:
     def counted(images: Tensor, *rest: Any, **options: Any) -> Any:
         with model.only(images):
             return inner(images, *rest, **options)

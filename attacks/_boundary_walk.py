@@ -9,17 +9,17 @@ from torch import Tensor
 from robustcl.attacks._ddn import ddn
 from robustcl.attacks._deepfool import deepfool, fool
 from robustcl.attacks._fmn import fit_ball, fmn
-from robustcl.attacks.finding import Search
 from robustcl.attacks.nearest import ENDLESS, Nearest, nearer, nearest, none_found
 from robustcl.attacks.nearest_on_plane import nearest_on_plane
-from robustcl.attacks.rivals import leads, rivals_by_distance
+from robustcl.attacks.other_classes import logit_differences, others_by_distance
+from robustcl.attacks.results import Candidates
 from robustcl.attacks.steps import column, no_win, value_and_gradient
 from robustcl.core.errors import InputError
 from robustcl.core.objectives import Objective
 from robustcl.core.specification import choose
 from robustcl.core.threat import Threat, perturbation_norm
 
-BEGINNINGS: dict[str, Callable[..., Search]] = {
+BEGINNINGS: dict[str, Callable[..., Candidates]] = {
     "rivals": deepfool,
     "fmn": fmn,
     "ddn": ddn,
@@ -44,7 +44,7 @@ def boundary_walk(
     polish: int = 40,
     starts: Tensor | None = None,
     seeds: Sequence[int] | None = None,
-) -> Search:
+) -> Candidates:
     """Start at a winning point and follow the boundary to where it is nearest to the image.
 
     Each step linearizes the margin at the nearest winning point, projects the image onto that
@@ -93,7 +93,7 @@ def boundary_walk(
     if polish:
         schedule = (polish, POLISH_SHARE, POLISH_GAMMA)
         best = fit_ball(objective, objective.margin, images, threat, schedule, best)
-    return Search(best.points, spent + polish)
+    return Candidates(best.points, spent + polish)
 
 
 def _begin(
@@ -111,9 +111,9 @@ def _begin(
     if begin != "rivals":
         search = BEGINNINGS[begin](objective, images, threat, seeds=seeds)
         return [search.candidates], search.gradients.cpu()
-    classes, _ = rivals_by_distance(objective, images, threat, most=_RIVALS)
+    classes, _ = others_by_distance(objective, images, threat, most=_RIVALS)
     spent, begun = spent + classes.shape[1], []
-    for lead in leads(objective, classes):
+    for lead in logit_differences(objective, classes):
         near, cost = fool(objective, [lead], images, threat, steps=20, overshoot=0.02)
         begun.append(near.points)
         spent = spent + cost

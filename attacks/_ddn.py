@@ -5,10 +5,10 @@ from collections.abc import Callable, Sequence
 import torch
 from torch import Tensor
 
-from robustcl.attacks._fmn import LAST_SHARE, aims, cosine, evaluate
-from robustcl.attacks.finding import Search
+from robustcl.attacks._fmn import LAST_SHARE, cosine, evaluate_points, target_classes
 from robustcl.attacks.nearest import Nearest, nearer, none_found
-from robustcl.attacks.steps import column, no_win, steepest
+from robustcl.attacks.results import Candidates
+from robustcl.attacks.steps import column, no_win, steepest_direction
 from robustcl.core.errors import InputError
 from robustcl.core.objectives import Objective
 from robustcl.core.threat import Threat
@@ -24,7 +24,7 @@ def ddn(
     step_size: float = 1.0,
     gamma: float = 0.05,
     seeds: Sequence[int] | None = None,
-) -> Search:
+) -> Candidates:
     """Decouple direction and norm: step along the gradient, then set the norm by who has won.
 
     The norm becomes smaller by the factor 1 - gamma after a point that wins and larger by
@@ -58,12 +58,12 @@ def ddn(
             f"ddn with steps={steps}, restarts={restarts}, gamma={gamma}, step_size={step_size}; "
             "use 1 or more steps and restarts, gamma in (0, 1) and a positive step_size"
         )
-    losses, looked = aims(objective, images, threat, restarts)
+    losses, looked = target_classes(objective, images, threat, restarts)
     best = none_found(images)
     for loss in losses:
         best = _run(objective, loss, images, threat, best, (steps, step_size, gamma))
     spent = torch.full((len(images),), looked + steps * len(losses), dtype=torch.int64)
-    return Search(best.points, spent)
+    return Candidates(best.points, spent)
 
 
 def _run(
@@ -78,7 +78,7 @@ def _run(
     points, most = images.detach(), threat.radii(images)
     eps = torch.zeros_like(most)
     for step in range(steps):
-        value, gradient, margin = evaluate(objective, loss, points)
+        value, gradient, margin = evaluate_points(objective, loss, points)
         best = nearer(best, images, points, margin, threat)
         if step:
             eps = eps * torch.where(margin > 0, 1.0 - gamma, 1.0 + gamma)
@@ -87,8 +87,8 @@ def _run(
             eps = (value.abs() / slope).nan_to_num(nan=torch.inf).to(most)
         eps = torch.minimum(eps, most)
         share = cosine(first_share, LAST_SHARE * first_share, step, steps)
-        moved = points - images + column(share * eps, images) * steepest(gradient, "l2")
-        points = images + column(eps, images) * steepest(moved, "l2")
+        moved = points - images + column(share * eps, images) * steepest_direction(gradient, "l2")
+        points = images + column(eps, images) * steepest_direction(moved, "l2")
         points = points if threat.box is None else points.clamp(*threat.box)
     with torch.no_grad():
         margin = no_win(objective.margin(points))

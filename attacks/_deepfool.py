@@ -6,9 +6,9 @@ from dataclasses import replace
 import torch
 from torch import Tensor
 
-from robustcl.attacks.finding import Search
 from robustcl.attacks.nearest import ENDLESS, Nearest, nearer, none_found
-from robustcl.attacks.rivals import boundary_step, leads, rivals_by_score
+from robustcl.attacks.other_classes import boundary_step, logit_differences, others_by_score
+from robustcl.attacks.results import Candidates
 from robustcl.attacks.steps import column, no_win
 from robustcl.core.errors import InputError
 from robustcl.core.objectives import Objective
@@ -24,7 +24,7 @@ def deepfool(
     rivals: int = 0,
     overshoot: float = 0.02,
     seeds: Sequence[int] | None = None,
-) -> Search:
+) -> Candidates:
     """Step to the nearest linearized boundary, pixel box included, until a point wins.
 
     Each step has one gradient per rival; where the objective has no classifier or targets it has
@@ -58,10 +58,10 @@ def deepfool(
             f"deepfool with steps={steps}, rivals={rivals}, overshoot={overshoot}; use 1 or more "
             "steps, and rivals and overshoot of 0 or more"
         )
-    classes = rivals_by_score(objective, images)
-    losses = leads(objective, classes[:, :rivals] if rivals else classes)
+    classes = others_by_score(objective, images)
+    losses = logit_differences(objective, classes[:, :rivals] if rivals else classes)
     best, spent = fool(objective, losses, images, threat, steps=steps, overshoot=overshoot)
-    return Search(best.points, spent)
+    return Candidates(best.points, spent)
 
 
 def fool(

@@ -5,8 +5,8 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from robustcl.attacks._apgd import Climb, climb
-from robustcl.attacks.finding import Search
+from robustcl.attacks._apgd import ApgdJob, ascend_by_apgd
+from robustcl.attacks.results import Candidates
 from robustcl.core.errors import InputError
 from robustcl.core.objectives import Objective, displace
 from robustcl.core.threat import Threat
@@ -21,7 +21,7 @@ def embedding_shift(
     restarts: int = 2,
     seeds: Sequence[int] | None = None,
     batch_size: int = 128,
-) -> Search:
+) -> Candidates:
     """Move the embedding as far as possible: raise |f(x + v) - f(x)| by APGD from random starts.
 
     The gradient of the drift is 0 at x itself, hence the random starts. Labels, scores and the
@@ -55,5 +55,7 @@ def embedding_shift(
         )
     drift = displace(objective.classifier, images, threshold=0.0, batch_size=batch_size)
     nobody = torch.zeros(len(images), 0, dtype=torch.int64, device=images.device)
-    job = Climb(drift, images, threat, "margin", nobody, steps, restarts, "shift", stops=False)
-    return climb(job, list(range(len(images)) if seeds is None else seeds), batch_size=batch_size)
+    job = ApgdJob(drift, images, threat, "margin", nobody, steps, restarts, "shift", stops=False)
+    return ascend_by_apgd(
+        job, list(range(len(images)) if seeds is None else seeds), batch_size=batch_size
+    )

@@ -8,9 +8,9 @@ from torch import Tensor
 from torch.nn.functional import cross_entropy
 
 from robustcl.attacks._pgd import step_share
-from robustcl.attacks.ascent import Ascent, Highest, ascend, none_higher
-from robustcl.attacks.finding import Search
-from robustcl.attacks.rivals import rivals_by_score
+from robustcl.attacks.ascent import AscentState, BestSoFar, ascend, nothing_yet
+from robustcl.attacks.other_classes import others_by_score
+from robustcl.attacks.results import Candidates
 from robustcl.attacks.steps import random_start
 from robustcl.attacks.surrogate import surrogate
 from robustcl.core.classifier import Classifier
@@ -31,7 +31,7 @@ def every_view(
     restarts: int = 2,
     step_size: float = 0.0,
     seeds: Sequence[int] | None = None,
-) -> Search:
+) -> Candidates:
     """Ascend, one after the other, every loss of a multi-view model, and keep the best point.
 
     One perturbation of the image is shared by all views. The losses are
@@ -72,17 +72,17 @@ def every_view(
         if isinstance(model, MultiView):
             runs.append(partial(_plain_margin, model.single, targets.to(images.device)))
             whole += -(-steps // len(model.views))  # gradients of one view
-    best: Highest = none_higher(images)
+    best: BestSoFar = nothing_yet(images)
     for number, loss in enumerate(runs):
         drawn = partial(random_start, images, threat, chosen, run=number, purpose="every_view")
         start = drawn() if number and loss is objective.margin else images
-        best = ascend(Ascent(objective, loss, images, threat, steps, share), start, best,
+        best = ascend(AscentState(objective, loss, images, threat, steps, share), start, best,
                       aside=drawn)  # fmt: skip
-    return Search(best.points, torch.full((len(images),), whole, dtype=torch.int64))
+    return Candidates(best.points, torch.full((len(images),), whole, dtype=torch.int64))
 
 
 def _aggregate_losses(objective: Objective, images: Tensor, restarts: int) -> list[Loss]:
-    rivals = rivals_by_score(objective, images)
+    rivals = others_by_score(objective, images)
     aimed = [surrogate(objective, "margin-targeted", row) for row in rivals.T[1:restarts]]
     others = [objective.margin] * (restarts - 1 - len(aimed))
     return [objective.margin, *aimed, *others]

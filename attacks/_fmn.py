@@ -7,9 +7,9 @@ from dataclasses import replace
 import torch
 from torch import Tensor
 
-from robustcl.attacks.finding import Search
 from robustcl.attacks.nearest import Nearest, nearer, nearest, none_found
-from robustcl.attacks.rivals import leads, rivals_by_distance
+from robustcl.attacks.other_classes import logit_differences, others_by_distance
+from robustcl.attacks.results import Candidates
 from robustcl.attacks.steps import column, no_win, step_upwards, value_and_gradient
 from robustcl.core.errors import InputError
 from robustcl.core.objectives import Objective
@@ -29,7 +29,7 @@ def fmn(
     step_size: float = 1.0,
     gamma: float = 0.05,
     seeds: Sequence[int] | None = None,
-) -> Search:
+) -> Candidates:
     """Look for the nearest winning point: ascend, and shrink or grow the ball as points win or not.
 
     Until a point has won, the ball reaches a little beyond the linearized boundary. The first run
@@ -61,15 +61,15 @@ def fmn(
             f"fmn with steps={steps}, restarts={restarts}, gamma={gamma}, step_size={step_size}; "
             "use 1 or more steps and restarts, gamma in (0, 1) and a positive step_size"
         )
-    losses, looked = aims(objective, images, threat, restarts)
+    losses, looked = target_classes(objective, images, threat, restarts)
     best = none_found(images)
     for loss in losses:
         best = nearest(best, fit_ball(objective, loss, images, threat, (steps, step_size, gamma)))
     spent = torch.full((len(images),), looked + steps * len(losses), dtype=torch.int64)
-    return Search(best.points, spent)
+    return Candidates(best.points, spent)
 
 
-def aims(
+def target_classes(
     objective: Objective, images: Tensor, threat: Threat, restarts: int
 ) -> tuple[list[Callable[[Tensor], Tensor]], int]:
     """Choose what the runs of a minimum-norm attack raise.
@@ -86,10 +86,13 @@ def aims(
     """
     if restarts == 1:
         return [objective.margin], 0
-    rivals, _ = rivals_by_distance(objective, images, threat)
+    rivals, _ = others_by_distance(objective, images, threat)
     if not rivals.shape[1]:
         return [objective.margin], 0
-    return [objective.margin, *leads(objective, rivals[:, : restarts - 1])], rivals.shape[1]
+    return [
+        objective.margin,
+        *logit_differences(objective, rivals[:, : restarts - 1]),
+    ], rivals.shape[1]
 
 
 def cosine(first: float, last: float, step: int, steps: int) -> float:
@@ -107,7 +110,7 @@ def cosine(first: float, last: float, step: int, steps: int) -> float:
     return last + (first - last) * (1.0 + math.cos(math.pi * step / steps)) / 2.0
 
 
-def evaluate(
+def evaluate_points(
     objective: Objective, loss: Callable[[Tensor], Tensor], points: Tensor
 ) -> tuple[Tensor, Tensor, Tensor]:
     """Evaluate a loss with its gradient, and the margin.
@@ -152,7 +155,7 @@ def fit_ball(
     own = start or none_found(images)
     points, eps = own.points, own.norms
     for step in range(steps):
-        value, gradient, margin = evaluate(objective, loss, points)
+        value, gradient, margin = evaluate_points(objective, loss, points)
         own = nearer(own, images, points, margin, threat)
         gamma = cosine(first_gamma, LAST_GAMMA, step, steps)
         fallen = torch.minimum(eps * (1.0 - gamma), own.norms)

@@ -5,7 +5,7 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
-from robustcl.attacks.steps import column, steepest
+from robustcl.attacks.steps import column, steepest_direction
 from robustcl.core.errors import InputError
 from robustcl.core.threat import Threat
 
@@ -63,7 +63,11 @@ def inner_ascent(
     points = clean if gradient is not None else _drawn(clean, radii, threat, generator)
     for step in range(steps):
         slope = gradient if step == 0 and gradient is not None else _slope(loss, points)
-        move = share * radii * steepest(slope.detach().nan_to_num(0.0, 0.0, 0.0), threat.norm)
+        move = (
+            share
+            * radii
+            * steepest_direction(slope.detach().nan_to_num(0.0, 0.0, 0.0), threat.norm)
+        )
         points = threat.project(clean, points + move)
     return points
 
@@ -80,6 +84,6 @@ def _drawn(images: Tensor, radii: Tensor, threat: Threat, generator: torch.Gener
     if threat.norm == "linf":
         noise = 2.0 * torch.rand(images.shape, **place) - 1.0
     else:
-        noise = steepest(torch.randn(images.shape, **place), "l2")
+        noise = steepest_direction(torch.randn(images.shape, **place), "l2")
         noise = noise * column(torch.rand(len(images), **place), images)
     return threat.project(images, images + radii * noise)

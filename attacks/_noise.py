@@ -6,7 +6,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from robustcl.attacks.finding import Search
+from robustcl.attacks.results import Candidates
 from robustcl.attacks.steps import column, no_win
 from robustcl.core.errors import InputError
 from robustcl.core.objectives import Objective
@@ -23,7 +23,7 @@ def noise(
     draws: int = 100,
     kind: str = "uniform",
     seeds: Sequence[int] | None = None,
-) -> Search:
+) -> Candidates:
     """Draw points in the ball and keep the one of the highest margin. No gradients are used.
 
     Args:
@@ -57,7 +57,7 @@ def noise(
             better = margin > highest
             highest = torch.where(better, margin, highest)
             best = torch.where(column(better, images), points, best)
-    return Search(best, torch.zeros(len(images), dtype=torch.int64))
+    return Candidates(best, torch.zeros(len(images), dtype=torch.int64))
 
 
 def _drawn(images: Tensor, threat: Threat, kind: str, seeds: Sequence[int]) -> Tensor:

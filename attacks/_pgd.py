@@ -6,9 +6,9 @@ from functools import partial
 import torch
 from torch import Tensor
 
-from robustcl.attacks.ascent import Ascent, ascend, none_higher
-from robustcl.attacks.finding import Search
-from robustcl.attacks.rivals import rivals_by_score
+from robustcl.attacks.ascent import AscentState, ascend, nothing_yet
+from robustcl.attacks.other_classes import others_by_score
+from robustcl.attacks.results import Candidates
 from robustcl.attacks.steps import random_start
 from robustcl.attacks.surrogate import surrogate
 from robustcl.core.choices import Norm
@@ -28,7 +28,7 @@ def pgd(
     restarts: int = 2,
     step_size: float = 0.0,
     seeds: Sequence[int] | None = None,
-) -> Search:
+) -> Candidates:
     """Ascend the objective within the threat and keep the best point of all iterations.
 
     Steps follow the sign of the gradient for Linf, its direction for L2, and the signs of its
@@ -55,7 +55,7 @@ def pgd(
         Madry et al., Towards Deep Learning Models Resistant to Adversarial Attacks, ICLR 2018.
     """
     share = step_share(steps, restarts, step_size, threat.norm)
-    rivals, best = rivals_by_score(objective, images), none_higher(images)
+    rivals, best = others_by_score(objective, images), nothing_yet(images)
     chosen = list(range(len(images)) if seeds is None else seeds)
     for run in range(restarts):
         drawn = partial(random_start, images, threat, chosen, run=run, purpose="pgd")
@@ -64,10 +64,10 @@ def pgd(
             loss = surrogate(objective, "margin-targeted", rivals[:, run])
         elif run:
             start = drawn()
-        climb = Ascent(objective, loss, images, threat, steps, share)
+        climb = AscentState(objective, loss, images, threat, steps, share)
         best = ascend(climb, start, best, aside=drawn)
     spent = torch.full((len(images),), steps * restarts, dtype=torch.int64)
-    return Search(best.points, spent)
+    return Candidates(best.points, spent)
 
 
 def step_share(steps: int, restarts: int, step_size: float, norm: Norm) -> float:

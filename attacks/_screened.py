@@ -9,13 +9,13 @@ import torch
 from torch import Tensor, nn
 
 from robustcl.attacks._autoattack import VERSIONS, Passes, one_budget, reference_cost
+from robustcl.attacks.attack_inputs import AttackInputs, attack_inputs
 from robustcl.attacks.confirmation import confirm
-from robustcl.attacks.finding import Finding
 from robustcl.attacks.measuring import measure
-from robustcl.attacks.scene import Scene, scene_of
+from robustcl.attacks.results import AttackResult
 from robustcl.attacks.searched import searched
 from robustcl.core.errors import InputError
-from robustcl.core.modules import frozen
+from robustcl.core.modules import eval_mode
 from robustcl.core.objectives import Objective
 from robustcl.core.threat import Threat
 
@@ -61,7 +61,7 @@ class Screening:
             lower bound for the others, so that the saving is never overstated.
     """
 
-    finding: Finding
+    finding: AttackResult
     decided: tuple[str, ...]
     stages: tuple[Stage, ...]
     reference_forwards: Tensor
@@ -128,14 +128,14 @@ def screened(
     classes, views = objective.classifier.num_classes, objective.evaluations
     most, least = reference_cost(classes, threat.norm, version=version, size=size)
     cost = (Passes(*(views * n for n in most)), Passes(*(views * n for n in least)))
-    job = scene_of(objective, images, threat, seeds or None, batch_size)
+    job = attack_inputs(objective, images, threat, seeds or None, batch_size)
     state = _start(job)
     state.settle((radii >= eps) & state.open, "certified", entered=int(state.open.sum()))
     _attack(job, state, "pgd", "pgd", PGD)
     _attack(job, state, "reference", "autoattack", {"version": version})
     state.decided = ["survived" if name == "" else name for name in state.decided]
     parameters = {"version": version, "pgd": PGD, "certified": certified is not None}
-    finding = Finding(
+    finding = AttackResult(
         "screened", state.found, torch.isfinite(state.deployed), state.deployed,
         torch.full_like(state.deployed, torch.inf), state.gradients, parameters, state.note,
         state.forwards,
@@ -168,9 +168,9 @@ class _State:
         self.stages.append(Stage(name, entered, int(rows.sum()), *spent))
 
 
-def _start(job: Scene) -> _State:
+def _start(job: AttackInputs) -> _State:
     model = job.objective.classifier
-    with frozen(model) if model is not None else nullcontext():
+    with eval_mode(model) if model is not None else nullcontext():
         won = measure(job.objective, job.images, batch_size=job.batch_size) > 0
     count = len(job.images)
     zeros = torch.zeros(count, dtype=torch.int64)
@@ -187,7 +187,9 @@ def _start(job: Scene) -> _State:
     return state
 
 
-def _attack(job: Scene, state: _State, name: str, attack: str, options: dict[str, Any]) -> None:
+def _attack(
+    job: AttackInputs, state: _State, name: str, attack: str, options: dict[str, Any]
+) -> None:
     # Attack those still open and settle those that it fools.
     rows = torch.nonzero(state.open)[:, 0]
     if not len(rows):

@@ -5,9 +5,9 @@ from collections.abc import Callable, Sequence
 import torch
 from torch import Tensor
 
-from robustcl.attacks.ascent import Ascent, ascend, none_higher
-from robustcl.attacks.finding import Search
-from robustcl.attacks.rivals import leads, rivals_by_score
+from robustcl.attacks.ascent import AscentState, ascend, nothing_yet
+from robustcl.attacks.other_classes import logit_differences, others_by_score
+from robustcl.attacks.results import Candidates
 from robustcl.attacks.steps import column, step_upwards, value_and_gradient
 from robustcl.core.errors import InputError
 from robustcl.core.objectives import Objective
@@ -26,7 +26,7 @@ def surface(
     starts_toward: int = 3,
     starts_random: int = 2,
     seeds: Sequence[int] | None = None,
-) -> Search:
+) -> Candidates:
     """Climb from several points as far out as the ball reaches, and once more from the best.
 
     Made for balls in which a certificate says that nothing is to be found: where it is wrong, it
@@ -54,19 +54,19 @@ def surface(
             f"starts_random={starts_random} does nothing; use 1 or more steps and starts"
         )
     chosen = list(range(len(images)) if seeds is None else seeds)
-    rivals = rivals_by_score(objective, images)
-    losses = [objective.margin, *leads(objective, rivals[:, 1:])][:starts_toward]
+    rivals = others_by_score(objective, images)
+    losses = [objective.margin, *logit_differences(objective, rivals[:, 1:])][:starts_toward]
     losses = losses[: max(1, rivals.shape[1])] if starts_toward else []
     begun = [(loss, _along(loss, images, threat)) for loss in losses]
     for number in range(starts_random):
         begun.append((objective.margin, _drawn(images, threat, chosen, number)))
-    best = none_higher(images)
+    best = nothing_yet(images)
     for loss, start in begun:
-        best = ascend(Ascent(objective, loss, images, threat, steps, _SHARES[0]), start, best)
-    last = Ascent(objective, objective.margin, images, threat, steps, _SHARES[1])
+        best = ascend(AscentState(objective, loss, images, threat, steps, _SHARES[0]), start, best)
+    last = AscentState(objective, objective.margin, images, threat, steps, _SHARES[1])
     best = ascend(last, best.points, best)
     each = steps * (len(begun) + 1) + len(losses)
-    return Search(best.points, torch.full((len(images),), each, dtype=torch.int64))
+    return Candidates(best.points, torch.full((len(images),), each, dtype=torch.int64))
 
 
 def _along(loss: Callable[[Tensor], Tensor], images: Tensor, threat: Threat) -> Tensor:

@@ -11,11 +11,11 @@ from typing import Any
 from torch import Tensor
 
 from robustcl.attacks._autoattack import PACKAGE_NORMS, RESEEDS, one_budget
-from robustcl.attacks.counted import Counted, generators_seeded
-from robustcl.attacks.finding import Search
+from robustcl.attacks.forward_passes import CountedModel, generators_seeded
+from robustcl.attacks.results import Candidates
 from robustcl.attacks.square_tiles import square_tiles
 from robustcl.core.errors import InputError
-from robustcl.core.modules import frozen
+from robustcl.core.modules import eval_mode
 from robustcl.core.objectives import Objective
 from robustcl.core.specification import Specification, choose, parse_specification
 from robustcl.core.threat import Threat
@@ -36,7 +36,7 @@ def torchattacks(
     name: str,
     seeds: Sequence[int] | None = None,
     **options: Any,
-) -> Search:
+) -> Candidates:
     """Run an attack of the package `torchattacks` and return its points.
 
     It is written 'torchattacks:CW,steps=50'. An attack that takes eps is given the threat's, and a
@@ -73,9 +73,9 @@ def torchattacks(
     if objective.classifier is None or objective.targets is None:
         raise InputError(f"torchattacks:{name} needs class scores; use pgd")
     _refuse_unknown(name, kind, options)
-    model = Counted(objective.classifier, images, shifts=True)
+    model = CountedModel(objective.classifier, images, shifts=True)
     classes = objective.classifier.num_classes
-    with frozen(objective.classifier), generators_seeded(seeds) as seed:
+    with eval_mode(objective.classifier), generators_seeded(seeds) as seed:
         given = _arguments(name, kind, images, threat, options)
         given |= {"seed": seed, "n_classes": classes}
         given = {key: value for key, value in given.items() if key in _known(kind)}
@@ -89,7 +89,7 @@ def torchattacks(
     parameters = _parameters(attack)
     forwards, gradients = model.cost()
     note = _note(name, kind, attack, threat, averaged="gradients" in model.shared)
-    return Search(found.detach(), gradients, note, forwards, {"name": name, **parameters})
+    return Candidates(found.detach(), gradients, note, forwards, {"name": name, **parameters})
 
 
 def named_torchattack(text: str) -> Specification | None:

@@ -12,7 +12,7 @@ from robustcl.core.threat import Threat
 
 
 @dataclass(frozen=True, eq=False)
-class Highest:
+class BestSoFar:
     """Hold the point of the highest margin of each image.
 
     Args:
@@ -25,7 +25,7 @@ class Highest:
 
 
 @dataclass(frozen=True, eq=False)
-class Ascent:
+class AscentState:
     """Say what is climbed.
 
     Args:
@@ -45,7 +45,7 @@ class Ascent:
     share: float
 
 
-def none_higher(images: Tensor) -> Highest:
+def nothing_yet(images: Tensor) -> BestSoFar:
     """Begin with nothing.
 
     Args:
@@ -55,12 +55,12 @@ def none_higher(images: Tensor) -> Highest:
         The images, with margins below all others.
     """
     margins = torch.full((len(images),), -torch.inf, dtype=images.dtype, device=images.device)
-    return Highest(images.detach().clone(), margins)
+    return BestSoFar(images.detach().clone(), margins)
 
 
 def ascend(
-    climb: Ascent, start: Tensor, best: Highest, *, aside: Callable[[], Tensor] | None = None
-) -> Highest:
+    climb: AscentState, start: Tensor, best: BestSoFar, *, aside: Callable[[], Tensor] | None = None
+) -> BestSoFar:
     """Climb from a start, and keep the best point of all.
 
     Steps follow the sign of the gradient for Linf, its direction for L2, and for L1 the signs of
@@ -88,7 +88,7 @@ def ascend(
             with torch.no_grad():
                 margin = climb.objective.margin(points)
         better = margin > best.margins
-        best = Highest(
+        best = BestSoFar(
             torch.where(column(better, points), points, best.points),
             torch.where(better, margin, best.margins),
         )

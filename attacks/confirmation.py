@@ -6,19 +6,19 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor
 
+from robustcl.attacks.attack_inputs import AttackInputs
 from robustcl.attacks.exact_margin import exact_margin
-from robustcl.attacks.finding import Finding, joined_notes
 from robustcl.attacks.measuring import measure
 from robustcl.attacks.nearest import TOLERANCE
 from robustcl.attacks.nearest_on_plane import nearest_on_plane
-from robustcl.attacks.rivals import LEAP
-from robustcl.attacks.scene import Scene
+from robustcl.attacks.other_classes import LEAP
+from robustcl.attacks.results import AttackResult, join_notes
 from robustcl.attacks.steps import column, value_and_gradient
 from robustcl.core.batching import fill
 from robustcl.core.choices import Norm
 from robustcl.core.errors import UnsupportedError
 from robustcl.core.memory import is_out_of_memory
-from robustcl.core.modules import exact_copy, frozen
+from robustcl.core.modules import eval_mode, exact_copy
 from robustcl.core.objectives import Objective
 from robustcl.core.threat import Threat, perturbation_norm
 
@@ -29,14 +29,14 @@ _BISECTIONS = 5  # between the last push that did not suffice and the one that d
 
 @torch.inference_mode(False)
 def confirmed(
-    finding: Finding,
+    finding: AttackResult,
     objective: Objective,
     exact: Objective,
     images: Tensor,
     threat: Threat,
     *,
     batch_size: int = 128,
-) -> Finding:
+) -> AttackResult:
     """Push points outward until a second objective has won at them too; give those a radius.
 
     An attack that ends within rounding of the boundary may win in float32 and not in the real
@@ -58,11 +58,11 @@ def confirmed(
         The finding with its radii, infinite for images whose point is not confirmed; `success` and
         `deployed` stay. Gradients of the pushes are added, as stage 'confirm'.
     """
-    scene = Scene(objective, images.detach(), threat, range(len(images)), batch_size)
+    scene = AttackInputs(objective, images.detach(), threat, range(len(images)), batch_size)
     return _judged(finding, _Judge(scene, exact, objective))
 
 
-def confirm(finding: Finding, scene: Scene) -> Finding:
+def confirm(finding: AttackResult, scene: AttackInputs) -> AttackResult:
     """Confirm a finding on a float64 copy of the model, see `confirmed`.
 
     Args:
@@ -113,7 +113,7 @@ def outer_norm(points: Tensor, images: Tensor, norm: Norm) -> Tensor:
 @dataclass(frozen=True, eq=False)
 class _Judge:
     # The scene, and its aim in float64 and in float32.
-    scene: Scene
+    scene: AttackInputs
     exact: Objective
     rough: Objective
 
@@ -138,11 +138,11 @@ class _Judge:
         return within & (measure(scene.objective, points, batch_size=scene.batch_size) > 0)
 
 
-def _judged(finding: Finding, judge: _Judge) -> Finding:
+def _judged(finding: AttackResult, judge: _Judge) -> AttackResult:
     begun, scene = time.monotonic(), judge.scene
     points, spent = finding.adversarials.clone(), torch.zeros(len(scene.images)).long()
     sure, rows = torch.zeros_like(finding.success), torch.nonzero(finding.success)[:, 0]
-    with frozen(scene.objective.classifier), frozen(judge.exact.classifier):
+    with eval_mode(scene.objective.classifier), eval_mode(judge.exact.classifier):
         if len(rows):
             sure[rows], bounds = judge.select(rows).look(points[rows])
             left = ~sure[rows]
@@ -208,12 +208,12 @@ def _back(judge: _Judge, low: Tensor, high: Tensor) -> Tensor:
     return high
 
 
-def _unconfirmed(finding: Finding, reason: str) -> Finding:
+def _unconfirmed(finding: AttackResult, reason: str) -> AttackResult:
     note = f"not confirmed in float64: {reason}"
-    return _with_stage(replace(finding, note=joined_notes([finding.note, note])), 0.0)
+    return _with_stage(replace(finding, note=join_notes([finding.note, note])), 0.0)
 
 
-def _with_stage(finding: Finding, seconds: float, spent: Tensor | None = None) -> Finding:
+def _with_stage(finding: AttackResult, seconds: float, spent: Tensor | None = None) -> AttackResult:
     if not finding.stages:
         return finding
     spent = torch.zeros_like(finding.gradients) if spent is None else spent

@@ -17,7 +17,7 @@ Heard = tuple[Tensor, Tensor, Tensor]  # rows, margins, norms of one call
 
 
 @dataclass(frozen=True, eq=False)
-class Curve:
+class LossCurve:
     """Hold, per image, the best so far after `EVALUATIONS` evaluations of the margin.
 
     Only points within the budget count. Where an attack ends earlier, its last state stays.
@@ -64,7 +64,7 @@ def watched(objective: Objective, images: Tensor, threat: Threat, heard: list[He
     return replace(objective, margin=aim(torch.arange(len(images), device=images.device)), aim=aim)
 
 
-def curve_of(heard: Sequence[Heard], budgets: Tensor, true: int) -> Curve | None:
+def curve_of(heard: Sequence[Heard], budgets: Tensor, true: int) -> LossCurve | None:
     """Follow the best of each image from call to call.
 
     Args:
@@ -100,10 +100,10 @@ def curve_of(heard: Sequence[Heard], budgets: Tensor, true: int) -> Curve | None
     after = (counts[:, None] > 0) & (EVALUATIONS[None] >= counts[:, None])
     margins = np.where(after, best[:, None], margins)
     norms = np.where(after, least[:, None], norms)
-    return Curve(margins[:true], norms[:true], counts[:true])
+    return LossCurve(margins[:true], norms[:true], counts[:true])
 
 
-def joined_curves(curves: Sequence[Curve | None]) -> Curve | None:
+def joined_curves(curves: Sequence[LossCurve | None]) -> LossCurve | None:
     """Put the curves of several batches into one.
 
     Args:
@@ -116,10 +116,10 @@ def joined_curves(curves: Sequence[Curve | None]) -> Curve | None:
     if not known or len(known) < len(curves):
         return None
     columns = zip(*((part.margins, part.norms, part.counts) for part in known), strict=True)
-    return Curve(*(np.concatenate(column) for column in columns))
+    return LossCurve(*(np.concatenate(column) for column in columns))
 
 
-def spread(curve: Curve, rows: np.ndarray, count: int) -> Curve:
+def spread_of_curves(curve: LossCurve, rows: np.ndarray, count: int) -> LossCurve:
     """Give a curve of some images a row for every image.
 
     Args:
@@ -134,4 +134,4 @@ def spread(curve: Curve, rows: np.ndarray, count: int) -> Curve:
     margins, norms = np.full(shape, np.nan, np.float32), np.full(shape, np.inf, np.float32)
     counts = np.zeros(count, np.int64)
     margins[rows], norms[rows], counts[rows] = curve.margins, curve.norms, curve.counts
-    return Curve(margins, norms, counts)
+    return LossCurve(margins, norms, counts)

@@ -15,7 +15,7 @@ from robustcl.attacks._noise import noise
 from robustcl.attacks._pgd import pgd
 from robustcl.attacks._surface import surface
 from robustcl.attacks._torchattacks import named_torchattack, torchattacks
-from robustcl.attacks.finding import Search
+from robustcl.attacks.results import Candidates
 from robustcl.core.choices import NORMS, Norm
 from robustcl.core.specification import Specification, check_options, choose, parse_specification
 from robustcl.declarations.attacks import ATTACK_ROWS
@@ -26,7 +26,7 @@ class Attack:
     """Describe an attack; the table of attacks is in `robustcl.declarations.attacks`.
 
     Args:
-        function: (objective, images, threat, *, seeds, ...) to a `Search`.
+        function: (objective, images, threat, *, seeds, ...) to a `Candidates`.
         claim: One line.
         reference: The paper.
         pads: Whether the attack wants batches of one fixed shape.
@@ -37,7 +37,7 @@ class Attack:
         norms: The norms it is for.
     """
 
-    function: Callable[..., Search]
+    function: Callable[..., Candidates]
     claim: str
     reference: str
     pads: bool = True
@@ -46,7 +46,7 @@ class Attack:
     norms: tuple[Norm, ...] = NORMS
 
 
-FUNCTIONS: dict[str, Callable[..., Search]] = {
+ATTACK_FUNCTIONS: dict[str, Callable[..., Candidates]] = {
     "pgd": pgd,
     "apgd": apgd,
     "fmn": fmn,
@@ -61,7 +61,7 @@ FUNCTIONS: dict[str, Callable[..., Search]] = {
     "torchattacks": torchattacks,
 }
 ATTACKS: dict[str, Attack] = {
-    name: Attack(FUNCTIONS[name], **vars(row)) for name, row in ATTACK_ROWS.items()
+    name: Attack(ATTACK_FUNCTIONS[name], **vars(row)) for name, row in ATTACK_ROWS.items()
 }
 
 

@@ -7,9 +7,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from robustcl.attacks.attack_inputs import attack_inputs
 from robustcl.attacks.confirmation import confirm
-from robustcl.attacks.finding import Finding, Search
-from robustcl.attacks.scene import scene_of
+from robustcl.attacks.results import AttackResult, Candidates
 from robustcl.attacks.searched import attack_name, known_attack, searched
 from robustcl.core.checks import plain_tensor
 from robustcl.core.errors import InputError
@@ -18,8 +18,8 @@ from robustcl.core.threat import Threat
 
 
 @torch.inference_mode(False)
-def run(
-    attack: str | Callable[..., Search],
+def run_attack(
+    attack: str | Callable[..., Candidates],
     objective: Objective,
     images: Tensor,
     threat: Threat,
@@ -28,7 +28,7 @@ def run(
     batch_size: int = 128,
     starts: Tensor | None = None,
     **options: Any,
-) -> Finding:
+) -> AttackResult:
     """Run an attack in batches of a fixed shape, project its points and measure them again.
 
     A point counts when it is finite, in the box, within eps (1 + 1e-6) and its margin is positive
@@ -55,13 +55,13 @@ def run(
 
     """
     _check_starts(attack, images, starts)
-    scene = scene_of(objective, images, threat, seeds, batch_size)
+    scene = attack_inputs(objective, images, threat, seeds, batch_size)
     begun = None if starts is None else plain_tensor(starts.detach())
     return confirm(searched(attack, scene, starts=begun, **options), scene)
 
 
 def _check_starts(
-    attack: str | Callable[..., Search], images: Tensor, starts: Tensor | None
+    attack: str | Callable[..., Candidates], images: Tensor, starts: Tensor | None
 ) -> None:
     if starts is None:
         return

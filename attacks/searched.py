@@ -7,27 +7,27 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from robustcl.attacks.curve import Curve, curve_of, joined_curves, watched
-from robustcl.attacks.finding import Finding, Search, joined_searches
+from robustcl.attacks.attack_inputs import AttackInputs
+from robustcl.attacks.curve import LossCurve, curve_of, joined_curves, watched
 from robustcl.attacks.measuring import measure
 from robustcl.attacks.methods import ATTACKS, Attack
 from robustcl.attacks.nearest import TOLERANCE
-from robustcl.attacks.scene import Scene
+from robustcl.attacks.results import AttackResult, Candidates, join_candidates
 from robustcl.attacks.steps import column
-from robustcl.core.batching import fill, rows_seen
-from robustcl.core.modules import frozen
+from robustcl.core.batching import count_forward_passes, fill
+from robustcl.core.modules import eval_mode
 from robustcl.core.objectives import Objective
 from robustcl.core.specification import choose
 from robustcl.core.threat import Threat, perturbation_norm
 
 
 def searched(
-    attack: str | Callable[..., Search],
-    scene: Scene,
+    attack: str | Callable[..., Candidates],
+    scene: AttackInputs,
     *,
     starts: Tensor | None = None,
     **options: Any,
-) -> Finding:
+) -> AttackResult:
     """Say at which of an attack's points the deployed model has lost.
 
     A point counts when it is finite, in the box, within eps (1 + 1e-6) and its margin is positive
@@ -43,7 +43,7 @@ def searched(
         The finding, of which nothing is confirmed yet.
     """
     images, threat = scene.images, scene.threat
-    with frozen(scene.objective.classifier):
+    with eval_mode(scene.objective.classifier):
         search, curve = _search(known_attack(attack), scene, starts, options)
         points = _allowed(images, search.candidates, threat)
         margins = measure(scene.objective, points, batch_size=scene.batch_size)
@@ -51,7 +51,7 @@ def searched(
     eps = float(torch.as_tensor(threat.eps, dtype=torch.float64).max())
     within = norms <= threat.radii(images).double() * (1.0 + TOLERANCE)
     success = within & (margins > 0)
-    return Finding(
+    return AttackResult(
         attack=attack_name(attack),
         adversarials=torch.where(column(success, images), points, images),
         success=success,
@@ -65,7 +65,7 @@ def searched(
     )
 
 
-def known_attack(attack: str | Callable[..., Search]) -> Attack:
+def known_attack(attack: str | Callable[..., Candidates]) -> Attack:
     """Look an attack up.
 
     Args:
@@ -80,7 +80,7 @@ def known_attack(attack: str | Callable[..., Search]) -> Attack:
     return next(known, Attack(attack, "", ""))
 
 
-def attack_name(attack: str | Callable[..., Search]) -> str:
+def attack_name(attack: str | Callable[..., Candidates]) -> str:
     """Name an attack.
 
     Args:
@@ -93,8 +93,8 @@ def attack_name(attack: str | Callable[..., Search]) -> str:
 
 
 def _search(
-    entry: Attack, scene: Scene, starts: Tensor | None, options: dict[str, Any]
-) -> tuple[Search, Curve | None]:
+    entry: Attack, scene: AttackInputs, starts: Tensor | None, options: dict[str, Any]
+) -> tuple[Candidates, LossCurve | None]:
     # Call the attack batch by batch, and count its passes where it does not do so itself.
     given = {**options, "batch_size": scene.batch_size} if entry.fills else dict(options)
     size = len(scene.images) if entry.fills else scene.batch_size
@@ -105,7 +105,7 @@ def _search(
         if starts is not None:
             given["starts"] = starts[rows]
         aim = watched(part.objective, part.images, part.threat, heard)
-        with rows_seen(None if model is None else model.encoder) as seen:
+        with count_forward_passes(None if model is None else model.encoder) as seen:
             search = entry.function(aim, part.images, part.threat, seeds=part.seeds, **given)
         curves.append(curve_of(heard, part.threat.radii(part.images), len(chunk)))
         search = _of_true_rows(search, len(chunk), scene.objective)
@@ -113,10 +113,10 @@ def _search(
             share = torch.full((len(chunk),), -(-sum(seen) // len(rows)))
             search = replace(search, forwards=share)
         searches.append(search)
-    return joined_searches(searches), joined_curves(curves)
+    return join_candidates(searches), joined_curves(curves)
 
 
-def _of_true_rows(search: Search, count: int, objective: Objective) -> Search:
+def _of_true_rows(search: Candidates, count: int, objective: Objective) -> Candidates:
     # Leave out the rows that only keep the batch's shape; passes are through the network.
     forwards = search.forwards
     return replace(

@@ -90,14 +90,14 @@ def step_upwards(
         (B, ...) steps; 0 where the gradient is.
     """
     if threat.norm != "l1":
-        return steepest(gradient, threat.norm)
+        return steepest_direction(gradient, threat.norm)
     free = free_to_move(gradient, points, threat.box)
     if pixels is None:
         pixels = pixels_to_move(free, points, images).round()
     return signs_of_largest(free, pixels)
 
 
-def steepest(gradient: Tensor, norm: Norm) -> Tensor:
+def steepest_direction(gradient: Tensor, norm: Norm) -> Tensor:
     """Return the step of norm 1 along which the linear function rises most.
 
     Args:

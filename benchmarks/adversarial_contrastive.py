@@ -30,7 +30,7 @@ if __package__ in (None, ""):
     sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from benchmarks.provenance import provenance, record
-from robustcl.attacks import inner_ascent, run, screened
+from robustcl.attacks import inner_ascent, run_attack, screened
 from robustcl.core.classifier import Classifier, Encoder
 from robustcl.core.objectives import misclassify
 from robustcl.core.threat import Threat
@@ -119,7 +119,9 @@ def judged(classifier: Classifier, test: Dataset, autoattack_images: int) -> dic
         }
     for name, eps in PGD_EPS.items():
         threat = Threat("linf", eps)
-        finding = run("pgd", objective, batch.images, threat, batch_size=100, steps=20, restarts=1)
+        finding = run_attack(
+            "pgd", objective, batch.images, threat, batch_size=100, steps=20, restarts=1
+        )
         found[f"pgd20@{name}"] = float((~finding.success).double().mean())
     rows = torch.arange(autoattack_images)
     threat = Threat("linf", 8 / 255)

@@ -1,6 +1,6 @@
 """Attack the same images with the same seeds in batches of 1, 7 and 128, and compare verdicts.
 
-Every attack in the table runs through `attacks.run` at one budget, at which some images fall and
+Every attack in the table runs through `attacks.run_attack` at one budget, at which some images fall and
 some do not. `verdicts_differ` counts images that fall with one batch size and not with another;
 `radii_differ` is the largest relative difference of the radii of those that fall with each, since
 the last bits of float32 depend on the shape of a batch and on the row in it, and attacks amplify
@@ -63,7 +63,8 @@ def compared(network: str, name: str, norm: Norm, options: argparse.Namespace) -
         given = {"name": "PGDL2" if norm == "l2" else "PGD"}
     threat = Threat(norm, BUDGETS[network][norm])
     found = [
-        attacks.run(name, objective, images, threat, batch_size=size, **given) for size in SIZES
+        attacks.run_attack(name, objective, images, threat, batch_size=size, **given)
+        for size in SIZES
     ]
     fallen = torch.stack([finding.success for finding in found])
     radii = torch.stack([finding.deployed for finding in found])[:, fallen.all(dim=0)]

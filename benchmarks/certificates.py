@@ -26,9 +26,9 @@ from benchmarks.networks import load_or_train
 from benchmarks.provenance import provenance, record
 from benchmarks.ten_networks import NETWORKS
 from robustcl import attacks
-from robustcl.certify import certified_radius, crown, local, product, traced
+from robustcl.certify import certified_radius, crown, local, prepared_model, product
 from robustcl.certify._local import first_radii
-from robustcl.certify.problem import problem
+from robustcl.certify.verification_problem import verification_problem
 from robustcl.core.choices import CertifiedNorm
 from robustcl.core.classifier import Classifier
 from robustcl.core.objectives import misclassify
@@ -61,7 +61,7 @@ def measured(
     Returns:
         Plain numbers.
     """
-    prepared = traced(model, norm=norm, method="benchmark")
+    prepared = prepared_model(model, norm=norm, method="benchmark")
     radii: dict[str, Tensor] = {}
     seconds: dict[str, float] = {}
     processor: dict[str, float] = {}
@@ -71,7 +71,7 @@ def measured(
         radii[key] = method(model, images, norm=norm, prepared=prepared).radius
         seconds[key] = time.perf_counter() - begun
         processor[key] = time.process_time() - worked
-    task = problem(prepared, images)
+    task = verification_problem(prepared, images)
     right = task.predicted == labels
     grid = [float(value) for value in np.quantile(first_radii(task).amin(1).numpy(), [0.5, 1.0])]
     found = attacks.attacked_radius(
@@ -98,7 +98,7 @@ def measured(
         }
     result["attacked_median"] = float(found.radius[right].median())
     if peer_images and can_be_peered(model, task):
-        few = problem(prepared, images[:peer_images])
+        few = verification_problem(prepared, images[:peer_images])
         begun = time.perf_counter()
         radius = peer_crown(model, few)
         own = radii["sound"][: len(radius)]

@@ -40,7 +40,7 @@ from robustcl.certify import (
     product,
     retrieval,
 )
-from robustcl.certify.bounds import network_norm
+from robustcl.certify.bounds import network_lipschitz_bound
 from robustcl.core.choices import CERTIFIED_NORMS, CertifiedNorm
 from robustcl.core.classifier import Classifier
 from robustcl.core.errors import InputError, UnsupportedError
@@ -142,7 +142,7 @@ def bounds_of(classifier: Classifier) -> dict[str, Any]:
                 lambda n=norm: crown(classifier, images, norm=n, units=10_000)
             )
         found[f"constant {norm}"] = _said(
-            lambda n=norm: [network_norm(classifier.encoder, norm=n).total]
+            lambda n=norm: [network_lipschitz_bound(classifier.encoder, norm=n).total]
         )
         found[f"displacement {norm}"] = _said(
             lambda n=norm: displacement(classifier, images, eps=0.01, norm=n).drift.tolist()

@@ -36,11 +36,11 @@ if __package__ in (None, ""):
 
 from benchmarks.label_fraction import MEAN, STD
 from benchmarks.provenance import provenance, record
-from robustcl.certify import certified_radius, traced
+from robustcl.certify import certified_radius, prepared_model
 from robustcl.certify._local import first_radii
-from robustcl.certify.bounds.refined_regions import refined_regions
-from robustcl.certify.bounds.zonotope_slopes import best_slope_bounds
-from robustcl.certify.problem import problem
+from robustcl.certify.bounds.refined_bounds import refined_bounds
+from robustcl.certify.bounds.zonotope_slopes import best_jacobian_bounds
+from robustcl.certify.verification_problem import verification_problem
 from robustcl.core.classifier import Classifier, Encoder
 from robustcl.data import Batch, Dataset, load_data
 from robustcl.data.views import DIGIT_VIEWS, ViewOptions
@@ -209,14 +209,14 @@ def local_bounds(classifier: Classifier, images: Tensor) -> Tensor:
     Returns:
         (B,) upper bounds.
     """
-    model = traced(classifier, norm="l2", method="local")
-    task = problem(model, images.double())
+    model = prepared_model(classifier, norm="l2", method="local")
+    task = verification_problem(model, images.double())
     nearest = first_radii(task).argmin(dim=1)
     size = torch.full((len(images),), RADIUS, dtype=torch.float64)
-    regions = refined_regions(model.fast, task.images, size, task.center, norm="l2")
+    regions = refined_bounds(model.fast, task.images, size, task.center, norm="l2")
     rows = torch.arange(len(images))
     directions = task.directions[rows, nearest][:, None]
-    bounds = best_slope_bounds(model.fast, regions, directions, norm="l2")[:, 0]
+    bounds = best_jacobian_bounds(model.fast, regions, directions, norm="l2")[:, 0]
     with torch.no_grad():
         return bounds.double() / classifier.raw_embeddings(images).double().norm(dim=1)
 

@@ -106,7 +106,7 @@ def pgd_levels(model: Classifier, batch: Batch, norm: CertifiedNorm, batch_size:
         rows = torch.nonzero(levels == number)[:, 0]
         if len(rows):
             goal = misclassify(model, batch.labels[rows])
-            found = attacks.run(
+            found = attacks.run_attack(
                 "pgd", goal, batch.images[rows], Threat(norm, eps), batch_size=batch_size, **PGD
             )
             levels[rows[~found.success]] += 1
@@ -135,7 +135,7 @@ def screened_levels(
         return levels
     nearest = torch.full((len(levels),), torch.inf, dtype=torch.float64)
     goal = misclassify(model, batch.labels)
-    near = attacks.run(
+    near = attacks.run_attack(
         "fmn", goal.select(right), batch.images[right], Threat(norm, budgets[-1]),
         batch_size=batch_size,
     )  # fmt: skip

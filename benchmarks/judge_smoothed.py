@@ -11,7 +11,13 @@ from torch import Tensor
 
 from benchmarks.smoothed_attacks import Target
 from robustcl.certify.bounds.confidence import empirical_bernstein_lower_bound
-from robustcl.certify.smoothed_margins import Form, Smoothed, base_function, pairing, unit_values
+from robustcl.certify.smoothed_margins import (
+    Form,
+    Smoothed,
+    base_function,
+    margin_pairing,
+    unit_values,
+)
 from robustcl.certify.smoothing_samples import noise_streams, noisy_outputs
 from robustcl.core.classifier import Classifier
 from robustcl.core.seeds import example_seed
@@ -60,7 +66,7 @@ def excesses(rows: np.ndarray, terms: Smoothed, top: int) -> tuple[np.ndarray, n
         errors = np.sqrt(np.maximum(counts + counts[top] - lead**2, 0.0) / len(rows))
         lead[top] = -np.inf
         return lead, errors
-    pair = pairing(terms, top)
+    pair = margin_pairing(terms, top)
     values = unit_values(rows, pair, terms)
     lead = np.where(pair.matters, ndtr(pair.offset) - values.mean(axis=0), -np.inf)
     return lead, values.std(axis=0) / np.sqrt(len(rows))
@@ -82,7 +88,7 @@ def confirmed(rows: np.ndarray, terms: Smoothed, top: int, rival: int, level: fl
     if terms.form == "vote":
         wins, losses = (int((rows == label).sum()) for label in (rival, top))
         return bool(binom.sf(wins - 1, wins + losses, 0.5) <= level)
-    pair = pairing(terms, top)
+    pair = margin_pairing(terms, top)
     values = 1.0 - unit_values(rows, pair, terms)[:, [rival]]
     lower = float(empirical_bernstein_lower_bound(values, alpha=level)[0])
     return lower > 1.0 - float(ndtr(pair.offset[rival]))

@@ -31,7 +31,7 @@ if __package__ in (None, ""):
 
 from benchmarks.provenance import provenance, record
 from robustcl.core.classifier import Encoder
-from robustcl.core.modules import frozen
+from robustcl.core.modules import eval_mode
 from robustcl.data import Dataset, label_subset, load_data
 from robustcl.data.views import COLOR_VIEWS
 from robustcl.models.encoders import cifar_resnet18
@@ -170,7 +170,7 @@ def run_one(
     def observe(encoder: Encoder, epoch: int) -> dict[str, float]:
         row = {"cpu_seconds": time.process_time() - begun}
         if epoch % profile.every == 0 or epoch == recipe.epochs:
-            with frozen(encoder):
+            with eval_mode(encoder):
                 bank, queries = (_points(encoder, part, device) for part in data)
             encoder.to(device)
             row["knn_test"] = _knn(bank, queries, train, test)

@@ -29,7 +29,7 @@ if __package__ in (None, ""):
 
 from benchmarks.provenance import provenance, record
 from robustcl import __version__, attacks
-from robustcl.certify import product, traced
+from robustcl.certify import prepared_model, product
 from robustcl.core.classifier import Classifier, Encoder
 from robustcl.core.objectives import misclassify
 from robustcl.core.threat import Threat
@@ -105,7 +105,7 @@ def measured(classifier: Classifier, dataset: Dataset, attacked: int = 0) -> dic
     Returns:
         Plain numbers; accuracies are shares of all images, and an abstention is a failure.
     """
-    prepared = traced(classifier, norm="l2", method="product")
+    prepared = prepared_model(classifier, norm="l2", method="product")
     images, labels = dataset.tensor().float() / 255.0, torch.from_numpy(dataset.labels)
     begun = time.process_time()
     claim = product(classifier, images, prepared=prepared)
@@ -137,7 +137,7 @@ def _attacked(
     objective = misclassify(classifier, labels)
     accuracy, violations = {}, 0
     for size in RADII:
-        finding = attacks.run("pgd", objective, images, Threat("l2", size), batch_size=250)
+        finding = attacks.run_attack("pgd", objective, images, Threat("l2", size), batch_size=250)
         accuracy[_label(size)] = float((~finding.success).double().mean())
         violations += int((finding.success & (finding.radius < radius)).sum())
     certified = {_label(r): float((radius > r).double().mean()) for r in RADII}

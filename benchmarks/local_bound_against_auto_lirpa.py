@@ -1,8 +1,8 @@
 """Compare the local gradient bound over L2 balls with auto_LiRPA's Jacobian bounds.
 
 Same networks, images, balls and margin directions. Both start from the same enclosure question: the
-largest L2 norm of the gradient of a_j.h over the ball. Ours is `best_slope_bounds`, over
-`ball_regions`, over the tighter `refined_regions` ('ours refined', what `local` takes in small
+largest L2 norm of the gradient of a_j.h over the ball. Ours is `best_jacobian_bounds`, over
+`ball_bounds`, over the tighter `refined_bounds` ('ours refined', what `local` takes in small
 networks), and with layers and zonotopes of any size ('ours refined, all', what `local` takes with
 `units` above its default). The peer gives
 
@@ -46,16 +46,16 @@ if __package__ in (None, ""):
 from benchmarks.networks import load_or_train
 from benchmarks.provenance import provenance, record
 from benchmarks.ten_networks import NETWORKS
-from robustcl.certify import traced
+from robustcl.certify import prepared_model
 from robustcl.certify._local import first_radii
-from robustcl.certify.bounds.refined_regions import refined_regions
-from robustcl.certify.bounds.regions import ball_regions
-from robustcl.certify.bounds.zonotope_slopes import MOST, best_slope_bounds
+from robustcl.certify.bounds.preactivation_bounds import ball_bounds
+from robustcl.certify.bounds.refined_bounds import refined_bounds
+from robustcl.certify.bounds.zonotope_slopes import MOST, best_jacobian_bounds
 from robustcl.certify.graph import Network
 from robustcl.certify.ops.affine import Affine
 from robustcl.certify.ops.enclosures import Region
 from robustcl.certify.ops.scalar_function import RELU
-from robustcl.certify.problem import Problem, problem
+from robustcl.certify.verification_problem import VerificationProblem, verification_problem
 from robustcl.data import load_data
 from robustcl.studies.peers.comparison import AbsentError, import_peer
 
@@ -199,7 +199,7 @@ def peer_bounds(module: nn.Sequential, image: Tensor) -> dict[str, Callable[[flo
     }
 
 
-def own_bounds(task: Problem, row: int) -> dict[str, Callable[[float], Tensor]]:
+def own_bounds(task: VerificationProblem, row: int) -> dict[str, Callable[[float], Tensor]]:
     """Prepare our bounds at one image.
 
     Args:
@@ -216,21 +216,21 @@ def own_bounds(task: Problem, row: int) -> dict[str, Callable[[float], Tensor]]:
     ]
     directions = rivals_of(task, row)[None]
 
-    all_refined = partial(refined_regions, largest=network.size)
+    all_refined = partial(refined_bounds, largest=network.size)
 
     def bounds(radius: float, regions: Callable[..., list[Region]], most: int = MOST) -> Tensor:
         size = torch.tensor([radius], dtype=torch.float64)
         around = regions(network, image, size, center, norm="l2")
-        return best_slope_bounds(network, around, directions, norm="l2", most=most)[0]
+        return best_jacobian_bounds(network, around, directions, norm="l2", most=most)[0]
 
     return {
-        "ours": lambda radius: bounds(radius, ball_regions),
-        "ours refined": lambda radius: bounds(radius, refined_regions),
+        "ours": lambda radius: bounds(radius, ball_bounds),
+        "ours refined": lambda radius: bounds(radius, refined_bounds),
         "ours refined, all": lambda radius: bounds(radius, all_refined, network.size),
     }
 
 
-def rivals_of(task: Problem, row: int) -> Tensor:
+def rivals_of(task: VerificationProblem, row: int) -> Tensor:
     # (K - 1, d) directions of one image.
     kept = torch.arange(task.margins.shape[1]) != task.predicted[row]
     return task.directions[row, kept]
@@ -243,7 +243,9 @@ def timed(function: Callable[[float], Tensor], radius: float) -> tuple[float, Te
         return time.perf_counter() - begun, found
 
 
-def compared(name: str, task: Problem, options: argparse.Namespace) -> list[dict[str, Any]]:
+def compared(
+    name: str, task: VerificationProblem, options: argparse.Namespace
+) -> list[dict[str, Any]]:
     """Run both on one network.
 
     Args:
@@ -338,7 +340,9 @@ def main() -> None:
         spec = "digits" if NETWORKS[name].data == "digits" else options.data
         model = load_or_train(name, data=spec, cache=options.cache)
         batch = next(iter(load_data(spec, split="test").batches(options.images)))
-        task = problem(traced(model, norm="l2", method="benchmark"), batch.images)
+        task = verification_problem(
+            prepared_model(model, norm="l2", method="benchmark"), batch.images
+        )
         for found in compared(name, task, options):
             record(found | made, options.out)
 

@@ -28,7 +28,7 @@ from robustcl.data import Dataset, load_data
 from robustcl.data.views.options import DIGIT_VIEWS, ViewOptions
 from robustcl.models.heads.fitting import fit_head
 from robustcl.training import TrainRecipe, mixed_loss, rate, train_encoder
-from robustcl.training.norm_penalty import NormProbe, layer_norm, log_norm_penalty
+from robustcl.training.norm_penalty import NormProbe, estimated_layer_norm, log_norm_penalty
 
 BATCH = 128
 SHARPNESS = 10.0  # cosines times this are the logits of the cross-entropy on the sphere
@@ -144,7 +144,7 @@ def _probes(encoder: Encoder, generator: torch.Generator) -> tuple[NormProbe, ..
                 guess = torch.randn(value.shape, generator=generator)
                 probes.append(NormProbe(layer, guess / guess.norm()))
                 for _ in range(20):
-                    layer_norm(probes[-1])
+                    estimated_layer_norm(probes[-1])
             value = layer(value)
     return tuple(probes)
 

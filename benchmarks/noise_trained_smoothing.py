@@ -43,7 +43,7 @@ from robustcl.certify.smoothed_margins import Form, base_function, smoothed
 from robustcl.certify.smoothing_noise import best_clip
 from robustcl.certify.smoothing_samples import noise_streams, noisy_outputs
 from robustcl.core.classifier import Classifier, Encoder
-from robustcl.core.modules import frozen
+from robustcl.core.modules import eval_mode
 from robustcl.data import Dataset, load_data
 from robustcl.data.views import ViewOptions
 from robustcl.models.heads.fitting import fit_head
@@ -136,7 +136,7 @@ def outputs(
     Yields:
         (count, K) per image.
     """
-    with torch.no_grad(), frozen(classifier):
+    with torch.no_grad(), eval_mode(classifier):
         function = base_function(classifier, "mean")
         streams = noise_streams(images, seeds)
         for rows in noisy_outputs(

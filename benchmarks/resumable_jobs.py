@@ -11,7 +11,7 @@ import numpy as np
 from safetensors import safe_open
 
 from robustcl.records.arrays import load_arrays
-from robustcl.records.examples import load_triples
+from robustcl.records.examples import load_examples
 
 OWN = {"seconds", "stage_seconds", "session", "crc"}  # of a session, not of an image
 COMMON = ("--data", "digits", "--quiet")
@@ -111,7 +111,7 @@ def arrays_of(folder: Path) -> dict[str, dict[str, np.ndarray]]:
     for name in sorted({place.name.split(".")[0] for place in folder.glob("arrays/[!.]*.npz")}):
         shared = ("eps", "evaluations", "attack")
         triples = name == "triples"
-        found[name] = load_triples(folder) if triples else load_arrays(folder, name, shared=shared)
+        found[name] = load_examples(folder) if triples else load_arrays(folder, name, shared=shared)
     return found
 
 

@@ -46,7 +46,7 @@ from benchmarks.smoothed_attacks import ATTACKS, Target
 from robustcl.certify import choose_clip, smoothing
 from robustcl.certify.smoothed_margins import Form, Smoothed, smoothed
 from robustcl.core.classifier import Classifier, Encoder
-from robustcl.core.modules import frozen
+from robustcl.core.modules import eval_mode
 from robustcl.core.seeds import example_seed
 from robustcl.data import Dataset, load_data
 from robustcl.data.views import ViewOptions
@@ -134,7 +134,7 @@ def audit(
     rows = torch.nonzero((claim.radius > 0) & claim.radius.isfinite())[:, 0]
     if not len(rows):
         return lines
-    with frozen(classifier):
+    with eval_mode(classifier):
         for attack, run in ATTACKS.items():
             purpose = f"{name}/{attack}/{factor:g}"
             target = Target(

@@ -5,7 +5,7 @@ chosen to break rounding (entries of 1e4 that cancel), with prototype, linear an
 image is attacked in float64 by projected gradient steps with restarts, on the surface of the
 certified ball and just inside. A win there is a violation.
 
-The families are so small that no layer is bounded from patches (`certify.bounds.cropped`). --wide
+The families are so small that no layer is bounded from patches (`certify.bounds.in_patches`). --wide
 takes convolutional networks instead whose layers are; `from_patches` counts how often that was.
 
 Run: python benchmarks/soundness.py [--networks 200] [--images 16] [--wide] [--out FILE]
@@ -27,8 +27,8 @@ from torch import Tensor, nn
 if __package__ in (None, ""):
     sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from robustcl.certify import certified_radius, crown, geodesic, local, product, traced
-from robustcl.certify.bounds import refined_regions as refinement
+from robustcl.certify import certified_radius, crown, geodesic, local, prepared_model, product
+from robustcl.certify.bounds import refined_bounds as refinement
 from robustcl.core.choices import Norm
 from robustcl.core.classifier import Classifier, Encoder
 from robustcl.core.objectives import score_margin
@@ -177,13 +177,13 @@ def _onto(delta: Tensor, radius: Tensor, norm: Norm, *, full: bool = False) -> T
 
 def _counted() -> collections.Counter[str]:
     # Counts from now on how often units are bounded from patches.
-    calls, original = collections.Counter(), refinement.cropped
+    calls, original = collections.Counter(), refinement.in_patches
 
     def counting(*values: Any) -> Any:
         calls["calls"] += 1
         return original(*values)
 
-    refinement.cropped = counting
+    refinement.in_patches = counting
     return calls
 
 
@@ -206,7 +206,7 @@ def main() -> None:
         generator = torch.Generator().manual_seed(10_000 + seed)
         images = torch.rand(options.images, *model.image_shape, generator=generator).double()
         for norm in ("l2", "linf"):
-            prepared = traced(model, norm=norm, method="soundness")
+            prepared = prepared_model(model, norm=norm, method="soundness")
             methods = METHODS | ({"geodesic": geodesic} if model.normalizes else {})
             for key, method in methods.items():
                 claim = method(model, images, norm=norm, prepared=prepared)

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from robustcl.certify._geodesic import geodesic
     from robustcl.certify._jacobian_norm import jacobian_norm
     from robustcl.certify._local import local
-    from robustcl.certify._multi_view import multi_view, traced_views
+    from robustcl.certify._multi_view import multi_view, prepared_views
     from robustcl.certify._product import product
     from robustcl.certify._retrieval import Retrieval, retrieval, smoothed_retrieval
     from robustcl.certify._smoothing import smoothing
@@ -44,7 +44,7 @@ if TYPE_CHECKING:
         parse_method,
         prepare,
     )
-    from robustcl.certify.preparation import traced
+    from robustcl.certify.preparation import prepared_model
     from robustcl.certify.smoothing_noise import choose_clip
 
 __all__ = [
@@ -77,14 +77,14 @@ __all__ = [
     "pairwise_slopes",
     "parse_method",
     "prepare",
+    "prepared_model",
+    "prepared_views",
     "product",
     "retrieval",
     "smoothed_centers",
     "smoothed_displacement",
     "smoothed_retrieval",
     "smoothing",
-    "traced",
-    "traced_views",
     "weibull_endpoint",
 ]
 

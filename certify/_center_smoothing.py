@@ -10,12 +10,12 @@ from torch import Tensor
 
 from robustcl.certify._displacement import Drift, check_one_of
 from robustcl.certify.bounds.confidence import clopper_pearson_lower_bound
-from robustcl.certify.norms import check_norm
+from robustcl.certify.norms import check_certified_norm
 from robustcl.core.checks import check_images
 from robustcl.core.choices import CertifiedNorm
 from robustcl.core.classifier import Classifier
 from robustcl.core.errors import InputError
-from robustcl.core.modules import frozen
+from robustcl.core.modules import eval_mode
 from robustcl.core.special_functions import ndtr, ndtri
 
 CANDIDATES = 64  # none of them is in a ball of mass > 1/2 with probability below 2^-64
@@ -148,7 +148,7 @@ def center_smoothing(
     """
     check_one_of(eps, threshold)
     noise = noise or Noise()
-    root = 1.0 if check_norm(norm) == "l2" else math.sqrt(images[0].numel()) * UP
+    root = 1.0 if check_certified_norm(norm) == "l2" else math.sqrt(images[0].numel()) * UP
     centers, distances = _answers(encoder, images, noise, delta, seeds)
     if eps is not None:
         found = [_radius_of_mass(row, eps * root / noise.sigma, noise.alpha, delta)
@@ -168,7 +168,7 @@ def center_smoothing(
     return Drift("center_smoothing", norm, "probabilistic", subject, budget, drift), centers
 
 
-def noisy_outputs(
+def noisy_embeddings(
     function: Callable[[Tensor], Tensor],
     image: Tensor,
     noise: Noise,
@@ -210,11 +210,11 @@ def _answers(
     function = encoder.embeddings if isinstance(encoder, Classifier) else encoder
     points, abstained, distances = [], [], []
     module = encoder if isinstance(encoder, torch.nn.Module) else None
-    with torch.no_grad(), frozen(module) if module is not None else nullcontext():
+    with torch.no_grad(), eval_mode(module) if module is not None else nullcontext():
         for row, image in enumerate(images):
             generator = torch.Generator().manual_seed(row if seeds is None else seeds[row])
-            point, radius = _center(noisy_outputs(function, image, noise, generator), count)
-            fresh = _distances(point[None], noisy_outputs(function, image, noise, generator))[0]
+            point, radius = _center(noisy_embeddings(function, image, noise, generator), count)
+            fresh = _distances(point[None], noisy_embeddings(function, image, noise, generator))[0]
             inside = int((fresh <= radius).sum())
             mass = clopper_pearson_lower_bound(inside, noise.n, alpha=noise.alpha / 4)
             abstained.append(not (mass > 0.5 - delta and math.isfinite(radius)))

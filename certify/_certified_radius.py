@@ -9,11 +9,11 @@ from torch import Tensor
 from robustcl.certify._crown import Effort, crown_pairs
 from robustcl.certify._local import SMALL, first_radii, local_pairs
 from robustcl.certify._product import product_pairs
-from robustcl.certify.bounds.refined_regions import LARGEST
-from robustcl.certify.claim import NO_RIVAL, Claim, nearest_rival
+from robustcl.certify.bounds.refined_bounds import LARGEST
+from robustcl.certify.claim import NO_RIVAL, Claim, nearest_other_class
 from robustcl.certify.image_by_image import certify_each
-from robustcl.certify.preparation import Traced, ready
-from robustcl.certify.problem import Problem
+from robustcl.certify.preparation import PreparedModel, ready
+from robustcl.certify.verification_problem import VerificationProblem
 from robustcl.core.choices import CertifiedNorm
 from robustcl.core.classifier import Classifier
 from robustcl.core.errors import InputError, UnsupportedError
@@ -32,7 +32,7 @@ def certified_radius(
     slope_steps: int | None = None,
     splits: int | None = None,
     units: int | None = None,
-    prepared: Traced | None = None,
+    prepared: PreparedModel | None = None,
 ) -> Claim:
     """Certify by every deterministic method and keep the largest radius of each rival.
 
@@ -71,7 +71,7 @@ def certified_radius(
     return certify_each(model, images, lambda task: best_claim(task, effort))
 
 
-def best_claim(task: Problem, effort: Effort) -> Claim:
+def best_claim(task: VerificationProblem, effort: Effort) -> Claim:
     """Combine the methods for stated problems.
 
     Args:
@@ -92,7 +92,7 @@ def best_claim(task: Problem, effort: Effort) -> Claim:
         stages.append(local_pairs(task, known, ceiling, stairs=STAIRS, units=units, probe=probe))
     # Each stage keeps what the one before has proved, so the first of the largest has won.
     winner = torch.stack(stages).argmax(dim=0)
-    radius, rival = nearest_rival(stages[-1], task.predicted)
+    radius, rival = nearest_other_class(stages[-1], task.predicted)
     names = ("product", "crown", "local")
     rows = torch.arange(len(radius), device=radius.device)
     chosen = winner[rows, rival.clamp_min(0)].masked_fill(rival == NO_RIVAL, 0)

@@ -7,13 +7,13 @@ from torch import Tensor
 
 from robustcl.certify.claim import Claim, estimated
 from robustcl.certify.gradients import output_gradients
-from robustcl.certify.norms import check_norm
-from robustcl.core.batching import fill, padded
+from robustcl.certify.norms import check_certified_norm
+from robustcl.core.batching import fill, fixed_size
 from robustcl.core.checks import check_images
 from robustcl.core.choices import CertifiedNorm
 from robustcl.core.classifier import Classifier
 from robustcl.core.errors import InputError
-from robustcl.core.modules import frozen
+from robustcl.core.modules import eval_mode
 
 BALL: dict[str, float] = {"l2": 5.0, "linf": 0.05}  # the paper's, section 5.2
 _BLOCK = 16  # points drawn at once; part of the stream's definition, not the batch size
@@ -67,7 +67,7 @@ def clever(
         Weng et al., Evaluating the Robustness of Neural Networks: An Extreme Value Theory
         Approach, ICLR 2018, algorithms 1 and 2.
     """
-    size = BALL[check_norm(norm)] if ball is None else ball
+    size = BALL[check_certified_norm(norm)] if ball is None else ball
     if not 0 < size < float("inf") or batches < 2 or samples < 1 or batch_size < 1:
         raise InputError(
             f"clever with ball={ball}, batches={batches}, samples={samples}, "
@@ -77,9 +77,9 @@ def clever(
     seeds = list(range(len(images)) if seeds is None else seeds)
     if len(seeds) != len(images):
         raise InputError(f"{len(seeds)} seeds for {len(images)} images; give one each")
-    with torch.inference_mode(False), frozen(classifier):
+    with torch.inference_mode(False), eval_mode(classifier):
         with torch.no_grad():
-            scores = padded(classifier, images, batch_size=min(batch_size, len(images)))
+            scores = fixed_size(classifier, images, batch_size=min(batch_size, len(images)))
         predicted = scores.argmax(dim=1)
         gaps = (scores.gather(1, predicted[:, None]) - scores).double()
         maxima = []

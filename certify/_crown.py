@@ -9,16 +9,16 @@ from torch import Tensor
 from robustcl.certify._local import first_radii
 from robustcl.certify._product import product_pairs
 from robustcl.certify.bounds.alpha_crown import split_lower_bounds
-from robustcl.certify.bounds.lines import Surroundings
-from robustcl.certify.bounds.refined_regions import LARGEST, check_units, refinable, refined_regions
-from robustcl.certify.claim import Claim, nearest_rival
+from robustcl.certify.bounds.linear_bounds import Surroundings
+from robustcl.certify.bounds.refined_bounds import LARGEST, check_units, refinable, refined_bounds
+from robustcl.certify.claim import Claim, nearest_other_class
 from robustcl.certify.graph import Network
 from robustcl.certify.image_by_image import certify_each
 from robustcl.certify.ops.enclosures import Region
-from robustcl.certify.preparation import Traced, ready
-from robustcl.certify.problem import Problem
+from robustcl.certify.preparation import PreparedModel, ready
 from robustcl.certify.rounding import round_up, row_lengths
 from robustcl.certify.search import Evaluation, search
+from robustcl.certify.verification_problem import VerificationProblem
 from robustcl.core.choices import CertifiedNorm
 from robustcl.core.classifier import Classifier
 from robustcl.core.errors import InputError
@@ -38,7 +38,7 @@ def crown(
     slope_steps: int = 0,
     splits: int = 0,
     units: int | None = None,
-    prepared: Traced | None = None,
+    prepared: PreparedModel | None = None,
 ) -> Claim:
     """Certify that no perturbation of norm below the radius changes the predicted class.
 
@@ -59,7 +59,7 @@ def crown(
         splits: Numbers inside the network by whose signs the ball is then split into 2^splits
             parts, for small networks with kinks; it needs slope_steps.
         units: Numbers of a layer up to which each that is undecided is bounded by lines of its own;
-            None for all layers where that is affordable (see `refined_regions`).
+            None for all layers where that is affordable (see `refined_bounds`).
         prepared: `traced(classifier, norm=norm, method="crown")`, once per model.
 
     Returns:
@@ -72,9 +72,9 @@ def crown(
     effort = Effort(steps, slope_steps, splits, units)
     model = ready(classifier, norm=norm, method="crown", prepared=prepared)
 
-    def claim(task: Problem) -> Claim:
+    def claim(task: VerificationProblem) -> Claim:
         radii = crown_pairs(task, product_pairs(task), first_radii(task), effort)
-        radius, rival = nearest_rival(radii, task.predicted)
+        radius, rival = nearest_other_class(radii, task.predicted)
         return Claim("crown", model.norm, "deterministic", "model", task.predicted, radius, rival)
 
     return certify_each(model, images, claim)
@@ -112,7 +112,9 @@ class Effort:
             )
 
 
-def crown_pairs(task: Problem, known: Tensor, ceiling: Tensor, effort: Effort) -> Tensor:
+def crown_pairs(
+    task: VerificationProblem, known: Tensor, ceiling: Tensor, effort: Effort
+) -> Tensor:
     """Raise the radii of the rivals that bind, as far as linear bounds prove it.
 
     Args:
@@ -187,7 +189,7 @@ def _least(found: Tensor, ceiling: Tensor) -> Tensor:
 
 
 def margins_at(
-    task: Problem, rows: Tensor, radius: Tensor, rivals: Tensor, effort: Effort
+    task: VerificationProblem, rows: Tensor, radius: Tensor, rivals: Tensor, effort: Effort
 ) -> Tensor:
     """Bound margins from below over balls.
 
@@ -207,7 +209,7 @@ def margins_at(
         image, rival = rows[part], rivals[part]
         center = [_picked(region, image) for region in task.center]
         images, radii = task.images[image], radius[part] * round_up(1.0)
-        regions = refined_regions(network, images, radii, center, norm=norm, largest=effort.units)
+        regions = refined_bounds(network, images, radii, center, norm=norm, largest=effort.units)
         around = Surroundings(network, center, regions, {})
         directions = task.directions[image[:, None], rival]
         is_bent = bool((task.bends > 0).any())

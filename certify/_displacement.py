@@ -7,13 +7,13 @@ import torch
 from torch import Tensor
 
 from robustcl.certify.agreement import ROUNDING, check_agreement, own_model
-from robustcl.certify.bounds.networks import NetworkNorm, network_norm
+from robustcl.certify.bounds.networks import NetworkLipschitzBound, network_lipschitz_bound
 from robustcl.certify.image_by_image import workers
-from robustcl.certify.norms import check_norm
+from robustcl.certify.norms import check_certified_norm
 from robustcl.certify.one_thread import each, one_thread
 from robustcl.certify.preparation import prepared_images, refuse_views
-from robustcl.certify.problem import enclosed
 from robustcl.certify.rounding import row_lengths
+from robustcl.certify.verification_problem import enclosed
 from robustcl.core.choices import CertifiedNorm, Guarantee
 from robustcl.core.classifier import Classifier
 from robustcl.core.errors import InputError, UnsupportedError
@@ -53,7 +53,7 @@ def displacement(
     eps: float | None = None,
     threshold: float | None = None,
     norm: CertifiedNorm = "l2",
-    prepared: NetworkNorm | None = None,
+    prepared: NetworkLipschitzBound | None = None,
 ) -> Drift:
     """Bound the drift of the embedding within a budget, or the budget that keeps a drift.
 
@@ -74,7 +74,7 @@ def displacement(
         eps: Budget, in pixel units; give this or the threshold.
         threshold: Largest drift allowed, a Euclidean distance of embeddings.
         norm: 'l2' or 'linf'.
-        prepared: `network_norm(classifier.encoder, norm=norm)`, to be computed once per model.
+        prepared: `network_lipschitz_bound(classifier.encoder, norm=norm)`, to be computed once per model.
 
     Returns:
         A deterministic claim about the model. A network whose layers have no known norm is
@@ -154,7 +154,11 @@ def smoothed_displacement(
             "smoothed_displacement needs embeddings on the unit sphere, since its theorem needs "
             "bounded ones; use displacement, or center_smoothing"
         )
-    root = 1.0 if check_norm(norm) == "l2" else math.sqrt(math.prod(classifier.image_shape)) * UP
+    root = (
+        1.0
+        if check_certified_norm(norm) == "l2"
+        else math.sqrt(math.prod(classifier.image_shape)) * UP
+    )
     if eps is not None:
         # 2 Phi(t) - 1 = erf(t / sqrt 2), which keeps its digits where t is small.
         reach = eps * root / (2.0 * sigma)
@@ -189,14 +193,14 @@ def check_one_of(eps: float | None, threshold: float | None) -> None:
 
 
 def usable_norm(
-    classifier: Classifier, norm: CertifiedNorm, prepared: NetworkNorm | None
-) -> NetworkNorm:
+    classifier: Classifier, norm: CertifiedNorm, prepared: NetworkLipschitzBound | None
+) -> NetworkLipschitzBound:
     """Return a bound of the encoder in a norm.
 
     Args:
         classifier: The classifier.
         norm: 'l2' or 'linf'.
-        prepared: From `network_norm`; None to compute it now.
+        prepared: From `network_lipschitz_bound`; None to compute it now.
 
     Returns:
         The bound.
@@ -207,7 +211,7 @@ def usable_norm(
     if prepared is None:
         own_model(classifier)
         with one_thread():
-            return network_norm(classifier.encoder, norm=norm)
+            return network_lipschitz_bound(classifier.encoder, norm=norm)
     if prepared.norm != norm or prepared.network is None:
         raise InputError(
             f"the prepared norm is for {prepared.norm}, not {norm}; use "
@@ -219,7 +223,7 @@ def usable_norm(
 
 
 def raw_in_double(
-    classifier: Classifier, images: Tensor, bound: NetworkNorm
+    classifier: Classifier, images: Tensor, bound: NetworkLipschitzBound
 ) -> tuple[Tensor, Tensor]:
     """Evaluate h with a bound of its rounding, and compare it with the user's encoder in float64.
 

@@ -8,7 +8,7 @@ from robustcl.certify.gradients import pairwise_slopes
 from robustcl.core.checks import check_images
 from robustcl.core.choices import CertifiedNorm
 from robustcl.core.classifier import Classifier
-from robustcl.core.modules import frozen
+from robustcl.core.modules import eval_mode
 
 
 def first_order(classifier: Classifier, images: Tensor, *, norm: CertifiedNorm = "l2") -> Claim:
@@ -30,7 +30,7 @@ def first_order(classifier: Classifier, images: Tensor, *, norm: CertifiedNorm =
         2017, theorem 2.1, with the maximum over the ball replaced by the value at the center.
     """
     images = check_images(images, classifier.image_shape)
-    with frozen(classifier):
+    with eval_mode(classifier):
         scores, norms = pairwise_slopes(classifier, images, norm=norm)
     predicted = scores.argmax(dim=1)
     rows = torch.arange(len(scores), device=scores.device)

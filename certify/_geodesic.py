@@ -3,11 +3,11 @@
 import torch
 from torch import Tensor
 
-from robustcl.certify.claim import Claim, nearest_rival
+from robustcl.certify.claim import Claim, nearest_other_class
 from robustcl.certify.image_by_image import certify_each
-from robustcl.certify.preparation import Traced, ready
-from robustcl.certify.problem import Problem
+from robustcl.certify.preparation import PreparedModel, ready
 from robustcl.certify.rounding import round_up, row_lengths
+from robustcl.certify.verification_problem import VerificationProblem
 from robustcl.core.choices import CertifiedNorm
 from robustcl.core.classifier import Classifier
 from robustcl.core.errors import UnsupportedError
@@ -22,7 +22,7 @@ def geodesic(
     images: Tensor,
     *,
     norm: CertifiedNorm = "l2",
-    prepared: Traced | None = None,
+    prepared: PreparedModel | None = None,
 ) -> Claim:
     """Certify that no perturbation of norm below the radius changes the predicted class.
 
@@ -51,8 +51,8 @@ def geodesic(
     check_sphere(classifier)
     model = ready(classifier, norm=norm, method="geodesic", prepared=prepared)
 
-    def claim(task: Problem) -> Claim:
-        radius, rival = nearest_rival(geodesic_pairs(task), task.predicted)
+    def claim(task: VerificationProblem) -> Claim:
+        radius, rival = nearest_other_class(geodesic_pairs(task), task.predicted)
         return Claim("geodesic", norm, "deterministic", "model", task.predicted, radius, rival)
 
     return certify_each(model, images, claim)
@@ -74,7 +74,7 @@ def check_sphere(classifier: Classifier) -> None:
         )
 
 
-def geodesic_pairs(task: Problem) -> Tensor:
+def geodesic_pairs(task: VerificationProblem) -> Tensor:
     """Divide the distance of h to the edge of the cone by the product of norms, for every rival.
 
     Args:

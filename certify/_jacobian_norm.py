@@ -8,13 +8,13 @@ import torch
 from torch import Tensor
 
 from robustcl.certify.claim import Claim, estimated
-from robustcl.certify.gradients import BATCH, output_gradients
+from robustcl.certify.gradients import GRADIENT_BATCH, output_gradients
 from robustcl.certify.pairs import affine_head, margins, pairs
 from robustcl.core.batching import fill
 from robustcl.core.checks import check_images
 from robustcl.core.choices import CertifiedNorm
 from robustcl.core.classifier import Classifier
-from robustcl.core.modules import frozen
+from robustcl.core.modules import eval_mode
 
 EXACT_UP_TO = 128  # outputs; above, power iteration
 
@@ -44,8 +44,8 @@ def jacobian_norm(
     """
     weight, bias = affine_head(classifier, method="jacobian_norm")
     images = check_images(images, classifier.image_shape)
-    batch = min(BATCH, len(images))
-    with torch.inference_mode(False), frozen(classifier):
+    batch = min(GRADIENT_BATCH, len(images))
+    with torch.inference_mode(False), eval_mode(classifier):
         parts = []
         for chunk in images.split(batch):
             found = _sizes(classifier, fill(chunk, batch), norm, iterations, weight.shape[1])

@@ -6,17 +6,17 @@ import torch
 from torch import Tensor
 
 from robustcl.certify._product import product_pairs
-from robustcl.certify.bounds.refined_regions import LARGEST, check_units, refined_regions
-from robustcl.certify.bounds.regions import ball_regions
+from robustcl.certify.bounds.preactivation_bounds import ball_bounds
+from robustcl.certify.bounds.refined_bounds import LARGEST, check_units, refined_bounds
 from robustcl.certify.bounds.slopes import slope_bounds
-from robustcl.certify.bounds.zonotope_slopes import MOST, best_slope_bounds
-from robustcl.certify.claim import Claim, nearest_rival
+from robustcl.certify.bounds.zonotope_slopes import MOST, best_jacobian_bounds
+from robustcl.certify.claim import Claim, nearest_other_class
 from robustcl.certify.image_by_image import certify_each
 from robustcl.certify.ops.enclosures import Region
-from robustcl.certify.preparation import Traced, ready
-from robustcl.certify.problem import Problem
+from robustcl.certify.preparation import PreparedModel, ready
 from robustcl.certify.rounding import round_up
-from robustcl.certify.search import open_rivals
+from robustcl.certify.search import open_classes
+from robustcl.certify.verification_problem import VerificationProblem
 from robustcl.core.choices import CertifiedNorm
 from robustcl.core.classifier import Classifier
 from robustcl.core.errors import InputError
@@ -34,7 +34,7 @@ def local(
     norm: CertifiedNorm = "l2",
     stairs: int = 16,
     units: int = LARGEST,
-    prepared: Traced | None = None,
+    prepared: PreparedModel | None = None,
 ) -> Claim:
     """Certify that no perturbation of norm below the radius changes the predicted class.
 
@@ -44,7 +44,7 @@ def local(
     With L_j(t) at least the dual norm of the margin's gradient anywhere in the ball of radius t,
     class j cannot overtake inside r_j = sup{r: integral_0^r L_j < margin_j}. L_j comes from an
     interval Jacobian (`slope_bounds`), in small networks also from a zonotope of gradients
-    (`generator_slope_bounds`) over tighter regions (`refined_regions`), at the outer radius of each
+    (`generator_slope_bounds`) over tighter regions (`refined_bounds`), at the outer radius of each
     stair, and from the product of layer norms beyond the last; the radius is the minimum over all
     j, never below `product`.
 
@@ -68,11 +68,11 @@ def local(
     check_units(units)
     model = ready(classifier, norm=norm, method="local", prepared=prepared)
 
-    def claim(task: Problem) -> Claim:
+    def claim(task: VerificationProblem) -> Claim:
         radii = local_pairs(
             task, product_pairs(task), first_radii(task), stairs=stairs, units=units
         )
-        radius, rival = nearest_rival(radii, task.predicted)
+        radius, rival = nearest_other_class(radii, task.predicted)
         return Claim("local", model.norm, "deterministic", "model", task.predicted, radius, rival)
 
     return certify_each(model, images, claim)
@@ -92,7 +92,7 @@ def check_stairs(stairs: int) -> None:
 
 
 def local_pairs(
-    task: Problem,
+    task: VerificationProblem,
     known: Tensor,
     ceiling: Tensor,
     *,
@@ -125,7 +125,7 @@ def local_pairs(
         rows = rows[_hopeful(task, known, ceiling, stairs, units)]
     if not len(rows):
         return known
-    rivals = open_rivals(known[rows], ceiling[rows], outer[rows])
+    rivals = open_classes(known[rows], ceiling[rows], outer[rows])
     known = _climbed(task, known, rows, rivals, outer[rows], coarse, units)
     reached = known.masked_fill(own, torch.inf)
     outer = torch.minimum(outer, 1.5 * reached.amin(dim=1))
@@ -135,7 +135,9 @@ def local_pairs(
     return _climbed(task, known, rows, nearest, outer[rows], stairs - coarse, units)
 
 
-def _hopeful(task: Problem, known: Tensor, ceiling: Tensor, stairs: int, units: int) -> Tensor:
+def _hopeful(
+    task: VerificationProblem, known: Tensor, ceiling: Tensor, stairs: int, units: int
+) -> Tensor:
     # Whether stairs are likely to leave some margin at the radius known, for the steepest of the
     # rivals there: the integral by three slopes, and what the steps of the stairs add to it.
     edge = known.masked_fill(torch.isinf(ceiling), torch.inf).amin(dim=1, keepdim=True)
@@ -151,7 +153,7 @@ def _hopeful(task: Problem, known: Tensor, ceiling: Tensor, stairs: int, units: 
 
 
 def _climbed(
-    task: Problem,
+    task: VerificationProblem,
     known: Tensor,
     rows: Tensor,
     rivals: Tensor,
@@ -173,7 +175,7 @@ def _climbed(
     return raised
 
 
-def first_radii(task: Problem) -> Tensor:
+def first_radii(task: VerificationProblem) -> Tensor:
     """Return margin over gradient at the image, above which no bound of the gradient can certify.
 
     Args:
@@ -188,7 +190,7 @@ def first_radii(task: Problem) -> Tensor:
     return radii.clamp(max=float(largest)).masked_fill(own, torch.inf)
 
 
-def first_slopes(task: Problem) -> Tensor:
+def first_slopes(task: VerificationProblem) -> Tensor:
     """Return the dual norms of the margins' gradients at the image.
 
     Args:
@@ -235,17 +237,17 @@ def staircase(
 
 
 def _slopes_at(
-    task: Problem, rows: Tensor, edges: Tensor, rivals: Tensor, units: int
+    task: VerificationProblem, rows: Tensor, edges: Tensor, rivals: Tensor, units: int
 ) -> tuple[Tensor, Tensor]:
     # Slopes (R, S, M) and the reach of h (R, S), for balls with these radii around some images.
     count = edges.shape[1]
     slopes = edges.new_zeros(len(edges), count, rivals.shape[1])
     reaches = torch.zeros_like(edges)
     network, norm = task.traced.fast, task.traced.norm
-    bounds, enclose = slope_bounds, ball_regions
+    bounds, enclose = slope_bounds, ball_bounds
     if network.size <= SMALL or units > LARGEST:
-        bounds = partial(best_slope_bounds, most=units if units > LARGEST else MOST)
-        enclose = partial(refined_regions, largest=units)
+        bounds = partial(best_jacobian_bounds, most=units if units > LARGEST else MOST)
+        enclose = partial(refined_bounds, largest=units)
     for part in torch.arange(len(rows)).split(max(1, _CHUNK // (rivals.shape[1] * count))):
         image = rows[part].repeat_interleave(count, 0)
         radii = edges[part].flatten()

@@ -24,15 +24,21 @@ from robustcl.certify.agreement import (
     refuse_hidden,
 )
 from robustcl.certify.bounds.layers import view_norm
-from robustcl.certify.bounds.networks import NetworkNorm
-from robustcl.certify.claim import NO_RIVAL, Claim, abstained, joined, nearest_rival
+from robustcl.certify.bounds.networks import NetworkLipschitzBound
+from robustcl.certify.claim import NO_RIVAL, Claim, abstained, join_claims, nearest_other_class
 from robustcl.certify.image_by_image import enclosed_scores, workers
 from robustcl.certify.one_thread import each, one_thread
 from robustcl.certify.pairs import pairs
-from robustcl.certify.preparation import Traced, prepared_images, traced
-from robustcl.certify.problem import Center, Problem, centered, problem, stated
+from robustcl.certify.preparation import PreparedModel, prepared_images, prepared_model
 from robustcl.certify.rounding import round_up, row_lengths
 from robustcl.certify.search import Evaluation
+from robustcl.certify.verification_problem import (
+    ImageEnclosures,
+    VerificationProblem,
+    enclose_images,
+    state_problem,
+    verification_problem,
+)
 from robustcl.core.abstention import ABSTAINED
 from robustcl.core.choices import AGGREGATES, CertifiedNorm
 from robustcl.core.classifier import Classifier
@@ -49,7 +55,7 @@ CERTIFIED = tuple(name for name in AGGREGATES if name not in ("max", "confidence
 
 
 @dataclass(frozen=True, eq=False)
-class TracedViews:
+class PreparedViews:
     """Hold what the certificate needs of a multi-view model, whatever the images.
 
     Args:
@@ -58,26 +64,26 @@ class TracedViews:
         spatial: The same in L2.
     """
 
-    traced: Traced
+    prepared_model: PreparedModel
     norms: tuple[float, ...]
     spatial: tuple[float, ...]
 
     @property
-    def averaged(self) -> Traced:
+    def averaged(self) -> PreparedModel:
         """The classifier whose h is the mean over views: it moves by the mean norm at most."""
         mean = round_up(math.fsum(self.norms) / len(self.norms))
         wide = round_up(math.fsum(self.spatial) / len(self.spatial))
         return replace(self.traced, bound=_scaled(self.traced.bound, mean, wide))
 
 
-def _scaled(bound: NetworkNorm, mean: float, wide: float) -> NetworkNorm:
+def _scaled(bound: NetworkLipschitzBound, mean: float, wide: float) -> NetworkLipschitzBound:
     other = None
     if bound.spatial is not None:
         other = (_scaled(bound.spatial[0], wide, wide), bound.spatial[1])
     return replace(bound, prefix=bound.prefix * mean, total=bound.total * mean, spatial=other)
 
 
-def traced_views(classifier: Classifier, *, norm: CertifiedNorm) -> TracedViews:
+def prepared_views(classifier: Classifier, *, norm: CertifiedNorm) -> PreparedViews:
     """Trace the classifier of one view and bound the views' norms, once for any number of images.
 
     Args:
@@ -105,8 +111,8 @@ def traced_views(classifier: Classifier, *, norm: CertifiedNorm) -> TracedViews:
             "crop or noise, or smoothing:form=vote"
         )
     views = cast(Sequence[LinearView], classifier.views)
-    return TracedViews(
-        traced(classifier.single, norm=norm, method="multi_view"),
+    return PreparedViews(
+        prepared_model(classifier.single, norm=norm, method="multi_view"),
         tuple(view_norm(view, norm=norm) for view in views),
         tuple(view_norm(view, norm="l2") for view in views),
     )
@@ -118,7 +124,7 @@ def multi_view(
     *,
     norm: CertifiedNorm = "l2",
     steps: int = 8,
-    prepared: TracedViews | None = None,
+    prepared: PreparedViews | None = None,
 ) -> Claim:
     """Certify that no perturbation of norm below the radius changes the multi-view prediction.
 
@@ -139,7 +145,7 @@ def multi_view(
         images: (B, C, H, W) in [0, 1].
         norm: 'l2' or 'linf'.
         steps: Radii tried with linear bounds of the mean; 0 for layer norms alone.
-        prepared: `traced_views(classifier, norm=norm)`, once per model.
+        prepared: `prepared_views(classifier, norm=norm)`, once per model.
 
     Returns:
         A deterministic claim about the multi-view model.
@@ -153,11 +159,11 @@ def multi_view(
     """
     if steps < 0 or steps == 1:
         raise InputError(f"steps {steps} is not 0 or at least 2; try 8")
-    if prepared is not None and not isinstance(prepared, TracedViews):
+    if prepared is not None and not isinstance(prepared, PreparedViews):
         raise InputError(
-            f"prepared is a {type(prepared).__name__}; give what `traced_views` returns"
+            f"prepared is a {type(prepared).__name__}; give what `prepared_views` returns"
         )
-    model = prepared or traced_views(classifier, norm=norm)
+    model = prepared or prepared_views(classifier, norm=norm)
     if model.traced.norm != norm:
         raise InputError(f"the model was prepared for {model.traced.norm}, not {norm}")
     if model.traced.weights != network_hash(cast(MultiView, classifier).single):
@@ -178,16 +184,16 @@ def multi_view(
             return certify(exact, model, points[part], predicted[part], steps)
 
         parts = each(one, range(len(points)), workers=workers(network))
-        found = abstained(joined(parts), ~known)
+        found = abstained(join_claims(parts), ~known)
         _check(exact, model, points, found)
     return found
 
 
-def compare_views(model: TracedViews, classifier: Classifier, points: Tensor) -> None:
+def compare_views(model: PreparedViews, classifier: Classifier, points: Tensor) -> None:
     """Refuse a multi-view model whose views' float64 scores lie outside of the enclosures.
 
     Args:
-        model: From `traced_views`.
+        model: From `prepared_views`.
         classifier: The user's model.
         points: (N, C, H, W), in or out of [0, 1].
     """
@@ -197,12 +203,12 @@ def compare_views(model: TracedViews, classifier: Classifier, points: Tensor) ->
             _check_views(exact, model, part)
 
 
-def _check_views(exact: MultiView, model: TracedViews, points: Tensor) -> None:
+def _check_views(exact: MultiView, model: PreparedViews, points: Tensor) -> None:
     for view in exact.views:
         check_agreement(exact.single, partial(enclosed_scores, model.traced), view(points))
 
 
-def _check(exact: MultiView, model: TracedViews, points: Tensor, claim: Claim) -> None:
+def _check(exact: MultiView, model: PreparedViews, points: Tensor, claim: Claim) -> None:
     # Every view by itself, at the images and at points of the balls, and the class there.
     farthest = float(points[0].numel())
     for rows in torch.arange(len(points), device=points.device).split(TOGETHER):
@@ -228,10 +234,13 @@ def _claim(norm: CertifiedNorm, predicted: Tensor, radius: Tensor, rival: Tensor
 
 
 def _voted(
-    many: MultiView, model: TracedViews, images: Tensor, predicted: Tensor, steps: int
+    many: MultiView, model: PreparedViews, images: Tensor, predicted: Tensor, steps: int
 ) -> Claim:
     seen = [_seen(view, images) for view in many.views]
-    tasks = [problem(model.traced, points, many.single(points).argmax(1)) for points, _ in seen]
+    tasks = [
+        verification_problem(model.traced, points, many.single(points).argmax(1))
+        for points, _ in seen
+    ]
     effort = Effort(STEPS)
     claims = [best_claim(task, effort) if steps else product_claim(task) for task in tasks]
     errors = torch.stack([error for _, error in seen])
@@ -253,7 +262,7 @@ def _voted(
 
 
 def _averaged(
-    many: MultiView, model: TracedViews, images: Tensor, predicted: Tensor, steps: int
+    many: MultiView, model: PreparedViews, images: Tensor, predicted: Tensor, steps: int
 ) -> Claim:
     centers = [_center(model.traced, view, images) for view in many.views]
     on_sphere = model.traced.on_sphere
@@ -265,19 +274,19 @@ def _averaged(
         drift = torch.stack([point.drift for point in centers]).mean(dim=0)
         drift = drift + _ROUNDING * row_lengths(raw).mean(dim=0)
         mean = replace(centers[0], raw=raw.mean(dim=0), drift=drift)
-        task = stated(model.averaged, mean, predicted)
+        task = state_problem(model.averaged, mean, predicted)
         radii = product_pairs(task)
         if steps and not (on_sphere and bool(task.pair.offsets.any())):
             with suppress(UnsupportedError):
                 radii = _bounded(model, centers, task, radii, steps)
-    radius, rival = nearest_rival(radii, predicted)
+    radius, rival = nearest_other_class(radii, predicted)
     return _claim(model.traced.norm, predicted, radius, rival)
 
 
-def _center(model: Traced, view: torch.nn.Module, images: Tensor) -> Center:
+def _center(model: PreparedModel, view: torch.nn.Module, images: Tensor) -> ImageEnclosures:
     points, error = _seen(view, images)
     bound = model.bound if model.bound.spatial is None else model.bound.spatial[0]
-    point = centered(model, points)
+    point = enclose_images(model, points)
     return replace(point, drift=point.drift + bound.total * error)
 
 
@@ -295,7 +304,7 @@ def _seen(view: torch.nn.Module, images: Tensor) -> tuple[Tensor, Tensor]:
     return view(images), size * (0.0 if exact else terms * 2.0**-52)
 
 
-def _turned(model: TracedViews, centers: Sequence[Center], predicted: Tensor) -> Tensor:
+def _turned(model: PreparedViews, centers: Sequence[ImageEnclosures], predicted: Tensor) -> Tensor:
     # The largest radius at which the mean of the least margins within the angles is positive.
     pair = pairs(model.traced.weight, model.traced.bias, predicted)
     lengths = row_lengths(pair.directions)
@@ -326,10 +335,14 @@ def _turned(model: TracedViews, centers: Sequence[Center], predicted: Tensor) ->
 
 
 def _bounded(
-    model: TracedViews, centers: Sequence[Center], mean: Problem, known: Tensor, steps: int
+    model: PreparedViews,
+    centers: Sequence[ImageEnclosures],
+    mean: VerificationProblem,
+    known: Tensor,
+    steps: int,
 ) -> Tensor:
     # Raise the radii by the mean of linear lower bounds of the views' margins over their balls.
-    tasks = [stated(model.traced, point, mean.predicted) for point in centers]
+    tasks = [state_problem(model.traced, point, mean.predicted) for point in centers]
     own = torch.nn.functional.one_hot(mean.predicted, known.shape[1]).bool()
     slope = sum(
         size * first_slopes(task) for size, task in zip(model.norms, tasks, strict=True)
@@ -355,7 +368,7 @@ def _bounded(
     return staged_search(network, evaluate, mean.margins, ceiling, known, steps, None)
 
 
-def _unsure(task: Problem, rows: Tensor, rivals: Tensor) -> Tensor:
+def _unsure(task: VerificationProblem, rows: Tensor, rivals: Tensor) -> Tensor:
     # What the rounding of the view itself may change in a margin.
     lengths = row_lengths(task.directions[rows]).gather(1, rivals)
     return lengths * task.drift[rows][:, None]

@@ -4,11 +4,11 @@ import torch
 from torch import Tensor
 
 from robustcl.certify._geodesic import geodesic_pairs
-from robustcl.certify.claim import Claim, nearest_rival
+from robustcl.certify.claim import Claim, nearest_other_class
 from robustcl.certify.image_by_image import certify_each
-from robustcl.certify.preparation import Traced, ready
-from robustcl.certify.problem import Problem
+from robustcl.certify.preparation import PreparedModel, ready
 from robustcl.certify.rounding import round_up
+from robustcl.certify.verification_problem import VerificationProblem
 from robustcl.core.choices import CertifiedNorm
 from robustcl.core.classifier import Classifier
 
@@ -20,7 +20,7 @@ def product(
     images: Tensor,
     *,
     norm: CertifiedNorm = "l2",
-    prepared: Traced | None = None,
+    prepared: PreparedModel | None = None,
 ) -> Claim:
     """Certify that no perturbation of norm below the radius changes the predicted class.
 
@@ -55,7 +55,7 @@ def product(
     return certify_each(model, images, product_claim)
 
 
-def product_claim(task: Problem) -> Claim:
+def product_claim(task: VerificationProblem) -> Claim:
     """Claim what layer norms prove for stated problems.
 
     Args:
@@ -64,12 +64,12 @@ def product_claim(task: Problem) -> Claim:
     Returns:
         The claim.
     """
-    radius, rival = nearest_rival(product_pairs(task), task.predicted)
+    radius, rival = nearest_other_class(product_pairs(task), task.predicted)
     norm = task.traced.norm
     return Claim("product", norm, "deterministic", "model", task.predicted, radius, rival)
 
 
-def product_pairs(task: Problem) -> Tensor:
+def product_pairs(task: VerificationProblem) -> Tensor:
     """Divide margins by the product of layer norms, for every rival.
 
     Args:

@@ -7,18 +7,18 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from robustcl.certify._center_smoothing import Noise, noisy_outputs
+from robustcl.certify._center_smoothing import Noise, noisy_embeddings
 from robustcl.certify._displacement import raw_in_double, usable_norm
 from robustcl.certify.bounds.confidence import betting_lower_bound
-from robustcl.certify.bounds.networks import NetworkNorm
-from robustcl.certify.norms import check_norm
+from robustcl.certify.bounds.networks import NetworkLipschitzBound
+from robustcl.certify.norms import check_certified_norm
 from robustcl.certify.preparation import refuse_views
 from robustcl.certify.rounding import row_lengths
 from robustcl.core.checks import check_images
 from robustcl.core.choices import CertifiedNorm, Guarantee
 from robustcl.core.classifier import Classifier
 from robustcl.core.errors import InputError, UnsupportedError
-from robustcl.core.modules import frozen
+from robustcl.core.modules import eval_mode
 from robustcl.core.special_functions import ndtri
 
 _ROUNDING = 1e-12  # of a dot product in float64, relative to the lengths of its factors
@@ -63,7 +63,7 @@ def retrieval(
     items: Tensor | None = None,
     k: int = 1,
     norm: CertifiedNorm = "l2",
-    prepared: NetworkNorm | None = None,
+    prepared: NetworkLipschitzBound | None = None,
 ) -> Retrieval:
     """Certify that an item stays among the k nearest of a fixed gallery.
 
@@ -125,7 +125,7 @@ def _per_query(items: Tensor | None, raw: Tensor) -> Sequence[Tensor]:
 def _ranked(
     classifier: Classifier,
     known: Tensor,
-    bound: NetworkNorm,
+    bound: NetworkLipschitzBound,
     k: int,
     raw: Tensor,
     slack: Tensor,
@@ -202,15 +202,15 @@ def smoothed_retrieval(
     chosen = items.cpu()
     lengths, offsets = _differences(known, chosen)
     rows = []
-    with torch.no_grad(), frozen(classifier):
+    with torch.no_grad(), eval_mode(classifier):
         for row, image in enumerate(images):
             generator = torch.Generator().manual_seed(row if seeds is None else seeds[row])
-            samples = noisy_outputs(classifier.embeddings, image, noise, generator)
+            samples = noisy_embeddings(classifier.embeddings, image, noise, generator)
             directions = known[chosen[row]] - known
             rows.append(_pair_radii(samples, directions, lengths[row], offsets[row], noise, k))
     radii = torch.stack(rows)
     rank, radius, rival = _kth(radii, radii > 0, chosen, k)
-    scale = 1.0 if check_norm(norm) == "l2" else DOWN / float(np.sqrt(images[0].numel()))
+    scale = 1.0 if check_certified_norm(norm) == "l2" else DOWN / float(np.sqrt(images[0].numel()))
     subject = f"smoothed model (sigma={noise.sigma:g}, mean embedding)"
     return Retrieval(norm, "probabilistic", subject, k, chosen, rank, radius * scale, rival)
 

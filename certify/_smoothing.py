@@ -14,7 +14,7 @@ from robustcl.certify.bounds.confidence import (
 )
 from robustcl.certify.claim import NO_RIVAL, Claim
 from robustcl.certify.decisions import decide_radius
-from robustcl.certify.norms import check_norm
+from robustcl.certify.norms import check_certified_norm
 from robustcl.certify.smoothed_margins import (
     SLACK,
     Bound,
@@ -29,12 +29,12 @@ from robustcl.certify.smoothed_margins import (
 from robustcl.certify.smoothing_noise import check_smoothing, choose_pairing
 from robustcl.certify.smoothing_samples import noise_streams, noisy_outputs
 from robustcl.core.abstention import ABSTAINED
-from robustcl.core.batching import halving
+from robustcl.core.batching import retry_smaller
 from robustcl.core.checks import check_images
 from robustcl.core.choices import CertifiedNorm
 from robustcl.core.classifier import Classifier
 from robustcl.core.errors import InputError
-from robustcl.core.modules import frozen
+from robustcl.core.modules import eval_mode
 from robustcl.core.special_functions import ndtr, ndtri
 
 __all__ = ["check_smoothing", "smoothing"]
@@ -111,7 +111,7 @@ def smoothing(
     """
     options = {"sigma": sigma, "n": n, "n_select": n_select, "alpha": alpha}
     check_smoothing(classifier, **options, form=form, clip=clip, bound=bound, target=target)
-    check_norm(norm)
+    check_certified_norm(norm)
     images = check_images(images, classifier.image_shape)
     if seeds is not None and len(seeds) != len(images):
         raise InputError(f"{len(seeds)} seeds for {len(images)} images; give one each")
@@ -136,8 +136,8 @@ def smoothing(
             found.append(_certify(chosen, fresh, terms, alpha, bound))
         return found
 
-    with torch.no_grad(), frozen(classifier):
-        found = halving(attempt, batch_size, what="noisy images per call:")
+    with torch.no_grad(), eval_mode(classifier):
+        found = retry_smaller(attempt, batch_size, what="noisy images per call:")
     predicted, radii, rivals = zip(*found, strict=True)
     scale = 1.0 if norm == "l2" else _DOWN / float(np.sqrt(images[0].numel()))
     radius = torch.tensor(radii, dtype=torch.float64) * scale

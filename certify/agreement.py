@@ -5,7 +5,7 @@ from collections.abc import Callable, Sequence
 import torch
 from torch import Tensor
 
-from robustcl.certify.bounds.plain_modules import CURE, check_plain
+from robustcl.certify.bounds.plain_modules import OTHER_METHODS, check_plain
 from robustcl.certify.claim import Claim
 from robustcl.certify.rounding import row_lengths
 from robustcl.core.classifier import Classifier, Encoder
@@ -58,7 +58,7 @@ def refuse_hidden(classifier: Classifier) -> None:
             if own is not getattr(wanted, name, None) and not _is_ours(own):
                 raise UnsupportedError(
                     f"{type(owner).__name__} has a {name}() of its own, which bounds cannot see; "
-                    f"move it into the encoder's backbone. {CURE}"
+                    f"move it into the encoder's backbone. {OTHER_METHODS}"
                 )
     check_plain(classifier)
 
@@ -107,7 +107,7 @@ def _compare(how: str, scores: Tensor, enclosed: tuple[Tensor, Tensor], what: st
     if scores.shape != middle.shape:
         raise UnsupportedError(
             f"the model gives {tuple(scores.shape[1:])} numbers per image, its layers "
-            f"{tuple(middle.shape[1:])}. {CURE}"
+            f"{tuple(middle.shape[1:])}. {OTHER_METHODS}"
         )
     excess = (scores - middle).abs() - allowed
     # Where nothing is known, as at h = 0, nothing is claimed either.
@@ -118,7 +118,7 @@ def _compare(how: str, scores: Tensor, enclosed: tuple[Tensor, Tensor], what: st
             f"the model is not the network that its layers say: evaluated {how}, its {what} {k} at "
             f"point {point} is {float(scores[point, k]):.9g}, the network's "
             f"{float(middle[point, k]):.9g} (allowed difference {float(allowed[point, k]):.2g}). "
-            f"{CURE}"
+            f"{OTHER_METHODS}"
         )
 
 

@@ -44,7 +44,7 @@ class Claim:
     rival: Tensor
 
 
-def joined(claims: Sequence[Claim]) -> Claim:
+def join_claims(claims: Sequence[Claim]) -> Claim:
     """Put the claims about several batches into one.
 
     Args:
@@ -100,12 +100,12 @@ def estimated(
     Returns:
         An estimate about the model.
     """
-    radius, rival = nearest_rival(pair_radii, predicted)
+    radius, rival = nearest_other_class(pair_radii, predicted)
     claim = Claim(method, norm, "estimate", "model", predicted, radius, rival)
     return abstained(claim, ~answered(scores))
 
 
-def nearest_rival(pair_radii: Tensor, predicted: Tensor) -> tuple[Tensor, Tensor]:
+def nearest_other_class(pair_radii: Tensor, predicted: Tensor) -> tuple[Tensor, Tensor]:
     """Take the smallest radius over *all* rivals; the nearest is often not the runner-up.
 
     Args:

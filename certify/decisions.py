@@ -10,7 +10,7 @@ from torch import Tensor
 
 from robustcl.certify.bounds.confidence import log_capital, log_growth, stake_shares
 from robustcl.certify.claim import NO_RIVAL, Claim
-from robustcl.certify.norms import check_norm
+from robustcl.certify.norms import check_certified_norm
 from robustcl.certify.smoothed_margins import (
     SLACK,
     Form,
@@ -24,12 +24,12 @@ from robustcl.certify.smoothed_margins import (
 from robustcl.certify.smoothing_noise import check_smoothing, choose_pairing
 from robustcl.certify.smoothing_samples import add_noise, noise_streams, noisy_outputs
 from robustcl.core.abstention import ABSTAINED
-from robustcl.core.batching import padded
+from robustcl.core.batching import fixed_size
 from robustcl.core.checks import check_images
 from robustcl.core.choices import CertifiedNorm
 from robustcl.core.classifier import Classifier
 from robustcl.core.errors import InputError
-from robustcl.core.modules import frozen
+from robustcl.core.modules import eval_mode
 from robustcl.core.special_functions import ndtr
 
 _Outcome = Literal["proved", "given up", "undecided"]
@@ -107,7 +107,7 @@ def decide_radius(
     check_smoothing(
         classifier, sigma=sigma, n=n, n_select=n_select, alpha=alpha, form=form, clip=clip
     )
-    check_norm(norm)
+    check_certified_norm(norm)
     images = check_images(images, classifier.image_shape)
     if not 0 < radius < np.inf or not 0 < beta < 1:
         raise InputError(f"radius {radius} or beta {beta} is out of range; try radius=0.25")
@@ -118,7 +118,7 @@ def decide_radius(
     streams = noise_streams(images, seeds)
     function = base_function(classifier, form)
     far = radius * (1.0 if norm == "l2" else float(np.sqrt(images[0].numel())) * (1.0 + SLACK))
-    with torch.no_grad(), frozen(classifier):
+    with torch.no_grad(), eval_mode(classifier):
         chosen = noisy_outputs(
             function, images, streams, sigma=sigma, count=n_select, batch_size=batch_size
         )
@@ -197,7 +197,7 @@ def _draw(source: _Source, rows: list[int], steps: int) -> Iterator[np.ndarray]:
     for block, row in zip(points, rows, strict=True):
         for step in block:
             add_noise(step, source.images[row], source.streams[row], source.sigma)
-    outputs = padded(source.function, points.flatten(0, 2), batch_size=source.batch_size)
+    outputs = fixed_size(source.function, points.flatten(0, 2), batch_size=source.batch_size)
     yield from outputs.cpu().numpy().reshape(len(rows), steps, STEP, -1)
 
 

@@ -6,13 +6,13 @@ from typing import Literal, cast
 import torch
 from torch import Tensor
 
-from robustcl.certify.norms import check_norm
+from robustcl.certify.norms import check_certified_norm
 from robustcl.core.batching import fill
 from robustcl.core.choices import CertifiedNorm
 from robustcl.core.errors import InputError
 
 Strategy = Literal["auto", "vmap", "loop"]
-BATCH = 32  # images whose gradients are held at once
+GRADIENT_BATCH = 32  # images whose gradients are held at once
 
 
 def output_gradients(
@@ -63,7 +63,7 @@ def pairwise_gradient_norms(gradients: Tensor, *, norm: CertifiedNorm) -> Tensor
     Returns:
         (B, K, K) float64: entry (i, j) bounds the slope of output i less output j at the point.
     """
-    order = 2.0 if check_norm(norm) == "l2" else 1.0
+    order = 2.0 if check_certified_norm(norm) == "l2" else 1.0
     flat = gradients.flatten(2)
     batch, count = flat.shape[:2]
     norms = flat.new_zeros(batch, count, count, dtype=torch.float64)
@@ -81,7 +81,7 @@ def pairwise_slopes(
     *,
     norm: CertifiedNorm,
     strategy: Strategy = "auto",
-    batch_size: int = BATCH,
+    batch_size: int = GRADIENT_BATCH,
 ) -> tuple[Tensor, Tensor]:
     """Compute every output and the dual norms of all differences of gradients, in flat memory.
 

@@ -15,18 +15,25 @@ from robustcl.certify.agreement import (
     lowered_scores,
     own_model,
 )
-from robustcl.certify.claim import Claim, abstained, joined
+from robustcl.certify.claim import Claim, abstained, join_claims
 from robustcl.certify.graph import Network
 from robustcl.certify.one_thread import each, one_thread, spare_threads
-from robustcl.certify.preparation import Traced, prepared_images
-from robustcl.certify.problem import Center, Problem, centered, stated
+from robustcl.certify.preparation import PreparedModel, prepared_images
+from robustcl.certify.verification_problem import (
+    ImageEnclosures,
+    VerificationProblem,
+    enclose_images,
+    state_problem,
+)
 from robustcl.core.classifier import Classifier
 
 _NUMBERS = 1_000_000  # inside networks, that are enclosed at once where one by one is not needed
 _LARGE = 5_000  # numbers inside a network, from which it pays to treat several images at a time
 
 
-def certify_each(model: Traced, images: Tensor, claim: Callable[[Problem], Claim]) -> Claim:
+def certify_each(
+    model: PreparedModel, images: Tensor, claim: Callable[[VerificationProblem], Claim]
+) -> Claim:
     """Certify every image by itself, so that no verdict depends on the others.
 
     The predicted class is the model's own, in float64. At the images, alone and in a batch, and at
@@ -50,12 +57,12 @@ def certify_each(model: Traced, images: Tensor, claim: Callable[[Problem], Claim
 
         def certify(row: int) -> tuple[Claim, Tensor, Tensor]:
             one = slice(row, row + 1)
-            point = centered(model, points[one])
-            return claim(stated(model, point, predicted[one])), *_scores(model, point)
+            point = enclose_images(model, points[one])
+            return claim(state_problem(model, point, predicted[one])), *_scores(model, point)
 
         parts = each(certify, range(len(points)), workers=workers(model.network))
         claims, middle, allowed = zip(*parts, strict=True)
-        found = abstained(joined(claims), ~known)
+        found = abstained(join_claims(claims), ~known)
         with one_thread() if workers(model.network) == 1 else nullcontext():
             check_claim(
                 exact,
@@ -68,7 +75,7 @@ def certify_each(model: Traced, images: Tensor, claim: Callable[[Problem], Claim
     return found
 
 
-def compare_model(model: Traced, classifier: Classifier, points: Tensor) -> None:
+def compare_model(model: PreparedModel, classifier: Classifier, points: Tensor) -> None:
     """Refuse a model whose float64 scores, alone or in a batch, lie outside of the enclosures.
 
     Args:
@@ -82,7 +89,7 @@ def compare_model(model: Traced, classifier: Classifier, points: Tensor) -> None
             check_agreement(exact, partial(enclosed_scores, model), part)
 
 
-def enclosed_scores(model: Traced, points: Tensor) -> tuple[Tensor, Tensor]:
+def enclosed_scores(model: PreparedModel, points: Tensor) -> tuple[Tensor, Tensor]:
     """Enclose the scores of the network that bounds are about.
 
     Args:
@@ -95,13 +102,15 @@ def enclosed_scores(model: Traced, points: Tensor) -> tuple[Tensor, Tensor]:
     # A few at a time, as all values of a network are held.
     parts = points.split(max(1, _NUMBERS // model.network.size))
     found = each(
-        lambda part: _scores(model, centered(model, part)), parts, workers=workers(model.network)
+        lambda part: _scores(model, enclose_images(model, part)),
+        parts,
+        workers=workers(model.network),
     )
     middle, allowed = zip(*found, strict=True)
     return torch.cat(middle), torch.cat(allowed)
 
 
-def _scores(model: Traced, point: Center) -> tuple[Tensor, Tensor]:
+def _scores(model: PreparedModel, point: ImageEnclosures) -> tuple[Tensor, Tensor]:
     raw, drift = point.raw, point.drift
     return lowered_scores(raw, drift, model.weight, model.bias, on_sphere=model.on_sphere)
 

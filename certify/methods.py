@@ -14,14 +14,14 @@ from robustcl.certify._first_order import first_order
 from robustcl.certify._geodesic import check_sphere, geodesic
 from robustcl.certify._jacobian_norm import jacobian_norm
 from robustcl.certify._local import check_stairs, local
-from robustcl.certify._multi_view import TracedViews, compare_views, multi_view, traced_views
+from robustcl.certify._multi_view import PreparedViews, compare_views, multi_view, prepared_views
 from robustcl.certify._product import product
 from robustcl.certify._smoothing import smoothing
 from robustcl.certify.claim import Claim
 from robustcl.certify.image_by_image import compare_model
-from robustcl.certify.norms import check_norm
+from robustcl.certify.norms import check_certified_norm
 from robustcl.certify.pairs import affine_head
-from robustcl.certify.preparation import Traced, traced
+from robustcl.certify.preparation import PreparedModel, prepared_model
 from robustcl.certify.smoothing_noise import check_smoothing
 from robustcl.core.choices import CERTIFIED_NORMS, CertifiedNorm
 from robustcl.core.classifier import Classifier
@@ -62,12 +62,12 @@ def _traced(classifier: Classifier, norm: CertifiedNorm, options: dict[str, Any]
     check_stairs(options.get("stairs", 1))
     names = ("steps", "slope_steps", "splits", "units")
     Effort(**{key: options[key] for key in names if options.get(key) is not None})
-    return traced(classifier, norm=norm, method="a certificate of the model itself")
+    return prepared_model(classifier, norm=norm, method="a certificate of the model itself")
 
 
 def _traced_views(classifier: Classifier, norm: CertifiedNorm, options: dict[str, Any]) -> Any:
     del options
-    return traced_views(classifier, norm=norm)
+    return prepared_views(classifier, norm=norm)
 
 
 def _on_sphere(classifier: Classifier, norm: CertifiedNorm, options: dict[str, Any]) -> Any:
@@ -87,7 +87,7 @@ def _can_be_smoothed(classifier: Classifier, norm: CertifiedNorm, options: dict[
 
 
 # What computes each row of the table, and what prepares a model for it.
-FUNCTIONS: dict[str, tuple[Callable[..., Claim], Prepare | None]] = {
+CERTIFICATE_FUNCTIONS: dict[str, tuple[Callable[..., Claim], Prepare | None]] = {
     "product": (product, _traced),
     "geodesic": (geodesic, _on_sphere),
     "local": (local, _traced),
@@ -100,7 +100,11 @@ FUNCTIONS: dict[str, tuple[Callable[..., Claim], Prepare | None]] = {
     "clever": (clever, None),
 }
 METHODS: dict[str, Method] = {
-    row.name: Method(**vars(row), function=FUNCTIONS[row.name][0], prepare=FUNCTIONS[row.name][1])
+    row.name: Method(
+        **vars(row),
+        function=CERTIFICATE_FUNCTIONS[row.name][0],
+        prepare=CERTIFICATE_FUNCTIONS[row.name][1],
+    )
     for row in CLAIMS
 }
 _SUPPLIED = ("norm", "methods", "seeds", "prepared", "batch_size")
@@ -214,9 +218,9 @@ def compare(prepared: Any, classifier: Classifier, points: Tensor) -> None:
     Raises:
         UnsupportedError: With the point, the class and the difference.
     """
-    if isinstance(prepared, TracedViews):
+    if isinstance(prepared, PreparedViews):
         compare_views(prepared, classifier, points)
-    elif isinstance(prepared, Traced):
+    elif isinstance(prepared, PreparedModel):
         compare_model(prepared, classifier, points)
 
 
@@ -224,4 +228,4 @@ def _computed(method: Method, norm: str) -> CertifiedNorm:
     if not method.treats(norm):
         known = [name for name in (*CERTIFIED_NORMS, "l1") if method.treats(name)]
         raise InputError(f"{method.name} gives no {norm} radius, only {', '.join(known)}")
-    return "l2" if norm == "l1" else check_norm(norm)
+    return "l2" if norm == "l1" else check_certified_norm(norm)

@@ -5,7 +5,7 @@ from robustcl.core.choices import CertifiedNorm as Norm
 from robustcl.core.errors import InputError
 
 
-def check_norm(norm: str) -> Norm:
+def check_certified_norm(norm: str) -> Norm:
     """Return the norm when radii are certified in it.
 
     Args:

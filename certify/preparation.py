@@ -7,11 +7,11 @@ import torch
 from torch import Tensor
 
 from robustcl.certify.agreement import own_model, refuse_hidden
-from robustcl.certify.bounds.networks import NetworkNorm, traced_norm
+from robustcl.certify.bounds.networks import NetworkLipschitzBound, prepared_lipschitz_bound
 from robustcl.certify.bounds.plain_modules import check_still, check_values, no_draws, state_of
 from robustcl.certify.bounds.tracing import trace
 from robustcl.certify.graph import Network
-from robustcl.certify.norms import check_norm
+from robustcl.certify.norms import check_certified_norm
 from robustcl.certify.one_thread import one_thread
 from robustcl.certify.pairs import affine_head
 from robustcl.certify.rounding import row_lengths
@@ -28,7 +28,7 @@ HEAD_POINTS = 64  # embeddings of each size at which a head is compared with its
 
 
 @dataclass(frozen=True, eq=False)
-class Traced:
+class PreparedModel:
     """Hold what certificates need of a model, whatever the images.
 
     Args:
@@ -47,14 +47,14 @@ class Traced:
     classifier: Classifier
     network: Network
     fast: Network
-    bound: NetworkNorm
+    bound: NetworkLipschitzBound
     weight: Tensor
     bias: Tensor
     on_sphere: bool
     weights: str
 
 
-def traced(classifier: Classifier, *, norm: CertifiedNorm, method: str) -> Traced:
+def prepared_model(classifier: Classifier, *, norm: CertifiedNorm, method: str) -> PreparedModel:
     """Trace a model once, for any number of images.
 
     Args:
@@ -72,10 +72,10 @@ def traced(classifier: Classifier, *, norm: CertifiedNorm, method: str) -> Trace
     _check_head(exact, weight, bias)
     with one_thread():
         network = trace(classifier.encoder, drops_normalization=classifier.normalizes)
-        bound = traced_norm(network, norm=check_norm(norm))
+        bound = prepared_lipschitz_bound(network, norm=check_certified_norm(norm))
     fast = network.in_type(_fast_type(network))
     weights = network_hash(classifier)
-    return Traced(
+    return PreparedModel(
         norm, classifier, network, fast, bound, weight, bias, classifier.normalizes, weights
     )
 
@@ -101,15 +101,19 @@ def _check_head(exact: Classifier, weight: Tensor, bias: Tensor) -> None:
 
 
 def ready(
-    classifier: Classifier, *, norm: CertifiedNorm, method: str, prepared: Traced | None = None
-) -> Traced:
+    classifier: Classifier,
+    *,
+    norm: CertifiedNorm,
+    method: str,
+    prepared: PreparedModel | None = None,
+) -> PreparedModel:
     """Return a traced model that may be used for a norm.
 
     Args:
         classifier: The model.
         norm: CertifiedNorm of the perturbation.
         method: Who asks, for messages.
-        prepared: From `traced`; None to trace now.
+        prepared: From `prepared_model`; None to trace now.
 
     Returns:
         The traced model.
@@ -118,9 +122,11 @@ def ready(
         InputError: When it was prepared for another norm, or the model's numbers have changed.
     """
     if prepared is None:
-        return traced(classifier, norm=norm, method=method)
-    if not isinstance(prepared, Traced):
-        raise InputError(f"prepared is a {type(prepared).__name__}; give what `traced` returns")
+        return prepared_model(classifier, norm=norm, method=method)
+    if not isinstance(prepared, PreparedModel):
+        raise InputError(
+            f"prepared is a {type(prepared).__name__}; give what `prepared_model` returns"
+        )
     if prepared.norm != norm:
         raise InputError(f"the model was prepared for {prepared.norm}, not {norm}; prepare again")
     refuse_hidden(classifier)

@@ -12,7 +12,7 @@ LEAST = 1e-290  # more than numbers too small for their digits may lose
 SQUARES = 1e-150  # roots of sums of squares that underflow lose less
 
 
-def unit(values: Tensor) -> float:
+def unit_roundoff(values: Tensor) -> float:
     """Return the unit roundoff of a tensor's type.
 
     Args:
@@ -126,7 +126,7 @@ def weighted(values: Tensor, weights: Tensor) -> Tensor:
     """
     rows = values.abs().view(len(weights), -1, weights[0].numel())
     sums = torch.bmm(rows, weights.reshape(len(weights), -1, 1))
-    return sums.flatten().double() * (1.01 + 2.0 * rows.shape[2] * unit(rows))
+    return sums.flatten().double() * (1.01 + 2.0 * rows.shape[2] * unit_roundoff(rows))
 
 
 def dot_loss(values: Tensor, terms: int = 0) -> float:

@@ -130,7 +130,7 @@ def search(
             break
         roots = curves.roots().masked_fill(own, torch.inf)
         if step == 0:
-            rivals = open_rivals(curves.known[rows], ceiling[rows], high[rows])
+            rivals = open_classes(curves.known[rows], ceiling[rows], high[rows])
         else:
             rivals = roots[rows].argsort(dim=1)[:, :nearest]
             aim = roots.amin(dim=1) * (1.0 - CLOSE)  # a little below, so that it is proved
@@ -157,7 +157,7 @@ def _confirmed(evaluate: Evaluation, curves: Curves, ceiling: Tensor, low: Tenso
         rows = torch.nonzero((curves.known < low[:, None]).any(dim=1))[:, 0]
         if not len(rows):
             break
-        rivals = open_rivals(curves.known[rows], ceiling[rows], low[rows])
+        rivals = open_classes(curves.known[rows], ceiling[rows], low[rows])
         margins = evaluate(rows, low[rows], rivals)
         # What is known already may fill up the rivals, and needs no proof.
         done = curves.known[rows].gather(1, rivals) >= low[rows, None]
@@ -169,7 +169,7 @@ def _confirmed(evaluate: Evaluation, curves: Curves, ceiling: Tensor, low: Tenso
     return curves.known
 
 
-def open_rivals(known: Tensor, ceiling: Tensor, outer: Tensor) -> Tensor:
+def open_classes(known: Tensor, ceiling: Tensor, outer: Tensor) -> Tensor:
     """List the rivals that may overtake within `outer`, the same number for every image.
 
     Args:

@@ -110,7 +110,7 @@ def _winners(scores: Tensor) -> Tensor:
     return torch.where(highest.isfinite(), winners, -1)[:, None]
 
 
-def pairing(terms: Smoothed, top: int) -> Pairing:
+def margin_pairing(terms: Smoothed, top: int) -> Pairing:
     """Compare a class with every other one, for the forms 'mean' and 'clip'.
 
     Args:

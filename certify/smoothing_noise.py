@@ -12,7 +12,7 @@ from robustcl.certify.smoothed_margins import (
     Pairing,
     Smoothed,
     base_function,
-    pairing,
+    margin_pairing,
     smoothed,
     unit_values,
     votes,
@@ -20,7 +20,7 @@ from robustcl.certify.smoothed_margins import (
 from robustcl.certify.smoothing_samples import noise_streams, noisy_outputs
 from robustcl.core.classifier import Classifier
 from robustcl.core.errors import InputError, UnsupportedError
-from robustcl.core.modules import frozen
+from robustcl.core.modules import eval_mode
 from robustcl.core.special_functions import ndtri
 
 
@@ -57,7 +57,7 @@ def choose_clip(
     check_smoothing(classifier, sigma=sigma, n=n, n_select=n_select, alpha=alpha, form="clip")
     terms = smoothed(classifier, form="clip", sigma=sigma, clip=0.0)
     images = images.to(classifier.encoder.mean.device)
-    with torch.no_grad(), frozen(classifier):
+    with torch.no_grad(), eval_mode(classifier):
         outputs = noisy_outputs(
             base_function(classifier, "clip"),
             images,
@@ -94,7 +94,7 @@ def choose_pairing(
         return Pairing(top, 0 * ones, ones, 0 * ones, ones > 0), terms
     if terms.form == "mean":
         top = int((np.nan_to_num(outputs).mean(axis=0) + terms.bias).argmax())
-        return pairing(terms, top), terms
+        return margin_pairing(terms, top), terms
     if terms.clip:
         winner = _winner_of_all_pairs(outputs, terms)
         return None if winner is None else (winner, terms)
@@ -129,7 +129,9 @@ def _largest_margin(outputs: np.ndarray, terms: Smoothed) -> float:
     outputs = outputs[np.isfinite(outputs).all(axis=1)]
     if not len(outputs):
         return 0.0
-    pair = pairing(replace(terms, clip=1.0), int((outputs.mean(axis=0) + terms.bias).argmax()))
+    pair = margin_pairing(
+        replace(terms, clip=1.0), int((outputs.mean(axis=0) + terms.bias).argmax())
+    )
     margins = (outputs[:, pair.top, None] - outputs + pair.shift) / pair.scale
     return float(np.abs(margins[:, pair.matters]).max(initial=0.0))
 
@@ -150,7 +152,7 @@ def _winner_of_all_pairs(outputs: np.ndarray, terms: Smoothed) -> Pairing | None
     # Begin with the highest mean score and go on with whoever beats the current class most clearly.
     top = int((np.nan_to_num(outputs).mean(axis=0) + terms.bias).argmax())
     for _ in range(terms.classes):
-        pair = pairing(terms, top)
+        pair = margin_pairing(terms, top)
         means = np.where(pair.matters, unit_values(outputs, pair, terms).mean(axis=0), 1.0)
         if means.min() > 0.5:
             return pair

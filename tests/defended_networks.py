@@ -2,10 +2,10 @@
 
 from torch import nn
 
-from robustcl.attacks.checks.known_answers import defended
+from robustcl.attacks.checks.known_answers import broken_defense
 from robustcl.models.encoders import small_convnet
 
 
 def defended_convnet(*, flag: str) -> nn.Module:
     network = small_convnet(channels=1, image_size=8, width=4, embedding_size=5)
-    return defended(flag, network) if flag else network
+    return broken_defense(flag, network) if flag else network

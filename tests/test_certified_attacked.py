@@ -70,7 +70,7 @@ def test_an_attack_that_oversteps_is_pulled_back(norm: CertifiedNorm) -> None:
     def cheat(objective, images, threat, *, seeds):
         return attacks.pgd(objective, images, Threat(norm, 100 * threat.eps, None), seeds=seeds)
 
-    finding = attacks.run(
+    finding = attacks.run_attack(
         cheat, misclassify(model, left), points, Threat(norm, eps, None), batch_size=4
     )
     assert not bool(finding.success.any())
@@ -82,8 +82,10 @@ def test_a_point_that_is_not_finite_is_no_success() -> None:
     left = model(points).argmax(1)
 
     def broken(objective, images, threat, *, seeds):
-        return attacks.Search(images * torch.nan, torch.zeros(len(images), dtype=torch.int64))
+        return attacks.Candidates(images * torch.nan, torch.zeros(len(images), dtype=torch.int64))
 
-    finding = attacks.run(broken, misclassify(model, left), points, Threat("l2", 9.0), batch_size=4)
+    finding = attacks.run_attack(
+        broken, misclassify(model, left), points, Threat("l2", 9.0), batch_size=4
+    )
     assert not bool(finding.success.any())
     assert torch.equal(finding.adversarials, points)

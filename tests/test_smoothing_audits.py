@@ -12,7 +12,7 @@ from benchmarks.smoothed_attacks import ATTACKS, Target
 from benchmarks.smoothing_audits import FORMS, audit, summarize
 from robustcl.certify.smoothed_margins import Form, smoothed
 from robustcl.core.classifier import Classifier, Encoder
-from robustcl.core.modules import frozen
+from robustcl.core.modules import eval_mode
 from robustcl.models.heads import LinearHead
 
 SIGMA, DISTANCES = 0.25, torch.tensor([0.1, 0.2, 0.3])
@@ -43,7 +43,7 @@ def test_attacks_win_beyond_the_true_radius_and_never_within(attack: str, form: 
         target = Target(
             model, terms, images, torch.zeros(3).long(), factor * DISTANCES, seeds=[1, 2, 3]
         )
-        with frozen(model):
+        with eval_mode(model):
             points = ATTACKS[attack](target)
             found = judge(target, points, "test")
         lengths = (points - images).flatten(1).norm(dim=1)

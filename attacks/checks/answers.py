@@ -4,7 +4,7 @@ import torch
 from torch import Tensor
 
 from robustcl.attacks.checks.subject import Flag, Subject
-from robustcl.attacks.counted import generators_seeded
+from robustcl.attacks.forward_passes import generators_seeded
 from robustcl.attacks.steps import column, no_win, random_start
 from robustcl.core.threat import perturbation_norm
 

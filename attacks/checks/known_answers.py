@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from robustcl.attacks._pgd import pgd
 from robustcl.attacks.checks.subject import Flag, Subject
-from robustcl.attacks.counted import generators_seeded
+from robustcl.attacks.forward_passes import generators_seeded
 from robustcl.attacks.steps import no_win, random_start
 from robustcl.core.objectives import Objective
 from robustcl.core.threat import Threat
@@ -22,7 +22,7 @@ _ROOM = 1e-4  # of the embedding's norm, below which the plant's lead is roundin
 SHARE, LEAST = 0.1, 2  # of the images; an ordinary network has hardly one
 
 
-def planted_missed(subject: Subject) -> Flag | None:
+def known_answer_missed(subject: Subject) -> Flag | None:
     """Look for plants by a few steps of gradient ascent.
 
     For each image x a random point x' of the ball is planted by a readout of the user's own
@@ -157,7 +157,7 @@ DEFENSES: dict[str, Callable[[nn.Module], nn.Module]] = {
 }
 
 
-def defended(flag: str, network: nn.Module) -> nn.Module:
+def broken_defense(flag: str, network: nn.Module) -> nn.Module:
     """Put a defense in front of or behind a network.
 
     Besides its own flag a defense may raise others, and rightly: rounded and saturated models have

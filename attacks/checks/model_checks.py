@@ -7,13 +7,13 @@ from torch import Tensor
 
 from robustcl.attacks.checks.answers import constant, quantized_input, randomized, softmax_scores
 from robustcl.attacks.checks.gradients import gradient_masking, takes_gradients, zero_gradient
-from robustcl.attacks.checks.known_answers import planted_missed
+from robustcl.attacks.checks.known_answers import known_answer_missed
 from robustcl.attacks.checks.subject import Flag, Subject
-from robustcl.attacks.counted import generators_seeded
+from robustcl.attacks.forward_passes import generators_seeded
 from robustcl.core.checks import plain_tensor
 from robustcl.core.classifier import Classifier
 from robustcl.core.errors import InputError
-from robustcl.core.modules import frozen
+from robustcl.core.modules import eval_mode
 from robustcl.core.threat import Threat
 
 
@@ -48,7 +48,7 @@ def model_flags(
             f"{len(images)} images with {len(chosen)} seeds; give at least one, paired"
         )
     images = plain_tensor(images)
-    with frozen(classifier):
+    with eval_mode(classifier):
         inner = takes_gradients(classifier, images)
         with torch.no_grad(), generators_seeded(chosen):
             scores = classifier(images)
@@ -63,6 +63,6 @@ def model_flags(
             zero_gradient(subject),
             quantized_input(still),
             gradient_masking(subject, exact, still),
-            planted_missed(subject),
+            known_answer_missed(subject),
         )
     return tuple(flag for flag in found if flag is not None)

@@ -5,7 +5,7 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor
 
-from robustcl.attacks.counted import generators_seeded
+from robustcl.attacks.forward_passes import generators_seeded
 from robustcl.core.classifier import Classifier
 from robustcl.core.modules import exact_copy
 from robustcl.core.objectives import Objective, score_margin

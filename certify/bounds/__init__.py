@@ -7,36 +7,36 @@ from robustcl.certify.bounds.confidence import (
     clopper_pearson_lower_bound,
     empirical_bernstein_lower_bound,
 )
-from robustcl.certify.bounds.layers import layer_norm, prefix_norms, view_norm
-from robustcl.certify.bounds.lines import Surroundings, lower_bounds
-from robustcl.certify.bounds.networks import NetworkNorm, network_norm
-from robustcl.certify.bounds.regions import ball_regions, center_regions
+from robustcl.certify.bounds.layers import layer_lipschitz_bound, prefix_norms, view_norm
+from robustcl.certify.bounds.linear_bounds import Surroundings, lower_bounds
+from robustcl.certify.bounds.networks import NetworkLipschitzBound, network_lipschitz_bound
+from robustcl.certify.bounds.preactivation_bounds import ball_bounds, center_bounds
 from robustcl.certify.bounds.slopes import slope_bounds
 from robustcl.certify.bounds.tracing import trace
-from robustcl.certify.bounds.zonotope_slopes import best_slope_bounds, generator_slope_bounds
+from robustcl.certify.bounds.zonotope_slopes import best_jacobian_bounds, zonotope_jacobian_bounds
 from robustcl.certify.graph import Network
 from robustcl.certify.ops.enclosures import Region
 
 __all__ = [
     "Network",
-    "NetworkNorm",
+    "NetworkLipschitzBound",
     "Region",
     "Surroundings",
-    "ball_regions",
-    "best_slope_bounds",
+    "ball_bounds",
+    "best_jacobian_bounds",
     "betting_confidence_sequence",
     "betting_lower_bound",
-    "center_regions",
+    "center_bounds",
     "clopper_pearson_lower_bound",
     "empirical_bernstein_lower_bound",
-    "generator_slope_bounds",
-    "layer_norm",
+    "layer_lipschitz_bound",
     "lower_bounds",
-    "network_norm",
+    "network_lipschitz_bound",
     "optimized_lower_bounds",
     "prefix_norms",
     "slope_bounds",
     "split_lower_bounds",
     "trace",
     "view_norm",
+    "zonotope_jacobian_bounds",
 ]

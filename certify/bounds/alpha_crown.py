@@ -5,7 +5,7 @@ from dataclasses import replace
 import torch
 from torch import Tensor
 
-from robustcl.certify.bounds.lines import Surroundings, lower_bounds
+from robustcl.certify.bounds.linear_bounds import Surroundings, lower_bounds
 from robustcl.certify.ops.enclosures import Region
 from robustcl.core.choices import CertifiedNorm
 

@@ -6,11 +6,11 @@ from collections.abc import Mapping, Sequence
 import torch
 from torch import Tensor, nn
 
-from robustcl.certify.bounds.plain_modules import CURE
+from robustcl.certify.bounds.plain_modules import OTHER_METHODS
 from robustcl.certify.graph import Network
 from robustcl.certify.lowering.export import BATCH, exported
 from robustcl.certify.lowering.lower import is_known, lowered
-from robustcl.certify.norms import check_norm
+from robustcl.certify.norms import check_certified_norm
 from robustcl.certify.ops.patches import Field
 from robustcl.certify.ops.spectral_norm import spectral_norm
 from robustcl.certify.rounding import round_up
@@ -20,7 +20,9 @@ from robustcl.core.modules import exact_copy
 from robustcl.models.inference_views import LinearView
 
 
-def layer_norm(layer: nn.Module, input_shape: Sequence[int], *, norm: CertifiedNorm) -> float:
+def layer_lipschitz_bound(
+    layer: nn.Module, input_shape: Sequence[int], *, norm: CertifiedNorm
+) -> float:
     """Bound |layer(x) - layer(y)| / |x - y| over all x, y in eval mode.
 
     Args:
@@ -37,7 +39,7 @@ def layer_norm(layer: nn.Module, input_shape: Sequence[int], *, norm: CertifiedN
     double = exact_copy(layer)
     with torch.inference_mode(False), torch.no_grad():
         inputs = torch.rand(BATCH, *input_shape, dtype=torch.float64)
-        network = lowered(exported(double, inputs, is_known=is_known), cure=CURE)
+        network = lowered(exported(double, inputs, is_known=is_known), cure=OTHER_METHODS)
     if output_leap(network):
         raise UnsupportedError("the layer jumps, so that it has no Lipschitz constant")
     return prefix_norms(network, norm=norm)[-1]
@@ -101,7 +103,7 @@ def view_norm(view: LinearView, *, norm: CertifiedNorm) -> float:
     Returns:
         The bound, rounded up.
     """
-    check_norm(norm)
+    check_certified_norm(norm)
     size = 1.0
     for matrix in (view.rows, view.columns):
         if matrix is not None:

@@ -9,7 +9,7 @@ from torch import Tensor
 from robustcl.certify.bounds.layers import output_leap, prefix_norms
 from robustcl.certify.bounds.tracing import trace
 from robustcl.certify.graph import Network
-from robustcl.certify.norms import check_norm
+from robustcl.certify.norms import check_certified_norm
 from robustcl.certify.ops.affine import Affine
 from robustcl.certify.rounding import SQUARES, length, round_up, row_lengths
 from robustcl.core.choices import CertifiedNorm
@@ -18,7 +18,7 @@ from robustcl.core.hashes import network_hash
 
 
 @dataclass(frozen=True, eq=False)
-class NetworkNorm:
+class NetworkLipschitzBound:
     """Bound an encoder's raw embedding h, with its last affine operations kept apart.
 
     Args:
@@ -37,7 +37,7 @@ class NetworkNorm:
     prefix: float
     last: tuple[Affine, ...]
     total: float
-    spatial: "tuple[NetworkNorm, float] | None" = None
+    spatial: "tuple[NetworkLipschitzBound, float] | None" = None
     network: Network | None = None
     weights: str = ""
     leap: float = 0.0
@@ -68,7 +68,9 @@ class NetworkNorm:
         return torch.minimum(bound, other.along(directions) * root)
 
 
-def network_norm(encoder: Encoder, *, norm: CertifiedNorm = "l2") -> NetworkNorm:
+def network_lipschitz_bound(
+    encoder: Encoder, *, norm: CertifiedNorm = "l2"
+) -> NetworkLipschitzBound:
     """Bound |h(x) - h(y)| over all images, from the layers' guaranteed norms.
 
     The network is exported (see `trace`, also for what is refused). Norms multiply along a chain,
@@ -81,11 +83,13 @@ def network_norm(encoder: Encoder, *, norm: CertifiedNorm = "l2") -> NetworkNorm
     Returns:
         The bound.
     """
-    check_norm(norm)
-    return replace(traced_norm(trace(encoder), norm=norm), weights=network_hash(encoder))
+    check_certified_norm(norm)
+    return replace(
+        prepared_lipschitz_bound(trace(encoder), norm=norm), weights=network_hash(encoder)
+    )
 
 
-def traced_norm(network: Network, *, norm: CertifiedNorm) -> NetworkNorm:
+def prepared_lipschitz_bound(network: Network, *, norm: CertifiedNorm) -> NetworkLipschitzBound:
     """Bound the Lipschitz constant of a traced network.
 
     Args:
@@ -99,12 +103,14 @@ def traced_norm(network: Network, *, norm: CertifiedNorm) -> NetworkNorm:
     prefix = prefix_norms(network, norm="l2")
     total, leap = prefix[-1], output_leap(network)
     if norm == "l2":
-        return NetworkNorm("l2", prefix[position], last, total, network=network, leap=leap)
-    other = NetworkNorm("l2", prefix[position], last, total)
+        return NetworkLipschitzBound(
+            "l2", prefix[position], last, total, network=network, leap=leap
+        )
+    other = NetworkLipschitzBound("l2", prefix[position], last, total)
     root = round_up(math.sqrt(math.prod(network.steps[0].shape)))
     prefix = prefix_norms(network, norm="linf")
     total = min(total * root, prefix[position] * _wide_norm(network, position, prefix))
-    return NetworkNorm(
+    return NetworkLipschitzBound(
         "linf", prefix[position], last, round_up(total), (other, root), network, "", leap
     )
 

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from robustcl.certify.bounds.lines import Surroundings
+from robustcl.certify.bounds.linear_bounds import Surroundings
 from robustcl.certify.graph import Network, Step
 from robustcl.certify.ops.affine import Affine
 from robustcl.certify.ops.enclosures import Region
@@ -19,7 +19,7 @@ from robustcl.core.choices import CERTIFIED_NORMS
 
 
 @dataclass(frozen=True, eq=False)
-class Pixels:
+class Patch:
     """Name pixels of a network's last step.
 
     Args:
@@ -61,11 +61,11 @@ def on_patches(network: Network, fields: Mapping[int, Field]) -> dict[int, Opera
     return {place: steps[place].operation.on_patches(own.size) for place, own in fields.items()}
 
 
-def cropped(
+def in_patches(
     around: Surroundings,
     fields: Mapping[int, Field],
     operations: Mapping[int, Operation],
-    pixels: Pixels,
+    pixels: Patch,
     images: Tensor,
 ) -> tuple[Surroundings, Tensor]:
     """Cut out what some pixels of the last step depend on, a patch of every step for each pixel.
@@ -115,7 +115,7 @@ def cropped(
 
 
 def _opened(
-    part: _Part, position: int, held: Field, wanted: Field, source: Step, pixels: Pixels
+    part: _Part, position: int, held: Field, wanted: Field, source: Step, pixels: Patch
 ) -> int:
     # The patch that an operation wants, from the one held: smaller, and 0 outside of the image.
     rows, columns = _places(wanted, pixels)
@@ -155,12 +155,12 @@ def _reached(region: Region, center: Region, function: ScalarFunction) -> Region
     return Region(region.low, region.high, reach)
 
 
-def _patch(region: Region, own: Field, pixels: Pixels) -> Region:
+def _patch(region: Region, own: Field, pixels: Patch) -> Region:
     low, high = (_gathered(values, own, pixels) for values in (region.low, region.high))
     return Region(low, high, region.reach[pixels.image])
 
 
-def _gathered(values: Tensor, own: Field, pixels: Pixels) -> Tensor:
+def _gathered(values: Tensor, own: Field, pixels: Patch) -> Tensor:
     # (N, C, h, w) around the pixels, 0 outside of the image.
     height, width = values.shape[2:]
     rows, columns = _places(own, pixels)
@@ -174,7 +174,7 @@ def _gathered(values: Tensor, own: Field, pixels: Pixels) -> Tensor:
     return found.movedim(-1, 1).contiguous()
 
 
-def _places(own: Field, pixels: Pixels) -> tuple[Tensor, Tensor]:
+def _places(own: Field, pixels: Patch) -> tuple[Tensor, Tensor]:
     found = []
     for axis, place in enumerate((pixels.row, pixels.column)):
         offsets = torch.arange(own.size[axis], device=place.device) + own.start[axis]

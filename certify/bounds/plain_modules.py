@@ -15,17 +15,19 @@ from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.nn.modules import module as module_globals
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from robustcl.core.batching import RowCounter
+from robustcl.core.batching import ForwardPassCounter
 from robustcl.core.errors import UnsupportedError
 from robustcl.core.memory import is_out_of_memory
 
-CURE = "smoothing:form=vote certifies any network, and first_order estimates"
+OTHER_METHODS = "smoothing:form=vote certifies any network, and first_order estimates"
 GLOBAL_HOOKS = ("_global_forward_hooks", "_global_forward_pre_hooks")
 HOOKS = ("_forward_hooks", "_forward_pre_hooks")
 OWN_CALLS = ("__call__", "_call_impl", "_wrapped_call_impl")
 OWN_COPIES = ("__deepcopy__", "__reduce__", "__reduce_ex__", "__setstate__")
 OURS = ("torch", "robustcl", "builtins", "typing")
-_DRAWS = f"the network draws random numbers in eval mode, perhaps not at every call. {CURE}"
+_DRAWS = (
+    f"the network draws random numbers in eval mode, perhaps not at every call. {OTHER_METHODS}"
+)
 SCALARS = (bool, int, float, str)
 
 
@@ -43,22 +45,24 @@ def check_plain(network: nn.Module, *, wants_eval: bool = False) -> None:
         if getattr(module_globals, name):
             raise UnsupportedError(
                 "forward hooks are set for all modules (torch.nn.modules.module), which tracing "
-                f"cannot see; remove them. {CURE}"
+                f"cannot see; remove them. {OTHER_METHODS}"
             )
     for name, part in network.named_modules():
         _check_part(name or type(part).__name__, part)
         if wants_eval and part.training:
             raise UnsupportedError(
                 f"{name or 'the network'!r} stays in train mode after eval(), where its outputs "
-                f"depend on the batch; mend its train(). {CURE}"
+                f"depend on the batch; mend its train(). {OTHER_METHODS}"
             )
 
 
 def _check_part(name: str, part: nn.Module) -> None:
     if isinstance(part, torch.jit.ScriptModule):
-        raise UnsupportedError(f"{name!r} is a TorchScript module; give the nn.Module. {CURE}")
+        raise UnsupportedError(
+            f"{name!r} is a TorchScript module; give the nn.Module. {OTHER_METHODS}"
+        )
     if getattr(part, "_compiled_call_impl", None) is not None or "_orig_mod" in part._modules:
-        raise UnsupportedError(f"{name!r} is compiled; give the module itself. {CURE}")
+        raise UnsupportedError(f"{name!r} is compiled; give the module itself. {OTHER_METHODS}")
     hooks = [hook for name in HOOKS for hook in getattr(part, name).values()]
     strange = [
         name for name in OWN_CALLS if getattr(type(part), name) is not getattr(nn.Module, name)
@@ -67,23 +71,23 @@ def _check_part(name: str, part: nn.Module) -> None:
     if strange:
         raise UnsupportedError(
             f"{name!r} has a {strange[0]}() of its own, which tracing cannot see; move what it "
-            f"does into forward(). {CURE}"
+            f"does into forward(). {OTHER_METHODS}"
         )
     for key, value in (*part._parameters.items(), *part._buffers.items()):
         if value is not None and type(value) not in (torch.Tensor, nn.Parameter):
             raise UnsupportedError(
                 f"{name}.{key} is a {type(value).__name__}, whose arithmetic may be its own; give "
-                f"a plain tensor. {CURE}"
+                f"a plain tensor. {OTHER_METHODS}"
             )
-    if any(type(hook) is not RowCounter for hook in hooks):
+    if any(type(hook) is not ForwardPassCounter for hook in hooks):
         raise UnsupportedError(
-            f"{name!r} has forward hooks, which tracing cannot see; remove them. {CURE}"
+            f"{name!r} has forward hooks, which tracing cannot see; remove them. {OTHER_METHODS}"
         )
     replaced = sorted(key for key in vars(part) if _is_method(type(part), key))
     if replaced:
         raise UnsupportedError(
             f"{name!r} has its method {replaced[0]!r} replaced on the instance, which tracing "
-            f"cannot see; write a module with that method. {CURE}"
+            f"cannot see; write a module with that method. {OTHER_METHODS}"
         )
 
 
@@ -169,7 +173,7 @@ def check_still(network: nn.Module, before: State) -> None:
         if changed:
             raise UnsupportedError(
                 f"the network changes its {what} {changed[0]!r} when it is called, so that the "
-                f"next call may differ; remove that. {CURE}"
+                f"next call may differ; remove that. {OTHER_METHODS}"
             )
 
 
@@ -234,7 +238,7 @@ def check_values(network: nn.Module, inputs: Tensor) -> None:
         words = str(error).strip().split("\n")[0] or type(error).__name__
         raise UnsupportedError(
             f"the network's code looks at the numbers it computes ({words}), so that it may do "
-            f"something else for other images; write it without that. {CURE}"
+            f"something else for other images; write it without that. {OTHER_METHODS}"
         ) from error
 
 

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from robustcl.certify.bounds.layers import prefix_norms
-from robustcl.certify.bounds.regions import all_known
+from robustcl.certify.bounds.preactivation_bounds import all_known
 from robustcl.certify.graph import Network
 from robustcl.certify.ops.enclosures import Region, Slopes
 from robustcl.certify.rounding import NORM, length, ulps, up

@@ -5,7 +5,13 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from robustcl.certify.bounds.plain_modules import CURE, check_plain, check_still, no_draws, state_of
+from robustcl.certify.bounds.plain_modules import (
+    OTHER_METHODS,
+    check_plain,
+    check_still,
+    no_draws,
+    state_of,
+)
 from robustcl.certify.graph import Network
 from robustcl.certify.lowering.export import BATCH, exported
 from robustcl.certify.lowering.lower import is_known, lowered
@@ -47,10 +53,10 @@ def trace(encoder: Encoder, *, drops_normalization: bool = False) -> Network:
         try:
             program = exported(double, images, is_known=is_known)
         except UnsupportedError as error:
-            raise UnsupportedError(f"{error}; {CURE}") from error
-        network = lowered(program, cure=CURE, drops_normalization=drops_normalization)
+            raise UnsupportedError(f"{error}; {OTHER_METHODS}") from error
+        network = lowered(program, cure=OTHER_METHODS, drops_normalization=drops_normalization)
     if len(network.steps[-1].shape) != 1:
-        raise UnsupportedError(f"the network's output is not one (B, d) tensor; {CURE}")
+        raise UnsupportedError(f"the network's output is not one (B, d) tensor; {OTHER_METHODS}")
     return network
 
 
@@ -75,7 +81,9 @@ def _called(encoder: Encoder, images: Tensor) -> Sequence[object]:
     except Exception as error:  # the network's own code runs
         if is_out_of_memory(error):
             raise
-        raise UnsupportedError(f"the network cannot be called ({error}); {CURE}") from error
+        raise UnsupportedError(
+            f"the network cannot be called ({error}); {OTHER_METHODS}"
+        ) from error
     check_still(encoder.backbone, before)
     return found
 
@@ -85,12 +93,14 @@ def _check_repeatable(outputs: Sequence[object]) -> None:
     for number, value in enumerate(outputs):
         if not isinstance(value, Tensor) or not isinstance(first, Tensor):
             kind = type(value).__name__
-            raise UnsupportedError(f"the network's output is a {kind}, not one tensor; {CURE}")
+            raise UnsupportedError(
+                f"the network's output is a {kind}, not one tensor; {OTHER_METHODS}"
+            )
         if value.shape != first.shape or not torch.allclose(
             value, first, rtol=1e-6, atol=1e-9, equal_nan=True
         ):
             when = "when it is called again" if number < 2 else "with another number of images"
             raise UnsupportedError(
                 f"the network gives other values {when}; does it draw random numbers, or mix "
-                f"images? {CURE}"
+                f"images? {OTHER_METHODS}"
             )

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from robustcl.certify.bounds.regions import all_known
+from robustcl.certify.bounds.preactivation_bounds import all_known
 from robustcl.certify.bounds.slopes import slope_bounds
 from robustcl.certify.graph import Network
 from robustcl.certify.ops.enclosures import Region, Zonotope
@@ -19,7 +19,7 @@ MOST = 64
 _NUMBERS = 2**24  # held in one zonotope at once: 128 MiB of float64
 
 
-def best_slope_bounds(
+def best_jacobian_bounds(
     network: Network,
     regions: Sequence[Region],
     directions: Tensor,
@@ -37,14 +37,14 @@ def best_slope_bounds(
         most: Undecided units of an image, above which no zonotope is tried.
 
     Returns:
-        (B, K) upper bounds: the smaller of `slope_bounds` and `generator_slope_bounds`.
+        (B, K) upper bounds: the smaller of `slope_bounds` and `zonotope_jacobian_bounds`.
     """
     plain = slope_bounds(network, regions, directions, norm=norm)
-    shared = generator_slope_bounds(network, regions, directions, norm=norm, most=most)
+    shared = zonotope_jacobian_bounds(network, regions, directions, norm=norm, most=most)
     return torch.minimum(plain, shared)
 
 
-def generator_slope_bounds(
+def zonotope_jacobian_bounds(
     network: Network,
     regions: Sequence[Region],
     directions: Tensor,

@@ -15,7 +15,7 @@ from robustcl.certify.graph import Network, Step
 from robustcl.certify.lowering.export import BATCH, Program, place_of
 from robustcl.certify.ops.max_min import max_min, sorted_pairs
 from robustcl.certify.ops.operation import Image
-from robustcl.certify.ops.registry import RULES, Call, Steps, Value, short
+from robustcl.certify.ops.registry import RULES, Call, Steps, Value, operation_name
 from robustcl.core.errors import UnsupportedError
 
 IGNORED = ("aten._assert_tensor_metadata.default", "aten._assert_scalar.default")
@@ -136,7 +136,7 @@ def _called(node: fx.Node, values: Mapping[fx.Node, object], steps: Steps, place
     _check_kept_apart(node, call)
     rule = RULES.get(own)
     if rule is None:
-        raise UnsupportedError(f"the operation {short(own)!r} has no rule")
+        raise UnsupportedError(f"the operation {operation_name(own)!r} has no rule")
     _check_read(node.target, arguments, rule.reads, call)
     return rule.function(call)
 

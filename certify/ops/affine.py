@@ -37,7 +37,7 @@ from robustcl.certify.rounding import (
 )
 from robustcl.core.choices import CERTIFIED_NORMS, CertifiedNorm
 
-Linear = Callable[[Tensor], Tensor]
+LinearMap = Callable[[Tensor], Tensor]
 WIDE = 256
 SPARE_TERMS = 16  # roundings besides those of the sum: folding, the offset, the bound itself
 
@@ -85,10 +85,10 @@ class Affine(Operation):
         sliding: How it acts on patches; None where that depends on their place.
     """
 
-    apply: Linear
-    absolute: Linear
-    transpose: Linear
-    absolute_transpose: Linear
+    apply: LinearMap
+    absolute: LinearMap
+    transpose: LinearMap
+    absolute_transpose: LinearMap
     offset: Tensor | None
     norms: Mapping[CertifiedNorm, float]
     rows: Tensor
@@ -289,7 +289,10 @@ def scaling(factor: Tensor, offset: Tensor | None, offset_size: Tensor | None = 
 
 
 def averaging(
-    function: Linear, input_shape: tuple[int, ...], norms: Mapping[CertifiedNorm, float], terms: int
+    function: LinearMap,
+    input_shape: tuple[int, ...],
+    norms: Mapping[CertifiedNorm, float],
+    terms: int,
 ) -> Affine:
     """Describe a linear function without negative entries, such as average pooling.
 
@@ -331,7 +334,7 @@ def reshaping(input_shape: tuple[int, ...], output_shape: tuple[int, ...]) -> Af
 
 
 def _positive(
-    function: Linear, transpose: Linear, norms: Mapping[CertifiedNorm, float], terms: int
+    function: LinearMap, transpose: LinearMap, norms: Mapping[CertifiedNorm, float], terms: int
 ) -> Affine:
     # An operation without negative entries whose functions serve every type.
     def make(dtype: torch.dtype) -> Affine:

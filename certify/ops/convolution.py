@@ -9,7 +9,7 @@ from torch import Tensor
 from torch.nn import functional
 from torch.nn.grad import conv2d_input
 
-from robustcl.certify.ops.affine import Affine, Linear, Sliding, holder, raised_rows
+from robustcl.certify.ops.affine import Affine, LinearMap, Sliding, holder, raised_rows
 from robustcl.certify.ops.convolution_norm import Two, Windows, convolution_norm, padding_copies
 from robustcl.certify.rounding import row_lengths
 from robustcl.core.choices import CERTIFIED_NORMS, CertifiedNorm
@@ -91,14 +91,14 @@ def _options(windows: Windows) -> _Options:
     return {"stride": windows.stride, "dilation": windows.dilation, "groups": windows.groups}
 
 
-def _convolve(windows: Windows, weight: Tensor) -> Linear:
+def _convolve(windows: Windows, weight: Tensor) -> LinearMap:
     options, same = _options(windows), windows.same_zeros
     if same is not None:
         return lambda x: functional.conv2d(x, weight, padding=same, **options)
     return lambda x: functional.conv2d(windows.padded(x), weight, **options)
 
 
-def _convolve_transposed(windows: Windows, weight: Tensor, shape: tuple[int, ...]) -> Linear:
+def _convolve_transposed(windows: Windows, weight: Tensor, shape: tuple[int, ...]) -> LinearMap:
     options, same = _options(windows), windows.same_zeros
     if same is not None:
         return lambda g: conv2d_input([len(g), *shape], weight, g, padding=same, **options)  # pyright: ignore[reportArgumentType]

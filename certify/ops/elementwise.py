@@ -19,7 +19,7 @@ from robustcl.certify.ops.enclosures import (
 from robustcl.certify.ops.operation import Operation
 from robustcl.certify.ops.patches import Field
 from robustcl.certify.ops.scalar_function import ScalarFunction
-from robustcl.certify.ops.scalar_lines import scalar_lines
+from robustcl.certify.ops.scalar_linear_bounds import scalar_linear_bounds
 from robustcl.certify.rounding import NORM, TINY, length, outward, ulps, up
 from robustcl.core.choices import CertifiedNorm
 
@@ -123,7 +123,7 @@ class Elementwise(Operation):
     def linear_bound(
         self, weights: Tensor, inputs: Sequence[Region], choice: LineChoice
     ) -> LinearBound:
-        part, constant, lost = scalar_lines(self.of, inputs[0], weights, choice)
+        part, constant, lost = scalar_linear_bounds(self.of, inputs[0], weights, choice)
         return LinearBound((part,), constant, lost)
 
     @override

@@ -7,7 +7,17 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from robustcl.certify.rounding import NORM, UNITS, dot, dot_loss, down, length, ulps, unit, up
+from robustcl.certify.rounding import (
+    NORM,
+    UNITS,
+    dot,
+    dot_loss,
+    down,
+    length,
+    ulps,
+    unit_roundoff,
+    up,
+)
 from robustcl.core.choices import CertifiedNorm
 
 
@@ -116,7 +126,7 @@ class Zonotope:
         """
         count = self.rows.shape[1]
         return torch.linalg.vector_norm(self.rows, 1, dim=1) * (
-            1.0 + 2.0 * (count + 16) * unit(self.rows)
+            1.0 + 2.0 * (count + 16) * unit_roundoff(self.rows)
         )
 
     def filled(self, count: int) -> Tensor:

@@ -293,7 +293,7 @@ class Call:
         Returns:
             The error to raise.
         """
-        return UnsupportedError(f"the operation {short(self.name)!r} {reason}")
+        return UnsupportedError(f"the operation {operation_name(self.name)!r} {reason}")
 
     def mixing(self) -> UnsupportedError:
         """Say that the call does not keep images apart.
@@ -342,7 +342,7 @@ def recognises(*names: str, reads: str = "self") -> Callable[[Recogniser], Recog
     return register
 
 
-def short(name: str) -> str:
+def operation_name(name: str) -> str:
     """Name an operation as it is called in Python.
 
     Args:

@@ -16,7 +16,7 @@ from robustcl.core.files import parse_json
 from robustcl.core.schema import objection_to_values
 from robustcl.core.terminal import answer, emit, printable, say
 from robustcl.models import importing as conversion
-from robustcl.models.architectures import build_backbone, check_size, embedding_size
+from robustcl.models.architectures import build_backbone, check_image_size, embedding_size
 from robustcl.models.checkpoint import read_description, save_checkpoint
 from robustcl.models.description import Description
 from robustcl.models.importing import ask_about_stem, timm_twins
@@ -26,7 +26,7 @@ from robustcl.models.normalization import (
     assumed,
     in_weights,
     of_architecture,
-    stated,
+    stated_normalization,
 )
 from robustcl.models.outline import outline
 from robustcl.models.weight_file import is_checkpoint, read_weights
@@ -50,7 +50,7 @@ def convert(options: ConvertOptions) -> int:
     """
     check_checkpoint(options.out, overwrite=options.overwrite, inputs=(options.weights,))
     shape = parse_size(options.input_size)
-    given = stated(options.mean, options.std, channels=shape[0])
+    given = stated_normalization(options.mean, options.std, channels=shape[0])
     weights = read_weights(options.weights)
     arguments = read_arguments(options.arguments)
     outline(options.arch, arguments, weights)  # before numbers are allocated
@@ -183,5 +183,5 @@ def parse_size(text: str) -> tuple[int, int, int]:
     shape = (
         (3, numbers[0], numbers[0]) if len(numbers) == 1 else (numbers[0], numbers[1], numbers[2])
     )
-    check_size(shape)
+    check_image_size(shape)
     return shape

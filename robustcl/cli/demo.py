@@ -13,7 +13,7 @@ from robustcl.core.last_handler import stop_code
 from robustcl.core.output_folder import OutputFolder
 from robustcl.core.terminal import answer, say
 from robustcl.data import load_data
-from robustcl.evaluation.config import Audit
+from robustcl.evaluation.config import EvaluationConfig
 from robustcl.evaluation.manifest import Origin
 from robustcl.evaluation.measuring import evaluate
 from robustcl.models.checkpoint import load_checkpoint, save_checkpoint
@@ -57,7 +57,9 @@ def demo(options: DemoOptions) -> int:
         evaluate(
             loaded.classifier,
             load_data("digits", split="test", seed=options.seed),
-            Audit(methods=_METHODS, eps=_EPS, seed=options.seed, batch_size=options.batch_size),
+            EvaluationConfig(
+                methods=_METHODS, eps=_EPS, seed=options.seed, batch_size=options.batch_size
+            ),
             folder,
             origin=Origin(loaded.hash, f"certify demo --seed {options.seed}"),
             device=options.device,

@@ -10,8 +10,8 @@ from typing import Any
 from torch import nn
 
 from robustcl import attacks, certify
-from robustcl.attacks.checks.known_answers import DEFENSES, defended
-from robustcl.attacks.planted import linear_classifier, planted
+from robustcl.attacks.checks.known_answers import DEFENSES, broken_defense
+from robustcl.attacks.known_answer import known_answer, linear_classifier
 from robustcl.core.choices import CERTIFIED_NORMS, CertifiedNorm
 from robustcl.core.classifier import Classifier
 from robustcl.core.last_handler import PART_FAILED
@@ -116,11 +116,11 @@ def _planted(
     # An attack that misses a plant would call a vulnerable model robust.
     found = 0
     for seed in range(options.seed, options.seed + PLANTS):
-        problem = planted(norm, eps=_EPS[norm], seed=1000 * seed)
+        problem = known_answer(norm, eps=_EPS[norm], seed=1000 * seed)
         classifier = problem.classifier.to(options.device)
         image = problem.image.to(options.device)
         objective = misclassify(classifier, classifier(image).argmax(dim=1))
-        finding = attacks.run(
+        finding = attacks.run_attack(
             name, objective, image, problem.threat, seeds=[seed], batch_size=1, **extra
         )
         found += int(finding.success.sum())
@@ -134,7 +134,11 @@ def _oracle(name: str, norm: CertifiedNorm, options: DoctorOptions) -> tuple[boo
     classifier, image = classifier.to(options.device), image.to(options.device)
     objective = misclassify(classifier, classifier(image).argmax(dim=1))
     outcome = [
-        bool(attacks.run(name, objective, image, Threat(norm, share * exact), batch_size=1).success)
+        bool(
+            attacks.run_attack(
+                name, objective, image, Threat(norm, share * exact), batch_size=1
+            ).success
+        )
         for share in (1.0 - MARGIN, 1.0 + MARGIN)
     ]
     said = ["found" if won else "nothing" for won in outcome]
@@ -154,11 +158,11 @@ def _certificate(norm: CertifiedNorm, options: DoctorOptions) -> tuple[bool, str
 
 def _flags(norm: CertifiedNorm, options: DoctorOptions) -> tuple[bool, str]:
     # Each defense has to be found out, and the network without one must not be suspected.
-    problem = planted(norm, eps=_EPS[norm], seed=options.seed)
+    problem = known_answer(norm, eps=_EPS[norm], seed=options.seed)
     network = nn.Sequential(problem.classifier.encoder, problem.classifier.head)
     noise = example_noise(list(range(_IMAGES)), problem.image.shape[1:], kind="uniform")
     images = (0.5 + 0.5 * noise).to(options.device)
-    networks = {"": network, **{flag: defended(flag, network) for flag in DEFENSES}}
+    networks = {"": network, **{flag: broken_defense(flag, network) for flag in DEFENSES}}
     wrong = []
     for flag, spoiled in networks.items():
         model = Classifier.from_scores(spoiled, image_shape=problem.image.shape[1:])

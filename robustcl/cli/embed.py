@@ -29,7 +29,9 @@ def embed(options: EmbedOptions) -> int:
     refuse_inside_data(options.out, options.data)
     loaded = load_and_tell(options.checkpoint, arch=options.arch)
     dataset = read_data(options, split=options.split)
-    raw = embed_images(loaded.encoder, dataset, batch_size=options.batch_size, device=options.device)
+    raw = embed_images(
+        loaded.encoder, dataset, batch_size=options.batch_size, device=options.device
+    )
     norms = torch.linalg.vector_norm(raw.double(), dim=1)
     units = on_sphere(raw.double()).float()
     lost = torch.nonzero(~answered(units))[:, 0].tolist()

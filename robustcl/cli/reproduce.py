@@ -9,7 +9,7 @@ from robustcl.core.numbers import norm_name
 from robustcl.core.terminal import answer, emit, say
 from robustcl.evaluation.reproducer import load_reproducer, replay
 from robustcl.options.reproduce import ReproduceOptions
-from robustcl.workflows.models import Views, load_and_tell, viewed
+from robustcl.workflows.models import Views, load_and_tell, with_views
 
 
 def reproduce(options: ReproduceOptions) -> int:
@@ -31,7 +31,7 @@ def reproduce(options: ReproduceOptions) -> int:
         raise InputError(f"{str(options.checkpoint)!r} has no head; give the checkpoint of the run")
     if options.views is not None:
         views = Views(options.views, options.count, options.aggregate, claim.seed)
-        classifier = viewed(classifier, views, loaded.description, claim.data)
+        classifier = with_views(classifier, views, loaded.description, claim.data)
     if not found.sealed:
         made = claim.versions.get("robustcl", "an older version")
         say(f"note: the file was written by robustcl {made} without a checksum")

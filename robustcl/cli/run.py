@@ -5,9 +5,9 @@ from typing import cast
 from robustcl.core.budgets import read_budgets
 from robustcl.core.choices import Norm
 from robustcl.core.specification import split_specifications
-from robustcl.evaluation.config import DEFAULT_EPS, Audit
+from robustcl.evaluation.config import DEFAULT_EPS, EvaluationConfig
 from robustcl.options.run import RunOptions
-from robustcl.workflows.evaluate import audit_checkpoint, load_with_head, views_text
+from robustcl.workflows.evaluate import evaluate_checkpoint, load_with_head, views_text
 from robustcl.workflows.outputs import finish, parse_gate
 
 
@@ -22,15 +22,15 @@ def run(options: RunOptions) -> int:
     """
     for gate in options.require:
         parse_gate(gate)
-    audit = make_audit(options)
+    audit = evaluation_config(options)
     classifier, loaded = load_with_head(options)
-    code = audit_checkpoint(options, audit, classifier, loaded, require=options.require)
+    code = evaluate_checkpoint(options, audit, classifier, loaded, require=options.require)
     if code is not None:
         return code
     return finish(options.out, json=options.json, require=options.require)
 
 
-def make_audit(options: RunOptions) -> Audit:
+def evaluation_config(options: RunOptions) -> EvaluationConfig:
     """Read methods, attacks and budgets.
 
     Args:
@@ -45,7 +45,7 @@ def make_audit(options: RunOptions) -> Audit:
     own = "product" if options.views is None else "multi_view"
     methods = options.methods or f"{own},smoothing:sigma=.25,n=1000,first_order"
     attack = options.attack or ("pgd" if options.views is None else "every_view")
-    return Audit(
+    return EvaluationConfig(
         norm=cast(Norm, options.norm),
         methods=() if methods == "none" else split_specifications(methods),
         attacks=() if attack == "none" else split_specifications(attack),

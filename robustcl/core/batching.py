@@ -12,7 +12,7 @@ from robustcl.core.memory import is_out_of_memory, release_freed_memory
 from robustcl.core.terminal import say
 
 
-def padded(function: Callable[[Tensor], Tensor], images: Tensor, *, batch_size: int) -> Tensor:
+def fixed_size(function: Callable[[Tensor], Tensor], images: Tensor, *, batch_size: int) -> Tensor:
     """Apply a function to images in batches of exactly `batch_size`.
 
     Args:
@@ -53,7 +53,7 @@ def fill(rows: Tensor, batch_size: int) -> Tensor:
 _Result = TypeVar("_Result")
 
 
-def halving(
+def retry_smaller(
     function: Callable[[int], _Result], batch_size: int, *, what: str = "--batch-size"
 ) -> _Result:
     """Call a function with ever smaller batches until it fits into memory.
@@ -92,7 +92,7 @@ def _reason(error: BaseException) -> str:
     return str(error).strip().split("\n")[0] or type(error).__name__
 
 
-class RowCounter:
+class ForwardPassCounter:
     """Note the rows of every call of a module, as a forward hook that changes nothing."""
 
     def __init__(self) -> None:
@@ -108,7 +108,7 @@ class RowCounter:
 
 
 @contextmanager
-def rows_seen(module: nn.Module | None) -> Iterator[list[int]]:
+def count_forward_passes(module: nn.Module | None) -> Iterator[list[int]]:
     """Count the rows of every call of a module: forward passes, padding included.
 
     Args:
@@ -117,7 +117,7 @@ def rows_seen(module: nn.Module | None) -> Iterator[list[int]]:
     Yields:
         A list to which each call adds its rows.
     """
-    counter = RowCounter()
+    counter = ForwardPassCounter()
     handle = None if module is None else module.register_forward_hook(counter)
     try:
         yield counter.seen

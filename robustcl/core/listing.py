@@ -25,7 +25,7 @@ PARTS = ("arrays", "figures", "robustbench", "tables", "violations")  # folders 
 
 
 @dataclass(frozen=True)
-class Listing:
+class FileListing:
     """Say which files of a folder are ours.
 
     Args:
@@ -41,10 +41,10 @@ class Listing:
     checksum: str = ""
 
 
-_known: dict[tuple[str, int, int, int], Listing | None] = {}  # by state of the file
+_known: dict[tuple[str, int, int, int], FileListing | None] = {}  # by state of the file
 
 
-def read_listing(place: Path) -> Listing | None:
+def read_listing(place: Path) -> FileListing | None:
     """Read a list.
 
     Args:
@@ -62,7 +62,7 @@ def read_listing(place: Path) -> Listing | None:
     return _known[key]
 
 
-def spelled(listing: Listing) -> str:
+def spelled(listing: FileListing) -> str:
     """Spell a list with its checksum.
 
     Args:
@@ -146,10 +146,10 @@ def free_place(root: Path, name: str) -> Path:
     return next(place for place in places if not os.path.lexists(place))
 
 
-def _read(place: Path) -> Listing | None:
+def _read(place: Path) -> FileListing | None:
     try:
         content = json.loads(place.read_text(encoding="utf-8"))
-        listing = parse(Listing, content, what=LISTING, error=RunError, cure="")
+        listing = parse(FileListing, content, what=LISTING, error=RunError, cure="")
     except (OSError, ValueError, RecursionError, RobustclError):
         return None
     plain = {key: value for key, value in content.items() if key != "checksum"}
@@ -208,12 +208,12 @@ def foreign_entry(root: Path, listed: Collection[str]) -> str | None:
     return None
 
 
-LONGEST = 255  # bytes of a name on every usual disk
+LONGEST_LISTING = 255  # bytes of a name on every usual disk
 DEVICES = re.compile(r"(con|prn|aux|nul|com\d|lpt\d)(\..*)?", re.IGNORECASE)  # of Windows
 
 
 def objection_to_name(
-    name: str, *, longest: int = LONGEST, reserved: Collection[str] = ()
+    name: str, *, longest: int = LONGEST_LISTING, reserved: Collection[str] = ()
 ) -> str | None:
     """Say why a text cannot name one file or folder on every system.
 

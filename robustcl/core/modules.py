@@ -9,13 +9,13 @@ from typing import Any, TypeVar
 import torch
 from torch import Tensor, nn
 
-from robustcl.core.batching import RowCounter
+from robustcl.core.batching import ForwardPassCounter
 from robustcl.core.errors import UnsupportedError
 from robustcl.core.memory import is_out_of_memory
 
 
 @contextmanager
-def frozen(module: nn.Module | None) -> Iterator[None]:
+def eval_mode(module: nn.Module | None) -> Iterator[None]:
     """Put a module into eval mode and stop gradients of its weights, and restore both on exit.
 
     Args:
@@ -129,7 +129,7 @@ def exact_copy(module: Module) -> Module:
 def _drop_counters(module: nn.Module) -> None:
     for part in module.modules():
         for key, hook in list(part._forward_hooks.items()):
-            if isinstance(hook, RowCounter):
+            if isinstance(hook, ForwardPassCounter):
                 del part._forward_hooks[key]
 
 

@@ -6,11 +6,11 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor
 
-from robustcl.core.batching import padded
+from robustcl.core.batching import fixed_size
 from robustcl.core.checks import plain_tensor
 from robustcl.core.classifier import Classifier
 from robustcl.core.errors import InputError
-from robustcl.core.modules import frozen
+from robustcl.core.modules import eval_mode
 
 
 @dataclass(frozen=True, eq=False)
@@ -172,8 +172,8 @@ def displace(
     if limits.shape not in ((), (len(images),)) or not bool((limits >= 0).all()):
         raise InputError(f"threshold {threshold!r} is not one number >= 0, or one per image")
     images = plain_tensor(images)
-    with torch.inference_mode(False), torch.no_grad(), frozen(classifier):
-        references = padded(classifier.embeddings, images, batch_size=batch_size)
+    with torch.inference_mode(False), torch.no_grad(), eval_mode(classifier):
+        references = fixed_size(classifier.embeddings, images, batch_size=batch_size)
         limits = plain_tensor(limits).to(references).expand(len(images))
 
     def aim(rows: Tensor) -> Callable[[Tensor], Tensor]:

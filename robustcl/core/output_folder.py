@@ -12,11 +12,11 @@ from robustcl.core.errors import InputError, RunError
 from robustcl.core.files import objection_to_file
 from robustcl.core.listing import (
     LISTING,
-    LONGEST,
+    LONGEST_LISTING,
     MARKS,
     PARTS,
     TOPS,
-    Listing,
+    FileListing,
     are_records,
     foreign_entry,
     free_place,
@@ -62,7 +62,7 @@ class OutputFolder:
         if found is not None:
             raise RunError(f"{printable(repr(str(self.root)))} {found}")
         if self.root.exists():
-            listing = self._stored() or Listing()
+            listing = self._stored() or FileListing()
             files = [Path(name) for name in (*listing.files, *listing.found)]
             for part in (".", *PARTS):
                 if not (self.root / part).is_symlink():
@@ -294,23 +294,23 @@ class OutputFolder:
         return None
 
     def _names(self) -> list[str]:
-        listing = self._stored() or Listing()
+        listing = self._stored() or FileListing()
         return [name for name in (*listing.files, *listing.found) if "/" not in name]
 
-    def _listing(self) -> Listing:
+    def _listing(self) -> FileListing:
         stored = self._stored()
         if stored is not None:
             return stored
-        return self._snapshot() if has_mark(self.root) else Listing()
+        return self._snapshot() if has_mark(self.root) else FileListing()
 
-    def _snapshot(self) -> Listing:
+    def _snapshot(self) -> FileListing:
         tops = (entry for entry in self.root.iterdir() if entry.name not in PARTS)
         parts = (self.root / part for part in PARTS)
         inner = (entry for part in parts if not part.is_symlink() for entry in part.glob("*"))
         there = (entry for entry in (*tops, *inner) if entry.is_file() and not entry.is_symlink())
-        return Listing(found=tuple(sorted(e.relative_to(self.root).as_posix() for e in there)))
+        return FileListing(found=tuple(sorted(e.relative_to(self.root).as_posix() for e in there)))
 
-    def _stored(self) -> Listing | None:
+    def _stored(self) -> FileListing | None:
         # None where there is no list, or what is there is none.
         place = self.root / LISTING
         if not os.path.lexists(place):
@@ -320,7 +320,7 @@ class OutputFolder:
             raise RunError(f"{str(place)!r} {wrong}; move it away, or give another --out")
         return read_listing(place)
 
-    def _write(self, listing: Listing) -> None:
+    def _write(self, listing: FileListing) -> None:
         place = self.root / LISTING
         if os.path.lexists(place) and self._stored() is None:
             if not self._begun():
@@ -354,8 +354,10 @@ def check_output(
             or it exists and may not be replaced.
     """
     shown = printable(repr(str(path)))
-    if len(os.fsencode(path.name)) > LONGEST:
-        raise InputError(f"{shown} has a name of more than {LONGEST} bytes; give a shorter one")
+    if len(os.fsencode(path.name)) > LONGEST_LISTING:
+        raise InputError(
+            f"{shown} has a name of more than {LONGEST_LISTING} bytes; give a shorter one"
+        )
     if "\0" in str(path):
         raise InputError(f"{shown} has a zero byte, which no path may have; give another --out")
     if path.is_symlink():

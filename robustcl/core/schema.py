@@ -19,7 +19,7 @@ _Shape = TypeVar("_Shape", bound="DataclassInstance")
 DEEPEST = 100  # levels of tables within tables that a file may have
 WIDEST = 64  # bits of a whole number
 _FAR = 2**63
-LONGEST = 300  # letters of what is wrong
+LONGEST_TEXT = 300  # letters of what is wrong
 _WORDS = {"object": "table", "array": "list"}  # msgspec's words for what JSON and TOML both have
 
 
@@ -164,5 +164,5 @@ def _choices(kind: Any) -> Mapping[str, tuple[Any, ...]]:
 
 
 def _line(text: str) -> str:
-    plain = printable(text[:LONGEST])
-    return f"{plain}..." if len(text) > LONGEST else plain
+    plain = printable(text[:LONGEST_TEXT])
+    return f"{plain}..." if len(text) > LONGEST_TEXT else plain

@@ -154,7 +154,7 @@ MOST_FILE = 2**29  # of an image file; so many pixels need fewer
 JPEG = b"\xff\xd8\xff"
 JPEG_FRAME = re.compile(rb"\xff[\xc0-\xc3\xc5-\xc7\xc9-\xcb\xcd-\xcf]...(..)(..)", re.DOTALL)
 TILES = ((322, "width"), (323, "height"))  # tags of TIFF
-CURE = "remove or replace it"
+IMAGE_CURE = "remove or replace it"
 Source = bytes | Path
 
 
@@ -180,7 +180,7 @@ def opened_image(source: Source, name: str) -> Iterator[Image.Image]:
         try:
             found = objection_to_head(stream)
             if found is not None:
-                raise InputError(f"{name} cannot be decoded ({found}); {CURE}")
+                raise InputError(f"{name} cannot be decoded ({found}); {IMAGE_CURE}")
             with Image.open(stream, formats=FORMATS) as image:
                 # WebP's decoder holds several images of this size.
                 most = MOST_PIXELS // 2 if image.format == "WEBP" else MOST_PIXELS
@@ -192,7 +192,7 @@ def opened_image(source: Source, name: str) -> Iterator[Image.Image]:
             raise
         except UnidentifiedImageError as error:
             raise InputError(
-                f"{name} cannot be decoded (it is no image of a known format: {_NAMED}); {CURE}"
+                f"{name} cannot be decoded (it is no image of a known format: {_NAMED}); {IMAGE_CURE}"
             ) from error
         except Image.DecompressionBombError as error:
             raise InputError(
@@ -201,7 +201,7 @@ def opened_image(source: Source, name: str) -> Iterator[Image.Image]:
             ) from error
         except Exception as error:  # decoders of damaged files raise a dozen kinds
             reason = " ".join(str(error).split()) or type(error).__name__
-            raise InputError(f"{name} cannot be decoded ({reason}); {CURE}") from error
+            raise InputError(f"{name} cannot be decoded ({reason}); {IMAGE_CURE}") from error
 
 
 def check_pixels(
@@ -220,7 +220,7 @@ def check_pixels(
         InputError: When it has more, or none.
     """
     if width < 1 or height < 1:
-        raise InputError(f"{name} has {width}x{height} pixels; {CURE}")
+        raise InputError(f"{name} has {width}x{height} pixels; {IMAGE_CURE}")
     if width * height > most:
         raise InputError(
             f"{name} has {width}x{height} pixels{resized}, more than the {most:,} that an image "
@@ -256,7 +256,7 @@ def jpeg_tensor(content: bytes, name: str) -> torch.Tensor:
             pixels = decode_jpeg(torch.frombuffer(bytearray(content), dtype=torch.uint8))
         except RuntimeError as error:
             reason = " ".join(str(error).split())
-            raise InputError(f"{name} cannot be decoded ({reason}); {CURE}") from error
+            raise InputError(f"{name} cannot be decoded ({reason}); {IMAGE_CURE}") from error
     assert isinstance(pixels, torch.Tensor)
     return pixels
 
@@ -267,7 +267,7 @@ def _opened_stream(source: Source, name: str) -> Iterator[BinaryIO]:
         _check_bytes(len(source), name)
         yield io.BytesIO(source)
         return
-    with open_file(source, cure=CURE) as stream:
+    with open_file(source, cure=IMAGE_CURE) as stream:
         _check_bytes(stream.seek(0, io.SEEK_END), name)
         stream.seek(0)
         yield stream
@@ -276,7 +276,7 @@ def _opened_stream(source: Source, name: str) -> Iterator[BinaryIO]:
 def _check_bytes(size: int, name: str) -> None:
     if size > MOST_FILE:
         raise InputError(
-            f"{name} has {size:,} bytes; an image file has at most {MOST_FILE:,}, so {CURE}"
+            f"{name} has {size:,} bytes; an image file has at most {MOST_FILE:,}, so {IMAGE_CURE}"
         )
 
 

@@ -8,7 +8,7 @@ import numpy as np
 
 from robustcl.core.errors import InputError
 from robustcl.core.files import read_file
-from robustcl.data.images import CURE, GRAY_MODES, MOST_FILE, Source, decode, opened_image
+from robustcl.data.images import GRAY_MODES, IMAGE_CURE, MOST_FILE, Source, decode, opened_image
 
 _MOST_BYTES = 256 * 2**20  # of decoded images that are held in memory; larger sets are streamed
 _CHECKED = 1024  # images whose files are read at once before a run
@@ -141,7 +141,9 @@ def hold_images(
 
 
 def _content(source: Source) -> bytes:
-    return source if isinstance(source, bytes) else read_file(source, most=MOST_FILE, cure=CURE)
+    return (
+        source if isinstance(source, bytes) else read_file(source, most=MOST_FILE, cure=IMAGE_CURE)
+    )
 
 
 def _head(content: bytes, name: str) -> tuple[str, tuple[int, int]]:

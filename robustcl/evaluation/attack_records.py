@@ -14,12 +14,14 @@ from robustcl.core.abstention import ABSTAINED
 from robustcl.core.objectives import misclassify
 from robustcl.core.threat import ORDERS, Threat
 from robustcl.data.dataset import Batch
-from robustcl.evaluation.job import AuditJob, compare_points, records_of, seeds_of
-from robustcl.evaluation.keeping import Triples, keep_curves, keep_triples, keep_violations
+from robustcl.evaluation.job import EvaluationJob, compare_points, records_of, seeds_of
+from robustcl.evaluation.keeping import ExampleImages, keep_curves, keep_examples, keep_violations
 from robustcl.records.kinds import CERTIFIED_BALL
 
 
-def attack_records(job: AuditJob, batch: Batch, left: Tensor, text: str) -> list[dict[str, Any]]:
+def attack_records(
+    job: EvaluationJob, batch: Batch, left: Tensor, text: str
+) -> list[dict[str, Any]]:
     """Look for the smallest perturbation of each image, or attack at one budget if screened.
 
     Both verdicts are recorded: `deployed` is the norm at which the model itself was fooled,
@@ -69,7 +71,7 @@ def attack_records(job: AuditJob, batch: Batch, left: Tensor, text: str) -> list
     ]
 
 
-def not_attacked(job: AuditJob, batch: Batch, text: str) -> list[dict[str, Any]]:
+def not_attacked(job: EvaluationJob, batch: Batch, text: str) -> list[dict[str, Any]]:
     """Record images for which the model gives no class that an attack could make it leave.
 
     Args:
@@ -92,8 +94,8 @@ def not_attacked(job: AuditJob, batch: Batch, text: str) -> list[dict[str, Any]]
 
 
 def _smallest(
-    job: AuditJob, batch: Batch, left: Tensor, seeds: list[int], text: str
-) -> attacks.Finding:
+    job: EvaluationJob, batch: Batch, left: Tensor, seeds: list[int], text: str
+) -> attacks.AttackResult:
     specification = attacks.parse_attack(text)
     options: dict[str, Any] = dict(specification.options)
     return attacks.attacked_radius(
@@ -109,8 +111,8 @@ def _smallest(
 
 
 def _screened(
-    job: AuditJob, batch: Batch, left: Tensor, seeds: list[int], text: str
-) -> tuple[attacks.Finding, dict[str, Any]]:
+    job: EvaluationJob, batch: Batch, left: Tensor, seeds: list[int], text: str
+) -> tuple[attacks.AttackResult, dict[str, Any]]:
     options: dict[str, Any] = dict(attacks.parse_attack(text).options)
     assert job.images is not None  # attacks come last
     certified = job.images["certified"].reindex(batch.index.tolist()).tolist()
@@ -136,12 +138,14 @@ def _right(batch: Batch, left: Tensor) -> Tensor:
     return (left == batch.labels) | (batch.labels < 0)
 
 
-def _keep(job: AuditJob, batch: Batch, found: attacks.Finding, text: str, *, right: Tensor) -> None:
+def _keep(
+    job: EvaluationJob, batch: Batch, found: attacks.AttackResult, text: str, *, right: Tensor
+) -> None:
     rows, index = right.cpu(), batch.index.numpy()
     triples = (batch.images, found.adversarials.detach().float(), found.radius)
     chosen = (column.cpu()[rows].numpy() for column in triples)
     last = text == job.audit.attacks[-1]
-    keep_triples(job.folder, Triples(index[rows.numpy()], *chosen), last=last)
+    keep_examples(job.folder, ExampleImages(index[rows.numpy()], *chosen), last=last)
     keep_curves(
         job.folder,
         text,
@@ -158,7 +162,7 @@ _WALK_STEPS = 20
 _INSIDE = 2e-6  # relative distance from the radius, so that what is within eps (1 + 1e-6) is below
 
 
-def ball_records(job: AuditJob, batch: Batch, left: Tensor, text: str) -> list[dict[str, Any]]:
+def ball_records(job: EvaluationJob, batch: Batch, left: Tensor, text: str) -> list[dict[str, Any]]:
     """Put the best deterministic certificate of each image to the test, within its ball.
 
     The attack starts on the surface and may leave the pixel box, as certificates cover such
@@ -203,26 +207,26 @@ def ball_records(job: AuditJob, batch: Batch, left: Tensor, text: str) -> list[d
 
 
 def _attacked(
-    job: AuditJob, batch: Batch, left: Tensor, rows: Tensor, balls: Tensor, text: str
-) -> attacks.Finding:
+    job: EvaluationJob, batch: Batch, left: Tensor, rows: Tensor, balls: Tensor, text: str
+) -> attacks.AttackResult:
     objective = misclassify(job.classifier, left[rows])
     seeds = seeds_of(job, batch, text)
     images, threat = batch.images[rows], Threat(job.audit.norm, balls, None)
-    found = attacks.run(
+    found = attacks.run_attack(
         "surface", objective, images, threat, seeds=[seeds[row] for row in rows.tolist()],
         batch_size=job.batch_size,
     )  # fmt: skip
     if not bool(found.confirmed.any()):
         return found
     # A violation: say by how much, with a point as near as a walk from there leads.
-    near = attacks.run(
+    near = attacks.run_attack(
         "boundary_walk", objective, images, threat, starts=found.adversarials,
         batch_size=job.batch_size, steps=_WALK_STEPS,
     )  # fmt: skip
     return _nearer(found, near)
 
 
-def _nearer(before: attacks.Finding, after: attacks.Finding) -> attacks.Finding:
+def _nearer(before: attacks.AttackResult, after: attacks.AttackResult) -> attacks.AttackResult:
     # By the radius, which counts here.
     better = after.radius < before.radius
     forwards = None

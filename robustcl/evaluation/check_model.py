@@ -11,15 +11,15 @@ import torch
 
 from robustcl.attacks.checks import Flag, model_flags
 from robustcl.core.abstention import answered, predict
-from robustcl.core.batching import halving, padded
+from robustcl.core.batching import fixed_size, retry_smaller
 from robustcl.core.classifier import Classifier
-from robustcl.core.modules import frozen
+from robustcl.core.modules import eval_mode
 from robustcl.core.seeds import example_seed
 from robustcl.core.special_functions import betaincinv
 from robustcl.core.terminal import say
 from robustcl.core.threat import Threat
 from robustcl.data.dataset import Dataset
-from robustcl.evaluation.config import Audit
+from robustcl.evaluation.config import EvaluationConfig
 from robustcl.records.arrays import save_arrays
 from robustcl.records.reading import read_manifest
 from robustcl.records.writing import update_manifest
@@ -31,7 +31,7 @@ _SHOWN = 8  # of each flag, whose pixels are kept for the report
 def check_model(
     classifier: Classifier,
     dataset: Dataset,
-    audit: Audit,
+    audit: EvaluationConfig,
     folder: Path,
     *,
     device: str | torch.device = "cpu",
@@ -54,7 +54,7 @@ def check_model(
         return
     flags = read_manifest(folder).get("flags")
     if flags is None:
-        flags = halving(
+        flags = retry_smaller(
             lambda size: _look(classifier, dataset, audit, size, device),
             min(_CHECKED, audit.batch_size, len(dataset)),
         )
@@ -81,7 +81,7 @@ def flag_line(flag: Mapping[str, Any]) -> str:
 def _look(
     classifier: Classifier,
     dataset: Dataset,
-    audit: Audit,
+    audit: EvaluationConfig,
     size: int,
     device: str | torch.device,
 ) -> list[dict[str, Any]]:
@@ -175,11 +175,11 @@ def first_look(
     size = min(batch_size, len(rows))
     try:
         classifier.to(device)
-        with torch.no_grad(), frozen(classifier):
+        with torch.no_grad(), eval_mode(classifier):
             for start in range(0, len(rows), size):
                 batch = dataset.batch(rows[start : start + size]).to(device)
                 begun = time.monotonic()
-                scores = padded(classifier, batch.images, batch_size=size)
+                scores = fixed_size(classifier, batch.images, batch_size=size)
                 known = batch.labels >= 0
                 right += int(((predict(scores) == batch.labels) & known).sum())
                 seconds += time.monotonic() - begun

@@ -12,12 +12,12 @@ from torch import Tensor
 from robustcl import certify
 from robustcl.calibration import fit_temperature, measure_calibration
 from robustcl.core.abstention import answered, predict
-from robustcl.core.batching import padded, rows_seen
+from robustcl.core.batching import count_forward_passes, fixed_size
 from robustcl.core.errors import InputError
 from robustcl.core.objectives import score_margin
 from robustcl.data.dataset import Batch
 from robustcl.evaluation.attack_records import attack_records, ball_records, not_attacked
-from robustcl.evaluation.job import AuditJob, records_of, seeds_of
+from robustcl.evaluation.job import EvaluationJob, records_of, seeds_of
 from robustcl.evaluation.recorded import Recorded
 from robustcl.records.arrays import own_arrays, replace_rows, save_arrays
 from robustcl.records.images import per_image, sound_certificates
@@ -89,7 +89,7 @@ _Records = list[dict[str, Any]]
 
 
 def measure_batch(
-    job: AuditJob, batch: Batch, kept: Recorded, *, say: Callable[[str], object]
+    job: EvaluationJob, batch: Batch, kept: Recorded, *, say: Callable[[str], object]
 ) -> list[int]:
     """Write the records of a batch that are not on the disk: clean, certificates, then attacks.
 
@@ -118,12 +118,12 @@ def measure_batch(
 
 
 def _recorded(
-    job: AuditJob, batch: Batch, before: _Records, measure: Measure, kept: Recorded
+    job: EvaluationJob, batch: Batch, before: _Records, measure: Measure, kept: Recorded
 ) -> _Records:
     # Each record bears its share of the time and, where they are not its own, of the passes.
     kind, text = measure
     begun = time.monotonic()
-    with rows_seen(job.classifier.encoder) as seen:
+    with count_forward_passes(job.classifier.encoder) as seen:
         if kind == "clean":
             records = _clean(job, batch)
         elif kind == "certificate":
@@ -138,9 +138,9 @@ def _recorded(
     return fresh
 
 
-def _clean(job: AuditJob, batch: Batch) -> _Records:
+def _clean(job: EvaluationJob, batch: Batch) -> _Records:
     with torch.no_grad():
-        scores = padded(job.classifier, batch.images, batch_size=job.batch_size)
+        scores = fixed_size(job.classifier, batch.images, batch_size=job.batch_size)
     predicted = predict(scores)
     margins = -score_margin(scores, predicted.clamp_min(0)).double()
     # Infinity is no number in a record: it is what overflows, and is as large.
@@ -149,7 +149,7 @@ def _clean(job: AuditJob, batch: Batch) -> _Records:
     return records_of(job, batch, "clean", "clean", predicted=predicted, margin=margins)
 
 
-def keep_embeddings(job: AuditJob, batch: Batch) -> None:
+def keep_embeddings(job: EvaluationJob, batch: Batch) -> None:
     """Keep the embeddings of the first images of a data set, in arrays/embeddings.npz.
 
     Args:
@@ -160,7 +160,7 @@ def keep_embeddings(job: AuditJob, batch: Batch) -> None:
     if not few.any():
         return
     with torch.no_grad():
-        points = padded(job.classifier.embeddings, batch.images, batch_size=job.batch_size)
+        points = fixed_size(job.classifier.embeddings, batch.images, batch_size=job.batch_size)
     few &= answered(points).cpu().numpy()
     columns = {
         "index": batch.index.numpy(),
@@ -172,7 +172,7 @@ def keep_embeddings(job: AuditJob, batch: Batch) -> None:
     save_arrays(job.folder, "embeddings", replace_rows(kept, new), compress=False)
 
 
-def _attacked(job: AuditJob, batch: Batch, before: _Records, text: str) -> _Records:
+def _attacked(job: EvaluationJob, batch: Batch, before: _Records, text: str) -> _Records:
     # An image without a predicted class has none to be left: it is recorded, and not attacked.
     clean = {row["index"]: row["predicted"] for row in before if row["kind"] == "clean"}
     left = torch.tensor([clean[index] for index in batch.index.tolist()])
@@ -186,7 +186,7 @@ def _attacked(job: AuditJob, batch: Batch, before: _Records, text: str) -> _Reco
     return records
 
 
-def _certificates(job: AuditJob, batch: Batch, text: str) -> _Records:
+def _certificates(job: EvaluationJob, batch: Batch, text: str) -> _Records:
     claim = certify.certificate(
         certify.parse_method(text),
         job.classifier,

@@ -17,7 +17,7 @@ DEFAULT_EPS: dict[str, tuple[float, ...]] = {
 
 
 @dataclass(frozen=True)
-class Audit:
+class EvaluationConfig:
     """State what is measured.
 
     Args:

@@ -9,9 +9,9 @@ import torch
 
 from robustcl import attacks, certify
 from robustcl.attacks._torchattacks import named_torchattack
-from robustcl.core.modules import frozen
+from robustcl.core.modules import eval_mode
 from robustcl.data.dataset import Dataset
-from robustcl.evaluation.job import AuditJob, seeds_of
+from robustcl.evaluation.job import EvaluationJob, seeds_of
 from robustcl.records.kinds import CERTIFIED_BALL
 
 _Passes = tuple[float, float]  # forward passes and gradients per image
@@ -21,7 +21,7 @@ TIMED = 32  # images of a pass that is timed
 AUTOATTACK: _Passes = (7864.0, 1910.0)
 
 
-def expected_seconds(job: AuditJob, dataset: Dataset) -> tuple[float, tuple[str, ...]]:
+def expected_seconds(job: EvaluationJob, dataset: Dataset) -> tuple[float, tuple[str, ...]]:
     """Predict the time of an audit on this process.
 
     Attacks and certificates that sample are predicted by their numbers of passes, each timed here;
@@ -55,7 +55,7 @@ def expected_seconds(job: AuditJob, dataset: Dataset) -> tuple[float, tuple[str,
     return total * len(dataset), tuple(unknown)
 
 
-def _passes(job: AuditJob, kind: str, text: str) -> _Passes | None:
+def _passes(job: EvaluationJob, kind: str, text: str) -> _Passes | None:
     views = job.classifier.evaluations
     if kind == "clean":
         return views, 0.0
@@ -93,7 +93,7 @@ def _options(function: Callable[..., Any], given: dict[str, Any]) -> dict[str, A
     return {p.name: p.default for p in known if p.default is not p.empty} | given
 
 
-def _times(job: AuditJob, images: torch.Tensor) -> tuple[float, float]:
+def _times(job: EvaluationJob, images: torch.Tensor) -> tuple[float, float]:
     # Seconds per image of a forward pass and of a gradient, in a batch as full as the run's.
     def forward() -> None:
         with torch.no_grad():
@@ -103,12 +103,12 @@ def _times(job: AuditJob, images: torch.Tensor) -> tuple[float, float]:
         points = images.detach().clone().requires_grad_()
         torch.autograd.grad(job.classifier(points).sum(), points)
 
-    with frozen(job.classifier), torch.enable_grad():
+    with eval_mode(job.classifier), torch.enable_grad():
         forward()  # a first call is slow
         return _timed(forward) / len(images), _timed(gradient) / len(images)
 
 
-def _certify_one(job: AuditJob, dataset: Dataset, text: str) -> None:
+def _certify_one(job: EvaluationJob, dataset: Dataset, text: str) -> None:
     batch = dataset.batch([len(dataset) // 2]).to(job.device)
     certify.certificate(
         certify.parse_method(text),

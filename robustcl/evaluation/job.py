@@ -14,14 +14,14 @@ from robustcl import certify
 from robustcl.core.classifier import Classifier
 from robustcl.core.seeds import example_seed
 from robustcl.data.dataset import Batch
-from robustcl.evaluation.config import Audit
+from robustcl.evaluation.config import EvaluationConfig
 
 if TYPE_CHECKING:
     import pandas as pd
 
 
 @dataclass(frozen=True, eq=False)
-class AuditJob:
+class EvaluationJob:
     """Say what is measured, of which model, and how far it has come.
 
     Args:
@@ -41,7 +41,7 @@ class AuditJob:
 
     classifier: Classifier
     exact: Classifier
-    audit: Audit
+    audit: EvaluationConfig
     folder: Path
     manifest: dict[str, Any]
     device: str | torch.device
@@ -53,7 +53,7 @@ class AuditJob:
 
 
 def records_of(
-    job: AuditJob, batch: Batch, kind: str, method: str, **columns: Tensor | np.ndarray
+    job: EvaluationJob, batch: Batch, kind: str, method: str, **columns: Tensor | np.ndarray
 ) -> list[dict[str, Any]]:
     """Write one record per image.
 
@@ -78,7 +78,7 @@ def records_of(
     return [{**common, **dict(zip(values, row, strict=True))} for row in rows]
 
 
-def compare_points(job: AuditJob, points: Tensor) -> None:
+def compare_points(job: EvaluationJob, points: Tensor) -> None:
     """Compare the model with the certified network at points that an attack returned.
 
     Args:
@@ -89,7 +89,7 @@ def compare_points(job: AuditJob, points: Tensor) -> None:
     certify.compare(next(traced, None), job.classifier, points)
 
 
-def seeds_of(job: AuditJob, batch: Batch, method: str) -> list[int]:
+def seeds_of(job: EvaluationJob, batch: Batch, method: str) -> list[int]:
     """Give every image its own seed.
 
     Args:

@@ -15,12 +15,12 @@ from robustcl.core.hashes import network_hash
 from robustcl.core.lazy import lazily
 from robustcl.core.output_folder import OutputFolder
 from robustcl.data.dataset import Batch
-from robustcl.evaluation.job import AuditJob, seeds_of
+from robustcl.evaluation.job import EvaluationJob, seeds_of
 from robustcl.evaluation.reproducer import Reproducer, Violation, reproducer_bytes
 from robustcl.records.arrays import every_row, own_arrays, replace_rows, save_arrays
 from robustcl.records.beaten import violation_file, violations
 from robustcl.records.examples import extremes, smallest
-from robustcl.records.writing import short_file
+from robustcl.records.writing import slug
 
 MOST_IMAGES = 1024  # the first ones of the data set
 Columns = dict[float, tuple[np.ndarray, np.ndarray, np.ndarray]]
@@ -56,14 +56,14 @@ def keep_curves(
     margins, norms, counts = (np.stack(column, axis=1)[few] for column in columns)
     new = {"index": index[few], "margins": margins, "norms": norms, "counts": counts}
     fixed = {"eps": np.asarray(eps, dtype=float), "evaluations": evaluations}
-    name = f"curves-{short_file(attack)}"
+    name = f"curves-{slug(attack)}"
     kept = {key: value for key, value in own_arrays(folder, name).items() if key in new}
     named = {**fixed, "attack": np.array(attack)}
     save_arrays(folder, name, {**replace_rows(kept, new), **named})
 
 
 @dataclass(frozen=True, eq=False)
-class Triples:
+class ExampleImages:
     """Hold images beside what an attack made of them.
 
     Args:
@@ -79,7 +79,7 @@ class Triples:
     radius: np.ndarray
 
 
-def keep_triples(folder: Path, found: Triples, *, last: bool) -> None:
+def keep_examples(folder: Path, found: ExampleImages, *, last: bool) -> None:
     """Keep the smallest perturbation of each image of a batch, in arrays/triples.npz.
 
     All images of a batch stay until its last attack is over; then only the nearest and the most
@@ -111,7 +111,7 @@ else:
 
 
 def keep_violations(
-    job: AuditJob, batch: Batch, records: list[dict[str, Any]], attacked: Tensor
+    job: EvaluationJob, batch: Batch, records: list[dict[str, Any]], attacked: Tensor
 ) -> None:
     """Write a reproducer of every certificate that an attack has beaten, in violations/.
 

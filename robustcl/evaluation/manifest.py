@@ -13,7 +13,7 @@ import torch
 from robustcl import attacks, certify
 from robustcl.core.classifier import Classifier
 from robustcl.data.dataset import Dataset
-from robustcl.evaluation.config import Audit
+from robustcl.evaluation.config import EvaluationConfig
 from robustcl.records.reading import SCHEMA, config_hash
 
 PACKAGES = ("robustcl", "torch", "torchvision", "numpy", "scipy", "pyautoattack", "torchattacks")
@@ -36,7 +36,7 @@ NOWHERE = Origin()
 
 
 def run_manifest(
-    classifier: Classifier, dataset: Dataset, audit: Audit, origin: Origin, device: str
+    classifier: Classifier, dataset: Dataset, audit: EvaluationConfig, origin: Origin, device: str
 ) -> dict[str, Any]:
     """State a run: what was asked, of which model and data, by which versions, on which device.
 
@@ -80,7 +80,7 @@ def run_manifest(
     }
 
 
-def _config(dataset: Dataset, audit: Audit, origin: Origin) -> dict[str, Any]:
+def _config(dataset: Dataset, audit: EvaluationConfig, origin: Origin) -> dict[str, Any]:
     # What determines the records.
     defaults = certify.changed_defaults(audit.methods)
     return {

@@ -13,20 +13,20 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 
 from robustcl import certify
 from robustcl.core.abstention import warn_abstained
-from robustcl.core.batching import halving
+from robustcl.core.batching import retry_smaller
 from robustcl.core.checks import check_network
 from robustcl.core.classifier import Classifier
 from robustcl.core.errors import InputError
-from robustcl.core.modules import exact_copy, frozen
+from robustcl.core.modules import eval_mode, exact_copy
 from robustcl.core.numbers import time_text
 from robustcl.core.terminal import line_of
 from robustcl.data.class_names import check_classes
 from robustcl.data.dataset import Dataset
 from robustcl.evaluation.check_model import check_model
 from robustcl.evaluation.clean_records import measure_batch
-from robustcl.evaluation.config import Audit
+from robustcl.evaluation.config import EvaluationConfig
 from robustcl.evaluation.expected_time import expected_seconds
-from robustcl.evaluation.job import AuditJob
+from robustcl.evaluation.job import EvaluationJob
 from robustcl.evaluation.manifest import NOWHERE, Origin, run_manifest
 from robustcl.evaluation.missing_arrays import rebuild_arrays
 from robustcl.evaluation.recorded import recorded
@@ -38,7 +38,7 @@ from robustcl.records.writing import finish_run, note_sessions, run_session, sta
 def evaluate(
     classifier: Classifier,
     dataset: Dataset,
-    audit: Audit,
+    audit: EvaluationConfig,
     folder: Path,
     *,
     origin: Origin = NOWHERE,
@@ -88,7 +88,7 @@ def evaluate(
 def _evaluated(
     classifier: Classifier,
     dataset: Dataset,
-    audit: Audit,
+    audit: EvaluationConfig,
     folder: Path,
     *,
     origin: Origin,
@@ -101,7 +101,7 @@ def _evaluated(
     started = time.monotonic()
     manifest = run_manifest(classifier, dataset, audit, origin, str(device))
     home = classifier.encoder.mean.device
-    with frozen(classifier):
+    with eval_mode(classifier):
         try:
             classifier.to(device)
             prepared = {
@@ -116,13 +116,13 @@ def _evaluated(
             if not rank():
                 check_model(classifier, dataset, audit, folder, device=device)
             exact = exact_copy(classifier)
-            job = AuditJob(
+            job = EvaluationJob(
                 classifier, exact, audit, folder, manifest, device, prepared, session=begun.session
             )
             if tell is not None and not resume and not rank():
                 _tell_time(replace(job, batch_size=audit.batch_size), dataset, tell)
             made: dict[int, np.ndarray] = {}
-            used = halving(
+            used = retry_smaller(
                 lambda size: _measure(
                     replace(job, batch_size=size), dataset, made, progress=progress
                 ),
@@ -142,8 +142,8 @@ def _evaluated(
     )
 
 
-def _tell_time(job: AuditJob, dataset: Dataset, tell: Callable[[str], object]) -> None:
-    seconds, unknown = halving(
+def _tell_time(job: EvaluationJob, dataset: Dataset, tell: Callable[[str], object]) -> None:
+    seconds, unknown = retry_smaller(
         lambda size: expected_seconds(replace(job, batch_size=size), dataset), job.batch_size
     )
     shared = f" on each of {rank_count()} processes" if rank_count() > 1 else ""
@@ -162,7 +162,7 @@ def _check(classifier: Classifier, dataset: Dataset) -> None:
 
 
 def _measure(
-    job: AuditJob, dataset: Dataset, made: dict[int, np.ndarray], *, progress: bool
+    job: EvaluationJob, dataset: Dataset, made: dict[int, np.ndarray], *, progress: bool
 ) -> int:
     # Called again with a smaller batch when memory runs out: what is on the disk is kept. By
     # session, `made` is told which images have records.

@@ -17,7 +17,7 @@ from robustcl.data.dataset import Dataset
 from robustcl.evaluation.attack_records import attack_records
 from robustcl.evaluation.check_model import keep_pixels
 from robustcl.evaluation.clean_records import MOST_EMBEDDINGS, keep_embeddings
-from robustcl.evaluation.job import AuditJob
+from robustcl.evaluation.job import EvaluationJob
 from robustcl.evaluation.keeping import MOST_IMAGES
 from robustcl.evaluation.recorded import sound_records
 from robustcl.records.arrays import every_row, own_arrays, save_arrays
@@ -25,7 +25,7 @@ from robustcl.records.examples import TRIPLES
 from robustcl.records.images import model_attacks, per_image, sound_certificates
 from robustcl.records.ranks import own_chunks, rank
 from robustcl.records.reading import Run, run_of
-from robustcl.records.writing import short_file
+from robustcl.records.writing import slug
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -33,7 +33,7 @@ else:
     pd = lazily("pandas")
 
 
-def rebuild_arrays(job: AuditJob, dataset: Dataset, lost: Sequence[str]) -> None:
+def rebuild_arrays(job: EvaluationJob, dataset: Dataset, lost: Sequence[str]) -> None:
     """Compute the rows again that arrays lack, by the attacks that made them.
 
     Attacks run on the batches of the run, with the seeds of the run; their records stay as they
@@ -72,13 +72,13 @@ def rebuild_arrays(job: AuditJob, dataset: Dataset, lost: Sequence[str]) -> None
         _keep_shown(job, run)
 
 
-def _wanted(job: AuditJob, run: Run, names: set[str], count: int) -> dict[str, np.ndarray]:
+def _wanted(job: EvaluationJob, run: Run, names: set[str], count: int) -> dict[str, np.ndarray]:
     # By attack ('' for embeddings), the images of which a row is lacking.
     wanted: dict[str, np.ndarray] = {}
     if "embeddings" in names:
         wanted[""] = _lacking(job, "embeddings", np.arange(min(count, MOST_EMBEDDINGS)))
     for text in job.audit.attacks:
-        name = f"curves-{short_file(text)}"
+        name = f"curves-{slug(text)}"
         if name in names:
             wanted[text] = _lacking(job, name, np.arange(min(count, MOST_IMAGES)))
     if "triples" in names:
@@ -96,12 +96,12 @@ def _wanted(job: AuditJob, run: Run, names: set[str], count: int) -> dict[str, n
     return wanted
 
 
-def _lacking(job: AuditJob, name: str, images: np.ndarray) -> np.ndarray:
+def _lacking(job: EvaluationJob, name: str, images: np.ndarray) -> np.ndarray:
     there = every_row(job.folder, name, lenient=True, shared=("eps", "evaluations", "attack"))
     return np.setdiff1d(images, there.get("index", np.array([], dtype=int)))
 
 
-def _keep_shown(job: AuditJob, run: Run) -> None:
+def _keep_shown(job: EvaluationJob, run: Run) -> None:
     # Of the other images of a batch an attack that came nearer may not have run again.
     own = own_arrays(job.folder, "triples")
     if own:

@@ -19,9 +19,9 @@ import torch
 from robustcl import certify
 from robustcl.core.classifier import Classifier
 from robustcl.core.lazy import lazily
-from robustcl.core.modules import frozen
+from robustcl.core.modules import eval_mode
 from robustcl.data.dataset import Dataset
-from robustcl.evaluation.config import Audit
+from robustcl.evaluation.config import EvaluationConfig
 from robustcl.evaluation.measuring import evaluate
 from robustcl.records.reading import read_lines
 
@@ -34,7 +34,7 @@ FEW, MORE = 100, 500  # samples at which methods that sample are measured
 
 
 @dataclass(frozen=True)
-class Cost:
+class PlannedCost:
     """Say what a measure costs.
 
     Args:
@@ -62,7 +62,7 @@ class Plan:
         processes: Processes that share them.
     """
 
-    costs: tuple[Cost, ...]
+    costs: tuple[PlannedCost, ...]
     images: int
     measured: int
     processes: int
@@ -76,7 +76,7 @@ class Plan:
 def plan(
     classifier: Classifier,
     dataset: Dataset,
-    audit: Audit,
+    audit: EvaluationConfig,
     *,
     device: str | torch.device = "cpu",
     processes: int = 1,
@@ -102,7 +102,7 @@ def plan(
     count = min(batches * audit.batch_size, len(dataset))
     rows = np.unique(np.linspace(0, len(dataset) - 1, count).round().astype(int))
     sample = dataset.select(rows)
-    with torch.no_grad(), frozen(classifier.to(device)):  # first calls are slow
+    with torch.no_grad(), eval_mode(classifier.to(device)):  # first calls are slow
         classifier(sample.batch(range(min(2, len(sample)))).images.to(device))
     few = replace(audit, methods=tuple(_sampling(text, FEW) for text in audit.methods))
     times = _measured(classifier, sample, few, device)
@@ -120,7 +120,7 @@ def plan(
             seconds = later + _per_sample(seconds, later) * (samples - MORE)
         spread = seconds.std(ddof=1) if len(seconds) > 1 else math.inf
         error = 1.96 * float(spread) / math.sqrt(len(seconds))
-        costs.append(Cost(text, float(seconds.mean()), error, samples))
+        costs.append(PlannedCost(text, float(seconds.mean()), error, samples))
     return Plan(tuple(costs), len(dataset), len(rows), processes)
 
 
@@ -133,7 +133,7 @@ def _per_sample(few: np.ndarray, more: np.ndarray) -> float:
 
 
 def _measured(
-    classifier: Classifier, sample: Dataset, audit: Audit, device: str | torch.device
+    classifier: Classifier, sample: Dataset, audit: EvaluationConfig, device: str | torch.device
 ) -> dict[str, np.ndarray]:
     # By method, seconds per image of each batch.
     with tempfile.TemporaryDirectory() as name:

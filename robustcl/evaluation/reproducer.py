@@ -20,7 +20,7 @@ from robustcl.core.classifier import Classifier
 from robustcl.core.errors import InputError
 from robustcl.core.files import parse_json
 from robustcl.core.hashes import network_hash
-from robustcl.core.modules import exact_copy, frozen
+from robustcl.core.modules import eval_mode, exact_copy
 from robustcl.core.objectives import misclassify
 from robustcl.core.schema import parse
 from robustcl.core.tensor_header import read_header
@@ -30,7 +30,7 @@ _Count = Annotated[int, Meta(ge=0)]
 _SCHEMA = 2
 _OLD_SCHEMA = 1  # without a checksum
 _CURE = "give a file of OUT/violations as the run wrote it, or repeat the run"
-KEY = "robustcl_violation"
+REPRODUCER_KEY = "robustcl_violation"
 
 
 @dataclass(frozen=True)
@@ -138,7 +138,7 @@ def reproducer_bytes(found: Reproducer) -> bytes:
     plain = {name: tensor.detach().cpu().contiguous().clone() for name, tensor in tensors.items()}
     stated = {"schema": _SCHEMA, **asdict(found.violation)}
     content = json.dumps({**stated, "checksum": _checksum(stated, plain)}, sort_keys=True)
-    return save(plain, metadata={KEY: content})
+    return save(plain, metadata={REPRODUCER_KEY: content})
 
 
 def load_reproducer(place: Path) -> Reproducer:
@@ -156,7 +156,7 @@ def load_reproducer(place: Path) -> Reproducer:
     """
     try:
         metadata = read_header(place).metadata
-        content = parse_json(metadata.get(KEY, "null"))
+        content = parse_json(metadata.get(REPRODUCER_KEY, "null"))
         with safe_open(place, framework="pt") as stored:
             tensors = {name: stored.get_tensor(name) for name in stored.keys()}  # noqa: SIM118
     except (SafetensorError, OSError, KeyError, ValueError, RuntimeError) as error:
@@ -259,7 +259,7 @@ def replay(found: Reproducer, classifier: Classifier) -> Replay:
     exact, start = exact_copy(classifier), found.image.double()
     images = torch.stack([start, start + found.perturbation]).to(exact.encoder.mean.device)
     target = torch.tensor([violation.predicted], device=images.device)
-    with frozen(classifier), torch.no_grad():
+    with eval_mode(classifier), torch.no_grad():
         predicted, rival = exact(images).argmax(dim=1).tolist()
         lead, bound = exact_margin(
             misclassify(exact, target), misclassify(classifier, target), images[1:], batch_size=2

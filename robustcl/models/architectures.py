@@ -92,7 +92,7 @@ def _unbuilt(architecture: str, error: BaseException) -> str:
     )
 
 
-def check_size(image_shape: Sequence[int]) -> None:
+def check_image_size(image_shape: Sequence[int]) -> None:
     """Refuse images that no network here is made for, before one is allocated.
 
     Args:
@@ -123,7 +123,7 @@ def embedding_size(backbone: nn.Module, image_shape: tuple[int, int, int]) -> in
     Raises:
         InputError: When the network does not take such images, or its output is not (B, d).
     """
-    check_size(image_shape)
+    check_image_size(image_shape)
     try:
         with torch.no_grad():
             output = backbone.eval()(torch.zeros(2, *image_shape))

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from robustcl.core.checks import short
 from robustcl.core.errors import CheckpointError, InputError
 from robustcl.core.schema import parse
-from robustcl.models.architectures import check_size
+from robustcl.models.architectures import check_image_size
 from robustcl.models.heads import KNNHead, LinearHead, PrototypeHead
 
 Side = Annotated[int, Meta(ge=1)]
@@ -59,7 +59,7 @@ class Description:
     normalization: str = ""
 
     def __post_init__(self) -> None:
-        check_size(self.image_shape)
+        check_image_size(self.image_shape)
         for name in ("mean", "std"):
             row = getattr(self, name)
             if len(row) not in (1, self.image_shape[0]):

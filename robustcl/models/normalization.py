@@ -63,7 +63,7 @@ class Normalization:
         return any(not math.isclose(a, b, rel_tol=1e-6) for a, b in zip(own, other, strict=True))
 
 
-def stated(mean: str | None, std: str | None, *, channels: int) -> Pair | None:
+def stated_normalization(mean: str | None, std: str | None, *, channels: int) -> Pair | None:
     """Read --mean and --std.
 
     Args:

@@ -20,8 +20,8 @@ from robustcl.core.hashes import checksum
 from robustcl.core.tensor_header import MOST_HEADER, PREAMBLE, order_metadata, read_header
 
 _SCHEMA = 1
-KEY = "robustcl"
-CHECKSUM = "robustcl_sha256"
+DESCRIPTION_KEY = "robustcl"
+STORED_CHECKSUM = "robustcl_sha256"
 PROMISE = "checksum"  # entry of the description that says that there is one
 _KIND = "sha256"
 PICKLES = (b"PK\x03\x04", b"\x80\x02", b"\x80\x03", b"\x80\x04", b"\x80\x05")
@@ -59,7 +59,7 @@ def write_stored(path: Path, entries: Mapping[str, Any], tensors: Mapping[str, T
     """
     text = json.dumps({"schema": _SCHEMA, PROMISE: _KIND, **entries})
     copies = {name: value.detach().cpu().contiguous().clone() for name, value in tensors.items()}
-    metadata = {KEY: text, CHECKSUM: checksum(text, copies)}
+    metadata = {DESCRIPTION_KEY: text, STORED_CHECKSUM: checksum(text, copies)}
     write_tensors(path, copies, metadata)
 
 
@@ -105,15 +105,15 @@ def read_stored(place: Path) -> Stored:
         tensors = load(content)
     except (OSError, SafetensorError, ValueError, KeyError, TypeError, RuntimeError) as error:
         raise CheckpointError(_unreadable(place, error)) from error
-    if KEY not in metadata:
+    if DESCRIPTION_KEY not in metadata:
         raise CheckpointError(
             f"{str(place)!r} has no robustcl description; bring its weights in by: robustcl convert"
         )
-    verified = CHECKSUM in metadata
-    if verified and checksum(metadata[KEY], tensors) != metadata[CHECKSUM]:
+    verified = STORED_CHECKSUM in metadata
+    if verified and checksum(metadata[DESCRIPTION_KEY], tensors) != metadata[STORED_CHECKSUM]:
         raise CheckpointError(_changed(place))
     try:
-        entries = parse_json(metadata[KEY])
+        entries = parse_json(metadata[DESCRIPTION_KEY])
     except ValueError as error:
         raise CheckpointError(
             f"{str(place)!r} has an unreadable description (it {error}); copy or train it again"
@@ -146,7 +146,7 @@ def has_description(place: Path) -> bool:
     Returns:
         Whether its header names a description.
     """
-    return header_names(place, KEY) or header_names(place, CHECKSUM)
+    return header_names(place, DESCRIPTION_KEY) or header_names(place, STORED_CHECKSUM)
 
 
 def header_names(place: Path, key: str) -> bool:

@@ -3,13 +3,13 @@
 from dataclasses import dataclass
 from typing import Literal
 
-from robustcl.options.shared import AuditOptions
+from robustcl.options.shared import EvaluationOptions
 
 Protocol = Literal["fast", "standard", "deep"]
 
 
 @dataclass(frozen=True, kw_only=True)
-class AttackOptions(AuditOptions):
+class AttackOptions(EvaluationOptions):
     """Attack a checkpoint at one budget: clean and robust accuracy, records and a report.
 
     Args:

@@ -2,11 +2,11 @@
 
 from dataclasses import dataclass
 
-from robustcl.options.shared import AuditOptions
+from robustcl.options.shared import EvaluationOptions
 
 
 @dataclass(frozen=True, kw_only=True)
-class RunOptions(AuditOptions):
+class RunOptions(EvaluationOptions):
     """Certify and attack a checkpoint, and write records and a report.
 
     Args:

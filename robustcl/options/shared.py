@@ -47,7 +47,7 @@ class LabeledDataOptions(DataOptions):
 
 
 @dataclass(frozen=True, kw_only=True)
-class AuditOptions(LabeledDataOptions):
+class EvaluationOptions(LabeledDataOptions):
     """Say which checkpoint is measured, and where the records go.
 
     Args:

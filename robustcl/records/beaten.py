@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from robustcl.core.lazy import lazily
-from robustcl.records.writing import short_file
+from robustcl.records.writing import slug
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -60,5 +60,5 @@ def violation_file(violation: Mapping[str, Any]) -> str:
     Returns:
         The path within the run folder.
     """
-    name = short_file(str(violation["index"]), violation["method"], violation["attack"])
+    name = slug(str(violation["index"]), violation["method"], violation["attack"])
     return f"violations/{name}.safetensors"

@@ -10,7 +10,7 @@ from robustcl.records.arrays import every_row
 TRIPLES = 16  # of the nearest, and of the most robust images; figures show fewer
 
 
-def load_triples(folder: Path) -> dict[str, np.ndarray]:
+def load_examples(folder: Path) -> dict[str, np.ndarray]:
     """Read the images of a run that are shown beside what an attack made of them.
 
     Args:
@@ -28,7 +28,7 @@ def smallest(arrays: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
     """Keep one row per image, that of the smallest radius.
 
     Args:
-        arrays: As `load_triples` gives them, in any order.
+        arrays: As `load_examples` gives them, in any order.
 
     Returns:
         The rows, ascending by radius.
@@ -42,7 +42,7 @@ def extremes(arrays: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
     """Keep the images with the smallest and with the largest radii.
 
     Args:
-        arrays: As `load_triples` gives them, in any order.
+        arrays: As `load_examples` gives them, in any order.
 
     Returns:
         At most 2 `TRIPLES` rows, ascending by radius. They do not depend on the order of rows, nor

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 else:
     pd = lazily("pandas")
 
-RIM = 1e-6  # relative excess over a budget, as `attacks.run` allows
+RIM = 1e-6  # relative excess over a budget, as `attacks.run_attack` allows
 
 
 def per_image(run: Run) -> pd.DataFrame:

@@ -9,7 +9,7 @@ from typing import Any
 from robustcl.core.errors import RunError
 from robustcl.core.files import read_json
 from robustcl.core.output_folder import OutputFolder
-from robustcl.core.schema import LONGEST, objection_to_values
+from robustcl.core.schema import LONGEST_TEXT, objection_to_values
 from robustcl.core.terminal import printable
 
 CHECKSUM = "checksum"
@@ -84,7 +84,7 @@ def read_sealed(place: Path, *, cure: str, required: bool = False) -> dict[str, 
     # Of measurements some may be infinite.
     wrong = objection_to_values(content, finite=False)
     if wrong:
-        raise RunError(f"{str(place)!r} is not usable: {printable(wrong[:LONGEST])}; {cure}")
+        raise RunError(f"{str(place)!r} is not usable: {printable(wrong[:LONGEST_TEXT])}; {cure}")
     known = content.get(CHECKSUM)
     if known is None:
         if required:

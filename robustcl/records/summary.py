@@ -45,7 +45,7 @@ else:
 GRID_POINTS = 101
 FALLBACK_RADIUS = {"l2": 0.1, "linf": 2 / 255, "l1": 1.0}  # of the headline, for a run without eps
 SIDES = ("certified", "attacked")
-Curve = list[list[float]]
+RadiusCurve = list[list[float]]
 
 
 @dataclass(frozen=True, eq=False)
@@ -103,8 +103,8 @@ class Summary:
     median_attacked_radius: float | None
     largest_eps: float | None
     best_method: str | None
-    certified_accuracy: Curve
-    attacked_accuracy: Curve
+    certified_accuracy: RadiusCurve
+    attacked_accuracy: RadiusCurve
     by_method: dict[str, dict[str, Any]]
     by_attack: dict[str, dict[str, Any]]
     estimates: dict[str, dict[str, Any]]
@@ -265,7 +265,7 @@ def _share(counted: pd.Series, right: np.ndarray, radius: float) -> float:
     return float((right & (counted >= radius)).mean())
 
 
-def _curve(counted: pd.Series, right: np.ndarray, grid: list[float]) -> Curve:
+def _curve(counted: pd.Series, right: np.ndarray, grid: list[float]) -> RadiusCurve:
     return [[r, _share(counted, right, r)] for r in grid]
 
 

@@ -26,7 +26,7 @@ from robustcl.records.repair import repair_arrays, repair_manifest, repair_recor
 from robustcl.records.sessions import compare_sessions, image_ranges, new_session, sessions_of
 
 
-def short_file(*names: str) -> str:
+def slug(*names: str) -> str:
     """Spell names, such as 'smoothing:sigma=.25,n=1000', so that they can be part of a file name.
 
     Args:
@@ -49,10 +49,10 @@ def file_name(text: str) -> str:
         text: The text.
 
     Returns:
-        The text with dashes for separators; `short_file` of it where it is no plain name even so.
+        The text with dashes for separators; `slug` of it where it is no plain name even so.
     """
     plain = text.replace("/", "-")
-    return plain if objection_to_name(plain, longest=200) is None else short_file(text)
+    return plain if objection_to_name(plain, longest=200) is None else slug(text)
 
 
 _PATIENCE = 600.0  # seconds that other processes wait for the first

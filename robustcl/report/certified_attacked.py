@@ -8,12 +8,12 @@ from matplotlib.axes import Axes
 from matplotlib.lines import Line2D
 from matplotlib.ticker import PercentFormatter
 
-from robustcl.records.summary import Curve
+from robustcl.records.summary import RadiusCurve
 
 CurvePoints = Sequence[Sequence[float]]
 
 
-def sandwich(
+def certified_attacked_curve(
     ax: Axes,
     *,
     certified: CurvePoints,
@@ -70,7 +70,7 @@ _COLORS = 10  # of the style
 
 
 @dataclass(frozen=True, eq=False)
-class Sandwich:
+class CertifiedAttacked:
     """Hold the curves of one run.
 
     Args:
@@ -80,11 +80,13 @@ class Sandwich:
     """
 
     label: str
-    certified: Curve
-    attacked: Curve
+    certified: RadiusCurve
+    attacked: RadiusCurve
 
 
-def sandwiches(ax: Axes, *, runs: Sequence[Sandwich], radius_label: str) -> None:
+def certified_attacked_curves(
+    ax: Axes, *, runs: Sequence[CertifiedAttacked], radius_label: str
+) -> None:
     """Draw a solid certified and a dashed attacked line per run.
 
     Args:

@@ -17,7 +17,7 @@ from robustcl.core.output_folder import OutputFolder
 from robustcl.records.json_file import json_text
 from robustcl.records.study_file import start_comparison
 from robustcl.records.writing import file_name
-from robustcl.report.certified_attacked import Sandwich, sandwiches
+from robustcl.report.certified_attacked import CertifiedAttacked, certified_attacked_curves
 from robustcl.report.compared_runs import (
     ComparedRun,
     attacks_table,
@@ -29,7 +29,7 @@ from robustcl.report.compared_runs import (
 )
 from robustcl.report.plots import Drawing, radius_label
 from robustcl.report.robustbench import robustbench_entry
-from robustcl.report.sections import Page, Section, Table, spelled, write_page
+from robustcl.report.sections import Page, Section, Table, spelled_out, write_page
 
 
 def write_comparison(folders: Sequence[Path], out: Path) -> tuple[Path, list[str]]:
@@ -66,14 +66,14 @@ def write_comparison(folders: Sequence[Path], out: Path) -> tuple[Path, list[str
         title=" · ".join(dict.fromkeys(run.label for run in runs)),
         lead=f"{len(runs)} runs side by side, certificates below and attacks above.",
         good=no_violation(runs),
-        bad=violations(runs),
+        bad=violation_rows(runs),
         warnings=warnings,
         sections=run_sections(runs, out),
         files=[Table("curves", curves_table(runs))],
     )
     start_comparison(out, {run.label: str(run.run.manifest["config_hash"]) for run in runs})
     write_entries(runs, out)
-    return write_page(out, page), violations(runs)
+    return write_page(out, page), violation_rows(runs)
 
 
 def run_sections(runs: Sequence[ComparedRun], out: Path) -> list[Section]:
@@ -124,7 +124,7 @@ def run_sections(runs: Sequence[ComparedRun], out: Path) -> list[Section]:
 
 
 def _runs_spelled(runs: Sequence[ComparedRun]) -> pd.DataFrame:
-    table = spelled(runs_table(runs))
+    table = spelled_out(runs_table(runs))
     ends = [interval_text(run.summary.interval95) for run in runs]
     table["clean_accuracy"] = [f"{rate} {end}" for rate, end in zip(table["clean_accuracy"], ends,
                                                                     strict=True)]  # fmt: skip
@@ -150,7 +150,7 @@ def no_violation(runs: Sequence[ComparedRun]) -> str:
     )
 
 
-def violations(runs: Sequence[ComparedRun]) -> list[str]:
+def violation_rows(runs: Sequence[ComparedRun]) -> list[str]:
     """Name the runs in which an attack beat a certificate.
 
     Args:
@@ -193,12 +193,14 @@ def _grouped(runs: Sequence[ComparedRun]) -> dict[tuple[str, str], list[Compared
 
 def _sandwiches(norm: str, data: str, runs: Sequence[ComparedRun]) -> Drawing:
     curves = [
-        Sandwich(run.label, run.summary.certified_accuracy, run.summary.attacked_accuracy)
+        CertifiedAttacked(run.label, run.summary.certified_accuracy, run.summary.attacked_accuracy)
         for run in runs
     ]
     name = "sandwiches-" + "".join(sign if sign.isalnum() else "-" for sign in f"{data}-{norm}")
     return Drawing(
-        name, (9.2, 4.2), partial(sandwiches, runs=curves, radius_label=radius_label(norm))
+        name,
+        (9.2, 4.2),
+        partial(certified_attacked_curves, runs=curves, radius_label=radius_label(norm)),
     )
 
 

@@ -14,7 +14,7 @@ from robustcl.core.numbers import norm_name, percent, radius_text
 from robustcl.records.arrays import load_arrays
 from robustcl.records.images import model_attacks, run_norm
 from robustcl.records.reading import Run
-from robustcl.records.writing import short_file
+from robustcl.records.writing import slug
 
 FLAT = 0.005  # rule 15: twice the work must change the success by less than half a point
 FEWEST = 5  # images of which a curve is drawn
@@ -61,7 +61,7 @@ def convergences(run: Run) -> list[Convergence]:
     nearest = {entry["name"] for entry in listed if entry.get("minimum_norm")}
     found = []
     for attack in sorted(map(str, model_attacks(run)["method"].unique())):
-        name = f"curves-{short_file(attack)}"
+        name = f"curves-{slug(attack)}"
         shared = ("eps", "evaluations", "attack")
         stored = load_arrays(run.folder, name, shared=shared, lenient=True)
         for place in range(len(stored.get("eps", ()))):
@@ -96,7 +96,7 @@ def _one(attack: str, stored: dict[str, np.ndarray], place: int, *, nearest: boo
     )  # fmt: skip
 
 
-def doubts(run: Run) -> list[str]:
+def convergence_warnings(run: Run) -> list[str]:
     """Say where more of the same might find more (rule 15).
 
     Args:

@@ -8,7 +8,7 @@ from matplotlib.axes import Axes
 _GAP = 0.12
 
 
-def triples(
+def example_images(
     ax: Axes,
     *,
     clean: Sequence[np.ndarray],

@@ -16,14 +16,14 @@ from matplotlib.figure import Figure
 
 from robustcl.core.numbers import norm_name, radius_text, seconds_text
 from robustcl.records.arrays import load_arrays
-from robustcl.records.examples import load_triples
+from robustcl.records.examples import load_examples
 from robustcl.records.images import counted_radii, per_image, run_subject
 from robustcl.records.reading import Run
 from robustcl.records.summary import Summary, estimate_pairs
-from robustcl.report.certified_attacked import sandwich
+from robustcl.report.certified_attacked import certified_attacked_curve
 from robustcl.report.convergence import FEWEST, convergence, convergences
 from robustcl.report.escape import plain_texts
-from robustcl.report.examples import triples
+from robustcl.report.examples import example_images
 from robustcl.report.plots import (
     Drawing,
     embedding_map,
@@ -33,7 +33,7 @@ from robustcl.report.plots import (
     radius_scatter,
     short_name,
 )
-from robustcl.report.tables import UNITS, WHOLE, budget, budget_table, estimates
+from robustcl.report.tables import RADIUS_UNITS, WHOLE, budget, budget_table, estimates
 
 STYLE = Path(__file__).with_name("style.mplstyle")
 LOG_RATIO = 0.2  # typical certified / attacked radius below which axes are logarithmic
@@ -95,7 +95,7 @@ def _sandwich(run: Run, summary: Summary) -> Drawing | None:
     return Drawing(
         "sandwich",
         (8.0, 4.2),
-        lambda ax: sandwich(
+        lambda ax: certified_attacked_curve(
             ax,
             certified=summary.certified_accuracy,
             attacked=summary.attacked_accuracy,
@@ -179,7 +179,7 @@ def _embeddings(run: Run, summary: Summary) -> Drawing | None:
 
 
 def _triples(run: Run, summary: Summary) -> Drawing | None:
-    stored = load_triples(run.folder)
+    stored = load_examples(run.folder)
     if not stored or not len(stored["index"]):
         return None
     order = np.argsort(stored["radius"], kind="stable")
@@ -197,7 +197,9 @@ def _triples(run: Run, summary: Summary) -> Drawing | None:
     return Drawing(
         "triples",
         (1.15 * len(order) + 0.7, 4.1),
-        lambda ax: triples(ax, clean=clean, attacked=attacked, difference=gray, captions=captions),
+        lambda ax: example_images(
+            ax, clean=clean, attacked=attacked, difference=gray, captions=captions
+        ),
     )
 
 
@@ -276,12 +278,13 @@ def _budget(run: Run, summary: Summary) -> Drawing | None:
     names = [*summary.by_method, *summary.by_attack]
     labels = [short_name(method, names) for method in table["method"]]
     shares = {
-        unit: (table[unit] / max(float(table[unit].sum()), 1e-12)).to_numpy() for unit in UNITS
+        unit: (table[unit] / max(float(table[unit].sum()), 1e-12)).to_numpy()
+        for unit in RADIUS_UNITS
     }
     texts = [
         ", ".join([*(f"{int(n):,} {unit}" for n, unit in counts if n > 0), seconds_text(seconds)])
-        for *numbers, seconds in table[list(UNITS)].itertuples(index=False)
-        for counts in [list(zip(numbers, UNITS, strict=False))]
+        for *numbers, seconds in table[list(RADIUS_UNITS)].itertuples(index=False)
+        for counts in [list(zip(numbers, RADIUS_UNITS, strict=False))]
     ]
     return Drawing(
         "budget",

@@ -17,7 +17,7 @@ from PIL import Image
 
 from robustcl.core.numbers import norm_name, percent, radius_text
 from robustcl.records.arrays import array_faults, load_arrays
-from robustcl.records.examples import load_triples
+from robustcl.records.examples import load_examples
 from robustcl.records.images import model_attacks, per_image, sound_certificates
 from robustcl.records.reading import Run
 from robustcl.records.summary import Summary
@@ -95,7 +95,7 @@ def _predictions(run: Run, summary: Summary) -> list[str]:
     return found
 
 
-def model_flags(run: Run) -> list[dict[str, Any]]:
+def flags_of_model(run: Run) -> list[dict[str, Any]]:
     """Spell the flags of the manifest.
 
     Args:
@@ -130,7 +130,7 @@ def flagged_images(run: Run, summary: Summary) -> list[dict[str, Any]]:
         without a perturbed picture and a difference where none is among the triples.
     """
     stored = load_arrays(run.folder, "flagged", lenient=True)
-    triples = load_triples(run.folder)
+    triples = load_examples(run.folder)
     places = {int(index): place for place, index in enumerate(triples.get("index", ()))}
     images, rows = per_image(run), []
     for index, clean in zip(stored.get("index", ()), stored.get("clean", ()), strict=True):

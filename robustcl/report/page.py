@@ -13,13 +13,13 @@ from robustcl.records.beaten import violation_file
 from robustcl.records.json_file import write_json
 from robustcl.records.reading import Run, load_run
 from robustcl.records.summary import Summary, summarize
-from robustcl.report.convergence import doubts
+from robustcl.report.convergence import convergence_warnings
 from robustcl.report.escape import page_text
 from robustcl.report.figures import draw, drawings
-from robustcl.report.flags import flagged_images, flags, model_flags
+from robustcl.report.flags import flagged_images, flags, flags_of_model
 from robustcl.report.headline import headline, ratio_text
 from robustcl.report.robustbench import write_robustbench
-from robustcl.report.tables import UNITS, WHOLE, budget_table, tables, write_tables
+from robustcl.report.tables import RADIUS_UNITS, WHOLE, budget_table, tables, write_tables
 
 VECTOR = ("sandwich",)
 
@@ -37,10 +37,10 @@ def write_report(folder: Path) -> Path:
         The path of report.html.
     """
     run = load_run(folder)
-    return write_page(run, summarize(run))
+    return write_run_page(run, summarize(run))
 
 
-def write_page(run: Run, summary: Summary) -> Path:
+def write_run_page(run: Run, summary: Summary) -> Path:
     """Write the report of a run that is in memory, as `write_report` does.
 
     Args:
@@ -99,12 +99,12 @@ def page_data(run: Run, summary: Summary) -> dict[str, Any]:
         "beaten": len({violation["index"] for violation in summary.violations}),
         "pairs": f"{summary.pairs:,}",
         "flags": flags(run, summary),
-        "model_flags": model_flags(run),
+        "model_flags": flags_of_model(run),
         "flagged": flagged_images(run, summary),
         "methods": _methods(run, summary),
         "attacks": _attacks(run, summary),
         "estimates": _estimates(summary),
-        "doubts": doubts(run),
+        "doubts": convergence_warnings(run),
         "budget": _budget(run),
         "norm": norm_name(norm),
         "radius": radius_text(summary.headline_radius, norm),
@@ -232,7 +232,9 @@ def _budget(run: Run) -> list[dict[str, Any]]:
     rows = []
     for row in budget_table(run).to_dict("records"):
         whole = row["stage"] == WHOLE
-        counts = {key: "–" if row[key] != row[key] else f"{int(row[key]):,}" for key in UNITS[:2]}
+        counts = {
+            key: "–" if row[key] != row[key] else f"{int(row[key]):,}" for key in RADIUS_UNITS[:2]
+        }
         seconds = row["seconds"]
         rows.append(
             {**row, **counts, "whole": whole, "stage": "" if whole else row["stage"]}

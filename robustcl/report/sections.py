@@ -53,7 +53,7 @@ class Table:
 
     name: str
     values: pd.DataFrame
-    spelled: pd.DataFrame | None = None
+    spelled_out: pd.DataFrame | None = None
     links: Sequence[str] = ()
 
 
@@ -146,7 +146,7 @@ def _section(folder: Path, section: Section) -> dict[str, Any]:
 
 
 def _table(table: Table) -> dict[str, Any]:
-    shown = spelled(table.values) if table.spelled is None else table.spelled
+    shown = spelled_out(table.values) if table.spelled is None else table.spelled
     numeric = [
         pd.api.types.is_numeric_dtype(table.values[name])
         if name in table.values
@@ -162,7 +162,7 @@ def _table(table: Table) -> dict[str, Any]:
     return {"heads": list(zip(heads, numeric, strict=True)), "rows": rows}
 
 
-def spelled(table: pd.DataFrame) -> pd.DataFrame:
+def spelled_out(table: pd.DataFrame) -> pd.DataFrame:
     """Spell values by the names of their columns: rates in percent, radii with their norm's unit.
 
     Args:

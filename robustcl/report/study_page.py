@@ -15,7 +15,7 @@ from robustcl.report.escape import page_text
 from robustcl.report.figures import draw
 from robustcl.report.plots import Drawing, count_curve, gains, reliability, risk_curve
 
-SINGLE = "single view"
+SINGLE_VIEW = "single view"
 _METRICS = (
     ("accuracy", "accuracy", 100.0),
     ("nll", "NLL", 1.0),
@@ -95,7 +95,7 @@ def sentences(study: Mapping[str, Any], config: Mapping[str, Any]) -> list[str]:
     """
     name = headline_model(study)
     found, models = study["comparisons"][name], study["models"]
-    before, after = models[SINGLE], models[name]
+    before, after = models[SINGLE_VIEW], models[name]
     norm = str(config["norm"])
     budget = f"{norm_name(norm)} {radius_text(float(config['eps']), norm)}"
     return [
@@ -149,7 +149,7 @@ def _robust(study: Mapping[str, Any]) -> list[dict[str, Any]]:
         {
             "name": name,
             "clean": percent(model["clean"]["accuracy"]),
-            "transfer": percent(model["robust_by_source"][SINGLE]),
+            "transfer": percent(model["robust_by_source"][SINGLE_VIEW]),
             "own": percent(model["robust_by_source"][name]),
             "robust": percent(model["robust"]),
             "certified": percent(model.get("certified")),
@@ -181,7 +181,7 @@ def _fresh(study: Mapping[str, Any]) -> dict[str, str] | None:
         "draws": str(found["draws"]),
         "judges": str(found["judges"]),
         "clean": percent(found["clean"]),
-        "transfer": percent(found["robust_by_source"][SINGLE]),
+        "transfer": percent(found["robust_by_source"][SINGLE_VIEW]),
         "robust": percent(found["robust"]),
         "gain": _points(found["adaptive_gain"]),
         "seeming": _points(found["transfer_gain"]),
@@ -216,7 +216,7 @@ def _drawings(study: Mapping[str, Any]) -> list[Drawing]:
         model, gain = study["models"][name], found["accuracy"]
         row = [float(model["count"]), gain["value"], gain["low"], gain["high"]]
         by_aggregate.setdefault(model["aggregate"], []).append(row)
-    single = float(study["models"][SINGLE]["clean"]["accuracy"])
+    single = float(study["models"][SINGLE_VIEW]["clean"]["accuracy"])
     curves = study["curves"]
     bins = {name: curve["reliability"] for name, curve in curves.items()}
     risks = {name: curve["risk"] for name, curve in curves.items()}

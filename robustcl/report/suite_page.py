@@ -13,9 +13,9 @@ import pandas as pd
 
 from robustcl.core.numbers import norm_name, percent, seconds_text
 from robustcl.report.compared_runs import ComparedRun, compared_run, curves_table
-from robustcl.report.comparison import no_violation, run_sections, violations, write_entries
+from robustcl.report.comparison import no_violation, run_sections, violation_rows, write_entries
 from robustcl.report.plots import Drawing, ratios, severity_curves
-from robustcl.report.sections import Page, Section, Table, spelled, write_page
+from robustcl.report.sections import Page, Section, Table, spelled_out, write_page
 from robustcl.report.suite_folder import MODEL_FAILED, STATUSES, SuiteRun, load_suite_run
 from robustcl.report.suite_tables import (
     corruptions_table,
@@ -45,7 +45,7 @@ def write_suite_page(folder: Path) -> tuple[Path, list[str]]:
         and list((folder / cell["cell"]).glob("records-*.jsonl"))
     ]  # fmt: skip
     write_entries(runs, folder)
-    return write_page(folder, _page(suite, runs)), violations(runs)
+    return write_page(folder, _page(suite, runs)), violation_rows(runs)
 
 
 def _page(suite: SuiteRun, runs: list[ComparedRun]) -> Page:
@@ -64,7 +64,7 @@ def _page(suite: SuiteRun, runs: list[ComparedRun]) -> Page:
         title=str(manifest["suite"]),
         lead=str(manifest["question"]),
         good=no_violation(runs),
-        bad=violations(runs),
+        bad=violation_rows(runs),
         warnings=_warnings(suite),
         sections=made,
         files=[Table("curves", curves_table(runs))],
@@ -189,7 +189,7 @@ def _corruptions(suite: SuiteRun) -> list[Section]:
         "Calibration error: 15 bins of equal count. Brier: summed over classes."
     )
     if table["severity"].max() == 0:
-        shown = spelled(table.drop(columns=["corruption", "severity"]))
+        shown = spelled_out(table.drop(columns=["corruption", "severity"]))
         return [Section("Calibration", tables=[Table("calibration", table, shown)], note=note)]
     means = table.groupby(["model", "corruption", "severity"], sort=False)[
         ["accuracy", "nll", "calibration_error"]

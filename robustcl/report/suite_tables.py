@@ -18,7 +18,7 @@ from robustcl.core.numbers import norm_name, percent
 from robustcl.records.study_file import read_study
 from robustcl.report.plots import Drawing, gains
 from robustcl.report.sections import Section, Table
-from robustcl.report.study_page import SINGLE, sentences
+from robustcl.report.study_page import SINGLE_VIEW, sentences
 from robustcl.report.suite_folder import SuiteRun
 
 
@@ -165,7 +165,10 @@ def _gains(studies: list[_Read]) -> Section:
                 for kind in ("transfer", "adaptive")
                 for part in ("value", "low", "high")
             }
-            rates = {"single": models[SINGLE]["robust"], "multi": models.get(name, one)["robust"]}
+            rates = {
+                "single": models[SINGLE_VIEW]["robust"],
+                "multi": models.get(name, one)["robust"],
+            }
             rows.append({**study.about, "views": name, **ends, **rates})
     table = pd.DataFrame(rows)
     shown = _short(table[["model", "data", "seed", "norm", "views"]])
@@ -194,7 +197,7 @@ def _gains(studies: list[_Read]) -> Section:
 def _calibration(studies: list[_Read]) -> Section:
     rows = []
     for study in studies:
-        for name in (SINGLE, *study.attacked):
+        for name in (SINGLE_VIEW, *study.attacked):
             model = study.found["models"][name]
             for images in ("clean", "noisy", "attacked"):
                 values = {key: model[images][key] for key in ("accuracy", *CALIBRATION)}

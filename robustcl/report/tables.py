@@ -155,8 +155,8 @@ def _cell(value: object) -> str:
     return f"{value:.4g}".replace("inf", "∞") if isinstance(value, float) else str(value)
 
 
-UNITS = ("gradients", "forwards", "seconds")
-_COLUMNS = ("kind", "method", "stage", "images", *UNITS)
+RADIUS_UNITS = ("gradients", "forwards", "seconds")
+_COLUMNS = ("kind", "method", "stage", "images", *RADIUS_UNITS)
 WHOLE = "all"
 
 
@@ -181,7 +181,7 @@ def budget_table(run: Run) -> pd.DataFrame:
 
 
 def _row(kind: str, method: str, stage: str, part: pd.DataFrame) -> dict[str, object]:
-    spent = {unit: _total(part, unit) for unit in UNITS}
+    spent = {unit: _total(part, unit) for unit in RADIUS_UNITS}
     return {"kind": kind, "method": method, "stage": stage, "images": len(part), **spent}
 
 

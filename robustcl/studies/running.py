@@ -24,7 +24,7 @@ from robustcl.studies.cell_kinds.audit_cell import audit_cell
 from robustcl.studies.cell_kinds.calibration_cell import calibration_cell
 from robustcl.studies.cell_kinds.model_cell import load_model, model_cell
 from robustcl.studies.cell_kinds.peer_cell import peer_cell
-from robustcl.studies.cell_kinds.state import load_state, save_state
+from robustcl.studies.cell_kinds.state import load_cell, save_cell
 from robustcl.studies.cell_kinds.study_cell import study_cell
 from robustcl.studies.grid import Cell, cells
 from robustcl.studies.peers.comparison import AbsentError
@@ -75,13 +75,13 @@ def _run(
     place = replace(place, draw=_start(suite, wanted, place, resume=resume))
     states: dict[str, CellState] = {}
     for number, cell in enumerate(wanted, start=1):
-        before = load_state(place.folder, cell.folder)
+        before = load_cell(place.folder, cell.folder)
         if before is not None and before.status == "done" and _is_whole(cell, place):
             states[cell.folder] = before
             continue
         say(f"[{number}/{len(wanted)}] {cell.folder}")
         state = _ended(suite, cell, place, states)
-        save_state(place.folder, state, place.device)
+        save_cell(place.folder, state, place.device)
         states[cell.folder] = state
         if state.status != "done":
             say(f"{state.status}: {state.reason}")

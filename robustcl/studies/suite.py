@@ -28,7 +28,7 @@ from robustcl.studies.peers import PEERS
 FOREIGN = "torchattacks"
 
 
-def attack_name(text: str) -> str:
+def named_attack(text: str) -> str:
     """Return an attack's name in the table of attacks.
 
     Where torchattacks is absent, what a suite asks of it is left out with a message when the suite
@@ -309,7 +309,7 @@ def _check_methods(suite: Suite) -> None:
         for text in suite.certificates[norm]:
             _treats(text, certify.METHODS[certify.parse_method(text).name].norms, norm)
         for text in suite.attacks[norm]:
-            _treats(text, attacks.ATTACKS[attack_name(text)].norms, norm)
+            _treats(text, attacks.ATTACKS[named_attack(text)].norms, norm)
 
 
 def _treats(text: str, norms: Iterable[Norm], norm: Norm) -> None:

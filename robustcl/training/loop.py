@@ -15,14 +15,14 @@ from robustcl.data.dataset import Dataset
 from robustcl.models.dual_batch_norm import join_batch_norm
 from robustcl.models.heads import LinearHead
 from robustcl.training.logs import TrainLog, tensorboard_log, training_bar, write_rows
-from robustcl.training.measuring import measure
+from robustcl.training.measuring import measure_training
 from robustcl.training.optimizers import rate
 from robustcl.training.position import Position, resumed, saved
 from robustcl.training.processes import rank_and_count, same_everywhere
 from robustcl.training.recipe import TrainRecipe
 from robustcl.training.robust.inner_attack import InnerAttack
 from robustcl.training.robust.lipschitz import Lipschitz, end_lipschitz
-from robustcl.training.start_run import Run, start_run
+from robustcl.training.start_run import TrainingRun, begin_training
 from robustcl.training.train_step import train_step
 from robustcl.training.weight_average import averaged, step_average
 
@@ -98,14 +98,14 @@ def train_encoder(
     """
     files = files or Files()
     given = {"attack": attack, "teacher": teacher}
-    run = start_run(encoder, dataset, recipe, torch.device(device), **given)
+    run = begin_training(encoder, dataset, recipe, torch.device(device), **given)
     try:
         return _trained(run, files, progress, observe)
     finally:
         join_batch_norm(run.model)
 
 
-def _trained(run: Run, files: Files, progress: bool, observe: Observe | None) -> TrainLog:
+def _trained(run: TrainingRun, files: Files, progress: bool, observe: Observe | None) -> TrainLog:
     recipe, place = run.recipe, Position()
     if files.resume and files.state is not None:
         place = resumed(run, files.state)
@@ -127,7 +127,7 @@ def _trained(run: Run, files: Files, progress: bool, observe: Observe | None) ->
 
 
 def _train_epoch(
-    run: Run, place: Position, files: Files, started: float, observe: Observe | None
+    run: TrainingRun, place: Position, files: Files, started: float, observe: Observe | None
 ) -> Position:
     recipe = run.recipe
     per_step = recipe.batch_size * recipe.accumulate
@@ -174,7 +174,7 @@ def _after(
     )
 
 
-def _row(run: Run, place: Position, files: Files, started: float) -> dict[str, float]:
+def _row(run: TrainingRun, place: Position, files: Files, started: float) -> dict[str, float]:
     means = {name: float(value) / place.step for name, value in place.sums.items()}
     if not math.isfinite(means["loss"]):
         run.encoder.eval()
@@ -189,12 +189,12 @@ def _row(run: Run, place: Position, files: Files, started: float) -> dict[str, f
         **means,
     }
     if files.measure_every and (place.epoch + 1) % files.measure_every == 0:
-        row |= measure(averaged(run), epoch=place.epoch)
+        row |= measure_training(averaged(run), epoch=place.epoch)
     return row
 
 
-def _finished(run: Run, place: Position) -> TrainLog:
-    last = measure(run, epoch=max(place.epoch - 1, 0), neighbors=False)
+def _finished(run: TrainingRun, place: Position) -> TrainLog:
+    last = measure_training(run, epoch=max(place.epoch - 1, 0), neighbors=False)
     if not last["spread"] > COLLAPSED_SPREAD:
         raise RunError(
             f"the embedding collapsed: its spread is {last['spread']:.3g} (1 is uniform, the "
@@ -221,7 +221,7 @@ def _cure(recipe: TrainRecipe) -> str:
     return f"lower log_norm_penalty (now {recipe.log_norm_penalty})"
 
 
-def _class_layer(run: Run) -> LinearHead | None:
+def _class_layer(run: TrainingRun) -> LinearHead | None:
     if run.classes is None or run.average is not None or run.model is not run.encoder:
         return None
     return LinearHead(run.classes.weight.detach().cpu(), run.classes.bias.detach().cpu())

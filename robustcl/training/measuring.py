@@ -4,14 +4,14 @@ import torch
 from torch import Tensor
 
 from robustcl.core.abstention import directed, on_sphere, predict
-from robustcl.core.modules import frozen
+from robustcl.core.modules import eval_mode
 from robustcl.data.views.simclr import simclr_views
 from robustcl.models.heads import knn
 from robustcl.training.contradictions import contradiction
 from robustcl.training.losses._false_negative_filter import Suspects, suspects
 from robustcl.training.losses.similarities import unit
 from robustcl.training.losses.sums import LossBatch, pair_weights
-from robustcl.training.start_run import Run
+from robustcl.training.start_run import TrainingRun
 
 
 def spread(embeddings: Tensor) -> Tensor:
@@ -81,7 +81,7 @@ _CHUNK = 256
 
 
 @torch.no_grad()
-def measure(run: Run, *, epoch: int, neighbors: bool = True) -> dict[str, float]:
+def measure_training(run: TrainingRun, *, epoch: int, neighbors: bool = True) -> dict[str, float]:
     """Measure on training images: collapse, contradiction, filter and kNN accuracy.
 
     Alignment, contradiction and filter are those of what the losses see, behind the projector
@@ -102,7 +102,7 @@ def measure(run: Run, *, epoch: int, neighbors: bool = True) -> dict[str, float]
     generator = torch.Generator(device).manual_seed(run.recipe.seed + 1)
     order = torch.randperm(len(run.images), generator=generator, device=device)
     rows = order[:_BATCH]
-    with frozen(run.model):
+    with eval_mode(run.model):
         pair = simclr_views(run.images[rows], options=run.views, generator=generator)
         first, second = (run.model(view).float() for view in pair)
         plain = _embed(run, rows)
@@ -142,7 +142,7 @@ def filter_quality(found: Suspects, labels: Tensor) -> tuple[float, float]:
     return precision, right / wanted_count if wanted_count else float("nan")
 
 
-def _embed(run: Run, rows: Tensor) -> Tensor:
+def _embed(run: TrainingRun, rows: Tensor) -> Tensor:
     parts = []
     for chunk in rows.split(_CHUNK):
         images = run.images[chunk]
@@ -152,7 +152,7 @@ def _embed(run: Run, rows: Tensor) -> Tensor:
 
 
 def _pairs(
-    run: Run, rows: Tensor, pair: tuple[Tensor, Tensor], images: Tensor, epoch: int
+    run: TrainingRun, rows: Tensor, pair: tuple[Tensor, Tensor], images: Tensor, epoch: int
 ) -> dict[str, float]:
     truth = run.truth[rows]
     batch = LossBatch(*pair, run.labels[rows], None, run.thresholds[rows], run.prototypes)
@@ -174,7 +174,7 @@ def _pairs(
     return found
 
 
-def _knn_accuracy(run: Run, order: Tensor) -> float:
+def _knn_accuracy(run: TrainingRun, order: Tensor) -> float:
     queries = order[: min(QUERIES, len(order) // 4)]
     bank = order[len(queries) : len(queries) + BANK]
     classes = int(run.truth.max()) + 1

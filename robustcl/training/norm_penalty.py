@@ -57,7 +57,7 @@ def norm_probes(
                     layer, functional.normalize(guess.flatten(), dim=0).view_as(guess)
                 )
                 for _ in range(20):
-                    layer_norm(probe)
+                    estimated_layer_norm(probe)
                 probes.append(probe)
             elif not isinstance(layer, NON_EXPANSIVE):
                 raise UnsupportedError(
@@ -68,7 +68,7 @@ def norm_probes(
     return tuple(probes)
 
 
-def layer_norm(probe: NormProbe) -> Tensor:
+def estimated_layer_norm(probe: NormProbe) -> Tensor:
     """Take one power iteration and return the norm it gives, differentiable in the weights.
 
     Args:
@@ -98,7 +98,7 @@ def log_norm_penalty(embeddings: Tensor, probes: Sequence[NormProbe]) -> Tensor:
     Returns:
         A scalar, without sign constraint.
     """
-    logs = torch.stack([layer_norm(probe).clamp_min(1e-12).log() for probe in probes])
+    logs = torch.stack([estimated_layer_norm(probe).clamp_min(1e-12).log() for probe in probes])
     return logs.sum() - embeddings.float().norm(dim=1).mean().clamp_min(1e-12).log()
 
 

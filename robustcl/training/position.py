@@ -14,13 +14,13 @@ from robustcl.core.files import parse_json
 from robustcl.core.memory import is_out_of_memory
 from robustcl.core.schema import parse
 from robustcl.training.resume_state import (
-    CURE,
+    RESUME_CURE,
     fill_optimizer,
     load_state,
     optimizer_tensors,
     save_state,
 )
-from robustcl.training.start_run import Run
+from robustcl.training.start_run import TrainingRun
 
 _Count = Annotated[int, Meta(ge=0)]
 _REASON = 200  # signs of an error or a value in a message
@@ -69,7 +69,7 @@ class Position:
     rows: tuple[dict[str, int | float], ...] = ()
 
 
-def saved(run: Run, place: Position, path: Path) -> None:
+def saved(run: TrainingRun, place: Position, path: Path) -> None:
     """Write all that the rest of a run depends on.
 
     Args:
@@ -104,7 +104,7 @@ def saved(run: Run, place: Position, path: Path) -> None:
     save_state(path, tensors, numbers)
 
 
-def resumed(run: Run, path: Path) -> Position:
+def resumed(run: TrainingRun, path: Path) -> Position:
     """Bring a fresh run to where its state was written.
 
     Args:
@@ -124,7 +124,7 @@ def resumed(run: Run, path: Path) -> Position:
         content,
         what=repr(str(path)),
         error=RunError,
-        cure=CURE,
+        cure=RESUME_CURE,
         any_number=("rows",),  # what is measured may be no number, as where a class is absent
     )
     _check_key(numbers.key, run.key, path)
@@ -137,10 +137,10 @@ def resumed(run: Run, path: Path) -> Position:
             raise
         reason = str(error)
     shown = " ".join(reason.split())[:_REASON]
-    raise RunError(f"{str(path)!r} does not fit the run that it is of ({shown}); {CURE}")
+    raise RunError(f"{str(path)!r} does not fit the run that it is of ({shown}); {RESUME_CURE}")
 
 
-def _filled(run: Run, tensors: dict[str, Tensor], numbers: _Numbers) -> Position:
+def _filled(run: TrainingRun, tensors: dict[str, Tensor], numbers: _Numbers) -> Position:
     device, count = run.images.device, len(run.images)
     order = tensors.get("order")
     if order is not None and not torch.equal(order.sort().values, torch.arange(count)):
@@ -194,7 +194,7 @@ def _check_key(old: str, new: str, path: Path) -> None:
     except ValueError:
         before = None
     if not isinstance(before, dict):
-        raise RunError(f"{str(path)!r} does not say of which run it is; {CURE}")
+        raise RunError(f"{str(path)!r} does not say of which run it is; {RESUME_CURE}")
     for name in sorted({*before, *now}):
         if before.get(name) != now.get(name):
             raise RunError(

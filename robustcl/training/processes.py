@@ -23,7 +23,7 @@ def rank_and_count() -> tuple[int, int]:
 
 
 @contextmanager
-def joined(device: str) -> Iterator[str]:
+def joined_processes(device: str) -> Iterator[str]:
     """Join the processes that torchrun has started, and leave them at the end.
 
     Args:

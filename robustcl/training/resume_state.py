@@ -16,9 +16,9 @@ from robustcl.core.hashes import checksum
 from robustcl.core.tensor_header import read_header
 from robustcl.models.stored_file import write_tensors
 
-KEY = "robustcl-training"
+STATE_KEY = "robustcl-training"
 _CHECKSUM = "robustcl-training-sha256"
-CURE = "remove it, then start again"
+RESUME_CURE = "remove it, then start again"
 
 
 def save_state(path: Path, tensors: Mapping[str, Tensor], numbers: Mapping[str, Any]) -> None:
@@ -31,7 +31,7 @@ def save_state(path: Path, tensors: Mapping[str, Tensor], numbers: Mapping[str, 
     """
     copies = {name: value.detach().cpu().contiguous().clone() for name, value in tensors.items()}
     text = json.dumps(numbers)
-    write_tensors(path, copies, {KEY: text, _CHECKSUM: checksum(text, copies)})
+    write_tensors(path, copies, {STATE_KEY: text, _CHECKSUM: checksum(text, copies)})
 
 
 def load_state(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
@@ -50,8 +50,8 @@ def load_state(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
         tensors = {name: stored.get_tensor(name) for name in stored.keys()}  # noqa: SIM118
         metadata = stored.metadata()
         known = metadata.get(_CHECKSUM)  # versions before 0.3 wrote none
-        if known is not None and known != checksum(metadata[KEY], tensors):
-            raise RunError(f"{str(path)!r} was changed after it was written; {CURE}")
+        if known is not None and known != checksum(metadata[STATE_KEY], tensors):
+            raise RunError(f"{str(path)!r} was changed after it was written; {RESUME_CURE}")
         return tensors, numbers
 
 
@@ -71,7 +71,7 @@ def read_numbers(path: Path) -> dict[str, Any]:
 @contextmanager
 def _opened(path: Path) -> Iterator[tuple[Any, dict[str, Any]]]:
     try:
-        numbers = parse_json(read_header(path).metadata.get(KEY, "null"))
+        numbers = parse_json(read_header(path).metadata.get(STATE_KEY, "null"))
         if not isinstance(numbers, dict):
             raise ValueError("does not say how far it is")
         with safe_open(path, framework="pt") as stored:
@@ -82,7 +82,7 @@ def _opened(path: Path) -> Iterator[tuple[Any, dict[str, Any]]]:
                 f"there is no state {str(path)!r} to go on from; start without --resume"
             ) from error
         raise RunError(
-            f"{str(path)!r} is not the state of a training run (it {error}); {CURE}"
+            f"{str(path)!r} is not the state of a training run (it {error}); {RESUME_CURE}"
         ) from error
 
 

@@ -24,7 +24,7 @@ from robustcl.training.optimizers import build_optimizer
 from robustcl.training.processes import check_divisible
 from robustcl.training.recipe import TrainRecipe
 from robustcl.training.robust._acl import Acl
-from robustcl.training.robust._gradient_penalty import GradientPenalty, check_network
+from robustcl.training.robust._gradient_penalty import GradientPenalty, check_penalty_network
 from robustcl.training.robust.inner_attack import InnerAttack
 from robustcl.training.robust.lipschitz import Lipschitz, begin_lipschitz
 from robustcl.training.robust.methods import Robust
@@ -34,7 +34,7 @@ PROJECTION = 128  # outputs of the projector
 
 
 @dataclass(frozen=True, eq=False)
-class Run:
+class TrainingRun:
     """Hold a run; tensors, weights, optimizer and generator change in place.
 
     Args:
@@ -86,7 +86,7 @@ class Run:
     key: str
 
 
-def start_run(
+def begin_training(
     encoder: Encoder,
     dataset: Dataset,
     recipe: TrainRecipe,
@@ -94,7 +94,7 @@ def start_run(
     *,
     attack: InnerAttack | None = None,
     teacher: Encoder | None = None,
-) -> Run:
+) -> TrainingRun:
     """Check that data and recipe fit, and put all on the device.
 
     Args:
@@ -120,7 +120,7 @@ def start_run(
         )
     check_divisible(recipe.batch_size, "batch_size")
     if isinstance(recipe.method, GradientPenalty):
-        check_network(encoder)
+        check_penalty_network(encoder)
     known = known_labels(dataset, recipe)
     generator = torch.Generator(device).manual_seed(recipe.seed)
     encoder.to(device).train()
@@ -143,7 +143,7 @@ def start_run(
     if any(term.name == "cross_entropy" for term in recipe.terms):
         classes = nn.Linear(size, dataset.num_classes).to(device)
         weights += classes.parameters()
-    return Run(
+    return TrainingRun(
         encoder=encoder,
         model=model,
         network=_compiled(model) if recipe.compile else model,

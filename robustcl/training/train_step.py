@@ -20,7 +20,7 @@ from robustcl.training.processes import mean_gradients, own_rows, rank_and_count
 from robustcl.training.robust.lipschitz import Lipschitz, after_lipschitz_step
 from robustcl.training.robust.methods import epoch_views, robust_loss
 from robustcl.training.robust.views_step import ViewsStep
-from robustcl.training.start_run import Run
+from robustcl.training.start_run import TrainingRun
 
 _MEMORY = 0.99  # of the running sums of labeled embeddings, per batch
 
@@ -42,7 +42,7 @@ class Drawn:
     sizes: tuple[int, ...]
 
 
-def train_step(run: Run, rows: Tensor, *, epoch: int, rate: float) -> dict[str, Tensor]:
+def train_step(run: TrainingRun, rows: Tensor, *, epoch: int, rate: float) -> dict[str, Tensor]:
     """Draw views, compute the losses, and take one step of the optimizer.
 
     With several processes each draws the views of the whole batch, encodes its part of them, and
@@ -75,7 +75,7 @@ def train_step(run: Run, rows: Tensor, *, epoch: int, rate: float) -> dict[str, 
     return sums
 
 
-def _loss(run: Run, rows: Tensor, epoch: int) -> tuple[Tensor, dict[str, Tensor]]:
+def _loss(run: TrainingRun, rows: Tensor, epoch: int) -> tuple[Tensor, dict[str, Tensor]]:
     drawn = _drawn(run, rows, epoch)
     encode, losses = partial(_embeddings, run), partial(_losses, run, drawn, epoch)
     if run.method is not None:
@@ -104,7 +104,7 @@ def _loss(run: Run, rows: Tensor, epoch: int) -> tuple[Tensor, dict[str, Tensor]
     return total, parts
 
 
-def _drawn(run: Run, rows: Tensor, epoch: int) -> Drawn:
+def _drawn(run: TrainingRun, rows: Tensor, epoch: int) -> Drawn:
     options = epoch_views(run.method, run.views, epoch=epoch, epochs=run.recipe.epochs)
     views = [*simclr_views(run.images[rows], options=options, generator=run.generator)]
     labeled = None
@@ -118,7 +118,7 @@ def _drawn(run: Run, rows: Tensor, epoch: int) -> Drawn:
     return Drawn(rows, labeled, stacked, tuple(len(view) for view in own))
 
 
-def _normal(run: Run, drawn: Drawn) -> Tensor:
+def _normal(run: TrainingRun, drawn: Drawn) -> Tensor:
     # Of the whole batch on every process, which keeps its part: the views' generator stays in step.
     _, count = rank_and_count()
     noise = []
@@ -128,13 +128,13 @@ def _normal(run: Run, drawn: Drawn) -> Tensor:
     return torch.cat([own_rows(part) for part in noise])
 
 
-def _embeddings(run: Run, views: Tensor) -> Tensor:
+def _embeddings(run: TrainingRun, views: Tensor) -> Tensor:
     with torch.autocast(views.device.type, torch.bfloat16, enabled=run.recipe.autocast):
         return run.network(views)
 
 
 def _losses(
-    run: Run,
+    run: TrainingRun,
     drawn: Drawn,
     epoch: int,
     embeddings: Tensor,
@@ -158,7 +158,7 @@ def _losses(
 
 
 @torch.no_grad()
-def _remember(run: Run, rows: Tensor, batch: LossBatch, labeled: LossBatch | None) -> None:
+def _remember(run: TrainingRun, rows: Tensor, batch: LossBatch, labeled: LossBatch | None) -> None:
     # What the filter knows beyond the batch: thresholds per image, and means per class.
     for term in run.terms:
         if term.name != "false_negative_filter":

@@ -5,7 +5,7 @@ from dataclasses import replace
 import torch
 from torch import nn
 
-from robustcl.training.start_run import Run
+from robustcl.training.start_run import TrainingRun
 
 
 @torch.no_grad()
@@ -33,7 +33,7 @@ def step_average(average: nn.Module, model: nn.Module, *, decay: float, steps: i
             mean.copy_(value)
 
 
-def averaged(run: Run) -> Run:
+def averaged(run: TrainingRun) -> TrainingRun:
     """Return the run as it is measured: with the average in place of the weights.
 
     Args:

@@ -13,12 +13,12 @@ from robustcl.core.errors import UnsupportedError
 from robustcl.core.numbers import interval_text, norm_name, percent, radius_text
 from robustcl.core.specification import split_specifications
 from robustcl.core.terminal import say
-from robustcl.evaluation.config import Audit
+from robustcl.evaluation.config import EvaluationConfig
 from robustcl.options.attack import AttackOptions, Protocol
 from robustcl.records.images import is_labeled, per_image, withstands
 from robustcl.records.reading import Run, load_run
 from robustcl.records.summary import interval95
-from robustcl.workflows.evaluate import audit_checkpoint, load_with_head, views_text
+from robustcl.workflows.evaluate import evaluate_checkpoint, load_with_head, views_text
 from robustcl.workflows.outputs import finish
 
 _ATTACKS: dict[Protocol, str] = {
@@ -26,7 +26,7 @@ _ATTACKS: dict[Protocol, str] = {
     "standard": "autoattack",
     "deep": "autoattack:version=plus",
 }
-DEFAULT_EPS = {"l2": "0.5", "linf": "8/255", "l1": "12"}
+ATTACK_EPS = {"l2": "0.5", "linf": "8/255", "l1": "12"}
 
 
 def attack(options: AttackOptions) -> int:
@@ -41,7 +41,7 @@ def attack(options: AttackOptions) -> int:
     attack_audit(options, ())  # a mistake in the options is said before anything is loaded
     classifier, loaded = load_with_head(options)
     audit = attack_audit(options, _usable(options, classifier))
-    code = audit_checkpoint(options, audit, classifier, loaded)
+    code = evaluate_checkpoint(options, audit, classifier, loaded)
     if code is not None:
         return code
     run = load_run(options.out)
@@ -62,7 +62,7 @@ def attack(options: AttackOptions) -> int:
     return finish(options.out, json=options.json, also=found, lines=lines)
 
 
-def attack_audit(options: AttackOptions, methods: tuple[str, ...]) -> Audit:
+def attack_audit(options: AttackOptions, methods: tuple[str, ...]) -> EvaluationConfig:
     """Say what a protocol measures.
 
     Args:
@@ -75,8 +75,8 @@ def attack_audit(options: AttackOptions, methods: tuple[str, ...]) -> Audit:
     Raises:
         InputError: When eps is not usable.
     """
-    eps = DEFAULT_EPS[options.norm] if options.eps is None else options.eps
-    return Audit(
+    eps = ATTACK_EPS[options.norm] if options.eps is None else options.eps
+    return EvaluationConfig(
         norm=cast(Norm, options.norm),
         methods=methods,
         attacks=protocol_attacks(options),

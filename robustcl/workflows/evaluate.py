@@ -8,7 +8,7 @@ from dataclasses import asdict, replace
 from functools import partial
 from pathlib import Path
 
-from robustcl.core.batching import halving
+from robustcl.core.batching import retry_smaller
 from robustcl.core.classifier import Classifier
 from robustcl.core.errors import InputError
 from robustcl.core.last_handler import stop_code
@@ -17,19 +17,19 @@ from robustcl.core.output_folder import OutputFolder
 from robustcl.core.terminal import answer, emit, say
 from robustcl.data import Dataset
 from robustcl.evaluation.check_model import chance_warning, first_look
-from robustcl.evaluation.config import Audit
+from robustcl.evaluation.config import EvaluationConfig
 from robustcl.evaluation.manifest import Origin
 from robustcl.evaluation.measuring import evaluate
 from robustcl.evaluation.plan import plan
 from robustcl.models.checkpoint import Loaded, own_accuracy
-from robustcl.options.shared import AuditOptions
+from robustcl.options.shared import EvaluationOptions
 from robustcl.records.ranks import own_device, rank, rank_count
 from robustcl.workflows.data import old_rule, read_data
-from robustcl.workflows.models import Views, checked_constant, load_and_tell, viewed
+from robustcl.workflows.models import Views, checked_constant, load_and_tell, with_views
 from robustcl.workflows.outputs import refuse_inside_data
 
 
-def load_with_head(options: AuditOptions) -> tuple[Classifier, Loaded]:
+def load_with_head(options: EvaluationOptions) -> tuple[Classifier, Loaded]:
     """Load a checkpoint that has a head.
 
     Args:
@@ -54,10 +54,10 @@ def load_with_head(options: AuditOptions) -> tuple[Classifier, Loaded]:
     if options.views is None:
         return loaded.classifier, loaded
     views = Views(options.views, options.count, options.aggregate, options.seed)
-    return viewed(loaded.classifier, views, loaded.description, options.data), loaded
+    return with_views(loaded.classifier, views, loaded.description, options.data), loaded
 
 
-def views_text(options: AuditOptions) -> str:
+def views_text(options: EvaluationOptions) -> str:
     """Name the views in a manifest.
 
     Args:
@@ -71,9 +71,9 @@ def views_text(options: AuditOptions) -> str:
     return str(Views(options.views, options.count, options.aggregate, options.seed))
 
 
-def audit_checkpoint(
-    options: AuditOptions,
-    audit: Audit,
+def evaluate_checkpoint(
+    options: EvaluationOptions,
+    audit: EvaluationConfig,
     classifier: Classifier,
     loaded: Loaded,
     *,
@@ -137,12 +137,16 @@ def audit_checkpoint(
 
 
 def _look(
-    options: AuditOptions, dataset: Dataset, classifier: Classifier, loaded: Loaded, device: str
+    options: EvaluationOptions,
+    dataset: Dataset,
+    classifier: Classifier,
+    loaded: Loaded,
+    device: str,
 ) -> None:
     # Said first, since nothing that follows makes sense where it is at chance.
     if rank() or not dataset.labeled or dataset.image_shape != classifier.image_shape:
         return
-    look = halving(
+    look = retry_smaller(
         lambda size: first_look(classifier, dataset, batch_size=size, device=device),
         options.batch_size,
     )
@@ -155,7 +159,11 @@ def _look(
 
 
 def _tell(
-    options: AuditOptions, dataset: Dataset, audit: Audit, classifier: Classifier, device: str
+    options: EvaluationOptions,
+    dataset: Dataset,
+    audit: EvaluationConfig,
+    classifier: Classifier,
+    device: str,
 ) -> int:
     if options.plan is None or options.plan < 1:
         raise InputError(f"--plan {options.plan} is no number of processes; use 1 or more")

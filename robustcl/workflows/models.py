@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from robustcl.certify.bounds.networks import network_norm
+from robustcl.certify.bounds.networks import network_lipschitz_bound
 from robustcl.core.choices import Aggregate
 from robustcl.core.classifier import Classifier, Encoder
 from robustcl.core.errors import InputError
@@ -50,7 +50,7 @@ class _Mean(nn.Module):
         return torch.stack([member(images) for member in self.members]).mean(dim=0)
 
 
-def mean_of(
+def load_ensemble(
     members: list[Path], *, arch: str | None, device: str, classes: Sequence[str]
 ) -> Classifier | None:
     """Load the compute-matched baseline.
@@ -118,7 +118,9 @@ class Views:
         return f"{self.family} x {self.count}, {self.aggregate}, seed {self.seed}"
 
 
-def viewed(classifier: Classifier, views: Views, description: Description, data: str) -> MultiView:
+def with_views(
+    classifier: Classifier, views: Views, description: Description, data: str
+) -> MultiView:
     """Make the multi-view model of a checkpoint.
 
     Args:
@@ -175,7 +177,7 @@ def checked_constant(encoder: Encoder, description: Description) -> float | None
     claimed = description.lipschitz_constant
     if claimed is None:
         return None
-    computed = network_norm(encoder).total
+    computed = network_lipschitz_bound(encoder).total
     if not claimed >= computed:
         raise InputError(
             f"the checkpoint claims a Lipschitz constant of {claimed:.9g}, but the product of its "

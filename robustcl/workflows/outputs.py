@@ -154,14 +154,14 @@ def finish(
         ViolationError: When an attack beat a deterministic certificate; the report is written
             nevertheless.
     """
-    from robustcl.report.page import write_page  # Matplotlib is slow to import
+    from robustcl.report.page import write_run_page  # Matplotlib is slow to import
 
     tell = partial(answer, json=json)
     run = load_run(folder)
     summary, flags = summarize(run), run.manifest.get("flags") or []
     for note in run.notes:
         say(f"note: {note}")
-    page = write_page(run, summary)
+    page = write_run_page(run, summary)
     sentences = (clean_sentence(summary), *lines, headline(summary))
     for sentence in (*sentences, *method_sentences(summary), *estimate_sentences(summary)):
         tell(sentence)

@@ -10,7 +10,7 @@ from torch import Tensor
 from robustcl.attacks import inner_ascent
 from robustcl.calibration import calibration_error, fit_temperature, top_label
 from robustcl.core.abstention import answered, predict, warn_abstained
-from robustcl.core.batching import halving, padded
+from robustcl.core.batching import fixed_size, retry_smaller
 from robustcl.core.budgets import read_budget
 from robustcl.core.classifier import Classifier, Encoder
 from robustcl.core.errors import InputError
@@ -23,7 +23,7 @@ from robustcl.models.standardized_inputs import normalization_doubt
 from robustcl.options.probe import ProbeOptions
 from robustcl.training import fine_tune
 from robustcl.training.protocols import PROTOCOLS, ProtocolOptions, aff, alf, slf
-from robustcl.workflows.attack import DEFAULT_EPS
+from robustcl.workflows.attack import ATTACK_EPS
 from robustcl.workflows.data import read_data
 from robustcl.workflows.models import load_and_tell
 from robustcl.workflows.outputs import check_checkpoint, refuse_inside_data
@@ -105,7 +105,7 @@ def _doubt_inputs(encoder: Encoder, dataset: Dataset, options: ProbeOptions) -> 
             encoder, dataset, batch_size=batch_size, device=options.device, seed=options.seed
         )
 
-    doubt = halving(attempt, options.batch_size)
+    doubt = retry_smaller(attempt, options.batch_size)
     if doubt:
         say(f"warning: {doubt}")
 
@@ -150,7 +150,7 @@ def _fit(
             device=options.device,
         )
 
-    return halving(attempt, options.batch_size)
+    return retry_smaller(attempt, options.batch_size)
 
 
 def _by_protocol(
@@ -167,7 +167,7 @@ def _by_protocol(
 
 
 def _how(options: ProbeOptions) -> ProtocolOptions:
-    eps = DEFAULT_EPS[options.norm] if options.eps is None else options.eps
+    eps = ATTACK_EPS[options.norm] if options.eps is None else options.eps
     return ProtocolOptions(
         epochs=25 if options.epochs is None else options.epochs,
         learning_rate=options.learning_rate,
@@ -214,7 +214,7 @@ def _scores(classifier: Classifier, dataset: Dataset, options: ProbeOptions) -> 
     parts = []
     with torch.no_grad():
         for batch in dataset.batches(options.batch_size):
-            parts.append(padded(classifier, batch.images, batch_size=options.batch_size))
+            parts.append(fixed_size(classifier, batch.images, batch_size=options.batch_size))
     return torch.cat(parts)
 
 

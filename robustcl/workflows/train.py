@@ -9,7 +9,7 @@ import torch
 from robustcl import __version__
 from robustcl.attacks import inner_ascent
 from robustcl.core.atomic import remove
-from robustcl.core.batching import halving
+from robustcl.core.batching import retry_smaller
 from robustcl.core.classifier import Classifier, Encoder
 from robustcl.core.errors import InputError, RobustclError, RunError
 from robustcl.core.last_handler import stop_code
@@ -25,7 +25,7 @@ from robustcl.models.heads.fitting import fit_head
 from robustcl.options.train import TrainOptions
 from robustcl.records.ranks import rank
 from robustcl.training import Files, TrainLog, TrainRecipe, train_encoder
-from robustcl.training.processes import joined, rank_and_count
+from robustcl.training.processes import joined_processes, rank_and_count
 from robustcl.training.resume_state import stated_data
 from robustcl.training.robust import Acl, Deacl, NoisyViews
 from robustcl.training.robust.lipschitz import CLAIMED, Lipschitz
@@ -98,7 +98,7 @@ def _train(options: TrainOptions, recipe: TrainRecipe, files: Files) -> int:
     from robustcl.report.training_figure import write_training_figure  # slow to import
 
     with training_session(options.out):
-        with joined(options.device) as device:
+        with joined_processes(options.device) as device:
             options = replace(options, device=device)
             dataset = _read(options, files)
             _check_head(options, dataset)
@@ -291,7 +291,7 @@ def _trained(
 
     if rank_and_count()[1] > 1:  # one process alone cannot take a smaller batch
         return *attempt(options.batch_size), arguments
-    return *halving(attempt, options.batch_size), arguments
+    return *retry_smaller(attempt, options.batch_size), arguments
 
 
 def _with_head(

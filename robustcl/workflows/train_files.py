@@ -14,7 +14,7 @@ from typing import Any
 from robustcl.core.atomic import remove_dead_files
 from robustcl.core.errors import InputError, RunError
 from robustcl.core.files import read_text
-from robustcl.core.listing import LONGEST
+from robustcl.core.listing import LONGEST_LISTING
 from robustcl.core.locks import session_lock
 from robustcl.core.output_folder import check_output
 from robustcl.models.checkpoint import read_description
@@ -24,7 +24,7 @@ from robustcl.options.train import TrainOptions
 from robustcl.records.ranks import rank
 from robustcl.training import Files, TrainRecipe
 from robustcl.training.logs import check_tensorboard, is_log
-from robustcl.training.resume_state import KEY, read_numbers
+from robustcl.training.resume_state import STATE_KEY, read_numbers
 from robustcl.training.robust import Deacl
 from robustcl.workflows.outputs import is_ours
 
@@ -51,10 +51,10 @@ def training_files(options: TrainOptions, recipe: TrainRecipe) -> Files:
     if options.out.suffix != ".safetensors":
         raise InputError(f"--out {options.out} does not end in .safetensors; name it so")
     longest = options.out.with_suffix(".teacher.state.safetensors").name
-    if len(os.fsencode(longest)) > LONGEST:
+    if len(os.fsencode(longest)) > LONGEST_LISTING:
         raise InputError(
             f"--out {options.out} is too long a name: {longest!r}, which may lie beside it, has "
-            f"more than {LONGEST} bytes; give a shorter one"
+            f"more than {LONGEST_LISTING} bytes; give a shorter one"
         )
     state = options.out.with_suffix(".state.safetensors")
     if state.exists() and not (options.resume or options.overwrite):
@@ -244,7 +244,7 @@ def told(options: TrainOptions, row: dict[str, float], recipe: dict[str, Any]) -
 
 
 def _is_state(place: Path) -> bool:
-    return header_names(place, KEY)
+    return header_names(place, STATE_KEY)
 
 
 def _is_figure(place: Path) -> bool:

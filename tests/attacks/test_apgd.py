@@ -26,7 +26,7 @@ def test_slightly_above_the_closed_form_radius_it_wins_and_slightly_below_never(
     for problem in problems()[:2]:
         best = problem.optimum(norm)
         for share, wanted in ((1.01, True), (0.999, False)):
-            finding = attacks.run(
+            finding = attacks.run_attack(
                 "apgd", problem.objective, problem.images, Threat(norm, share * best, problem.box),
                 loss=loss, batch_size=3,
             )  # fmt: skip
@@ -40,7 +40,7 @@ def test_losses_that_aim_at_no_class_never_win_below(norm: Norm, loss: str) -> N
         if loss == "dlr" and "sphere" in problem.name:
             continue
         threat = Threat(norm, 0.999 * problem.optimum(norm), problem.box)
-        finding = attacks.run(
+        finding = attacks.run_attack(
             "apgd", problem.objective, problem.images, threat, loss=loss, batch_size=7
         )
         assert not bool(finding.success.any()), problem.name
@@ -53,7 +53,7 @@ def test_losses_that_aim_at_no_class_never_win_below(norm: Norm, loss: str) -> N
 def test_curved_boundaries_are_reached(place: int, norm: Norm, loss: str) -> None:
     for problem in problems()[place : place + 1]:
         threat = Threat(norm, 1.01 * problem.optimum(norm), problem.box)
-        finding = attacks.run(
+        finding = attacks.run_attack(
             "apgd", problem.objective, problem.images, threat, loss=loss, restarts=2, batch_size=7
         )
         assert bool(finding.success.all()), (problem.name, finding.success)
@@ -74,8 +74,8 @@ def saturated() -> tuple[Objective, torch.Tensor]:
 def test_saturated_scores_hide_from_cross_entropy_only(loss: str) -> None:
     objective, images = saturated()
     budget = Threat("l2", 0.5)
-    blind = attacks.run("apgd", objective, images, budget, loss="ce", batch_size=6)
-    sees = attacks.run("apgd", objective, images, budget, loss=loss, batch_size=6)
+    blind = attacks.run_attack("apgd", objective, images, budget, loss="ce", batch_size=6)
+    sees = attacks.run_attack("apgd", objective, images, budget, loss=loss, batch_size=6)
     assert bool(sees.success.all())
     assert int(blind.success.sum()) <= 2
 
@@ -85,11 +85,11 @@ def test_verdict_radius_and_gradients_are_the_same_alone_and_in_a_batch() -> Non
     objective = misclassify(model, model(images).argmax(1))
     options = {"batch_size": 4, "loss": "dlr-targeted", "steps": 20}
     threat = Threat("linf", torch.linspace(0.02, 0.2, 11))
-    whole = attacks.run("apgd", objective, images, threat, **options)
+    whole = attacks.run_attack("apgd", objective, images, threat, **options)
     assert 0 < int(whole.success.sum()) < 11
     for row in range(11):
         only = torch.tensor([row])
-        alone = attacks.run(
+        alone = attacks.run_attack(
             "apgd", objective.select(only), images[only], threat.select(only), seeds=[row],
             **options,
         )  # fmt: skip
@@ -122,7 +122,9 @@ def test_images_that_are_won_make_room_for_others() -> None:
     eps[[3, 17]] = 1e-6
     counted.calls[0] = 0
     counted.shapes.clear()
-    finding = attacks.run("apgd", objective, images, Threat("l2", eps), steps=40, batch_size=4)
+    finding = attacks.run_attack(
+        "apgd", objective, images, Threat("l2", eps), steps=40, batch_size=4
+    )
     assert int(finding.success.sum()) == 30
     assert counted.shapes == {4}
     assert bool((finding.gradients[[3, 17]] == 41).all())
@@ -185,21 +187,21 @@ def test_a_loss_without_enough_classes_is_refused() -> None:
         with pytest.raises(
             InputError, match=f"needs {classes + 1} classes and there are {classes}"
         ):
-            attacks.run("apgd", objective, images, Threat("l2", 1.0), loss=loss)
+            attacks.run_attack("apgd", objective, images, Threat("l2", 1.0), loss=loss)
     bare = Objective(lambda points: points.flatten(1).sum(dim=1))
     with pytest.raises(InputError, match="use loss='margin'"):
-        attacks.run("apgd", bare, images, Threat("l2", 1.0), loss="ce")
+        attacks.run_attack("apgd", bare, images, Threat("l2", 1.0), loss="ce")
     with pytest.raises(InputError, match="known: ce, dlr"):
-        attacks.run("apgd", bare, images, Threat("l2", 1.0), loss="cross")
+        attacks.run_attack("apgd", bare, images, Threat("l2", 1.0), loss="cross")
     with pytest.raises(InputError, match="steps=0"):
-        attacks.run("apgd", bare, images, Threat("l2", 1.0), steps=0)
+        attacks.run_attack("apgd", bare, images, Threat("l2", 1.0), steps=0)
 
 
 def test_two_classes_are_treated() -> None:
     problem = problems()[2]
     threat = Threat("l2", 1.05 * problem.optimum("l2"), None)
     for loss in ("margin-targeted", "ce"):
-        finding = attacks.run(
+        finding = attacks.run_attack(
             "apgd", problem.objective, problem.images, threat, loss=loss, restarts=2, batch_size=7
         )
         assert bool(finding.success.all())

@@ -51,7 +51,9 @@ def aim(module: nn.Module, images: torch.Tensor) -> Objective:
 def test_a_survivor_costs_what_is_stated(version: str, classes: int, norm: Norm) -> None:
     images = some_images(2)
     objective = aim(Offset(classes, 1e4), images)
-    finding = attacks.run("autoattack", objective, images, Threat(norm, 0.1), version=version)
+    finding = attacks.run_attack(
+        "autoattack", objective, images, Threat(norm, 0.1), version=version
+    )
     most, _ = attacks.reference_cost(classes, norm, version=version, size=(8, 8))
     assert not bool(finding.success.any())
     assert finding.gradients.tolist() == [most.gradients] * 2
@@ -68,7 +70,7 @@ def test_the_published_cost() -> None:
 def test_no_image_that_is_right_costs_less_than_stated() -> None:
     model, images = small_classifier(classes=2), some_images(8)
     objective = misclassify(model, model(images).argmax(1))
-    finding = attacks.run("autoattack", objective, images, Threat("linf", 0.03))
+    finding = attacks.run_attack("autoattack", objective, images, Threat("linf", 0.03))
     most, least = attacks.reference_cost(2, "linf")
     assert 0 < int(finding.success.sum()) < 8
     spent = finding.gradients
@@ -81,7 +83,9 @@ def test_gradients_are_counted_per_image_beside_others() -> None:
     model = small_classifier()
     targets = model(images).argmax(1)
     targets[2] = (targets[2] + 1) % 6  # wrong at the start: nothing is spent on it
-    finding = attacks.run("autoattack", misclassify(model, targets), images, Threat("linf", 0.3))
+    finding = attacks.run_attack(
+        "autoattack", misclassify(model, targets), images, Threat("linf", 0.3)
+    )
     assert int(finding.gradients[2]) == 0
     assert bool((finding.gradients[finding.gradients > 0] >= 101).all())
     assert int((finding.gradients > 0).sum()) == 5
@@ -94,7 +98,7 @@ def test_square_runs_in_l2_at_every_size(size: tuple[int, int]) -> None:
         network[1].bias += torch.tensor([9.0, 0.0])  # pyright: ignore[reportOperatorIssue]
     images = torch.rand(1, 1, *size)
     objective = aim(network, images)
-    finding = attacks.run("autoattack", objective, images, Threat("l2", 0.05))
+    finding = attacks.run_attack("autoattack", objective, images, Threat("l2", 0.05))
     most, _ = attacks.reference_cost(2, "l2", size=size)
     assert finding.forwards is not None
     assert finding.forwards.tolist() == [most.forwards]
@@ -150,7 +154,9 @@ def test_weights_keep_their_gradients_and_tracing_goes_on() -> None:
 def test_float64_models_are_attacked_too() -> None:
     model, images = small_classifier().double(), some_images(3).double()
     objective = misclassify(model, model(images).argmax(1))
-    assert bool(attacks.run("autoattack", objective, images, Threat("linf", 0.3)).success.all())
+    assert bool(
+        attacks.run_attack("autoattack", objective, images, Threat("linf", 0.3)).success.all()
+    )
 
 
 def test_the_record_says_what_the_package_warns_of_and_that_it_reseeds() -> None:
@@ -161,7 +167,7 @@ def test_the_record_says_what_the_package_warns_of_and_that_it_reseeds() -> None
             return model(points).softmax(1)
 
     objective = aim(Probabilities(), images)
-    note = attacks.run("autoattack", objective, images, Threat("linf", 0.3)).note
+    note = attacks.run_attack("autoattack", objective, images, Threat("linf", 0.3)).note
     assert "probabilities" in note
     assert "points depend on the batch" in note
 
@@ -169,6 +175,6 @@ def test_the_record_says_what_the_package_warns_of_and_that_it_reseeds() -> None
 def test_an_unknown_version_is_refused() -> None:
     images = some_images(1)
     with pytest.raises(InputError, match="plus"):
-        attacks.run(
+        attacks.run_attack(
             "autoattack", aim(Offset(3, 0.0), images), images, Threat("l2", 1.0), version="x"
         )

@@ -58,7 +58,7 @@ def test_verdicts_do_not_depend_on_the_batch_size(name: str, norm: Norm) -> None
     eps = 1.5 * float(ordered[-1]) if name == "autoattack" else eps
     seeds = [11 * row + 5 for row in range(len(images))]
     verdicts = [
-        attacks.run(
+        attacks.run_attack(
             name, objective, images, Threat(norm, eps), seeds=seeds, batch_size=size, **QUICK[name]
         ).success.tolist()
         for size in SIZES

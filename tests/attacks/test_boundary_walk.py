@@ -32,7 +32,7 @@ def test_a_walk_from_a_far_point_reaches_the_nearest_one(norm: Norm) -> None:
         if step < 0:
             far = 0.5 + 0.05 * aside
         assert bool((problem.objective.margin(far) > 0).all())
-        finding = attacks.run(
+        finding = attacks.run_attack(
             "boundary_walk", problem.objective, problem.images, Threat(norm, 99.0, problem.box),
             starts=far, batch_size=7, polish=0, steps=60,
         )  # fmt: skip
@@ -44,11 +44,11 @@ def test_a_walk_from_a_far_point_reaches_the_nearest_one(norm: Norm) -> None:
 def test_it_is_never_farther_than_where_it_began(begin: str) -> None:
     problem = problems()[2]
     threat = Threat("l2", 9.0, problem.box)
-    walked = attacks.run(
+    walked = attacks.run_attack(
         "boundary_walk", problem.objective, problem.images, threat, begin=begin, batch_size=7
     )
     first = "fmn" if begin == "rivals" else begin
-    before = attacks.run(first, problem.objective, problem.images, threat, batch_size=7)
+    before = attacks.run_attack(first, problem.objective, problem.images, threat, batch_size=7)
     assert bool((walked.radius <= before.radius * (1 + 1e-6)).all())
 
 
@@ -71,8 +71,8 @@ def test_starts_that_do_not_fit_are_refused() -> None:
     problem = problems()[0]
     threat = Threat("l2", 1.0, None)
     with pytest.raises(InputError, match="pgd takes no starts"):
-        attacks.run("pgd", problem.objective, problem.images, threat, starts=problem.images)
+        attacks.run_attack("pgd", problem.objective, problem.images, threat, starts=problem.images)
     with pytest.raises(InputError, match="one point per image"):
-        attacks.run(
+        attacks.run_attack(
             "boundary_walk", problem.objective, problem.images, threat, starts=problem.images[:2]
         )

@@ -38,7 +38,7 @@ def objectives(norm: Norm) -> tuple[Objective, Objective, torch.Tensor, torch.Te
 @pytest.mark.parametrize("norm", NORMS)
 def test_points_are_pushed_until_both_agree_and_no_farther_than_needed(norm: Norm) -> None:
     first, exact, images, far = objectives(norm)
-    found = attacks.run("boundary_walk", first, images, Threat(norm, 0.5), batch_size=4)
+    found = attacks.run_attack("boundary_walk", first, images, Threat(norm, 0.5), batch_size=4)
     assert bool(found.success.all())
     assert not bool((exact.margin(found.adversarials.double()) > 0).any())
     sure = attacks.confirmed(found, first, exact, images, Threat(norm, 0.5), batch_size=4)
@@ -61,7 +61,7 @@ def test_a_push_that_went_too_far_is_taken_back() -> None:
         return lambda points: 100 * margin(points) - 99 * margin(points.detach())
 
     wrong = Objective(steep(torch.arange(6)), aim=steep)
-    found = attacks.run("boundary_walk", first, images, Threat("l2", 0.5), batch_size=4)
+    found = attacks.run_attack("boundary_walk", first, images, Threat("l2", 0.5), batch_size=4)
     sure = attacks.confirmed(found, first, wrong, images, Threat("l2", 0.5), batch_size=4)
     assert bool(sure.confirmed.all()) and bool((sure.gradients > found.gradients + 3).all())
     assert bool((sure.radius >= far * (1 - 1e-6)).all())
@@ -72,7 +72,7 @@ def test_a_push_that_went_too_far_is_taken_back() -> None:
 def test_what_cannot_be_pushed_within_the_budget_counts_as_not_found(norm: Norm) -> None:
     first, exact, images, far = objectives(norm)
     threat = Threat(norm, far - 0.5 * GAP)
-    found = attacks.run("pgd", first, images, threat, batch_size=4)
+    found = attacks.run_attack("pgd", first, images, threat, batch_size=4)
     assert bool(found.success.all())
     sure = attacks.confirmed(found, first, exact, images, threat, batch_size=4)
     assert bool(torch.isinf(sure.radius).all()) and not bool(sure.confirmed.any())
@@ -83,7 +83,7 @@ def test_what_cannot_be_pushed_within_the_budget_counts_as_not_found(norm: Norm)
 
 def test_what_is_confirmed_already_stays_as_it_is() -> None:
     first, exact, images, _ = objectives("l2")
-    found = attacks.run("fmn", exact, images, Threat("l2", 0.5), batch_size=4)
+    found = attacks.run_attack("fmn", exact, images, Threat("l2", 0.5), batch_size=4)
     sure = attacks.confirmed(found, first, exact, images, Threat("l2", 0.5), batch_size=4)
     assert torch.equal(sure.adversarials, found.adversarials)
     torch.testing.assert_close(sure.radius, found.deployed)
@@ -114,7 +114,7 @@ def test_a_budget_is_kept_by_what_is_confirmed() -> None:
     model, images = small_classifier(), some_images(20)
     goal = misclassify(model, model(images).argmax(1))
     near = attacks.attacked_radius("boundary_walk", goal, images, norm="l2", eps_grid=[9.0])
-    found = attacks.run("pgd", goal, images, Threat("l2", near.radius), batch_size=20)
+    found = attacks.run_attack("pgd", goal, images, Threat("l2", near.radius), batch_size=20)
     assert bool(
         (found.radius[found.confirmed] <= (near.radius * (1 + 1e-6))[found.confirmed]).all()
     )
@@ -128,7 +128,7 @@ def test_an_objective_about_no_other_classifier_has_no_radius_and_says_so() -> N
         misclassify(model, model(some_images(4)).argmax(1)).margin, model, aim=None, about=None
     )
     for found in (
-        attacks.run("fmn", first, images, Threat("l2", 0.5), batch_size=4),
+        attacks.run_attack("fmn", first, images, Threat("l2", 0.5), batch_size=4),
         attacks.attacked_radius("pgd", mute, some_images(4), norm="l2", eps_grid=[2.0],
                                 batch_size=4),
     ):  # fmt: skip
@@ -151,7 +151,7 @@ class _Narrow(torch.nn.Module):
 def test_a_network_that_does_not_run_in_float64_has_no_radius_and_the_note_says_why() -> None:
     model, images = Classifier.from_scores(_Narrow(), image_shape=(1, 8, 8)), some_images(6)
     goal = misclassify(model, model(images).argmax(1))
-    found = attacks.run("pgd", goal, images, Threat("l2", 3.0), batch_size=6)
+    found = attacks.run_attack("pgd", goal, images, Threat("l2", 3.0), batch_size=6)
     assert bool(found.success.any()) and not bool(found.confirmed.any())
     assert "not confirmed in float64: expected" in found.note
 
@@ -210,10 +210,12 @@ def test_callers_in_inference_mode_find_the_same() -> None:
             assert torch.equal(found.radius, plain.radius)
         drift = displace(model, seen, threshold=0.2)
         assert bool(
-            attacks.run("pgd", drift, seen, Threat("l2", 2.0), batch_size=6).confirmed.any()
+            attacks.run_attack("pgd", drift, seen, Threat("l2", 2.0), batch_size=6).confirmed.any()
         )
         eps = torch.full((6,), 2.0)
-        run = attacks.run("boundary_walk", aims[0], seen, Threat("l2", eps), starts=seen + 0.0)
+        run = attacks.run_attack(
+            "boundary_walk", aims[0], seen, Threat("l2", eps), starts=seen + 0.0
+        )
     assert not run.adversarials.is_inference()
 
 
@@ -233,13 +235,13 @@ def test_unusable_images_are_refused(box: tuple[float, float] | None) -> None:
     )
     for bad, message in wrong:
         with pytest.raises(InputError, match=message):
-            attacks.run("pgd", goal, bad, Threat("l2", 1.0, box))
+            attacks.run_attack("pgd", goal, bad, Threat("l2", 1.0, box))
         with pytest.raises(InputError, match=message):
             attacks.attacked_radius("pgd", goal, bad, norm="l2", eps_grid=[1.0], box=box)
     if box:
         with pytest.raises(InputError, match="divide by 255"):
-            attacks.run("pgd", goal, 255 * images, Threat("l2", 1.0))
+            attacks.run_attack("pgd", goal, 255 * images, Threat("l2", 1.0))
     with pytest.raises(InputError, match="outside the box"):
-        attacks.run("pgd", goal, images, Threat("l2", 1.0, (0.0, 0.5)))
+        attacks.run_attack("pgd", goal, images, Threat("l2", 1.0, (0.0, 0.5)))
     with pytest.raises(InputError, match="seeds"):
-        attacks.run("pgd", goal, images, Threat("l2", 1.0, box), seeds=[0])
+        attacks.run_attack("pgd", goal, images, Threat("l2", 1.0, box), seeds=[0])

@@ -19,7 +19,7 @@ def setting(count: int = 7) -> tuple[Objective, torch.Tensor]:
 @pytest.mark.parametrize("attack", ["pgd", "apgd", "fmn", "ddn", "deepfool", "boundary_walk"])
 def test_a_curve_ends_at_what_the_attack_found(attack: str) -> None:
     objective, images = setting()
-    finding = attacks.run(attack, objective, images, Threat("l2", 1.0), batch_size=4)
+    finding = attacks.run_attack(attack, objective, images, Threat("l2", 1.0), batch_size=4)
     (curve,) = finding.curves.values()
     assert curve.margins.shape == (7, len(EVALUATIONS))
     assert bool((np.diff(curve.margins, axis=1) >= 0).all())
@@ -39,7 +39,7 @@ def test_a_curve_ends_at_what_the_attack_found(attack: str) -> None:
 
 def test_the_first_evaluation_is_the_image_itself() -> None:
     objective, images = setting()
-    finding = attacks.run("pgd", objective, images, Threat("l2", 0.5), batch_size=3)
+    finding = attacks.run_attack("pgd", objective, images, Threat("l2", 0.5), batch_size=3)
     (curve,) = finding.curves.values()
     clean = objective.margin(images).detach().numpy()
     np.testing.assert_allclose(curve.margins[:, 0], clean, rtol=1e-4, atol=1e-6)
@@ -51,9 +51,9 @@ def test_points_beyond_the_budget_do_not_count() -> None:
     def far(objective, images, threat, *, seeds):
         objective.margin(images)
         objective.margin(1.0 - images)
-        return attacks.Search(images, torch.zeros(len(images), dtype=torch.int64))
+        return attacks.Candidates(images, torch.zeros(len(images), dtype=torch.int64))
 
-    finding = attacks.run(far, objective, images, Threat("l2", 0.01))
+    finding = attacks.run_attack(far, objective, images, Threat("l2", 0.01))
     (curve,) = finding.curves.values()
     assert (curve.margins[:, 0] == curve.margins[:, -1]).all()
     assert (curve.counts == 2).all()

@@ -26,7 +26,9 @@ def test_affine_scores_take_one_step(norm: Norm) -> None:
     for problem in problems()[:2]:
         best = problem.optimum(norm)
         threat = Threat(norm, 3.0 * float(best.max()), problem.box)
-        finding = attacks.run("deepfool", problem.objective, problem.images, threat, batch_size=7)
+        finding = attacks.run_attack(
+            "deepfool", problem.objective, problem.images, threat, batch_size=7
+        )
         assert bool((finding.gradients == 4).all())  # one per rival of five classes
         assert bool((finding.radius > best).all())  # lengthened by 2 %, where the box lets it
         assert bool((finding.radius <= 1.0201 * best).all())
@@ -35,8 +37,10 @@ def test_affine_scores_take_one_step(norm: Norm) -> None:
 def test_fewer_rivals_cost_less_and_may_miss_the_nearest() -> None:
     problem = problems()[0]
     threat = Threat("l2", 9.0, problem.box)
-    few = attacks.run("deepfool", problem.objective, problem.images, threat, batch_size=7, rivals=1)
-    every = attacks.run("deepfool", problem.objective, problem.images, threat, batch_size=7)
+    few = attacks.run_attack(
+        "deepfool", problem.objective, problem.images, threat, batch_size=7, rivals=1
+    )
+    every = attacks.run_attack("deepfool", problem.objective, problem.images, threat, batch_size=7)
     assert int(few.gradients.sum()) < int(every.gradients.sum())
     assert bool((every.radius <= few.radius * (1 + 1e-9)).all())
     assert bool((every.radius < 0.99 * few.radius).any())
@@ -61,4 +65,4 @@ def test_options_that_do_nothing_are_refused() -> None:
 def test_l1_is_refused() -> None:
     problem = problems()[0]
     with pytest.raises(InputError, match="use fmn"):
-        attacks.run("deepfool", problem.objective, problem.images, Threat("l1", 1.0))
+        attacks.run_attack("deepfool", problem.objective, problem.images, Threat("l1", 1.0))

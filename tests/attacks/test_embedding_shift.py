@@ -40,7 +40,7 @@ def test_the_largest_drift_of_a_linear_encoder_is_reached(norm: Norm, share: flo
     most = largest_drift(weight, norm)
     for factor, wanted in ((share, True), (1.0001, False)):
         objective = displace(model, images, threshold=factor * most)
-        finding = attacks.run(
+        finding = attacks.run_attack(
             "embedding_shift",
             objective,
             images,
@@ -68,4 +68,4 @@ def test_an_objective_without_an_encoder_is_refused() -> None:
     _, images, _ = linear_encoder()
     bare = Objective(lambda points: points.flatten(1).sum(dim=1))
     with pytest.raises(InputError, match="needs an encoder"):
-        attacks.run("embedding_shift", bare, images, Threat("l2", EPS))
+        attacks.run_attack("embedding_shift", bare, images, Threat("l2", EPS))

@@ -35,8 +35,8 @@ def test_finds_what_pgd_finds_and_never_leaves_the_ball(aggregate, norm: Norm) -
     model = MultiView(single, views, aggregate, temperature=0.1)
     goal = misclassify(model, model(images).argmax(dim=1))
     eps = 0.6 if norm == "l2" else 0.1
-    plain = attacks.run("pgd", goal, images, Threat(norm, eps), steps=10)
-    found = attacks.run("every_view", goal, images, Threat(norm, eps), steps=10)
+    plain = attacks.run_attack("pgd", goal, images, Threat(norm, eps), steps=10)
+    found = attacks.run_attack("every_view", goal, images, Threat(norm, eps), steps=10)
     assert bool(found.success.any())
     # Equal budgets need not win the same images, but what is lost is at most one of them.
     assert int((plain.success & ~found.success).sum()) <= 1
@@ -53,8 +53,8 @@ def test_a_vote_falls_view_by_view() -> None:
     images = torch.full((4, 1, 1, 2), 0.55)
     goal, threat = misclassify(model, torch.zeros(4, dtype=torch.int64)), Threat("linf", 0.2)
     assert not bool((goal.margin(images) > 0).any())
-    assert not bool(attacks.run("pgd", goal, images, threat, restarts=1).success.any())
-    assert bool(attacks.run("every_view", goal, images, threat).success.all())
+    assert not bool(attacks.run_attack("pgd", goal, images, threat, restarts=1).success.any())
+    assert bool(attacks.run_attack("every_view", goal, images, threat).success.all())
 
 
 def test_one_perturbation_is_shared_by_all_views() -> None:
@@ -65,9 +65,9 @@ def test_one_perturbation_is_shared_by_all_views() -> None:
     single = Classifier.from_scores(network, image_shape=(1, 1, 2))
     images = torch.full((3, 1, 1, 2), 0.5)
     left, threat = torch.zeros(3, dtype=torch.int64), Threat("linf", 0.2)
-    alone = attacks.run("pgd", misclassify(single, left), images, threat)
+    alone = attacks.run_attack("pgd", misclassify(single, left), images, threat)
     both = MultiView(single, draw_views("shift:pixels=0", 2, image_shape=(1, 1, 2)))
-    found = attacks.run("every_view", misclassify(both, left), images, threat)
+    found = attacks.run_attack("every_view", misclassify(both, left), images, threat)
     assert bool(alone.success.all()) and not bool(found.success.any())
 
 
@@ -83,7 +83,7 @@ def test_fresh_views_are_attacked_in_expectation_and_judged_by_fresh_draws() -> 
         left = model(images).argmax(dim=1)
     goal = attacks.expectation(misclassify(model, left), draws=20)
     assert goal.evaluations == 40
-    found = attacks.run("pgd", goal, images, Threat("l2", 2.0), steps=6, restarts=1)
+    found = attacks.run_attack("pgd", goal, images, Threat("l2", 2.0), steps=6, restarts=1)
     assert bool(found.success.any())
     fresh = attacks.expectation(misclassify(model, left), draws=60, seed=1)
     again = attacks.measure(fresh, found.adversarials, batch_size=6) > 0

@@ -80,14 +80,16 @@ def test_an_average_over_draws_finds_the_direction_that_one_draw_hides(attack: s
     threat = Threat("l2", 0.4)  # the mean lead is won at 0.3
     options: dict[str, Any] = {"steps": 20, "batch_size": 8}
     torch.manual_seed(0)
-    hidden = attacks.run(attack, objective, images, threat, **options)
+    hidden = attacks.run_attack(attack, objective, images, threat, **options)
     averaged = attacks.expectation(objective, draws=60)
-    found = attacks.run(attack, averaged, images, threat, **options)
+    found = attacks.run_attack(attack, averaged, images, threat, **options)
     assert bool(found.success.all())
     assert float(network.mean_lead(found.adversarials).mean()) > float(
         network.mean_lead(hidden.adversarials).mean()
     )
-    one = attacks.run(attack, attacks.expectation(objective, draws=1), images, threat, **options)
+    one = attacks.run_attack(
+        attack, attacks.expectation(objective, draws=1), images, threat, **options
+    )
     assert bool((found.gradients % 60 == 0).all()) and bool((found.gradients > 0).all())
     assert bool((one.gradients > 0).all())
 
@@ -96,7 +98,7 @@ def test_verdicts_can_be_measured_on_fresh_draws() -> None:
     network, model, images = setting(noise=0.5)
     objective = misclassify(model, torch.zeros(8, dtype=torch.int64))
     threat = Threat("l2", 0.4)
-    found = attacks.run("apgd", attacks.expectation(objective, draws=50), images, threat,
+    found = attacks.run_attack("apgd", attacks.expectation(objective, draws=50), images, threat,
                         loss="ce", batch_size=8)  # fmt: skip
     fresh = attacks.expectation(objective, draws=1000, seed=1)
     margins = attacks.measure(fresh, found.adversarials, batch_size=8)

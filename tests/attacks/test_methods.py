@@ -28,7 +28,7 @@ def test_nobody_wins_below_the_optimum_and_who_looks_wins_far_above(
         for eps, wanted in ((0.99 * float(best.min()), False), (1.5 * float(best.max()), True)):
             threat = Threat(norm, eps, problem.box)
             objective, images = problem.objective, problem.images
-            finding = attacks.run(attack, objective, images, threat, batch_size=7)
+            finding = attacks.run_attack(attack, objective, images, threat, batch_size=7)
             norms = perturbation_norm(finding.adversarials - images, norm)
             assert bool((norms <= eps * (1 + 1e-6)).all())
             found = finding.success
@@ -44,10 +44,10 @@ def test_a_network_gives_the_same_alone_and_in_a_batch(attack: str, norm: Norm) 
     model, images = small_classifier(), some_images(6)
     objective = misclassify(model, model(images).argmax(1))
     threat = Threat(norm, torch.linspace(0.1, 1.0, 6) * (1.0 if norm == "l2" else 0.2))
-    whole = attacks.run(attack, objective, images, threat, batch_size=4)
+    whole = attacks.run_attack(attack, objective, images, threat, batch_size=4)
     for row in (0, 5):
         only = torch.tensor([row])
-        alone = attacks.run(
+        alone = attacks.run_attack(
             attack, objective.select(only), images[only], threat.select(only), seeds=[row],
             batch_size=4,
         )  # fmt: skip
@@ -86,7 +86,7 @@ def test_every_backward_pass_is_counted(attack: str, norm: Norm) -> None:
         left = model(problem.images).argmax(1)
     counted.rows[0] = 0
     budgets = problem.optimum(norm)
-    finding = attacks.run(
+    finding = attacks.run_attack(
         attack, misclassify(model, left), problem.images, Threat(norm, 2.0 * budgets), batch_size=7
     )
     said, rows = int(finding.gradients.sum()), counted.rows[0]
@@ -109,7 +109,9 @@ def test_the_reference_too_wins_above_the_optimum_and_not_below(norm: Norm) -> N
     assert float(best.max()) < {"l2": 0.6, "linf": 0.25, "l1": 0.3}[norm]
     below, above = 0.98 * float(best.min()), 1.2 * float(best.max())
     for eps, wanted in ((below, False), (above, True))[norm == "l2" :]:
-        finding = attacks.run("autoattack", misclassify(model, left), images, Threat(norm, eps))
+        finding = attacks.run_attack(
+            "autoattack", misclassify(model, left), images, Threat(norm, eps)
+        )
         assert bool((finding.success == wanted).all())
 
 
@@ -120,7 +122,7 @@ def test_the_model_is_left_as_it_was(attack: str, norm: Norm) -> None:
     before = {key: value.clone() for key, value in model.state_dict().items()}
     with torch.no_grad():
         left = model(images).argmax(1)
-    attacks.run(attack, misclassify(model, left), images, Threat(norm, 0.3), batch_size=3)
+    attacks.run_attack(attack, misclassify(model, left), images, Threat(norm, 0.3), batch_size=3)
     assert all(part.training for part in model.modules())
     assert all(weight.requires_grad and weight.grad is None for weight in model.parameters())
     assert all(torch.equal(before[key], value) for key, value in model.state_dict().items())
@@ -136,8 +138,10 @@ def test_arguments_that_run_supplies_are_no_options() -> None:
 def test_a_function_of_the_table_is_run_as_its_name_is() -> None:
     model, images = small_classifier(), some_images(5)
     objective = misclassify(model, model(images).argmax(1))
-    by_name = attacks.run("apgd", objective, images, Threat("l2", 0.4), batch_size=3)
-    by_function = attacks.run(attacks.apgd, objective, images, Threat("l2", 0.4), batch_size=3)
+    by_name = attacks.run_attack("apgd", objective, images, Threat("l2", 0.4), batch_size=3)
+    by_function = attacks.run_attack(
+        attacks.apgd, objective, images, Threat("l2", 0.4), batch_size=3
+    )
     assert torch.equal(by_name.adversarials, by_function.adversarials)
     assert by_name.attack == by_function.attack == "apgd"
     assert set(NORMS) == {"l2", "linf", "l1"}

@@ -19,8 +19,8 @@ def test_noise_never_beats_apgd(norm: Norm, kind: str) -> None:
     won = []
     for eps in (0.1, 0.4, 1.6):
         threat = Threat(norm, eps / (8.0 if norm == "linf" else 1.0))
-        random = attacks.run("noise", objective, images, threat, kind=kind, batch_size=16)
-        aimed = attacks.run("apgd", objective, images, threat, batch_size=16)
+        random = attacks.run_attack("noise", objective, images, threat, kind=kind, batch_size=16)
+        aimed = attacks.run_attack("apgd", objective, images, threat, batch_size=16)
         assert bool((aimed.success | ~random.success).all())
         won.append((int(random.success.sum()), int(aimed.success.sum())))
         assert not bool(random.gradients.any())

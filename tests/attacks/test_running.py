@@ -32,8 +32,8 @@ def test_an_image_gets_the_same_verdict_alone_and_in_any_batch() -> None:
 def test_budgets_may_differ_by_image_and_success_rises_with_them() -> None:
     objective, images = setting()
     budgets = torch.linspace(0.01, 1.5, 10)
-    small = attacks.run("pgd", objective, images, Threat("linf", budgets / 10), batch_size=4)
-    large = attacks.run("pgd", objective, images, Threat("linf", budgets), batch_size=4)
+    small = attacks.run_attack("pgd", objective, images, Threat("linf", budgets / 10), batch_size=4)
+    large = attacks.run_attack("pgd", objective, images, Threat("linf", budgets), batch_size=4)
     assert bool((large.success | ~small.success).all())
     assert int(large.success.sum()) > int(small.success.sum())
     found = large.radius[large.success]
@@ -52,7 +52,7 @@ def test_the_model_is_restored_after_an_exception() -> None:
         raise RuntimeError("planned")
 
     with pytest.raises(RuntimeError, match="planned"):
-        attacks.run(fails, objective, images, Threat("l2", 1.0))
+        attacks.run_attack(fails, objective, images, Threat("l2", 1.0))
     assert all(part.training for part in objective.classifier.modules())
     assert all(weight.requires_grad for weight in objective.classifier.parameters())
 
@@ -65,9 +65,9 @@ def test_autoattack_finds_what_pgd_finds_and_leaves_the_generators_alone() -> No
     expected = torch.rand(1), np.random.rand()  # noqa: NPY002
     torch.manual_seed(3)
     np.random.seed(3)  # noqa: NPY002
-    finding = attacks.run("autoattack", objective, images, threat)
+    finding = attacks.run_attack("autoattack", objective, images, threat)
     assert (torch.rand(1), np.random.rand()) == expected  # noqa: NPY002
-    pgd = attacks.run("pgd", objective, images, threat)
+    pgd = attacks.run_attack("pgd", objective, images, threat)
     assert bool((finding.success | ~pgd.success).all())
     assert objective.classifier is not None
     assert all(weight.grad is None for weight in objective.classifier.parameters())
@@ -76,7 +76,7 @@ def test_autoattack_finds_what_pgd_finds_and_leaves_the_generators_alone() -> No
 def test_two_classes_are_treated_and_the_note_says_how() -> None:
     model, images = small_classifier(classes=2), some_images(4)
     objective = misclassify(model, model(images).argmax(1))
-    finding = attacks.run("autoattack", objective, images, Threat("linf", 0.5))
+    finding = attacks.run_attack("autoattack", objective, images, Threat("linf", 0.5))
     assert "no targeted APGD" in finding.note
     assert bool(finding.success.any())
 
@@ -93,7 +93,7 @@ def test_who_is_wrong_at_the_start_has_radius_zero() -> None:
 def test_steps_that_cannot_cross_the_ball_are_refused() -> None:
     objective, images = setting(2)
     with pytest.raises(InputError, match="cross"):
-        attacks.run("pgd", objective, images, Threat("l2", 1.0), steps=10, step_size=0.1)
+        attacks.run_attack("pgd", objective, images, Threat("l2", 1.0), steps=10, step_size=0.1)
 
 
 def test_unknown_names_are_refused_with_the_known_ones() -> None:
@@ -106,14 +106,14 @@ def test_unknown_names_are_refused_with_the_known_ones() -> None:
 def test_a_point_outside_the_ball_counts_where_its_projection_wins() -> None:
     objective, images = setting(6)
     threat = Threat("l2", 2.0)
-    found = attacks.run("pgd", objective, images, threat)
+    found = attacks.run_attack("pgd", objective, images, threat)
     assert bool(found.success.any())
 
     def far(objective, images, threat, *, seeds):
         near = attacks.pgd(objective, images, threat, seeds=seeds)
-        return attacks.Search(images + 1.5 * (near.candidates - images), near.gradients)
+        return attacks.Candidates(images + 1.5 * (near.candidates - images), near.gradients)
 
-    pulled = attacks.run(far, objective, images, Threat("l2", 2.0, None))
+    pulled = attacks.run_attack(far, objective, images, Threat("l2", 2.0, None))
     assert bool(pulled.success.any())
     assert float(pulled.radius[pulled.success].max()) <= 2.0 * (1 + 1e-6)
 
@@ -129,11 +129,11 @@ def test_points_on_the_rim_of_a_small_ball_count(norm: Norm, dtype: torch.dtype)
     eps = {"l2": 0.1, "linf": 2 / 255}[norm]
     assert 3 < int((exact < eps).sum()) < 37
     objective = misclassify(model, model(images).argmax(1))
-    finding = attacks.run("pgd", objective, images, Threat(norm, eps))
+    finding = attacks.run_attack("pgd", objective, images, Threat(norm, eps))
     assert bool(finding.success[exact < eps].all())
     assert not bool(finding.success[exact > eps].any())
     assert bool((finding.radius[finding.success] <= eps * (1 + 1e-6)).all())
-    everywhere = attacks.run("pgd", objective, images, Threat(norm, 1.05 * exact))
+    everywhere = attacks.run_attack("pgd", objective, images, Threat(norm, 1.05 * exact))
     assert bool(everywhere.success[exact > 1e-4].all())
 
 
@@ -142,10 +142,10 @@ def test_a_pixel_of_the_size_of_eps_is_pulled_inside_too() -> None:
     images = torch.full((1, 1, 8, 8), 2.0) / 255
 
     def dark(objective, images, threat, *, seeds):
-        return attacks.Search(0 * images, torch.zeros(len(images), dtype=torch.int64))
+        return attacks.Candidates(0 * images, torch.zeros(len(images), dtype=torch.int64))
 
     objective = Objective(lambda points: 1.0 + 0 * points.flatten(1).sum(1))
-    finding = attacks.run(dark, objective, images, Threat("linf", 2 / 255), batch_size=1)
+    finding = attacks.run_attack(dark, objective, images, Threat("linf", 2 / 255), batch_size=1)
     assert bool(finding.success.all())
     assert 0.007 < float(finding.deployed[0]) <= 2 / 255 * (1 + 1e-6)
 
@@ -166,7 +166,7 @@ def test_pgd_leaves_a_plateau_on_which_no_gradient_leads_on(restarts: int) -> No
     )
     points = images.clone().requires_grad_()
     assert not bool(torch.autograd.grad(objective.margin(points).sum(), points)[0].any())
-    finding = attacks.run("pgd", objective, images, Threat("linf", 0.4), restarts=restarts)
+    finding = attacks.run_attack("pgd", objective, images, Threat("linf", 0.4), restarts=restarts)
     assert bool(finding.success.any() if restarts == 1 else finding.success.all())
 
 
@@ -190,7 +190,9 @@ def test_passes_parameters_and_stages_of_all_budgets_add_up() -> None:
 
 def test_passes_of_an_attack_are_those_of_the_network() -> None:
     objective, images = setting(10)
-    finding = attacks.run("pgd", objective, images, Threat("l2", 1e-6), steps=5, batch_size=4)
+    finding = attacks.run_attack(
+        "pgd", objective, images, Threat("l2", 1e-6), steps=5, batch_size=4
+    )
     # Ordering rivals; 6 points per run; one more look at the margin where the loss is another.
     assert finding.forwards is not None
     assert finding.forwards.tolist() == [1 + 6 + 12] * 10

@@ -85,7 +85,7 @@ def test_the_saving_stays_below_its_ceiling_and_reaches_nine_tenths(case) -> Non
 
 def test_the_reference_alone_is_not_overstated_and_finds_no_more(case) -> None:
     found, objective, images, eps, norm = case
-    alone = attacks.run("autoattack", objective, images, Threat(norm, eps))
+    alone = attacks.run_attack("autoattack", objective, images, Threat(norm, eps))
     assert bool((found.finding.success | ~alone.success).all())
     assert bool((found.reference_gradients <= alone.gradients).all())
     assert alone.forwards is not None  # shared among images here and there, their sum is right
@@ -136,7 +136,7 @@ def test_what_only_the_reference_finds_is_found(monkeypatch: pytest.MonkeyPatch)
 
 
 def still(objective, images, threat, *, seeds, steps, restarts):
-    return attacks.Search(images, torch.zeros(len(images), dtype=torch.int64))
+    return attacks.Candidates(images, torch.zeros(len(images), dtype=torch.int64))
 
 
 def test_hooks_and_modes_are_as_before_also_after_an_exception() -> None:

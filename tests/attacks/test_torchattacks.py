@@ -58,7 +58,7 @@ def test_without_the_package_the_cure_is_named(monkeypatch: pytest.MonkeyPatch) 
 @pytest.mark.parametrize("name", ["CW", "DeepFool", "FAB", "PGDL2", "JSMA", "OnePixel"])
 def test_points_are_verified_and_gradients_counted(name: str) -> None:
     objective, images = setting()
-    finding = attacks.run("torchattacks", objective, images, Threat("l2", 0.8), name=name)
+    finding = attacks.run_attack("torchattacks", objective, images, Threat("l2", 0.8), name=name)
     assert bool((finding.radius[finding.success] <= 0.8 * (1 + 1e-6)).all())
     assert bool((objective.margin(finding.adversarials)[finding.success] > 0).all())
     assert bool((finding.gradients > 0).all()) == (name != "OnePixel")
@@ -68,20 +68,22 @@ def test_points_are_verified_and_gradients_counted(name: str) -> None:
 
 def test_parameters_are_those_the_attack_really_has() -> None:
     objective, images = setting()
-    finding = attacks.run("torchattacks", objective, images, Threat("linf", 0.2), name="PGD")
+    finding = attacks.run_attack("torchattacks", objective, images, Threat("linf", 0.2), name="PGD")
     assert finding.parameters["steps"] == 10
     assert finding.parameters["eps"] == 0.2
     assert finding.parameters["alpha"] == pytest.approx(0.05)  # the package's 2/255 of 8/255
     assert "PGD(eps=0.2, alpha=0.05, steps=10" in finding.note
     assert finding.gradients.tolist() == [10] * 6
     with pytest.raises(InputError, match="cross"):
-        attacks.run("torchattacks", objective, images, Threat("linf", 0.2), name="PGD", steps=2)
+        attacks.run_attack(
+            "torchattacks", objective, images, Threat("linf", 0.2), name="PGD", steps=2
+        )
 
 
 def test_its_autoattack_is_labeled_as_what_it_is() -> None:
     objective, images = setting()
     threat = Threat("linf", 0.3)
-    finding = attacks.run("torchattacks", objective, images, threat, name="AutoAttack")
+    finding = attacks.run_attack("torchattacks", objective, images, threat, name="AutoAttack")
     assert "10 steps instead of 100" in finding.note
     assert bool(finding.success.all())
 
@@ -91,7 +93,9 @@ def test_deepfool_reaches_the_exact_distance_of_a_linear_model() -> None:
     images = 0.3 + 0.4 * torch.rand(6, 2, 4, 4, generator=torch.Generator().manual_seed(2))
     exact = exact_distance(model, images, "l2")
     objective = misclassify(model, model(images).argmax(1))
-    finding = attacks.run("torchattacks", objective, images, Threat("l2", 2.0), name="DeepFool")
+    finding = attacks.run_attack(
+        "torchattacks", objective, images, Threat("l2", 2.0), name="DeepFool"
+    )
     inside = finding.success & (exact < 0.2)
     assert int(inside.sum()) >= 2
     assert bool((finding.radius[inside] >= exact[inside] * (1 - 1e-6)).all())
@@ -111,7 +115,9 @@ def test_cw_is_not_misled_by_negative_scores() -> None:
     other = Classifier.from_scores(Shifted(model), image_shape=images.shape[1:])
     threat, targets = Threat("l2", 0.8), model(images).argmax(1)
     found = [
-        attacks.run("torchattacks", misclassify(one, targets), images, threat, name="CW", lr=0.05)
+        attacks.run_attack(
+            "torchattacks", misclassify(one, targets), images, threat, name="CW", lr=0.05
+        )
         for one in (model, other)
     ]
     assert int(found[0].success.sum()) > 2
@@ -182,13 +188,15 @@ def test_losses_that_need_more_classes_or_channels_are_refused() -> None:
     objective = misclassify(model, model(images).argmax(1))
     for name in ("APGDT", "AutoAttack"):
         with pytest.raises(InputError, match="4 or more classes"):
-            attacks.run("torchattacks", objective, images, Threat("linf", 0.1), name=name)
+            attacks.run_attack("torchattacks", objective, images, Threat("linf", 0.1), name=name)
     with pytest.raises(InputError, match="3 channels"):
-        attacks.run("torchattacks", objective, images, Threat("linf", 0.1), name="TIFGSM")
+        attacks.run_attack("torchattacks", objective, images, Threat("linf", 0.1), name="TIFGSM")
     budgets = torch.tensor([0.1, 0.2])
     with pytest.raises(InputError, match="one eps"):
-        attacks.run("torchattacks", objective, images, Threat("linf", budgets), name="PGD")
-    finding = attacks.run("torchattacks", objective, images, Threat("l2", budgets), name="CW")
+        attacks.run_attack("torchattacks", objective, images, Threat("linf", budgets), name="PGD")
+    finding = attacks.run_attack(
+        "torchattacks", objective, images, Threat("l2", budgets), name="CW"
+    )
     assert bool((finding.radius[finding.success] <= budgets[finding.success] * (1 + 1e-6)).all())
 
 
@@ -207,7 +215,7 @@ def test_attacks_in_l1_are_as_good_as_they_say(name: str) -> None:
     objective, images = setting()
     near = attacks.attacked_radius("fmn", objective, images, norm="l1", eps_grid=[9.0]).radius
     eps = 2.0 * float(near.max())
-    finding = attacks.run("torchattacks", objective, images, Threat("l1", eps), name=name)
+    finding = attacks.run_attack("torchattacks", objective, images, Threat("l1", eps), name=name)
     assert bool(finding.success.any())
     assert bool((finding.radius[finding.success] <= eps * (1 + 1e-6)).all())
     assert bool((finding.radius >= 0.99 * near).all())
@@ -218,4 +226,4 @@ def test_attacks_without_l1_are_refused_there() -> None:
     objective, images = setting(2)
     for name in ("APGD", "FAB", "Square"):
         with pytest.raises(InputError, match="has no l1; use torchattacks:EADL1"):
-            attacks.run("torchattacks", objective, images, Threat("l1", 1.0), name=name)
+            attacks.run_attack("torchattacks", objective, images, Threat("l1", 1.0), name=name)

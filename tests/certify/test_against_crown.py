@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from robustcl.certify import certified_radius, crown
-from robustcl.certify.bounds.refined_regions import LARGEST
+from robustcl.certify.bounds.refined_bounds import LARGEST
 from robustcl.core.choices import CertifiedNorm
 from robustcl.core.classifier import Classifier
 

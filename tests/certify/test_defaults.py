@@ -9,7 +9,7 @@ import torch
 from robustcl import certify
 from robustcl.core.errors import RunError
 from robustcl.data import Dataset
-from robustcl.evaluation.config import Audit
+from robustcl.evaluation.config import EvaluationConfig
 from robustcl.evaluation.measuring import evaluate
 from robustcl.records.json_file import CHECKSUM
 from robustcl.records.reading import config_hash, load_run
@@ -60,7 +60,7 @@ def aged(folder: Path) -> None:
 
 def test_an_older_run_is_read_but_not_gone_on_with(tmp_path: Path) -> None:
     model, dataset = small_classifier(), random_data(8)
-    audit = Audit(methods=("product", TYPED), attacks=(), batch_size=2)
+    audit = EvaluationConfig(methods=("product", TYPED), attacks=(), batch_size=2)
     evaluate(model, dataset, audit, tmp_path, progress=False)
     aged(tmp_path)
     before = (tmp_path / "records-0.jsonl").read_bytes()
@@ -72,7 +72,7 @@ def test_an_older_run_is_read_but_not_gone_on_with(tmp_path: Path) -> None:
 
 
 def test_a_named_form_leaves_a_run_as_it_always_was(tmp_path: Path) -> None:
-    audit = Audit(methods=(f"{TYPED},form=mean",), attacks=(), batch_size=8)
+    audit = EvaluationConfig(methods=(f"{TYPED},form=mean",), attacks=(), batch_size=8)
     model, dataset = small_classifier(), random_data(8)
     evaluate(model, dataset, audit, tmp_path, progress=False)
     assert "defaults" not in load_run(tmp_path).manifest["config"]

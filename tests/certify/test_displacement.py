@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from robustcl import attacks
 from robustcl.certify._displacement import displacement, smoothed_displacement
-from robustcl.certify.bounds import network_norm
+from robustcl.certify.bounds import network_lipschitz_bound
 from robustcl.core.choices import CertifiedNorm
 from robustcl.core.classifier import Classifier, Encoder
 from robustcl.core.errors import InputError, UnsupportedError
@@ -101,7 +101,7 @@ def test_the_two_directions_are_inverse() -> None:
 @pytest.mark.parametrize("norm", NORMS)
 def test_no_attack_moves_the_embedding_further(norm: CertifiedNorm) -> None:
     model, images = small_classifier().double(), some_images().double()
-    bound = network_norm(model.encoder, norm=norm)
+    bound = network_lipschitz_bound(model.encoder, norm=norm)
     claim = displacement(model, images, threshold=0.3, norm=norm, prepared=bound)
     finding = attacks.attacked_radius(
         "pgd",
@@ -117,7 +117,7 @@ def test_no_attack_moves_the_embedding_further(norm: CertifiedNorm) -> None:
     eps = float(claim.budget.min())
     drift = displacement(model, images, eps=eps, norm=norm).drift
     within = Threat(norm, eps, None)
-    lost = attacks.run(
+    lost = attacks.run_attack(
         "pgd", displace(model, images, threshold=drift), images, within, batch_size=16
     )
     assert not bool(lost.success.any())
@@ -205,6 +205,8 @@ def test_what_makes_no_sense_is_refused() -> None:
         with pytest.raises(InputError):
             smoothed_displacement(model, images, eps=eps, threshold=threshold)
     with pytest.raises(InputError, match="prepared"):
-        displacement(model, images, eps=0.1, prepared=network_norm(model.encoder, norm="linf"))
+        displacement(
+            model, images, eps=0.1, prepared=network_lipschitz_bound(model.encoder, norm="linf")
+        )
     with pytest.raises(UnsupportedError, match="sphere"):
         smoothed_displacement(affine_classifier(), torch.rand(1, 2, 4, 4), eps=0.1)

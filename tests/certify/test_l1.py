@@ -4,11 +4,11 @@ import pytest
 import torch
 
 from robustcl import attacks, certify
-from robustcl.attacks.planted import linear_classifier
-from robustcl.certify.norms import check_norm
+from robustcl.attacks.known_answer import linear_classifier
+from robustcl.certify.norms import check_certified_norm
 from robustcl.core.errors import InputError
 from robustcl.core.objectives import misclassify
-from robustcl.evaluation.config import Audit
+from robustcl.evaluation.config import EvaluationConfig
 from tests.affine import affine_classifier, exact_distance
 
 
@@ -43,8 +43,8 @@ def test_estimates_are_none_in_l1() -> None:
     with pytest.raises(InputError, match="no l1 radius"):
         certify.certificate(certify.parse_method("first_order"), model, image, norm="l1")
     with pytest.raises(InputError, match="leave it out"):
-        Audit(norm="l1", methods=("clever",), eps=(1.0,))
-    assert Audit(norm="l1", methods=("sound",), eps=(1.0,)).tests_balls
+        EvaluationConfig(norm="l1", methods=("clever",), eps=(1.0,))
+    assert EvaluationConfig(norm="l1", methods=("sound",), eps=(1.0,)).tests_balls
 
 
 def test_a_certificate_asked_for_l1_itself_names_the_cure() -> None:
@@ -52,4 +52,4 @@ def test_a_certificate_asked_for_l1_itself_names_the_cure() -> None:
     with pytest.raises(InputError, match="holds as it is"):
         certify.product(model, image, norm="l1")  # pyright: ignore[reportArgumentType]
     with pytest.raises(InputError, match="use l2 or linf"):
-        check_norm("l3")
+        check_certified_norm("l3")

@@ -137,7 +137,9 @@ def test_no_attack_beats_it(head: str, aggregate, text: str, norm: CertifiedNorm
     assert torch.equal(claim.predicted[rows], model(images).argmax(dim=1)[rows])
     goal = misclassify(model, model(images).argmax(dim=1))
     inside, far = (
-        attacks.run("pgd", goal, images, Threat(norm, scale * claim.radius, None), batch_size=6)
+        attacks.run_attack(
+            "pgd", goal, images, Threat(norm, scale * claim.radius, None), batch_size=6
+        )
         for scale in (1.0 - 1e-6, 300.0)
     )
     assert not bool(inside.success[rows].any())

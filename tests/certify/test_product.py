@@ -15,7 +15,7 @@ from robustcl.certify import (
     product,
     smoothing,
 )
-from robustcl.certify.bounds import network_norm
+from robustcl.certify.bounds import network_lipschitz_bound
 from robustcl.core.choices import CertifiedNorm
 from robustcl.core.classifier import Classifier, Encoder
 from robustcl.core.errors import UnsupportedError
@@ -67,14 +67,14 @@ def test_bounds_sampled_jacobians_of_a_resnet(norm: CertifiedNorm) -> None:
     points = torch.rand(2, 3, 8, 8)
     _, slopes = output_gradients(lambda x: encoder(x) @ directions.float().T, points)
     sizes = torch.linalg.vector_norm(slopes.flatten(2).double(), 2 if norm == "l2" else 1, dim=2)
-    assert bool((sizes <= network_norm(encoder, norm=norm).along(directions)).all())
+    assert bool((sizes <= network_lipschitz_bound(encoder, norm=norm).along(directions)).all())
 
 
 def test_a_folded_batch_norm_counts() -> None:
     layers = nn.Sequential(nn.Conv2d(1, 2, 1, bias=False), nn.BatchNorm2d(2), nn.Flatten())
     nn.init.constant_(layers[0].weight, 1.0)  # pyright: ignore[reportArgumentType]
     nn.init.constant_(layers[1].weight, 10.0)  # pyright: ignore[reportArgumentType]
-    bound = network_norm(Encoder(layers, image_shape=(1, 3, 3))).total
+    bound = network_lipschitz_bound(Encoder(layers, image_shape=(1, 3, 3))).total
     assert bound == pytest.approx(10.0 * 2**0.5, rel=1e-4)
 
 
@@ -82,7 +82,7 @@ def test_what_is_unsupported_is_named_with_its_place() -> None:
     layers = nn.Sequential(nn.Conv2d(1, 2, 1), nn.GroupNorm(1, 2), nn.Flatten())
     encoder = Encoder(layers, image_shape=(1, 3, 3))
     with pytest.raises(UnsupportedError, match=r"'group_norm'.*'1'.*smoothing"):
-        network_norm(encoder)
+        network_lipschitz_bound(encoder)
 
 
 def test_the_model_is_left_as_it_was() -> None:

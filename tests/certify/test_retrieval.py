@@ -11,7 +11,7 @@ from robustcl import attacks
 from robustcl.certify import product
 from robustcl.certify._center_smoothing import Noise
 from robustcl.certify._retrieval import retrieval, smoothed_retrieval
-from robustcl.certify.bounds import network_norm
+from robustcl.certify.bounds import network_lipschitz_bound
 from robustcl.core.choices import CertifiedNorm
 from robustcl.core.classifier import Classifier, Encoder
 from robustcl.core.errors import InputError, UnsupportedError
@@ -145,7 +145,7 @@ def attacked(
 def test_no_attack_drives_an_item_out(norm: CertifiedNorm, spread: float) -> None:
     model, images = small_classifier().double(), some_images(12).double()
     gallery = unit(9, spread=spread)
-    bound = network_norm(model.encoder, norm=norm)
+    bound = network_lipschitz_bound(model.encoder, norm=norm)
     for k, items in ((1, None), (3, torch.arange(12) % 9)):
         claim = retrieval(model, images, gallery, items=items, k=k, norm=norm, prepared=bound)
         found = attacked(model, images, gallery, claim.items, k, norm)
@@ -407,7 +407,9 @@ def test_what_makes_no_sense_is_refused() -> None:
         with pytest.raises(InputError, match="items"):
             retrieval(model, images, unit(4), items=items)
     with pytest.raises(InputError, match="prepared"):
-        retrieval(model, images, unit(4), prepared=network_norm(model.encoder, norm="linf"))
+        retrieval(
+            model, images, unit(4), prepared=network_lipschitz_bound(model.encoder, norm="linf")
+        )
     with pytest.raises(UnsupportedError, match="sphere"):
         smoothed_retrieval(
             affine_classifier(), torch.rand(1, 2, 4, 4), unit(4), items=torch.tensor([0])

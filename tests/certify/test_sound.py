@@ -7,12 +7,12 @@ import torch
 from torch import Tensor, nn
 
 from robustcl import attacks
-from robustcl.certify import METHODS, certified_radius, crown, local, product, traced
+from robustcl.certify import METHODS, certified_radius, crown, local, prepared_model, product
 from robustcl.certify._certified_radius import STAIRS, STEPS
 from robustcl.certify._crown import Effort, crown_pairs
 from robustcl.certify._local import first_radii, local_pairs, staircase
 from robustcl.certify._product import product_pairs
-from robustcl.certify.problem import problem
+from robustcl.certify.verification_problem import verification_problem
 from robustcl.core.choices import CertifiedNorm
 from robustcl.core.classifier import Classifier, Encoder
 from robustcl.core.errors import InputError
@@ -136,7 +136,7 @@ def test_the_method_that_binds_is_named() -> None:
     claim = certified_radius(model, images)
     names = ("product", "crown", "local")
     for row, image in enumerate(images.split(1)):
-        task = problem(traced(model, norm="l2", method="test"), image)
+        task = verification_problem(prepared_model(model, norm="l2", method="test"), image)
         stages, ceiling = [product_pairs(task)], first_radii(task)
         stages.append(crown_pairs(task, stages[0], ceiling, Effort(STEPS)))
         stages.append(local_pairs(task, stages[1], ceiling, stairs=STAIRS))
@@ -199,11 +199,11 @@ def test_float32_is_left_alone_where_products_are_rounded_further(
     torch.manual_seed(0)
     network = nn.Sequential(nn.Conv2d(3, 8, 3), nn.ReLU(), nn.Flatten(), nn.Linear(1568, 3))
     model = Classifier.from_scores(network, image_shape=(3, 16, 16))
-    assert traced(model, norm="l2", method="test").fast.dtype == torch.float32
+    assert prepared_model(model, norm="l2", method="test").fast.dtype == torch.float32
     before = torch.get_float32_matmul_precision()
     try:
         torch.set_float32_matmul_precision("medium")
-        assert traced(model, norm="l2", method="test").fast.dtype == torch.float64
+        assert prepared_model(model, norm="l2", method="test").fast.dtype == torch.float64
     finally:
         torch.set_float32_matmul_precision(before)
 
@@ -219,7 +219,7 @@ def test_float32_and_float64_agree_on_a_larger_network(monkeypatch: pytest.Monke
     for method in (local, crown):
         exact = method(model, images)
         monkeypatch.setattr("robustcl.certify.preparation._CHEAP", 100)
-        assert traced(model, norm="l2", method="test").fast.dtype == torch.float32
+        assert prepared_model(model, norm="l2", method="test").fast.dtype == torch.float32
         rough = method(model, images)
         monkeypatch.undo()
         # Besides rounding, the searches end at other radii.
@@ -243,7 +243,9 @@ def test_bad_input_is_refused() -> None:
     with pytest.raises(InputError, match="splits 2 with slope_steps 0"):
         crown(model, images, splits=2)
     with pytest.raises(InputError, match="prepared for l2"):
-        product(model, images, norm="linf", prepared=traced(model, norm="l2", method="product"))
+        product(
+            model, images, norm="linf", prepared=prepared_model(model, norm="l2", method="product")
+        )
     assert {name for name, m in METHODS.items() if m.guarantee == "deterministic"} == {
         *SOUND,
         "geodesic",

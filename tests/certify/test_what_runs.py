@@ -21,13 +21,13 @@ from robustcl.certify import (
     geodesic,
     local,
     multi_view,
+    prepared_model,
     product,
     retrieval,
-    traced,
 )
 from robustcl.certify.agreement import check_agreement
-from robustcl.certify.bounds.networks import network_norm
-from robustcl.core.batching import rows_seen
+from robustcl.certify.bounds.networks import network_lipschitz_bound
+from robustcl.core.batching import count_forward_passes
 from robustcl.core.classifier import Classifier, Encoder
 from robustcl.core.errors import InputError, UnsupportedError, ViolationError
 from robustcl.core.modules import exact_copy
@@ -127,7 +127,7 @@ def test_global_hooks_are_refused() -> None:
 def test_what_counts_passes_is_no_hidden_behaviour() -> None:
     model, images = small_classifier(), some_images(2)
     plain = product(model, images).radius
-    with rows_seen(model.encoder) as seen:
+    with count_forward_passes(model.encoder) as seen:
         assert torch.equal(product(model, images).radius, plain)
         assert not exact_copy(model).encoder._forward_hooks
     assert seen == []  # the model itself was not called, only its copy
@@ -136,7 +136,7 @@ def test_what_counts_passes_is_no_hidden_behaviour() -> None:
 def test_what_changes_after_preparation_is_seen() -> None:
     torch.manual_seed(0)
     model, images = scores(dense(nn.ReLU())), torch.rand(2, *SHAPE)
-    prepared = traced(model, norm="l2", method="test")
+    prepared = prepared_model(model, norm="l2", method="test")
     other = scores(dense(nn.ReLU()))
     for method in METHODS.values():
         with pytest.raises(InputError, match="a model with other numbers"):
@@ -214,7 +214,7 @@ def test_embeddings_without_labels_are_compared_too() -> None:
     with pytest.raises(UnsupportedError, match="has forward hooks"):
         displacement(model, images, eps=0.1)
     model = small_classifier()
-    prepared = network_norm(small_classifier(seed=1).encoder)
+    prepared = network_lipschitz_bound(small_classifier(seed=1).encoder)
     with pytest.raises(InputError, match="other numbers"):
         displacement(model, images, eps=0.1, prepared=prepared)
     with pytest.raises(InputError, match="other numbers"):
@@ -233,7 +233,7 @@ def test_every_view_is_compared() -> None:
 @pytest.mark.parametrize("method", [product, local, crown, certified_radius, geodesic])
 def test_what_was_prepared_for_another_norm_is_refused(method: Any) -> None:
     model, images = small_classifier(), some_images(2)
-    prepared = traced(model, norm="l2", method="test")
+    prepared = prepared_model(model, norm="l2", method="test")
     with pytest.raises(InputError, match="prepared for l2, not linf"):
         method(model, images, norm="linf", prepared=prepared)
     assert method(model, images, norm="l2", prepared=prepared).norm == "l2"

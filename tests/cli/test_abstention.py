@@ -9,7 +9,7 @@ import pytest
 from robustcl.cli.main import certify, robustcl
 from robustcl.data import load_data
 from robustcl.data.splits import draw_order
-from robustcl.evaluation import Audit, evaluate
+from robustcl.evaluation import EvaluationConfig, evaluate
 from robustcl.models.checkpoint import load_checkpoint
 from robustcl.records.arrays import load_arrays
 from robustcl.records.images import per_image
@@ -71,7 +71,9 @@ def test_others_get_the_same_records_as_without_them(place: Path, tmp_path: Path
     classifier = load_checkpoint(place / "dark.safetensors").classifier
     assert classifier is not None
     data = load_data(f"npz:{place / 'dark.npz'},split=all", split="test")
-    audit = Audit(methods=("product",), attacks=("pgd:steps=3",), eps=(0.1, 0.5), batch_size=8)
+    audit = EvaluationConfig(
+        methods=("product",), attacks=("pgd:steps=3",), eps=(0.1, 0.5), batch_size=8
+    )
     evaluate(classifier, data, audit, tmp_path / "all", progress=False)
     first = data.select(slice(5))  # those before the first black one keep their places
     evaluate(classifier, first, audit, tmp_path / "some", progress=False)

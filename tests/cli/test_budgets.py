@@ -7,7 +7,7 @@ import pytest
 from robustcl.cli.main import certify, robustcl
 from robustcl.core.budgets import check_budgets, read_budget, read_budgets
 from robustcl.core.errors import InputError
-from robustcl.evaluation.config import Audit
+from robustcl.evaluation.config import EvaluationConfig
 from tests.cli.random_checkpoint import random_checkpoint
 
 WIDE = "eps 8 in linf is wider than the whole pixel range [0, 1]; did you mean 8/255?"
@@ -127,11 +127,11 @@ def test_training_refuses_them_too(tmp_path, capsys) -> None:
 
 def test_a_library_call_refuses_them_too() -> None:
     with pytest.raises(InputError, match="did you mean 8/255"):
-        Audit(norm="linf", eps=(4.0 / 255, 8.0))
+        EvaluationConfig(norm="linf", eps=(4.0 / 255, 8.0))
     with pytest.raises(InputError, match="use 8/255"):
-        Audit(norm="linf", eps=(300.0,))
+        EvaluationConfig(norm="linf", eps=(300.0,))
     with pytest.raises(InputError, match="names no budget"):
-        Audit(eps=())
+        EvaluationConfig(eps=())
 
 
 def test_what_is_a_budget_is_taken() -> None:

@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from robustcl import attacks, certify
-from robustcl.attacks.planted import linear_classifier, planted
+from robustcl.attacks.known_answer import known_answer, linear_classifier
 from robustcl.cli import doctor as room
 from robustcl.cli.doctor import run_checks
 from robustcl.cli.main import robustcl
@@ -17,7 +17,7 @@ from robustcl.options.doctor import DoctorOptions
 
 @pytest.mark.parametrize("norm", ["l2", "linf"])
 def test_the_plant_is_there_and_random_points_miss_it(norm: Norm) -> None:
-    problem = planted(norm, eps=0.1, seed=3)
+    problem = known_answer(norm, eps=0.1, seed=3)
     model, image = problem.classifier, problem.image
     assert int(model(image).argmax()) == 0
     assert int(model(problem.adversarial).argmax()) == 1
@@ -53,7 +53,7 @@ def test_a_healthy_installation_passes(capsys: pytest.CaptureFixture[str]) -> No
 
 
 def blind(objective, images, threat, *, seeds):
-    return attacks.Search(images, torch.zeros(len(images), dtype=torch.int64))
+    return attacks.Candidates(images, torch.zeros(len(images), dtype=torch.int64))
 
 
 def test_a_blind_attack_is_found_out(monkeypatch: pytest.MonkeyPatch) -> None:

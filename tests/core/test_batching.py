@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from robustcl.core.batching import padded
+from robustcl.core.batching import fixed_size
 from robustcl.core.errors import InputError
 
 
@@ -16,10 +16,10 @@ def test_every_call_has_the_same_shape(count: int) -> None:
         return 2 * rows
 
     rows = torch.arange(3.0 * count).view(count, 3)
-    assert torch.equal(padded(double, rows, batch_size=4), 2 * rows)
+    assert torch.equal(fixed_size(double, rows, batch_size=4), 2 * rows)
     assert set(shapes) == {(4, 3)}
 
 
 def test_nothing_is_refused() -> None:
     with pytest.raises(InputError, match="no images"):
-        padded(lambda rows: rows, torch.zeros(0, 3), batch_size=4)
+        fixed_size(lambda rows: rows, torch.zeros(0, 3), batch_size=4)

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from robustcl.core.batching import halving
+from robustcl.core.batching import retry_smaller
 from robustcl.core.errors import RunError
 from robustcl.core.memory import is_out_of_memory
 
@@ -75,7 +75,7 @@ def test_batches_are_halved_until_they_fit(capsys: pytest.CaptureFixture[str]) -
             raise RuntimeError("could not create a primitive")
         return size
 
-    assert halving(attempt, 24) == 3 and asked == [24, 12, 6, 3]
+    assert retry_smaller(attempt, 24) == 3 and asked == [24, 12, 6, 3]
     assert capsys.readouterr().err.splitlines()[-1].endswith("--batch-size 3")
 
 
@@ -88,7 +88,7 @@ def test_a_wrong_match_ends_at_one_with_its_cause(error: Exception) -> None:
         raise error
 
     with pytest.raises(RunError, match="one image alone") as caught:
-        halving(attempt, 7)
+        retry_smaller(attempt, 7)
     assert asked == [7, 3, 1] and caught.value.__cause__ is error
 
 
@@ -100,5 +100,5 @@ def test_other_errors_come_through_at_once() -> None:
         raise RuntimeError("shapes differ")
 
     with pytest.raises(RuntimeError, match="shapes differ"):
-        halving(attempt, 8)
+        retry_smaller(attempt, 8)
     assert asked == [8]

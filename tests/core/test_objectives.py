@@ -52,7 +52,9 @@ def test_displace_has_a_gradient_at_the_image_itself() -> None:
     slope = torch.autograd.grad(objective.margin(points).sum(), points)[0]
     assert bool((slope.flatten(1).norm(dim=1) > 0).all())
     # One run of PGD begins at the image; without a slope there it would never leave.
-    finding = attacks.run("pgd", objective, images, Threat("l2", 2.0), restarts=1, batch_size=4)
+    finding = attacks.run_attack(
+        "pgd", objective, images, Threat("l2", 2.0), restarts=1, batch_size=4
+    )
     assert bool(finding.success.all())
 
 
@@ -114,7 +116,7 @@ def test_attacks_that_need_scores_refuse_them() -> None:
         outrank(model, gallery(4), items=targets % 4),
     ):
         with pytest.raises(InputError, match="autoattack needs class scores"):
-            attacks.run("autoattack", objective, images, Threat("l2", 0.1))
+            attacks.run_attack("autoattack", objective, images, Threat("l2", 0.1))
     assert misclassify(model, targets).targets is targets
 
 

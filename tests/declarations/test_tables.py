@@ -1,8 +1,8 @@
 """The tables that are printed without torch are those that are computed with."""
 
 from robustcl import attacks, certify
-from robustcl.attacks.methods import FUNCTIONS as RUNS
-from robustcl.certify.methods import FUNCTIONS as COMPUTES
+from robustcl.attacks.methods import ATTACK_FUNCTIONS as RUNS
+from robustcl.certify.methods import CERTIFICATE_FUNCTIONS as COMPUTES
 from robustcl.declarations.attacks import ATTACK_ROWS
 from robustcl.declarations.claims import CLAIMS
 

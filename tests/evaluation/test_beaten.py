@@ -24,7 +24,7 @@ from robustcl.core.hashes import network_hash
 from robustcl.core.modules import exact_copy
 from robustcl.core.objectives import misclassify
 from robustcl.data import Dataset, load_data
-from robustcl.evaluation.config import Audit
+from robustcl.evaluation.config import EvaluationConfig
 from robustcl.evaluation.measuring import evaluate
 from robustcl.evaluation.reproducer import Reproducer, Violation, load_reproducer, replay
 from robustcl.models.architectures import embedding_size
@@ -73,7 +73,7 @@ def test_the_surface_catches_what_a_grid_of_small_budgets_cannot(
     model, dataset, images = affine()
     inflate(monkeypatch, "product", factor)
     tiny = 0.5 * float(exact_distance(model, images, norm).min())
-    audit = Audit(methods=("product",), eps=(tiny,), norm=norm, batch_size=4)
+    audit = EvaluationConfig(methods=("product",), eps=(tiny,), norm=norm, batch_size=4)
     evaluate(model, dataset, audit, tmp_path, progress=False)
     run = load_run(tmp_path)
     plain = run.attacks[run.attacks["method"] == "pgd"]
@@ -108,10 +108,12 @@ def test_the_surface_catches_what_a_grid_of_small_budgets_cannot(
 
 def test_who_does_not_want_the_test_is_spared(tmp_path: Path) -> None:
     model, dataset, _ = affine()
-    audit = Audit(methods=("product",), attacks=(), test_certificates=False, batch_size=4)
+    audit = EvaluationConfig(
+        methods=("product",), attacks=(), test_certificates=False, batch_size=4
+    )
     evaluate(model, dataset, audit, tmp_path / "a", progress=False)
     assert load_run(tmp_path / "a").attacks.empty
-    only = Audit(methods=("first_order",), attacks=(), batch_size=4)
+    only = EvaluationConfig(methods=("first_order",), attacks=(), batch_size=4)
     evaluate(model, dataset, only, tmp_path / "b", progress=False)
     assert load_run(tmp_path / "b").attacks.empty
 
@@ -249,7 +251,7 @@ def test_both_verdicts_are_on_record(
     assert loaded is not None
     dataset = load_data(f"npz:{place / 'data.npz'}", split="test")
     attack = "autoattack" if screened else "fmn:steps=40"
-    audit = Audit(
+    audit = EvaluationConfig(
         methods=("sound",), attacks=(attack,), eps=(4.0,), screened=screened, batch_size=6
     )
     evaluate(loaded, dataset, audit, tmp_path, progress=False)

@@ -10,7 +10,7 @@ import torch
 from robustcl.core.numbers import time_text
 from robustcl.data import Dataset
 from robustcl.evaluation.check_model import FirstLook, chance_warning, first_look
-from robustcl.evaluation.config import Audit
+from robustcl.evaluation.config import EvaluationConfig
 from robustcl.evaluation.measuring import evaluate
 from robustcl.records.reading import load_run
 from tests.network import SHAPE, small_classifier, some_images
@@ -72,7 +72,9 @@ def test_near_chance_is_warned_about_where_the_head_was_better(
 def test_a_run_says_beforehand_how_long_it_may_take(tmp_path: Path) -> None:
     model, told = small_classifier(), []
     data = labeled_by(model, some_images(40))
-    audit = Audit(methods=("product", "smoothing:n=200,n_select=50"), attacks=("pgd:steps=20",))
+    audit = EvaluationConfig(
+        methods=("product", "smoothing:n=200,n_select=50"), attacks=("pgd:steps=20",)
+    )
     begun = time.monotonic()
     evaluate(model, data, audit, tmp_path / "run", progress=False,
              tell=lambda text: told.append((text, time.monotonic())))  # fmt: skip
@@ -88,7 +90,7 @@ def test_the_time_of_a_foreign_attack_is_said_not_to_be_known(tmp_path: Path) ->
     pytest.importorskip("torchattacks")
     model, told = small_classifier(), []
     data = labeled_by(model, some_images(4))
-    audit = Audit(methods=(), attacks=("torchattacks:PGDL2,steps=20",), eps=(0.1,))
+    audit = EvaluationConfig(methods=(), attacks=("torchattacks:PGDL2,steps=20",), eps=(0.1,))
     evaluate(model, data, audit, tmp_path / "run", progress=False, tell=told.append)
     assert told[0].endswith("and torchattacks:PGDL2,steps=20, whose time is not known")
 
@@ -102,11 +104,11 @@ def test_expected_passes_are_those_that_are_recorded(
 ) -> None:
     from robustcl.core.modules import exact_copy
     from robustcl.evaluation import expected_time as room
-    from robustcl.evaluation.job import AuditJob
+    from robustcl.evaluation.job import EvaluationJob
 
     model = small_classifier()
     data = labeled_by(model, some_images(24))
-    audit = Audit(
+    audit = EvaluationConfig(
         methods=() if method == "none" else (method,),
         attacks=() if attack == "none" else (attack,),
         eps=(0.01,),  # nobody is fooled, so that the attack goes through all its steps
@@ -115,7 +117,7 @@ def test_expected_passes_are_those_that_are_recorded(
     )
     evaluate(model, data, audit, tmp_path / "run", progress=False)
     run = load_run(tmp_path / "run")
-    job = AuditJob(model, exact_copy(model), audit, tmp_path, {}, "cpu", {}, batch_size=24)
+    job = EvaluationJob(model, exact_copy(model), audit, tmp_path, {}, "cpu", {}, batch_size=24)
     expected = room._passes(job, kind, method if kind == "certificate" else attack)
     assert expected is not None
     if kind == "certificate":

@@ -12,7 +12,7 @@ from robustcl import attacks
 from robustcl.core.classifier import Classifier
 from robustcl.core.errors import UnsupportedError
 from robustcl.data import Dataset
-from robustcl.evaluation.config import Audit
+from robustcl.evaluation.config import EvaluationConfig
 from robustcl.evaluation.measuring import evaluate
 from robustcl.models.heads import KNNHead
 from robustcl.records.arrays import load_arrays
@@ -20,7 +20,9 @@ from robustcl.records.reading import load_run
 from robustcl.records.summary import summarize
 from tests.network import small_classifier, some_images
 
-AUDIT = Audit(methods=("product",), attacks=("pgd:steps=5",), eps=(0.1, 1.0), batch_size=8)
+AUDIT = EvaluationConfig(
+    methods=("product",), attacks=("pgd:steps=5",), eps=(0.1, 1.0), batch_size=8
+)
 
 
 def data(count: int = 20) -> tuple[Classifier, Dataset]:
@@ -80,7 +82,9 @@ def test_a_full_memory_halves_the_batch_and_loses_nothing(tmp_path: Path, capsys
 def test_models_of_every_type_are_audited_also_within_inference_mode(tmp_path, kind) -> None:
     model, dataset = data(6)
     methods = ("product", "smoothing:n=100", "first_order")
-    audit = Audit(methods=methods, attacks=("pgd:steps=5", "fmn"), eps=(0.5,), batch_size=6)
+    audit = EvaluationConfig(
+        methods=methods, attacks=("pgd:steps=5", "fmn"), eps=(0.5,), batch_size=6
+    )
     model.to(kind)
     with torch.inference_mode():
         evaluate(model, dataset, audit, tmp_path, progress=False)
@@ -126,7 +130,9 @@ def test_an_interruption_leaves_whole_records(tmp_path: Path) -> None:
 
 def test_pictures_show_the_smallest_perturbation_of_right_images(tmp_path: Path) -> None:
     model, dataset = data()
-    audit = Audit(methods=(), attacks=("pgd:steps=5", "pgd:steps=40"), eps=(0.2, 2.0), batch_size=8)
+    audit = EvaluationConfig(
+        methods=(), attacks=("pgd:steps=5", "pgd:steps=40"), eps=(0.2, 2.0), batch_size=8
+    )
     evaluate(model, dataset, audit, tmp_path, progress=False)
     table, kept = load_run(tmp_path).attacks, load_arrays(tmp_path, "triples")
     pairs = zip(table["radius"], table["index"], strict=True)
@@ -145,7 +151,7 @@ def test_what_a_method_cannot_treat_is_refused_before_anything_is_written(tmp_pa
     head = KNNHead(bank, torch.arange(12) % 6, k=3, num_classes=6)
     other = Classifier(model.encoder, head)
     for method in ("smoothing:form=mean", "jacobian_norm", "product"):
-        audit = Audit(methods=(method,), attacks=())
+        audit = EvaluationConfig(methods=(method,), attacks=())
         with pytest.raises(UnsupportedError, match="form=vote"):
             evaluate(other, dataset, audit, tmp_path / "run", progress=False)
     assert not (tmp_path / "run").exists()
@@ -155,7 +161,9 @@ def test_the_note_of_an_attack_is_on_record(tmp_path: Path) -> None:
     model = small_classifier(classes=2)
     _, dataset = data(4)
     dataset = Dataset("random", dataset.images, dataset.labels % 2)
-    audit = Audit(methods=(), attacks=("autoattack",), eps=(0.3,), norm="linf", batch_size=4)
+    audit = EvaluationConfig(
+        methods=(), attacks=("autoattack",), eps=(0.3,), norm="linf", batch_size=4
+    )
     evaluate(model, dataset, audit, tmp_path, progress=False)
     lines = [json.loads(line) for line in (tmp_path / "records-0.jsonl").read_text().splitlines()]
     notes = {line.get("note") for line in lines if line["kind"] == "attack"}

@@ -6,14 +6,14 @@ import numpy as np
 import pytest
 
 from robustcl.evaluation import plan as room
-from robustcl.evaluation.config import Audit
-from robustcl.evaluation.plan import Cost, Plan, plan
+from robustcl.evaluation.config import EvaluationConfig
+from robustcl.evaluation.plan import Plan, PlannedCost, plan
 from tests.evaluation.test_ranks import data
 
 
 def test_a_plan_names_every_measure_and_scales(monkeypatch) -> None:
     model, dataset = data(40)
-    audit = Audit(
+    audit = EvaluationConfig(
         methods=("product", "smoothing:sigma=.25,n=100000,form=vote", "smoothing:n=300"),
         attacks=("deepfool:steps=2",), eps=(1.0,), batch_size=8,
     )  # fmt: skip
@@ -46,9 +46,9 @@ def test_a_plan_names_every_measure_and_scales(monkeypatch) -> None:
 
 def test_one_batch_has_no_error_bar() -> None:
     model, dataset = data(6)
-    found = plan(model, dataset, Audit(methods=("product",), attacks=(), batch_size=8))
+    found = plan(model, dataset, EvaluationConfig(methods=("product",), attacks=(), batch_size=8))
     assert all(math.isinf(cost.error) and cost.seconds > 0 for cost in found.costs)
-    assert Plan((Cost("a", 2.0, 0.1),), images=100, measured=10, processes=5).seconds == 40.0
+    assert Plan((PlannedCost("a", 2.0, 0.1),), images=100, measured=10, processes=5).seconds == 40.0
 
 
 def test_noise_in_time_never_makes_samples_free(monkeypatch) -> None:
@@ -62,6 +62,6 @@ def test_noise_in_time_never_makes_samples_free(monkeypatch) -> None:
         return {**times, "clean": np.full(2, 0.1)}
 
     monkeypatch.setattr(room, "_measured", noisy)
-    audit = Audit(methods=(text,), attacks=(), batch_size=8, test_certificates=False)
+    audit = EvaluationConfig(methods=(text,), attacks=(), batch_size=8, test_certificates=False)
     cost = {c.method: c for c in plan(model, dataset, audit).costs}[text]
     assert cost.seconds == pytest.approx(1.0 + 99_500 * 1.0 / 500)

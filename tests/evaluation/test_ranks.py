@@ -13,16 +13,16 @@ import torch
 from robustcl.core.classifier import Classifier
 from robustcl.core.errors import InputError
 from robustcl.data import Dataset
-from robustcl.evaluation.config import Audit
+from robustcl.evaluation.config import EvaluationConfig
 from robustcl.evaluation.measuring import evaluate
 from robustcl.records.arrays import load_arrays
-from robustcl.records.examples import TRIPLES, load_triples
+from robustcl.records.examples import TRIPLES, load_examples
 from robustcl.records.ranks import own_chunks, own_device
 from robustcl.records.reading import load_run
 from tests.cli.random_checkpoint import random_checkpoint
 from tests.network import small_classifier, some_images
 
-AUDIT = Audit(
+AUDIT = EvaluationConfig(
     methods=("product", "smoothing:sigma=.25,n=20"), attacks=("deepfool:steps=3", "fmn:steps=4"),
     eps=(1.0,), batch_size=16,
 )  # fmt: skip
@@ -57,7 +57,7 @@ def same(first: Path, second: Path) -> None:
     for name in sorted(place.name.split(".")[0] for place in first.glob("arrays/*.npz")):
         shared = ("eps", "evaluations", "attack")
         if name == "triples":
-            one, other = load_triples(first), load_triples(second)
+            one, other = load_examples(first), load_examples(second)
         else:
             one, other = (load_arrays(place, name, shared=shared) for place in (first, second))
         assert one.keys() == other.keys()
@@ -132,7 +132,7 @@ def test_a_process_waits_for_the_first_and_refuses_another_run(tmp_path: Path, m
     as_rank(monkeypatch, 0, 2)
     evaluate(model, dataset, AUDIT, tmp_path / "run", progress=False)
     as_rank(monkeypatch, 1, 2)
-    other = Audit(methods=("product",), attacks=())
+    other = EvaluationConfig(methods=("product",), attacks=())
     with pytest.raises(Exception, match="another run"):
         evaluate(model, dataset, other, tmp_path / "run", progress=False)
 

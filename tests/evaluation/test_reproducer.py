@@ -14,7 +14,13 @@ from safetensors.torch import load_file, save_file
 
 from robustcl.cli.main import robustcl
 from robustcl.core.errors import InputError
-from robustcl.evaluation.reproducer import KEY, Reproducer, load_reproducer, replay, save_reproducer
+from robustcl.evaluation.reproducer import (
+    REPRODUCER_KEY,
+    Reproducer,
+    load_reproducer,
+    replay,
+    save_reproducer,
+)
 from robustcl.models.checkpoint import load_checkpoint
 
 GOLDEN = Path(__file__).resolve().parents[1] / "golden" / "runs"
@@ -30,7 +36,7 @@ def place(tmp_path: Path) -> Path:
 def content_of(place: Path) -> dict[str, Any]:
     raw = place.read_bytes()
     (size,) = struct.unpack("<Q", raw[:8])
-    return json.loads(json.loads(raw[8 : 8 + size])["__metadata__"][KEY])
+    return json.loads(json.loads(raw[8 : 8 + size])["__metadata__"][REPRODUCER_KEY])
 
 
 def rewrite(place: Path, *, old: bool, tensors: dict[str, Any] | None = None, **changes: Any):
@@ -42,7 +48,7 @@ def rewrite(place: Path, *, old: bool, tensors: dict[str, Any] | None = None, **
         content.pop("checksum", None)
     kept = {**load_file(place), **(tensors or {})}
     kept = {name: tensor for name, tensor in kept.items() if tensor is not None}
-    save_file(kept, place, metadata={KEY: json.dumps(content, sort_keys=True)})
+    save_file(kept, place, metadata={REPRODUCER_KEY: json.dumps(content, sort_keys=True)})
 
 
 def test_it_comes_back_as_it_was(place: Path) -> None:
@@ -173,7 +179,7 @@ def test_schema_and_checksum_belong_together(place: Path, changes: dict, words: 
 
 @pytest.mark.parametrize("text", ["[]", "null", "{", "7", '"x"', "[" * 100_000])
 def test_metadata_of_other_kinds_is_refused(place: Path, text: str) -> None:
-    save_file(load_file(place), place, metadata={KEY: text})
+    save_file(load_file(place), place, metadata={REPRODUCER_KEY: text})
     with pytest.raises(InputError, match="no reproducer of a violation"):
         load_reproducer(place)
 

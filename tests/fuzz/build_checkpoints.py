@@ -11,7 +11,7 @@ from safetensors.torch import load, save
 from torch import Tensor
 
 from robustcl.core.hashes import checksum
-from robustcl.models.stored_file import CHECKSUM, KEY
+from robustcl.models.stored_file import DESCRIPTION_KEY, STORED_CHECKSUM
 from tests.fuzz.build_parts import (
     DEEP,
     HUGE,
@@ -35,7 +35,7 @@ def signed(text: str, tensors: Mapping[str, Tensor]) -> bytes:
     Returns:
         The content of the file.
     """
-    metadata = {KEY: text, CHECKSUM: checksum(text, tensors)}
+    metadata = {DESCRIPTION_KEY: text, STORED_CHECKSUM: checksum(text, tensors)}
     return save(
         {name: value.contiguous().clone() for name, value in tensors.items()}, metadata=metadata
     )
@@ -107,7 +107,7 @@ def checkpoints(folder: Path, sound: Path) -> Cases:
         What is wrong, and the file.
     """
     header, _ = header_of(sound)
-    text = header["__metadata__"][KEY]
+    text = header["__metadata__"][DESCRIPTION_KEY]
     tensors = _tensors_of(sound)
     entries = json.loads(text)
     cases = {

@@ -5,7 +5,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from robustcl.evaluation.reproducer import KEY as VIOLATION
+from robustcl.evaluation.reproducer import REPRODUCER_KEY as VIOLATION
 from tests.fuzz.build_parts import DEEP, NUMBERS, Cases, header_of, named, with_header, without
 
 FINE = {("certified", "1e999"), ("certified", "half"), ("seed", "negative")}  # of a reproducer

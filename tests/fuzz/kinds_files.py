@@ -17,7 +17,7 @@ from safetensors.torch import save
 from torch import Tensor
 
 from robustcl.core.hashes import checksum
-from robustcl.models.stored_file import CHECKSUM, KEY
+from robustcl.models.stored_file import DESCRIPTION_KEY, STORED_CHECKSUM
 from robustcl.records.json_file import sealed
 from robustcl.records.lines import record_line
 from robustcl.training import resume_state
@@ -61,7 +61,7 @@ def model_case(draws: random.Random, name: str, *, codes: frozenset[int] = FINE)
 @kind("checkpoint: a field of the description", share=3)
 def description_field(draws: random.Random, folder: Path, good: Path) -> Case:
     tensors, metadata = read_tensors(good / draws.choice(("model.safetensors", "old.safetensors")))
-    content, _ = spoiled(draws, json.loads(metadata[KEY]))
+    content, _ = spoiled(draws, json.loads(metadata[DESCRIPTION_KEY]))
     _write_signed(folder / "bad.safetensors", content, tensors)
     shutil.copy(good / "data.npz", folder)
     return model_case(draws, "bad.safetensors")
@@ -87,7 +87,7 @@ def checkpoint_tensors(draws: random.Random, folder: Path, good: Path) -> Case:
         lambda: tensors.update({f"encoder.more.{k}": value.clone() for k in range(200)}),
     ]
     draws.choice(changes)()
-    _write_signed(folder / "bad.safetensors", json.loads(metadata[KEY]), tensors)
+    _write_signed(folder / "bad.safetensors", json.loads(metadata[DESCRIPTION_KEY]), tensors)
     shutil.copy(good / "data.npz", folder)
     return model_case(draws, "bad.safetensors")
 
@@ -116,7 +116,7 @@ def checkpoint_header(draws: random.Random, folder: Path, good: Path) -> Case:
 @kind("checkpoint: an absurd architecture")
 def absurd_architecture(draws: random.Random, folder: Path, good: Path) -> Case:
     tensors, metadata = read_tensors(good / "model.safetensors")
-    content = json.loads(metadata[KEY])
+    content = json.loads(metadata[DESCRIPTION_KEY])
     changes: list[Callable[[], Any]] = [
         lambda: content["arguments"].update(width=10**9),
         lambda: content["arguments"].update(channels=10**9),
@@ -286,7 +286,7 @@ def training_state(draws: random.Random, folder: Path, good: Path) -> Case:
         shutil.copy(good / name, folder)
     place = folder / "trained.state.safetensors"
     tensors, metadata = read_tensors(place)
-    text = metadata[resume_state.KEY]
+    text = metadata[resume_state.STATE_KEY]
     action = draws.randrange(3)
     if action == 0:
         place.write_bytes(spoiled_bytes(draws, place.read_bytes()))
@@ -297,7 +297,7 @@ def training_state(draws: random.Random, folder: Path, good: Path) -> Case:
         else:
             content, _ = spoiled(draws, json.loads(text))
             text = json.dumps(content).encode("utf-8", "replace").decode()
-        stated = {resume_state.KEY: text, resume_state._CHECKSUM: checksum(text, tensors)}
+        stated = {resume_state.STATE_KEY: text, resume_state._CHECKSUM: checksum(text, tensors)}
         place.write_bytes(save(tensors, metadata=stated))
     words = ["train", "--recipe", "recipe.toml", "--out", "trained.safetensors", "--save-every",
              "1", "--epochs", "4", "--resume"]  # fmt: skip
@@ -381,4 +381,6 @@ def weight_traps(draws: random.Random, folder: Path, good: Path) -> Case:
 def _write_signed(place: Path, content: Any, tensors: dict[str, Tensor]) -> None:
     text = json.dumps(content).encode("utf-8", "replace").decode()
     plain = {name: value.contiguous() for name, value in tensors.items()}
-    place.write_bytes(save(plain, metadata={KEY: text, CHECKSUM: checksum(text, plain)}))
+    place.write_bytes(
+        save(plain, metadata={DESCRIPTION_KEY: text, STORED_CHECKSUM: checksum(text, plain)})
+    )

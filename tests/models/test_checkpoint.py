@@ -16,7 +16,7 @@ from robustcl.models.checkpoint import load_checkpoint, read_description, save_c
 from robustcl.models.description import Description
 from robustcl.models.encoders import batch_norm_convnet
 from robustcl.models.heads import KNNHead, LinearHead, PrototypeHead
-from robustcl.models.stored_file import CHECKSUM, KEY, read_stored
+from robustcl.models.stored_file import DESCRIPTION_KEY, STORED_CHECKSUM, read_stored
 from tests.cli.write_signed import write_signed
 from tests.network import some_images
 
@@ -84,12 +84,12 @@ def regions(content: bytes) -> dict[str, int]:
         "type of a tensor": content.index(b'"F32"') + 1,
         "shape of a tensor": content.index(b'"shape":[') + 9,
         "place of a tensor": content.index(b'"data_offsets":[') + 16,
-        "key of the description": content.index(f'"{KEY}"'.encode()) + 1,
-        "key of the checksum": content.index(CHECKSUM.encode()) + 12,
+        "key of the description": content.index(f'"{DESCRIPTION_KEY}"'.encode()) + 1,
+        "key of the checksum": content.index(STORED_CHECKSUM.encode()) + 12,
         "architecture": content.index(b"batch_norm_convnet"),
         "mean": content.index(b"0.3") + 2,
         "promise of a checksum": content.index(b"checksum"),
-        "checksum": content.index(header["__metadata__"][CHECKSUM].encode()) + 30,
+        "checksum": content.index(header["__metadata__"][STORED_CHECKSUM].encode()) + 30,
         "first weight": start,
         "weight in the middle": (start + len(content)) // 2,
         "last weight": len(content) - 1,
@@ -182,7 +182,7 @@ def test_tensors_of_another_network_are_refused(case: str, sound: Path, tmp_path
     text = json.loads(sound.read_bytes()[8 : 8 + header_length(sound.read_bytes())])
     spoiled = {name: value.contiguous() for name, value in WRONG[case](stored.tensors).items()}
     place = tmp_path / "wrong.safetensors"
-    write_signed(place, text["__metadata__"][KEY], spoiled)
+    write_signed(place, text["__metadata__"][DESCRIPTION_KEY], spoiled)
     with pytest.raises(RobustclError):
         load_checkpoint(place)
 
@@ -214,7 +214,7 @@ def test_descriptions_of_another_network_are_refused(
     entries: dict[str, Any], sound: Path, tmp_path: Path
 ) -> None:
     content = sound.read_bytes()
-    text = json.loads(content[8 : 8 + header_length(content)])["__metadata__"][KEY]
+    text = json.loads(content[8 : 8 + header_length(content)])["__metadata__"][DESCRIPTION_KEY]
     changed = json.dumps({**json.loads(text), **entries})
     write_signed(tmp_path / "wrong.safetensors", changed, read_stored(sound).tensors)
     with pytest.raises(RobustclError):
@@ -275,8 +275,8 @@ def test_an_earlier_reader_finds_what_it_knows(sound: Path) -> None:
     content = sound.read_bytes()
     metadata = json.loads(content[8 : 8 + header_length(content)])["__metadata__"]
     old = json.loads(GOLDEN.read_bytes()[8 : 8 + header_length(GOLDEN.read_bytes())])
-    before = json.loads(old["__metadata__"][KEY])
-    now = json.loads(metadata[KEY])
+    before = json.loads(old["__metadata__"][DESCRIPTION_KEY])
+    now = json.loads(metadata[DESCRIPTION_KEY])
     assert before["schema"] == now["schema"] == 1
     assert set(before) <= set(now)
     assert {type(now[key]) for key in before} == {type(before[key]) for key in before}

@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from robustcl.core.batching import rows_seen
+from robustcl.core.batching import count_forward_passes
 from robustcl.core.choices import AGGREGATES
 from robustcl.core.classifier import Classifier, Encoder
 from robustcl.core.errors import InputError
@@ -113,7 +113,7 @@ def test_alone_in_another_order_and_again(text: str) -> None:
 
 def test_k_views_are_k_passes_of_the_same_batch_shape() -> None:
     model = MultiView(classifier(), views(7))
-    with rows_seen(model.encoder) as seen, torch.no_grad():
+    with count_forward_passes(model.encoder) as seen, torch.no_grad():
         model(images(3))
     assert seen == [3] * 7
     assert model.evaluations == 7
@@ -139,7 +139,7 @@ def test_recomputing_changes_no_gradient() -> None:
     for recompute in (False, True):
         model = MultiView(classifier(), views(), recompute=recompute)
         points = images().requires_grad_()
-        with rows_seen(model.encoder) as seen:
+        with count_forward_passes(model.encoder) as seen:
             gradients.append(torch.autograd.grad(model(points)[:, 0].sum(), points)[0])
         assert len(seen) == (10 if recompute else 5)
     assert torch.equal(*gradients)

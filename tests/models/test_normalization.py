@@ -16,7 +16,7 @@ from robustcl.models.checkpoint import load_checkpoint
 from robustcl.models.description import Description
 from robustcl.models.encoders import small_convnet
 from robustcl.models.importing import timm_twins
-from robustcl.models.normalization import stated
+from robustcl.models.normalization import stated_normalization
 
 ARGUMENTS = {"channels": 3, "image_size": 8, "width": 4, "embedding_size": 6}
 IMAGENET = ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
@@ -98,13 +98,13 @@ def test_what_is_stated_is_taken_and_nothing_warned(
 )
 def test_what_cannot_be_meant_is_refused_in_one_line(mean, std, said: str) -> None:
     with pytest.raises(InputError) as caught:
-        stated(mean, std, channels=3)
+        stated_normalization(mean, std, channels=3)
     assert said in str(caught.value) and "\n" not in str(caught.value)
 
 
 def test_a_word_for_three_channels_is_refused_for_one() -> None:
     with pytest.raises(InputError, match="for 3 channels, the images have 1"):
-        stated("imagenet", None, channels=1)
+        stated_normalization("imagenet", None, channels=1)
 
 
 @pytest.mark.parametrize(

@@ -10,7 +10,7 @@ from torch import nn
 
 import robustcl.models.outline as outline_module
 from robustcl.core.errors import InputError
-from robustcl.models.architectures import build_backbone, check_size
+from robustcl.models.architectures import build_backbone, check_image_size
 from robustcl.models.encoders import ARCHITECTURES
 from robustcl.models.outline import outline, outlined_size
 
@@ -110,10 +110,10 @@ def test_what_the_code_of_others_raises_is_one_line(name: str, words: str) -> No
 
 
 def test_sizes_of_images_are_bounded() -> None:
-    check_size((3, 4096, 4096))
+    check_image_size((3, 4096, 4096))
     for shape in ((1, 10**6, 10**6), (0, 8, 8), (3, -1, 8)):
         with pytest.raises(InputError, match="image_shape"):
-            check_size(shape)
+            check_image_size(shape)
 
 
 TRACED = """\

@@ -7,14 +7,14 @@ from typing import Any
 
 from robustcl.core.classifier import Classifier
 from robustcl.data import Dataset
-from robustcl.evaluation.config import Audit
+from robustcl.evaluation.config import EvaluationConfig
 from robustcl.evaluation.measuring import evaluate
 from robustcl.records.lines import record_line
 from robustcl.records.reading import load_run
 from robustcl.records.summary import summarize
 from tests.network import small_classifier, some_images
 
-AUDIT = Audit(
+AUDIT = EvaluationConfig(
     methods=("product", "smoothing:sigma=.25,n=20"), attacks=("pgd:steps=5", "fmn:steps=5"),
     eps=(0.1, 1.0), batch_size=4,
 )  # fmt: skip
@@ -28,13 +28,13 @@ def model_and_data(count: int = COUNT) -> tuple[Classifier, Dataset]:
     return model, Dataset("random", images.permute(0, 2, 3, 1).numpy(), labels)
 
 
-def make_run(folder: Path, audit: Audit = AUDIT) -> Path:
+def make_run(folder: Path, audit: EvaluationConfig = AUDIT) -> Path:
     model, dataset = model_and_data()
     evaluate(model, dataset, audit, folder, progress=False)
     return folder
 
 
-def go_on(folder: Path, audit: Audit = AUDIT, **options: Any) -> bool:
+def go_on(folder: Path, audit: EvaluationConfig = AUDIT, **options: Any) -> bool:
     model, dataset = model_and_data()
     return evaluate(model, dataset, audit, folder, resume=True, progress=False, **options)
 

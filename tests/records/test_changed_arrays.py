@@ -9,9 +9,9 @@ from typing import Any
 import numpy as np
 import pytest
 
-from robustcl.evaluation.config import Audit
+from robustcl.evaluation.config import EvaluationConfig
 from robustcl.records.arrays import array_faults, load_arrays, save_arrays
-from robustcl.records.examples import load_triples
+from robustcl.records.examples import load_examples
 from robustcl.records.reading import load_run
 from robustcl.records.summary import summarize
 from robustcl.report.flags import flags
@@ -73,7 +73,7 @@ def swapped(folder: Path) -> None:
 
 
 def of_another_run(folder: Path) -> None:
-    other = make_run(folder.parent / "other", Audit(methods=("product",), attacks=()))
+    other = make_run(folder.parent / "other", EvaluationConfig(methods=("product",), attacks=()))
     shutil.copy(other / "arrays" / "embeddings.npz", folder / "arrays")
 
 
@@ -88,7 +88,7 @@ def of_nobody(folder: Path) -> None:
 
 
 def of_another_process(folder: Path) -> None:
-    other = make_run(folder.parent / "other", Audit(methods=("product",), attacks=()))
+    other = make_run(folder.parent / "other", EvaluationConfig(methods=("product",), attacks=()))
     kept = folder / "arrays" / "embeddings.1.npz"
     shutil.copy(other / "arrays" / "embeddings.npz", kept)
 
@@ -133,5 +133,5 @@ def test_a_damaged_array_is_named_and_stops_no_report(
     run = load_run(folder)
     told = [line for line in flags(run, summarize(run)) if line.startswith("A figure is missing")]
     assert re.search(words, " ".join(told)) and all("--resume" in line for line in told)
-    load_triples(folder)
+    load_examples(folder)
     assert "A figure is missing" in write_report(folder).read_text(encoding="utf-8")

@@ -12,7 +12,7 @@ import pytest
 
 from robustcl.cli.main import robustcl
 from robustcl.core.errors import RunError
-from robustcl.evaluation.config import Audit
+from robustcl.evaluation.config import EvaluationConfig
 from robustcl.records.json_file import CHECKSUM, write_sealed
 from robustcl.records.lines import record_line
 from robustcl.records.reading import config_hash, load_run, read_manifest
@@ -259,7 +259,7 @@ def manifest_without_checksum(folder: Path) -> None:
 
 
 def other_manifest(folder: Path) -> None:
-    make_run(folder.parent / "other", Audit(methods=("product",), attacks=()))
+    make_run(folder.parent / "other", EvaluationConfig(methods=("product",), attacks=()))
     shutil.copy(folder.parent / "other" / "manifest.json", folder)
 
 

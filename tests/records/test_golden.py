@@ -10,13 +10,13 @@ import pytest
 from robustcl.cli.main import robustcl
 from robustcl.core.errors import RunError
 from robustcl.data import load_data
-from robustcl.evaluation.config import Audit
+from robustcl.evaluation.config import EvaluationConfig
 from robustcl.evaluation.manifest import Origin
 from robustcl.evaluation.measuring import evaluate
 from robustcl.evaluation.reproducer import load_reproducer, replay
 from robustcl.models.checkpoint import load_checkpoint
 from robustcl.records.arrays import array_faults, load_arrays
-from robustcl.records.examples import load_triples
+from robustcl.records.examples import load_examples
 from robustcl.records.reading import config_hash, load_run, read_manifest
 from robustcl.records.study_file import read_study
 from robustcl.records.summary import summarize
@@ -42,7 +42,7 @@ def test_an_old_run_gives_the_figures_that_it_gave(folder: Path, capsys) -> None
         elif name != "flags":
             assert told[name] == value, name
     assert len(load_arrays(folder / "run", "embeddings")["index"]) == 6
-    assert len(load_triples(folder / "run")["index"]) == 5
+    assert len(load_examples(folder / "run")["index"]) == 5
     assert array_faults(folder / "run") == []
     (note,) = run.notes
     assert WORD in note and "robustcl 0.1.0" in note
@@ -80,7 +80,7 @@ def test_an_old_run_goes_on_and_stays_readable(folder: Path) -> None:
     assert model is not None
     data = load_data("digits", split="test", limit=6, draw="first")
     assert data.hash() == config["data_hash"]
-    audit = Audit(
+    audit = EvaluationConfig(
         methods=tuple(config["methods"]), attacks=tuple(config["attacks"]),
         eps=tuple(config["eps"]), batch_size=config["batch_size"],
     )  # fmt: skip

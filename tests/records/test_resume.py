@@ -9,11 +9,11 @@ import pytest
 
 from robustcl.cli.main import certify
 from robustcl.core.errors import RunError
-from robustcl.evaluation.config import Audit
+from robustcl.evaluation.config import EvaluationConfig
 from robustcl.evaluation.measuring import evaluate
 from robustcl.records import sessions as module
 from robustcl.records.arrays import array_faults, load_arrays
-from robustcl.records.examples import load_triples
+from robustcl.records.examples import load_examples
 from robustcl.records.json_file import write_sealed
 from robustcl.records.lines import record_line
 from robustcl.records.reading import config_hash, load_run, read_manifest
@@ -167,7 +167,9 @@ def test_a_damaged_manifest_is_written_again(whole: Path, folder: Path, damage: 
 def test_a_damaged_manifest_of_another_run_is_left_alone(folder: Path) -> None:
     place = folder / "manifest.json"
     place.write_text("{")
-    other = Audit(methods=("product",), attacks=("pgd:steps=6",), eps=(0.1, 1.0), batch_size=4)
+    other = EvaluationConfig(
+        methods=("product",), attacks=("pgd:steps=6",), eps=(0.1, 1.0), batch_size=4
+    )
     with pytest.raises(RunError, match="not known to be of this command: give a new --out"):
         go_on(folder, other)
     assert place.read_text() == "{"
@@ -179,7 +181,7 @@ SHARED = ("eps", "evaluations", "attack")
 def arrays(folder: Path) -> dict[str, dict[str, np.ndarray]]:
     names = ["embeddings", *sorted(p.stem for p in folder.glob("arrays/curves-*.npz"))]
     found = {name: load_arrays(folder, name, shared=SHARED) for name in names}
-    return {**found, "triples": load_triples(folder)}
+    return {**found, "triples": load_examples(folder)}
 
 
 @pytest.mark.parametrize("kind", ["embeddings", "triples", "curves-", ""])
@@ -338,5 +340,5 @@ def test_one_process_mends_those_of_processes_that_are_no_more(
     assert go_on(folder)
     assert (folder / "records-1.damaged").read_bytes() == lines[0][:20] + b"\n"
     assert figures(folder) == figures(whole) and plain(folder) == plain(whole)
-    for key, value in load_triples(whole).items():
-        np.testing.assert_array_equal(load_triples(folder)[key], value)
+    for key, value in load_examples(whole).items():
+        np.testing.assert_array_equal(load_examples(folder)[key], value)

@@ -9,9 +9,9 @@ import pytest
 
 from robustcl.records.arrays import save_arrays
 from robustcl.records.reading import load_run
-from robustcl.records.writing import short_file
+from robustcl.records.writing import slug
 from robustcl.report import write_report
-from robustcl.report.convergence import convergences, doubts
+from robustcl.report.convergence import convergence_warnings, convergences
 from robustcl.report.tables import budget_table
 from tests.report.synthetic_run import attack, certificate, clean, write_run
 
@@ -34,7 +34,7 @@ def a_run(folder: Path, *, when: np.ndarray, nearest: bool = False, **other: Any
         "norms": np.where(won, 0.4, np.inf)[:, None].astype(np.float32),
         "counts": np.full((COUNT, 1), 16),
     }
-    save_arrays(folder, f"curves-{short_file('pgd')}", curves)
+    save_arrays(folder, f"curves-{slug('pgd')}", curves)
     return folder
 
 
@@ -45,7 +45,7 @@ def test_what_only_the_second_half_won_is_named(tmp_path: Path, nearest: bool) -
     folder = a_run(tmp_path, when=when, nearest=nearest)
     (one,) = convergences(load_run(folder))
     assert one.gains == {0.5: 3 / COUNT}
-    (doubt,) = doubts(load_run(folder))
+    (doubt,) = convergence_warnings(load_run(folder))
     assert "pgd has not flattened" in doubt and "1.5 points at L2 0.5" in doubt
     page = write_report(folder).read_text(encoding="utf-8")
     assert doubt in page
@@ -58,7 +58,7 @@ def test_a_curve_that_is_flat_raises_no_doubt(tmp_path: Path, late: int) -> None
     when = np.full(COUNT, 4)
     when[:late] = 8  # half of the evaluations
     folder = a_run(tmp_path, when=when)
-    assert doubts(load_run(folder)) == []
+    assert convergence_warnings(load_run(folder)) == []
     assert "All curves have flattened" in write_report(folder).read_text(encoding="utf-8")
 
 
@@ -74,9 +74,9 @@ def test_medians_are_those_of_the_images(tmp_path: Path) -> None:
 
 def test_success_that_falls_with_the_budget_is_named(tmp_path: Path) -> None:
     folder = a_run(tmp_path, when=np.full(COUNT, 1), failed=0.39)
-    assert doubts(load_run(folder)) == []
+    assert convergence_warnings(load_run(folder)) == []
     folder = a_run(tmp_path / "b", when=np.full(COUNT, 1), failed=0.45)
-    (doubt,) = doubts(load_run(folder))
+    (doubt,) = convergence_warnings(load_run(folder))
     assert "200 of 200" in doubt and "monotonically" in doubt
 
 
@@ -111,7 +111,7 @@ def test_costs_add_up(tmp_path: Path) -> None:
 def test_an_older_run_without_these_numbers_is_still_reported(tmp_path: Path) -> None:
     records = [clean(0, 0, 0), certificate(0, 0, 0, 0.1), attack(0, 0, 0, 0.3)]
     folder = write_run(tmp_path, records)
-    assert doubts(load_run(folder)) == []
+    assert convergence_warnings(load_run(folder)) == []
     write_report(folder)
     summary = json.loads((folder / "summary.json").read_text(encoding="utf-8"))
     assert summary["certified_balls"] is None

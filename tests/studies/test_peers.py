@@ -11,19 +11,19 @@ from robustcl.data import Dataset
 from robustcl.report.suite_folder import load_suite_run
 from robustcl.studies import Place, cells, read_suite, run_suite
 from robustcl.studies.interleaved import Cost, interleaved, median_interval, ratio
-from robustcl.studies.peers import PEERS, AbsentError, Scene
-from robustcl.studies.peers.comparison import compare
+from robustcl.studies.peers import PEERS, AbsentError, ComparisonInputs
+from robustcl.studies.peers.comparison import compare_programs
 from robustcl.studies.peers.nearest import our_points, verified_norms
 from robustcl.studies.peers.rows import counting
 from tests.cli.random_checkpoint import random_checkpoint
 from tests.network import small_classifier, some_images
 
 
-def scene(*, count: int = 6, repeats: int = 1) -> Scene:
+def scene(*, count: int = 6, repeats: int = 1) -> ComparisonInputs:
     images = (255 * some_images(count).permute(0, 2, 3, 1)).to(torch.uint8).numpy()
     names = tuple("abcdef")
     dataset = Dataset("random/test", images, np.arange(count) % 6, names)
-    return Scene(small_classifier(), dataset, dataset, repeats=repeats, batch_size=count)
+    return ComparisonInputs(small_classifier(), dataset, dataset, repeats=repeats, batch_size=count)
 
 
 MODULES = {
@@ -72,7 +72,7 @@ def test_an_absent_peer_is_skipped_and_fails_nothing(
 @pytest.mark.parametrize("agree", [True, False])
 def test_no_speed_without_agreement(agree: bool) -> None:
     calls: list[str] = []
-    found = compare(
+    found = compare_programs(
         scene(repeats=3),
         "task",
         "other 1.0",

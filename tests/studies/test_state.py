@@ -12,7 +12,7 @@ from robustcl.core.errors import RunError
 from robustcl.records.json_file import CHECKSUM, sealed, write_sealed
 from robustcl.records.reading import SCHEMA, config_hash, read_manifest
 from robustcl.report.suite_folder import CellState, load_suite_run
-from robustcl.studies.cell_kinds.state import load_state, save_state
+from robustcl.studies.cell_kinds.state import load_cell, save_cell
 
 ABOUT = {"model": "a", "data": "digits", "seed": 0}
 STATE = CellState("a/model", "model", "done", about=ABOUT, metrics={"knn_accuracy": 0.5})
@@ -28,7 +28,7 @@ def make_suite(folder: Path, *, limit: int) -> Path:
     manifest = {"schema": SCHEMA, "suite": "tiny", "question": "?", "config": config}
     manifest |= {"config_hash": config_hash(config), "cells": ["a/model", "b/model"]}
     write_sealed(folder / "manifest.json", manifest)
-    save_state(folder, STATE)
+    save_cell(folder, STATE)
     return folder
 
 
@@ -86,11 +86,11 @@ def without_checksum(folder: Path) -> None:
 def test_a_damaged_cell_is_named_and_run_again(
     folder: Path, change: Callable[[Path], Any], words: str, capsys: pytest.CaptureFixture
 ) -> None:
-    assert load_state(folder, "a/model") == STATE
+    assert load_cell(folder, "a/model") == STATE
     change(folder)
     with pytest.raises(RunError, match=rf"cell\.json.*{words}.*--resume"):
         load_suite_run(folder)
-    assert load_state(folder, "a/model") is None
+    assert load_cell(folder, "a/model") is None
     told = capsys.readouterr().err
     assert "cell.json" in told and "the cell is run again" in told
 
@@ -109,6 +109,6 @@ def test_cells_of_an_older_suite_are_read_with_a_word(folder: Path) -> None:
     (folder / "manifest.json").write_text(json.dumps(manifest))
     kept = {k: v for k, v in content(folder).items() if k in CellState.__dataclass_fields__}
     (folder / "a/model/cell.json").write_text(json.dumps(kept))
-    assert load_state(folder, "a/model") == STATE
+    assert load_cell(folder, "a/model") == STATE
     (note,) = load_suite_run(folder).notes
     assert "robustcl 0.1.0" in note and "no checksums" in note

@@ -10,7 +10,7 @@ from robustcl import attacks, certify
 from robustcl.core.errors import InputError
 from robustcl.studies import cells, load_suite, read_suite, suite_names
 from robustcl.studies.options import training_options
-from robustcl.studies.suite import attack_name
+from robustcl.studies.suite import named_attack
 from robustcl.workflows.recipes import recipe_of
 
 SMALL: dict[str, Any] = {
@@ -113,7 +113,7 @@ def test_shipped_suites_name_only_what_exists(name: str) -> None:
         for text in suite.certificates.get(norm, ()):
             assert norm in certify.METHODS[certify.parse_method(text).name].norms
         for text in suite.attacks.get(norm, ()):
-            assert norm in attacks.ATTACKS[attack_name(text)].norms
+            assert norm in attacks.ATTACKS[named_attack(text)].norms
 
 
 def test_the_suites_asked_for_are_shipped() -> None:

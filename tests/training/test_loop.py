@@ -23,7 +23,7 @@ from robustcl.training import (
     rate,
     train_encoder,
 )
-from robustcl.training.start_run import start_run
+from robustcl.training.start_run import begin_training
 from robustcl.training.train_step import train_step
 
 SHORT = dataclasses.replace(DEMO_RECIPE, epochs=6, batch_size=128)
@@ -131,7 +131,7 @@ def test_the_filter_is_measured_against_true_labels() -> None:
 
 def test_a_projector_stands_before_the_loss_only() -> None:
     recipe = dataclasses.replace(PLAIN, loss="simclr", projector=32)
-    run = start_run(rough_encoder(), digits(256), recipe, torch.device("cpu"))
+    run = begin_training(rough_encoder(), digits(256), recipe, torch.device("cpu"))
     assert run.model(run.images[:4].float()).shape == (4, 128)
     before = weights(run.encoder)
     train_step(run, torch.arange(64), epoch=0, rate=0.1)
@@ -175,7 +175,7 @@ def test_accumulation_averages_gradients() -> None:
     start = weights(single)
     both, _ = trained(recipe, data)
     moved = []
-    run = start_run(encoder(), data, half, torch.device("cpu"))
+    run = begin_training(encoder(), data, half, torch.device("cpu"))
     order = torch.randperm(64, generator=run.generator)
     before = run.encoder.state_dict()
     before = {name: value.clone() for name, value in before.items()}

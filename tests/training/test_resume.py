@@ -12,7 +12,7 @@ from robustcl.core.errors import RobustclError
 from robustcl.training import Files, TrainRecipe, train_encoder
 from robustcl.training.position import Position, resumed, saved
 from robustcl.training.resume_state import load_state, save_state
-from robustcl.training.start_run import start_run
+from robustcl.training.start_run import begin_training
 from tests.training.test_loop import PLAIN, digits, encoder, rough_encoder, weights
 
 
@@ -81,7 +81,7 @@ def test_another_recipe_does_not_go_on(change: dict, tmp_path: Path) -> None:
     # training.md, traps: the key includes augmentation, temperature, label share and split seed.
     recipe = dataclasses.replace(PLAIN, loss="supcon", views=dataclasses.replace(PLAIN.views))  # pyright: ignore[reportArgumentType]
     state = tmp_path / "s.state"
-    saved(start_run(encoder(), digits(256), recipe, torch.device("cpu")), Position(), state)
+    saved(begin_training(encoder(), digits(256), recipe, torch.device("cpu")), Position(), state)
     name = next(iter(change))
     other = dataclasses.replace(recipe, **change)
     with pytest.raises(RobustclError, match=f"run with {name}"):
@@ -106,7 +106,7 @@ def test_a_state_that_does_not_fit_is_named(tmp_path: Path) -> None:
     recipe, data = TrainRecipe(epochs=2, batch_size=32), digits(96)
     files = Files(state=tmp_path / "s.safetensors", save_every=1, measure_every=1)
     assert files.state is not None
-    run = start_run(encoder(), data, recipe, torch.device("cpu"))
+    run = begin_training(encoder(), data, recipe, torch.device("cpu"))
     train_encoder(encoder(), data, recipe, files=files, progress=False)
     tensors, numbers = load_state(files.state)
     tensors["sum.loss"] = torch.tensor(1.5)

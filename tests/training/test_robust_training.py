@@ -137,11 +137,11 @@ def test_adversarial_training_moves_the_embedding_less_under_attack() -> None:
 
 
 def _turn(model: Encoder, images: torch.Tensor, eps: float) -> float:
-    from robustcl.core.modules import frozen
+    from robustcl.core.modules import eval_mode
     from robustcl.core.threat import Threat
     from robustcl.training.robust.attacked import turned
 
-    with frozen(model):
+    with eval_mode(model):
         reference = model(images)
         points = inner_ascent(
             lambda at: turned(model(at), reference), images, Threat("linf", eps), steps=10,

@@ -29,7 +29,7 @@ def lipschitz_convnet(
     4 x 4 pixels (2 x 2 in images below 16 pixels), those of further convolutions of 2 x 2 until
     the side is 2 or odd, with twice the channels each; two linear layers project the rest. These
     are plain layers of torch and `MaxMin`. That the product of layer norms is 1 is measured by
-    `certify.bounds.network_norm`, not taken from this text.
+    `certify.bounds.network_lipschitz_bound`, not taken from this text.
 
     Args:
         channels: Channels of the images.

@@ -6,11 +6,11 @@ import math
 import torch
 
 from robustcl.core.abstention import directed, warn_abstained
-from robustcl.core.batching import padded
+from robustcl.core.batching import fixed_size
 from robustcl.core.classifier import Classifier, Encoder
 from robustcl.core.errors import InputError, RunError
 from robustcl.core.hashes import raw_bytes
-from robustcl.core.modules import frozen
+from robustcl.core.modules import eval_mode
 from robustcl.data.dataset import Dataset
 from robustcl.models.heads import knn, linear, lipschitz_linear, prototype
 
@@ -63,7 +63,9 @@ def fit_head(
     if not dataset.labeled:
         raise InputError(f"{dataset.name!r} has no labels; a head needs them")
     before = encoder_hash(encoder)
-    points = embed_images(encoder, dataset, batch_size=batch_size, device=device, noise=noise, seed=seed)
+    points = embed_images(
+        encoder, dataset, batch_size=batch_size, device=device, noise=noise, seed=seed
+    )
     encoder.to("cpu")
     if encoder_hash(encoder) != before:
         raise RunError("the encoder changed while a head was fitted; please report this")
@@ -117,12 +119,12 @@ def embed_images(
     parts = []
     generator = torch.Generator().manual_seed(seed)
     encoder.to(device)
-    with torch.no_grad(), frozen(encoder):
+    with torch.no_grad(), eval_mode(encoder):
         for batch in dataset.batches(batch_size):
             images = batch.images
             if noise:
                 images = images + noise * torch.randn(images.shape, generator=generator)
-            parts.append(padded(encoder, images.to(device), batch_size=batch_size).cpu())
+            parts.append(fixed_size(encoder, images.to(device), batch_size=batch_size).cpu())
     return torch.cat(parts)
 
 

@@ -7,7 +7,7 @@ from robustcl import certify
 from robustcl.core.choices import Norm
 from robustcl.core.classifier import Classifier
 from robustcl.core.errors import UnsupportedError, ViolationError
-from robustcl.evaluation.config import Audit
+from robustcl.evaluation.config import EvaluationConfig
 from robustcl.evaluation.manifest import Origin
 from robustcl.evaluation.measuring import evaluate
 from robustcl.records.reading import load_run
@@ -17,7 +17,7 @@ from robustcl.studies.cell_kinds.model_cell import load_model
 from robustcl.studies.grid import Cell
 from robustcl.studies.metrics import run_metrics
 from robustcl.studies.place import Place, read_split
-from robustcl.studies.suite import FOREIGN, Suite, attack_name
+from robustcl.studies.suite import FOREIGN, Suite, named_attack
 
 
 def audit_cell(suite: Suite, cell: Cell, place: Place) -> dict[str, Any]:
@@ -43,7 +43,7 @@ def audit_cell(suite: Suite, cell: Cell, place: Place) -> dict[str, Any]:
     folder = place.folder / cell.folder
     methods, left_out = usable_methods(model, suite.certificates[cell.norm], cell.norm)
     found_attacks, absent = usable_attacks(suite.attacks[cell.norm])
-    audit = Audit(
+    audit = EvaluationConfig(
         norm=cell.norm,
         methods=methods,
         attacks=found_attacks,
@@ -108,7 +108,7 @@ def usable_attacks(texts: tuple[str, ...]) -> tuple[tuple[str, ...], dict[str, s
     Returns:
         Those that can be run, and by name of the others why not.
     """
-    foreign = [text for text in texts if attack_name(text) == FOREIGN]
+    foreign = [text for text in texts if named_attack(text) == FOREIGN]
     if not foreign or importlib.util.find_spec("torchattacks") is not None:
         return texts, {}
     reason = 'torchattacks is not installed; pip install ".[torchattacks]"'

@@ -14,10 +14,10 @@ from robustcl.calibration import (
     top_label,
 )
 from robustcl.core.abstention import answered, predict
-from robustcl.core.batching import padded
+from robustcl.core.batching import fixed_size
 from robustcl.core.classifier import Classifier
 from robustcl.core.errors import InputError
-from robustcl.core.modules import frozen
+from robustcl.core.modules import eval_mode
 from robustcl.core.terminal import say
 from robustcl.data.class_names import match_classes
 from robustcl.data.corruptions import cifar10c, cifar10c_names, corrupted
@@ -134,9 +134,9 @@ def _version(clean: Dataset, name: str, severity: int, suite: Suite, seed: int) 
 
 def _scores(model: Classifier, dataset: Dataset, batch_size: int, device: str) -> Tensor:
     parts = []
-    with torch.no_grad(), frozen(model):
+    with torch.no_grad(), eval_mode(model):
         for batch in dataset.batches(batch_size):
-            parts.append(padded(model, batch.images.to(device), batch_size=batch_size).cpu())
+            parts.append(fixed_size(model, batch.images.to(device), batch_size=batch_size).cpu())
     return torch.cat(parts)
 
 

@@ -11,7 +11,7 @@ from robustcl.evaluation.manifest import device_name
 from robustcl.studies.cell_kinds.model_cell import load_model
 from robustcl.studies.grid import Cell
 from robustcl.studies.peers import PEERS
-from robustcl.studies.peers.comparison import Scene
+from robustcl.studies.peers.comparison import ComparisonInputs
 from robustcl.studies.place import Place, read_split
 from robustcl.studies.suite import Suite
 
@@ -34,7 +34,7 @@ def peer_cell(suite: Suite, cell: Cell, place: Place) -> dict[str, Any]:
     def read(split: Split) -> Dataset:
         return read_split(suite, place, cell.data, split=split, seed=cell.seed, classes=names)
 
-    scene = Scene(
+    scene = ComparisonInputs(
         model=model.to(place.device).eval(),
         test=read("test"),
         train=read("train"),

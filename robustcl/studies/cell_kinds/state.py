@@ -11,7 +11,7 @@ from robustcl.records.reading import read_manifest
 from robustcl.report.suite_folder import CellState, read_cell
 
 
-def save_state(folder: Path, state: CellState, device: str = "cpu") -> None:
+def save_cell(folder: Path, state: CellState, device: str = "cpu") -> None:
     """Write cell.json, bound to the suite.
 
     Args:
@@ -27,7 +27,7 @@ def save_state(folder: Path, state: CellState, device: str = "cpu") -> None:
     write_sealed(folder / state.cell / "cell.json", {**asdict(state), **bound})
 
 
-def load_state(folder: Path, cell: str) -> CellState | None:
+def load_cell(folder: Path, cell: str) -> CellState | None:
     """Read cell.json; what is damaged is named, and counts as not ended.
 
     Args:

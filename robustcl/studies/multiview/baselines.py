@@ -9,7 +9,7 @@ from torch import Tensor
 
 from robustcl.calibration import paired_mean
 from robustcl.core.abstention import predict
-from robustcl.core.batching import padded
+from robustcl.core.batching import fixed_size
 from robustcl.core.seeds import example_seed
 from robustcl.evaluation.clean_records import calibration_of, temperature_of
 from robustcl.models.inference_views import RandomViews
@@ -35,7 +35,7 @@ def ensemble_baseline(study: Study, labels: Tensor) -> dict[str, Any] | None:
     def compute() -> dict[str, Any]:
         with torch.no_grad():
             parts = {
-                name: padded(
+                name: fixed_size(
                     model, all_images(data).to(study.device), batch_size=study.plan.batch_size
                 )
                 for name, data in (("test", study.test), ("held", study.held_out))
@@ -118,7 +118,7 @@ def _right(study: Study, model: RandomViews, points: Tensor, labels: Tensor) -> 
         for judge in range(2 * JUDGES):
             seed = example_seed(study.plan.seed, judge, "fresh views") % 2**31
             drawn = model.drawn(seed).to(study.device)
-            scores = padded(drawn, points, batch_size=study.plan.batch_size)
+            scores = fixed_size(drawn, points, batch_size=study.plan.batch_size)
             found.append(predict(scores).cpu() == labels)
     return torch.stack(found).double()
 

@@ -11,11 +11,11 @@ from torch import Tensor, nn
 
 from robustcl import attacks, certify
 from robustcl.core.abstention import on_sphere
-from robustcl.core.batching import padded
+from robustcl.core.batching import fixed_size
 from robustcl.core.choices import Aggregate
 from robustcl.core.classifier import Classifier
 from robustcl.core.errors import RunError, UnsupportedError
-from robustcl.core.modules import frozen
+from robustcl.core.modules import eval_mode
 from robustcl.core.objectives import misclassify
 from robustcl.core.seeds import example_noise, example_seed
 from robustcl.core.threat import Threat
@@ -144,14 +144,14 @@ def outputs(study: Study, name: str, images: Callable[[], Tensor]) -> Outputs:
     def compute() -> dict[str, np.ndarray]:
         points, views = images().to(study.device), [LinearView(), *study.views]
         scores, raws = [], []
-        with torch.no_grad(), frozen(study.single):
+        with torch.no_grad(), eval_mode(study.single):
             for view in views:
                 view.to(study.device)
 
                 def raw(part: Tensor, view: nn.Module = view) -> Tensor:
                     return study.single.raw_embeddings(view(part))
 
-                found = padded(raw, points, batch_size=study.plan.batch_size)
+                found = fixed_size(raw, points, batch_size=study.plan.batch_size)
                 raws.append(found.cpu().numpy())
                 scores.append(study.single.head(_seen(study.single, found)).cpu().numpy())
         return {"scores": np.stack(scores), "raw": np.stack(raws)}
@@ -217,7 +217,7 @@ def adversarials(
             assert average.classifier is not None
             mean = misclassify(average.classifier, batch.labels)
             aim = replace(mean, evaluations=average.evaluations)
-        found = attacks.run(
+        found = attacks.run_attack(
             specification.name,
             aim,
             batch.images,
@@ -252,7 +252,7 @@ def certified(study: Study, name: str, aggregate: Aggregate, *, single: bool) ->
     norm = "linf" if plan.norm == "linf" else "l2"  # |v|_2 <= |v|_1, so a radius of L2 holds in L1
     model = MultiView(study.single, views, aggregate)
     try:
-        prepared = certify.traced_views(model, norm=norm)
+        prepared = certify.prepared_views(model, norm=norm)
     except UnsupportedError as error:
         study.tell(f"no certificate of {name}: {error}")
         return None

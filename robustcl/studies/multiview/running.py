@@ -31,7 +31,7 @@ from robustcl.studies.multiview.outputs import Study
 from robustcl.studies.multiview.plan import StudyPlan
 from robustcl.studies.multiview.results import run_study
 from robustcl.workflows.data import old_rule, read_data
-from robustcl.workflows.models import load_and_tell, mean_of, trained_views
+from robustcl.workflows.models import load_and_tell, load_ensemble, trained_views
 from robustcl.workflows.outputs import refuse_inside_data
 
 _DEFAULT_EPS = {"l2": "0.25", "linf": "8/255", "l1": "12"}
@@ -84,7 +84,7 @@ def _multiview(options: MultiviewOptions, plan: StudyPlan) -> int:
         folder=options.out,
         device=options.device,
         tell=(lambda _: None) if options.quiet else say,
-        ensemble=mean_of(
+        ensemble=load_ensemble(
             members, arch=options.arch, device=options.device, classes=single.class_names
         ),
         training=training,

@@ -10,12 +10,18 @@ from torch import Tensor, nn
 from robustcl.certify import clever
 from robustcl.core.choices import CertifiedNorm
 from robustcl.core.classifier import Classifier
-from robustcl.studies.peers.comparison import Comparison, Scene, compare, import_peer, named
+from robustcl.studies.peers.comparison import (
+    Comparison,
+    ComparisonInputs,
+    compare_programs,
+    import_peer,
+    named,
+)
 
-VARIABLE = "ROBUSTCL_ART"
-CURE = (
+ART_VARIABLE = "ROBUSTCL_ART"
+ART_CURE = (
     "pip install --target FOLDER --no-deps adversarial-robustness-toolbox six, and name FOLDER in "
-    f"{VARIABLE}"
+    f"{ART_VARIABLE}"
 )
 BALLS: dict[CertifiedNorm, float] = {"l2": 0.5, "linf": 0.02}
 _IMAGES = 4
@@ -43,7 +49,7 @@ class Sampling:
     batch_size: int = 40
 
 
-def art_clever(scene: Scene) -> list[Comparison]:
+def art_clever(scene: ComparisonInputs) -> list[Comparison]:
     """Compare the mean score over images and runs, then time.
 
     Args:
@@ -52,7 +58,7 @@ def art_clever(scene: Scene) -> list[Comparison]:
     Returns:
         One comparison, in L2.
     """
-    import_peer("art.metrics", cure=CURE, variable=VARIABLE)
+    import_peer("art.metrics", cure=ART_CURE, variable=ART_VARIABLE)
     sampling = Sampling()
     images = scene.test.batch(range(min(_IMAGES, len(scene.test)))).images.to(scene.device)
     mine, other = (
@@ -74,7 +80,7 @@ def art_clever(scene: Scene) -> list[Comparison]:
 
     task = f"CLEVER, l2 ball {sampling.ball}, {sampling.batches} x {sampling.samples} points, "
     return [
-        compare(
+        compare_programs(
             scene,
             f"{task}{len(images)} images",
             named("adversarial-robustness-toolbox"),

@@ -7,8 +7,14 @@ from torch import nn
 
 from robustcl.certify import smoothing
 from robustcl.core.seeds import example_seed
-from robustcl.studies.peers._art_clever import CURE, VARIABLE
-from robustcl.studies.peers.comparison import Comparison, Scene, compare, import_peer, named
+from robustcl.studies.peers._art_clever import ART_CURE, ART_VARIABLE
+from robustcl.studies.peers.comparison import (
+    Comparison,
+    ComparisonInputs,
+    compare_programs,
+    import_peer,
+    named,
+)
 
 SIGMA, N, N_SELECT, ALPHA = 0.25, 1000, 100, 0.001
 _IMAGES = 16
@@ -16,7 +22,7 @@ _GAP = 0.1  # between the mean radii of images that both certify, relative
 _Outcome = tuple[np.ndarray, np.ndarray]
 
 
-def art_smoothing(scene: Scene) -> list[Comparison]:
+def art_smoothing(scene: ComparisonInputs) -> list[Comparison]:
     """Compare predictions and radii, then time.
 
     Both take votes, the same numbers of samples and the Clopper-Pearson bound; the noise differs.
@@ -27,11 +33,13 @@ def art_smoothing(scene: Scene) -> list[Comparison]:
     Returns:
         One comparison.
     """
-    import_peer("art.estimators.certification.randomized_smoothing", cure=CURE, variable=VARIABLE)
+    import_peer(
+        "art.estimators.certification.randomized_smoothing", cure=ART_CURE, variable=ART_VARIABLE
+    )
     import_peer(
         "statsmodels.stats.proportion",
-        cure=f"ART needs it for smoothing: pip install statsmodels, or into a folder of {VARIABLE}",
-        variable=VARIABLE,
+        cure=f"ART needs it for smoothing: pip install statsmodels, or into a folder of {ART_VARIABLE}",
+        variable=ART_VARIABLE,
     )
     from art.estimators.certification.randomized_smoothing import (  # pyright: ignore
         PyTorchRandomizedSmoothing,
@@ -69,7 +77,7 @@ def art_smoothing(scene: Scene) -> list[Comparison]:
         return wrapped.certify(pixels, n=N, batch_size=scene.batch_size)
 
     return [
-        compare(
+        compare_programs(
             scene,
             f"smoothing, sigma {SIGMA}, {N_SELECT} + {N} samples, vote, {len(images)} images",
             named("adversarial-robustness-toolbox"),

@@ -8,14 +8,20 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from robustcl.certify import certified_radius, traced
+from robustcl.certify import certified_radius, prepared_model
 from robustcl.certify._local import first_radii
-from robustcl.certify.problem import Problem, problem
 from robustcl.certify.search import CLOSE
+from robustcl.certify.verification_problem import VerificationProblem, verification_problem
 from robustcl.core.choices import CertifiedNorm
 from robustcl.core.classifier import Classifier
 from robustcl.core.errors import UnsupportedError
-from robustcl.studies.peers.comparison import Comparison, Scene, compare, import_peer, named
+from robustcl.studies.peers.comparison import (
+    Comparison,
+    ComparisonInputs,
+    compare_programs,
+    import_peer,
+    named,
+)
 
 VARIABLE = "ROBUSTCL_AUTO_LIRPA"
 _CURE = f"name the folders of a checkout and of what it needs in {VARIABLE}, as in PYTHONPATH"
@@ -26,7 +32,7 @@ MORE_STEPS = 8  # of the bisection, where radii are far below where it starts
 _SMALLER = 0.99  # median of our radius over theirs below which ours is not as good
 
 
-def auto_lirpa(scene: Scene) -> list[Comparison]:
+def auto_lirpa(scene: ComparisonInputs) -> list[Comparison]:
     """Compare certified radii, then time.
 
     Ours is `sound`, theirs plain CROWN in float32 with the radius found by bisection, as `crown`
@@ -45,15 +51,15 @@ def auto_lirpa(scene: Scene) -> list[Comparison]:
     images = scene.test.batch(range(min(_IMAGES, len(scene.test)))).images.to(scene.device)
     found = []
     for norm in BOTH:
-        prepared = traced(scene.model, norm=norm, method="auto_lirpa")
-        task = problem(prepared, images)
+        prepared = prepared_model(scene.model, norm=norm, method="auto_lirpa")
+        task = verification_problem(prepared, images)
         if not can_be_peered(scene.model, task):
             raise UnsupportedError(
                 "auto_LiRPA does not see through an input normalization in L2 and knows no "
                 "projection to the sphere; compare a model without them"
             )
         found.append(
-            compare(
+            compare_programs(
                 scene,
                 f"certified radius, {norm}, {len(images)} images",
                 named("auto_LiRPA"),
@@ -66,7 +72,7 @@ def auto_lirpa(scene: Scene) -> list[Comparison]:
     return found
 
 
-def can_be_peered(model: Classifier, task: Problem) -> bool:
+def can_be_peered(model: Classifier, task: VerificationProblem) -> bool:
     """Tell whether the peer can state the margins.
 
     It knows no projection to the sphere, so offsets there are out; and its L2 bounds do not see
@@ -83,7 +89,9 @@ def can_be_peered(model: Classifier, task: Problem) -> bool:
     return plain and not (model.normalizes and bool((task.pair.offsets != 0).any()))
 
 
-def peer_crown(model: Classifier, task: Problem, *, steps: int = 8, close: float = CLOSE) -> Tensor:
+def peer_crown(
+    model: Classifier, task: VerificationProblem, *, steps: int = 8, close: float = CLOSE
+) -> Tensor:
     """Bisect for the largest radius at which auto_LiRPA's CROWN keeps all margins positive.
 
     As in `crown`, an image is done when its radius is known to 2 `close`, so that neither side is

@@ -13,14 +13,20 @@ from robustcl.core.classifier import Classifier
 from robustcl.core.errors import UnsupportedError
 from robustcl.core.objectives import misclassify
 from robustcl.core.threat import Threat
-from robustcl.studies.peers.comparison import Comparison, Scene, compare, import_peer, named
+from robustcl.studies.peers.comparison import (
+    Comparison,
+    ComparisonInputs,
+    compare_programs,
+    import_peer,
+    named,
+)
 
 BUDGETS: dict[CertifiedNorm, float] = {"linf": 8 / 255, "l2": 0.5}
 _NAMES: dict[str, Any] = {"l2": "L2", "linf": "Linf"}
 _MOST_REPEATS = 3
 
 
-def autoattack(scene: Scene) -> list[Comparison]:
+def compare_autoattack(scene: ComparisonInputs) -> list[Comparison]:
     """Compare robust accuracy, then time, at L2 0.5 and Linf 8/255.
 
     Ours is the same package behind a certificate and a round of PGD; the time of the certificate
@@ -40,7 +46,7 @@ def autoattack(scene: Scene) -> list[Comparison]:
         threat = Threat(norm, eps)
         arguments = (scene.model, batch.images, batch.labels, threat, scene.batch_size)
         found.append(
-            compare(
+            compare_programs(
                 scene,
                 f"AutoAttack 'standard', {norm} {eps:.4g}, {len(batch)} images",
                 named("pyautoattack"),

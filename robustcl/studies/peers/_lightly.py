@@ -15,10 +15,16 @@ from robustcl.core.classifier import Encoder
 from robustcl.data import Dataset
 from robustcl.data.views import COLOR_VIEWS, simclr_views
 from robustcl.models.architectures import build_backbone
-from robustcl.studies.peers.comparison import Comparison, Scene, compare, import_peer, named
+from robustcl.studies.peers.comparison import (
+    Comparison,
+    ComparisonInputs,
+    compare_programs,
+    import_peer,
+    named,
+)
 from robustcl.training.losses import nt_xent
 from robustcl.training.recipe import TrainRecipe
-from robustcl.training.start_run import start_run
+from robustcl.training.start_run import begin_training
 from robustcl.training.train_step import train_step
 
 LEARNING_RATE, WEIGHT_DECAY, TEMPERATURE = 1e-3, 1e-4, 0.5
@@ -63,7 +69,7 @@ class Pictures(TorchDataset):
         return self.transform(self.images[row]), 0
 
 
-def lightly(scene: Scene) -> list[Comparison]:
+def lightly(scene: ComparisonInputs) -> list[Comparison]:
     """Compare the value of NT-Xent, then the time of an epoch of views, and of training.
 
     The images are uniform noise of 32 x 32 x 3: no time depends on what they show.
@@ -81,7 +87,7 @@ def lightly(scene: Scene) -> list[Comparison]:
     pipeline = Pipeline(device=scene.device)
     ours, theirs = own_epochs(dataset, pipeline), lightly_epochs(dataset, pipeline)
     return [
-        compare(
+        compare_programs(
             scene,
             f"SimCLR, {part} of {IMAGES} images of 32 x 32 x 3, {pipeline.network}",
             named("lightly"),
@@ -191,7 +197,7 @@ def own_epochs(dataset: Dataset, pipeline: Pipeline) -> tuple[Epoch, Epoch]:
         labels=0.0,
         views=replace(COLOR_VIEWS, blur=pipeline.blur),
     )
-    run = start_run(network(pipeline), dataset, recipe, torch.device(pipeline.device))
+    run = begin_training(network(pipeline), dataset, recipe, torch.device(pipeline.device))
 
     def batches() -> tuple[Tensor, ...]:
         order = torch.randperm(len(dataset), generator=run.generator, device=run.images.device)

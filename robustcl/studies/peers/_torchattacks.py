@@ -6,7 +6,13 @@ import torch
 from torch import Tensor
 
 from robustcl.core.choices import Norm
-from robustcl.studies.peers.comparison import Comparison, Scene, compare, import_peer, named
+from robustcl.studies.peers.comparison import (
+    Comparison,
+    ComparisonInputs,
+    compare_programs,
+    import_peer,
+    named,
+)
 from robustcl.studies.peers.nearest import (
     Points,
     our_points,
@@ -19,7 +25,7 @@ _MOST_REPEATS = 3
 FARTHER = 1.01  # mean of the ratios of radii above which ours is not as good
 
 
-def torchattacks(scene: Scene) -> list[Comparison]:
+def compare_torchattacks(scene: ComparisonInputs) -> list[Comparison]:
     """Compare mean radii, then time, of `boundary_walk` with three attacks and the reference FAB.
 
     Args:
@@ -44,7 +50,9 @@ def _of_package(name: str, **options: float) -> Points:
     return partial(torchattacks_points, name, **options)
 
 
-def _compared(scene: Scene, name: str, package: str, norm: Norm, theirs: Points) -> Comparison:
+def _compared(
+    scene: ComparisonInputs, name: str, package: str, norm: Norm, theirs: Points
+) -> Comparison:
     images = scene.test.batch(range(len(scene.test))).images.to(scene.device)
     with torch.no_grad():
         left = scene.model(images).argmax(dim=1)
@@ -53,7 +61,7 @@ def _compared(scene: Scene, name: str, package: str, norm: Norm, theirs: Points)
         found = points(scene.model, images, left, norm)
         return verified_norms(scene.model, images, found, left, norm)
 
-    return compare(
+    return compare_programs(
         scene,
         f"boundary_walk against {name}, {norm}, {len(images)} images",
         named(package),

@@ -5,16 +5,22 @@ import math
 import torch
 from torch import Tensor, nn
 
-from robustcl.certify import product, traced
+from robustcl.certify import prepared_model, product
 from robustcl.core.classifier import Classifier
 from robustcl.models.encoders import MaxMin
-from robustcl.studies.peers.comparison import Comparison, Scene, compare, import_peer, named
+from robustcl.studies.peers.comparison import (
+    Comparison,
+    ComparisonInputs,
+    compare_programs,
+    import_peer,
+    named,
+)
 
 WIDTH = 64
 _SMALLER = 0.99  # median of our radius over theirs below which ours is not as good
 
 
-def torchlip(scene: Scene) -> list[Comparison]:
+def torchlip(scene: ComparisonInputs) -> list[Comparison]:
     """Compare certified L2 radii of one 1-Lipschitz network, then time.
 
     The network has three `SpectralLinear` layers with MaxMin between and fresh weights. Theirs is
@@ -39,7 +45,7 @@ def torchlip(scene: Scene) -> list[Comparison]:
     plain = nn.Sequential(*(_exported(layer) for layer in lipschitz)).requires_grad_(False)
     model = Classifier.from_scores(plain, image_shape=scene.test.image_shape).eval()
     model.to(scene.device)
-    prepared = traced(model, norm="l2", method="torchlip")
+    prepared = prepared_model(model, norm="l2", method="torchlip")
 
     def ours() -> Tensor:
         return product(model, images, norm="l2", prepared=prepared).radius.cpu()
@@ -50,7 +56,7 @@ def torchlip(scene: Scene) -> list[Comparison]:
         return ((best[:, 0] - best[:, 1]) / math.sqrt(2.0)).double().cpu()
 
     return [
-        compare(
+        compare_programs(
             scene,
             f"certified L2 radius of a 1-Lipschitz network, {len(images)} images",
             named("deel-torchlip"),

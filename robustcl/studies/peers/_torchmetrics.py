@@ -4,13 +4,19 @@ import torch
 from torch import Tensor
 
 from robustcl.calibration import calibration_error, top_label
-from robustcl.studies.peers.comparison import Comparison, Scene, compare, import_peer, named
+from robustcl.studies.peers.comparison import (
+    Comparison,
+    ComparisonInputs,
+    compare_programs,
+    import_peer,
+    named,
+)
 
 BINS, PER_BIN, CLASSES = 15, 1000, 100
 _CLOSE = 1e-5  # torchmetrics computes in float32
 
 
-def torchmetrics(scene: Scene) -> list[Comparison]:
+def torchmetrics(scene: ComparisonInputs) -> list[Comparison]:
     """Compare values, then time.
 
     torchmetrics cuts confidence into bins of equal width, this toolkit into bins of equal count.
@@ -36,7 +42,7 @@ def torchmetrics(scene: Scene) -> list[Comparison]:
         return float(found)
 
     return [
-        compare(
+        compare_programs(
             scene,
             f"calibration error, {BINS} bins, {len(labels):,} images, {CLASSES} classes",
             named("torchmetrics"),

@@ -19,7 +19,7 @@ class AbsentError(RobustclError):
 
 
 @dataclass(frozen=True, eq=False)
-class Scene:
+class ComparisonInputs:
     """Hold what both sides get.
 
     Args:
@@ -76,8 +76,8 @@ class Comparison:
         return asdict(self)
 
 
-def compare(
-    scene: Scene,
+def compare_programs(
+    scene: ComparisonInputs,
     task: str,
     package: str,
     *,

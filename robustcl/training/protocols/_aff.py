@@ -5,11 +5,11 @@ from torch import Tensor
 from torch.nn import functional
 
 from robustcl.core.classifier import Classifier, Encoder
-from robustcl.core.modules import frozen
+from robustcl.core.modules import eval_mode
 from robustcl.data.dataset import Dataset
 from robustcl.training.protocols.head_steps import (
     PROTOCOLS,
-    Linear,
+    LinearWeights,
     ProtocolOptions,
     train_steps,
     zero_head,
@@ -80,13 +80,13 @@ def divergence(scores: Tensor, reference: Tensor) -> Tensor:
 
 def _attacked(
     encoder: Encoder,
-    linear: Linear,
+    linear: LinearWeights,
     views: Tensor,
     attack: InnerAttack,
     options: ProtocolOptions,
     generator: torch.Generator,
 ) -> Tensor:
-    with frozen(encoder):
+    with eval_mode(encoder):
         with torch.no_grad():
             reference = linear.scores(encoder, views)
 

@@ -10,7 +10,7 @@ from torch.nn import functional
 
 from robustcl.core.classifier import Encoder
 from robustcl.core.errors import InputError, RunError
-from robustcl.core.modules import frozen
+from robustcl.core.modules import eval_mode
 from robustcl.core.threat import Threat
 from robustcl.data.dataset import Dataset
 from robustcl.data.views.options import default_views, weak_views
@@ -86,7 +86,7 @@ class ProtocolOptions:
 
 
 @dataclass(frozen=True, eq=False)
-class Linear:
+class LinearWeights:
     """Hold the trained part of a linear head on s z, where z = h / |h| and s = sqrt(d).
 
     The coordinates of s z have a mean square of 1, as those of features behind BatchNorm have, so
@@ -122,7 +122,7 @@ class Linear:
         return LinearHead(self.scale * self.weight.detach().cpu(), self.bias.detach().cpu())
 
 
-def zero_head(encoder: Encoder, dataset: Dataset, device: torch.device) -> Linear:
+def zero_head(encoder: Encoder, dataset: Dataset, device: torch.device) -> LinearWeights:
     """Begin with a head of zeros, and the encoder in eval mode on the device.
 
     Args:
@@ -147,7 +147,7 @@ def zero_head(encoder: Encoder, dataset: Dataset, device: torch.device) -> Linea
     with torch.no_grad():
         size = encoder(dataset.batch([0]).images.to(device)).shape[1]
     weight = torch.zeros(dataset.num_classes, size, device=device)
-    return Linear(nn.Parameter(weight), nn.Parameter(weight.new_zeros(len(weight))))
+    return LinearWeights(nn.Parameter(weight), nn.Parameter(weight.new_zeros(len(weight))))
 
 
 def train_steps(
@@ -210,7 +210,7 @@ def on_frozen(encoder: Encoder, train: Callable[[], None]) -> None:
         RunError: When the encoder changed, which would be a defect.
     """
     before = encoder_hash(encoder)
-    with frozen(encoder):
+    with eval_mode(encoder):
         train()
     if encoder_hash(encoder) != before:
         raise RunError("the encoder changed while a head was trained; please report this")

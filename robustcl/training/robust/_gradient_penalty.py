@@ -79,7 +79,7 @@ def penalized_loss(method: GradientPenalty, step: ViewsStep) -> Losses:
     loss, parts = step.losses(embeddings, remembers=True)
     if needs_slope:
         (slope,) = torch.autograd.grad(loss, views, retain_graph=True)
-        directions = steepest(slope, norm=check_training_norm(method.norm))
+        directions = steepest_slopes(slope, norm=check_training_norm(method.norm))
     else:
         directions = random_directions(step.normal(), norm=check_training_norm(method.norm))
         scale = frobenius_scale(step.views, norm=check_training_norm(method.norm))
@@ -131,7 +131,7 @@ def gradient_penalty(
     return torch.linalg.vector_norm(slopes, dim=1).mean()
 
 
-def steepest(slopes: Tensor, *, norm: Norm) -> Tensor:
+def steepest_slopes(slopes: Tensor, *, norm: Norm) -> Tensor:
     """Return the direction in which each image's loss rises fastest.
 
     The loss changes along it by the dual norm of its gradient: |g|_2 for L2, |g|_1 for Linf.
@@ -162,7 +162,7 @@ def random_directions(normal: Tensor, *, norm: Norm) -> Tensor:
     Returns:
         (B, C, H, W) signs for Linf, points of the unit sphere for L2.
     """
-    return steepest(normal, norm=norm)
+    return steepest_slopes(normal, norm=norm)
 
 
 def frobenius_scale(images: Tensor, *, norm: Norm) -> float:
@@ -181,7 +181,7 @@ def frobenius_scale(images: Tensor, *, norm: Norm) -> float:
     return 1.0 if norm == "linf" else math.sqrt(images[0].numel())
 
 
-def check_network(network: nn.Module) -> None:
+def check_penalty_network(network: nn.Module) -> None:
     """Refuse a network whose output changes from call to call.
 
     Args:

@@ -11,7 +11,7 @@ from torch.nn import functional
 from robustcl.core.budgets import check_budgets
 from robustcl.core.choices import Norm
 from robustcl.core.errors import InputError
-from robustcl.core.modules import frozen
+from robustcl.core.modules import eval_mode
 from robustcl.core.threat import Threat
 from robustcl.models.dual_batch_norm import ADVERSARIAL, using_branch
 from robustcl.training.losses.sums import Term, parse_losses
@@ -126,7 +126,7 @@ def attacked_views(
     if step.attack is None:
         raise InputError("attacked views need an attack; pass attack=attacks.inner_ascent")
     layout = torch.channels_last if views.shape[1] > 1 else torch.contiguous_format
-    with using_branch(step.model, ADVERSARIAL), frozen(step.model):
+    with using_branch(step.model, ADVERSARIAL), eval_mode(step.model):
         points = step.attack(
             raised,
             views,

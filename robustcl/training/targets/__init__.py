@@ -4,7 +4,7 @@ from robustcl.training.targets.geometry import TargetGeometry, target_geometry
 from robustcl.training.targets.loading import load_targets
 from robustcl.training.targets.trees import CIFAR10_TREE, taxonomy
 from robustcl.training.targets.vectors import (
-    centered,
+    centered_vectors,
     embed_targets,
     npy_vectors,
     simplex,
@@ -15,7 +15,7 @@ from robustcl.training.targets.vectors import (
 __all__ = [
     "CIFAR10_TREE",
     "TargetGeometry",
-    "centered",
+    "centered_vectors",
     "embed_targets",
     "load_targets",
     "npy_vectors",

@@ -8,7 +8,7 @@ from robustcl.core.errors import InputError
 from robustcl.core.specification import parse_number
 from robustcl.training.targets.trees import CIFAR10_TREE, read_tree, taxonomy
 from robustcl.training.targets.vectors import (
-    centered,
+    centered_vectors,
     npy_vectors,
     simplex,
     with_simplex,
@@ -47,7 +47,7 @@ def load_targets(spec: str, class_names: Sequence[str]) -> Tensor:
         vectors = npy_vectors(path, len(class_names))
     else:
         raise InputError(f"unknown targets {spec!r}; known are {_SOURCES}")
-    vectors = centered(vectors) if center else vectors
+    vectors = centered_vectors(vectors) if center else vectors
     return with_simplex(vectors, blend) if blend else vectors
 
 

@@ -91,7 +91,7 @@ def simplex(num_classes: int) -> Tensor:
     return functional.normalize(corners, dim=1)
 
 
-def centered(vectors: Tensor) -> Tensor:
+def centered_vectors(vectors: Tensor) -> Tensor:
     """Subtract the mean of the unit vectors and normalize again.
 
     Args:

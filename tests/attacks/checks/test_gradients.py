@@ -11,7 +11,7 @@ from torch.autograd import grad
 from robustcl.attacks.checks.gradients import takes_gradients
 from robustcl.core.classifier import Classifier
 from robustcl.core.errors import InputError
-from robustcl.core.modules import frozen
+from robustcl.core.modules import eval_mode
 
 torch_layer = nn.Linear(4, 3)
 
@@ -67,7 +67,7 @@ class Network(nn.Module):
 
 def flag_of(change: Callable[[Tensor], Tensor]) -> Any:
     model = Classifier.from_scores(Network(change), image_shape=(1, 2, 2)).eval()
-    with frozen(model):
+    with eval_mode(model):
         return takes_gradients(model, torch.rand(3, 1, 2, 2))
 
 

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from robustcl import attacks
 from robustcl.attacks.checks import NAMES, model_flags
-from robustcl.attacks.checks.known_answers import DEFENSES, defended
+from robustcl.attacks.checks.known_answers import DEFENSES, broken_defense
 from robustcl.core.choices import Norm
 from robustcl.core.classifier import Classifier, Encoder
 from robustcl.core.errors import InputError
@@ -48,15 +48,15 @@ def test_a_defense_looks_robust_raises_its_flag_and_is_none(flag: str, norm: Nor
     network, threat = trained(nn.Tanh), Threat(norm, EPS[norm])
     images, labels = (part[:32] for part in digits("test"))
     found, shared = {}, {"seeds": range(32), "batch_size": 32, "steps": 20, "restarts": 1}
-    for name, model in (("twin", network), ("defended", defended(flag, network))):
+    for name, model in (("twin", network), ("defended", broken_defense(flag, network))):
         classifier = scored(model)
         predicted = classifier(images).argmax(1)
         assert float((predicted == labels).float().mean()) > 0.9
         aim = misclassify(classifier, predicted)
-        found[name] = attacks.run("pgd", aim, images, threat, **shared)
+        found[name] = attacks.run_attack("pgd", aim, images, threat, **shared)
     assert float(found["twin"].success.float().mean()) >= 0.95  # the undefended twin falls
     assert float(found["defended"].success.float().mean()) < 0.6  # under the same code and budget
-    spoiled = scored(defended(flag, network))
+    spoiled = scored(broken_defense(flag, network))
     assert broken_by(spoiled, images, found["twin"].adversarials) > 0.9
     raised = names(spoiled, images, threat)
     assert flag in raised
@@ -257,7 +257,7 @@ def test_only_images_that_differ_are_called_randomized() -> None:
 
 
 def test_the_same_seeds_give_the_same_flags() -> None:
-    model, images = scored(defended("randomized", trained(nn.Tanh))), digits("test")[0][:16]
+    model, images = scored(broken_defense("randomized", trained(nn.Tanh))), digits("test")[0][:16]
     seeds = range(100, 116)
     first = model_flags(model, images, Threat("l2", 0.5), seeds=seeds)
     torch.manual_seed(12345)

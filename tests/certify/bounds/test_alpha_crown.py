@@ -7,8 +7,8 @@ import torch
 from torch import nn
 
 from robustcl.certify.bounds.alpha_crown import optimized_lower_bounds, split_lower_bounds
-from robustcl.certify.bounds.lines import Surroundings, lower_bounds
-from robustcl.certify.bounds.regions import ball_regions, center_regions
+from robustcl.certify.bounds.linear_bounds import Surroundings, lower_bounds
+from robustcl.certify.bounds.preactivation_bounds import ball_bounds, center_bounds
 from robustcl.certify.bounds.tracing import trace
 from robustcl.core.choices import CertifiedNorm
 from robustcl.core.classifier import Encoder
@@ -24,9 +24,9 @@ def test_bounds_rise_and_still_hold(name: str, norm: CertifiedNorm) -> None:
     encoder = family(name)
     images, directions = images_and_directions()
     network, radii = trace(encoder), torch.full((len(images),), RADII[norm]).double()
-    center = center_regions(network, images)
+    center = center_bounds(network, images)
     around = Surroundings(
-        network, center, ball_regions(network, images, radii, center, norm=norm), {}
+        network, center, ball_bounds(network, images, radii, center, norm=norm), {}
     )
     plain = lower_bounds(around, directions, images, radii, norm=norm)
     tuned = optimized_lower_bounds(around, directions, images, radii, norm=norm, steps=8)
@@ -72,8 +72,8 @@ def test_parts_by_all_signs_are_exact_in_one_dimension() -> None:
     grid = torch.linspace(-1, 1, 2001).double().view(-1, 1, 1, 1)
     direction = torch.ones(1, 1, 1).double()
     network = trace(encoder)
-    center = center_regions(network, image)
-    regions = ball_regions(network, image, radius, center, norm="l2")
+    center = center_bounds(network, image)
+    regions = ball_bounds(network, image, radius, center, norm="l2")
     around = Surroundings(network, center, regions, {})
     plain = lower_bounds(around, direction, image, radius, norm="l2")
     split = split_lower_bounds(around, direction, image, radius, norm="l2", steps=120, splits=5)

@@ -8,15 +8,15 @@ import torch
 from torch import Tensor, nn
 
 from robustcl.certify import output_gradients
-from robustcl.certify.bounds.lines import Surroundings, lower_bounds
-from robustcl.certify.bounds.networks import network_norm
-from robustcl.certify.bounds.regions import ball_regions, center_regions, in_type
+from robustcl.certify.bounds.linear_bounds import Surroundings, lower_bounds
+from robustcl.certify.bounds.networks import network_lipschitz_bound
+from robustcl.certify.bounds.preactivation_bounds import ball_bounds, center_bounds, in_type
 from robustcl.certify.bounds.slopes import slope_bounds
 from robustcl.certify.bounds.tracing import trace
 from robustcl.certify.graph import Network
 from robustcl.certify.ops.enclosures import LineChoice, Region
 from robustcl.certify.ops.scalar_function import RELU
-from robustcl.certify.ops.scalar_lines import scalar_lines
+from robustcl.certify.ops.scalar_linear_bounds import scalar_linear_bounds
 from robustcl.core.choices import CertifiedNorm
 from robustcl.core.classifier import Encoder
 from robustcl.core.errors import UnsupportedError
@@ -33,10 +33,10 @@ def setting(
     images, _ = images_and_directions()
     network = trace(encoder)
     radii = torch.full((len(images),), radius, dtype=torch.float64)
-    center = center_regions(network, images)
+    center = center_bounds(network, images)
     if dtype != torch.float64:
         network, center = network.in_type(dtype), in_type(center, dtype)
-    return encoder, network, center, ball_regions(network, images, radii, center, norm=norm), radii
+    return encoder, network, center, ball_bounds(network, images, radii, center, norm=norm), radii
 
 
 def inside(region: Region, values: Tensor) -> bool:
@@ -47,7 +47,7 @@ def inside(region: Region, values: Tensor) -> bool:
 def test_the_trace_is_the_network(name: str) -> None:
     encoder = family(name)
     images, _ = images_and_directions()
-    end = center_regions(trace(encoder), images)[-1]
+    end = center_bounds(trace(encoder), images)[-1]
     assert inside(end, encoder(images))
     assert float((end.high - end.low).max()) < 1e-9
 
@@ -103,7 +103,7 @@ def test_lines_hold_under_gradient_descent(name: str, norm: CertifiedNorm) -> No
                 delta = (points.detach() - pace * slope.sign() - images).clamp(-radius, radius)
             points = images + delta
     slopes = slope_bounds(network, regions, directions, norm=norm)
-    product = network_norm(encoder, norm=norm).along(directions)
+    product = network_lipschitz_bound(encoder, norm=norm).along(directions)
     assert bool((slopes <= product * (1 + 1e-9)).all())
 
 
@@ -160,7 +160,7 @@ def test_rounding_is_enclosed() -> None:
         for row in weight.tolist()
     ]
     exact = rows[0] - rows[1] + rows[2]
-    end = center_regions(trace(encoder), point)[-1]
+    end = center_bounds(trace(encoder), point)[-1]
     assert Fraction(float(end.low)) <= exact <= Fraction(float(end.high))
     assert Fraction(encoder(point).item()) != exact
     assert float(end.high - end.low) > 1e-9
@@ -178,7 +178,7 @@ def test_lines_hold_where_the_kink_is_at_the_edge(
     middle = torch.tensor([[z0, 0.2]]).double()
     center = Region(middle, middle, torch.zeros(1).double())
     weight = torch.tensor([weights]).double()
-    slope, constant, lost = scalar_lines(RELU, region, weight, LineChoice(1, [center]))
+    slope, constant, lost = scalar_linear_bounds(RELU, region, weight, LineChoice(1, [center]))
     first, second = torch.meshgrid(
         torch.linspace(low, 1, 60).double(), torch.linspace(-1, 1, 60).double(), indexing="ij"
     )
@@ -202,7 +202,7 @@ def test_a_batch_norm_over_another_axis_is_not_folded() -> None:
     layers.scale.running_var.uniform_(0.1, 5.0)  # pyright: ignore[reportOptionalMemberAccess]
     encoder = Encoder(layers, image_shape=(1, 4, 4)).double().eval()
     images = torch.rand(2, 1, 4, 4).double()
-    assert inside(center_regions(trace(encoder), images)[-1], encoder(images))
+    assert inside(center_bounds(trace(encoder), images)[-1], encoder(images))
 
 
 def test_a_value_that_is_repeated_along_new_axes() -> None:
@@ -212,10 +212,10 @@ def test_a_value_that_is_repeated_along_new_axes() -> None:
 
     encoder = Encoder(Spread(), image_shape=(1, 2, 2)).double().eval()
     images = torch.rand(3, 1, 2, 2, dtype=torch.float64)
-    region = center_regions(trace(encoder), images)[-1]
+    region = center_bounds(trace(encoder), images)[-1]
     assert bool(((region.low <= encoder(images)) & (encoder(images) <= region.high)).all())
     # x -> x + mean(x) doubles what all pixels share; the norms add up to just that.
-    assert network_norm(encoder).total == pytest.approx(2.0)
+    assert network_lipschitz_bound(encoder).total == pytest.approx(2.0)
 
 
 def test_random_numbers_and_weights_that_are_not_finite_are_refused() -> None:

@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch import nn
 
-from robustcl.certify.bounds import layer_norm
+from robustcl.certify.bounds import layer_lipschitz_bound
 
 CASES = [  # kernel, padding, stride, dilation, groups
     (3, 1, 1, 1, 1),
@@ -39,12 +39,12 @@ def test_bounds_the_operator(mode, kernel, padding, stride, dilation, groups) ->
         4, 6, kernel, stride, padding, dilation, groups, bias=False, padding_mode=mode
     ).double()
     matrix = operator(layer, (4, 7, 7))
-    bound = layer_norm(layer, (4, 7, 7), norm="l2")
+    bound = layer_lipschitz_bound(layer, (4, 7, 7), norm="l2")
     assert is_upper_bound(bound, matrix)
     exact = float(torch.linalg.matrix_norm(matrix, 2))
     assert bound <= exact * (1.3 if mode == "zeros" else 4.0)
     widest = float(matrix.abs().sum(0).max())
-    assert widest <= layer_norm(layer, (4, 7, 7), norm="linf") * (1 + 1e-12)
+    assert widest <= layer_lipschitz_bound(layer, (4, 7, 7), norm="linf") * (1 + 1e-12)
 
 
 @pytest.mark.parametrize(
@@ -65,7 +65,7 @@ def test_frequencies_between_those_of_the_image_count(n, taps, padding, dilation
     line = torch.tensor(taps, dtype=torch.float64)
     layer.weight.data = torch.outer(line, line)[None, None]
     exact = float(torch.linalg.matrix_norm(operator(layer, (1, n, n)), 2))
-    bound = layer_norm(layer, (1, n, n), norm="l2")
+    bound = layer_lipschitz_bound(layer, (1, n, n), norm="l2")
     assert exact <= bound  # and no more than without edges, where every frequency occurs:
     assert bound <= float(line.abs().sum()) ** 2 * (1 + 1e-8)
     if taps[1:2] == [2.0] and dilation == 1:
@@ -82,7 +82,7 @@ def test_power_iteration_that_stops_early_is_caught() -> None:
         vector = matrix @ (matrix.T @ vector)
         vector /= vector.norm()
     early = float((matrix.T @ vector).norm())
-    assert early > 0.5 * layer_norm(layer, (4, 7, 7), norm="l2")
+    assert early > 0.5 * layer_lipschitz_bound(layer, (4, 7, 7), norm="l2")
     assert not is_upper_bound(early, matrix)
 
 
@@ -102,16 +102,16 @@ def test_power_iteration_that_stops_early_is_caught() -> None:
 def test_average_pooling_is_exact(layer: nn.Module) -> None:
     matrix = operator(layer, (1, 7, 7))
     exact = float(torch.linalg.matrix_norm(matrix, 2))
-    bound = layer_norm(layer, (1, 7, 7), norm="l2")
+    bound = layer_lipschitz_bound(layer, (1, 7, 7), norm="l2")
     assert exact <= bound <= exact * (1 + 1e-8)
     widest = float(matrix.abs().sum(0).max())
-    assert layer_norm(layer, (1, 7, 7), norm="linf") == pytest.approx(widest, rel=1e-8)
+    assert layer_lipschitz_bound(layer, (1, 7, 7), norm="linf") == pytest.approx(widest, rel=1e-8)
 
 
 @pytest.mark.parametrize("options", [(2, 2, 0), (3, 2, 1), (3, 1, 1), (2, 3, 0)])
 def test_max_pooling_covers(options: tuple[int, int, int]) -> None:
     layer = nn.MaxPool2d(*options)
-    bound = layer_norm(layer, (1, 9, 9), norm="l2")
+    bound = layer_lipschitz_bound(layer, (1, 9, 9), norm="l2")
     generator = torch.Generator().manual_seed(0)
     spikes = torch.eye(81).view(-1, 1, 9, 9) * 5
     first = torch.randn(81, 1, 9, 9, generator=generator) * 0.01

@@ -7,7 +7,12 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from robustcl.certify.bounds import center_regions, layer_norm, network_norm, trace
+from robustcl.certify.bounds import (
+    center_bounds,
+    layer_lipschitz_bound,
+    network_lipschitz_bound,
+    trace,
+)
 from robustcl.core.classifier import Encoder
 from robustcl.core.errors import UnsupportedError
 from robustcl.models.encoders import MaxMin
@@ -57,7 +62,7 @@ def overwritten_through_a_view(h: Tensor) -> Tensor:
 )
 def test_bounds_the_jacobian_closely(function: Callable[[Tensor], Tensor]) -> None:
     model = encoder(function)
-    bound = network_norm(model).total
+    bound = network_lipschitz_bound(model).total
     points = torch.randn(
         200, 1, 2, 2, dtype=torch.float64, generator=torch.Generator().manual_seed(0)
     )
@@ -83,15 +88,15 @@ def test_bounds_the_jacobian_closely(function: Callable[[Tensor], Tensor]) -> No
 )
 def test_refuses_what_it_cannot_bound(function: Callable[[Tensor], Tensor], words: str) -> None:
     with pytest.raises(UnsupportedError, match=words):
-        network_norm(encoder(function))
+        network_lipschitz_bound(encoder(function))
 
 
 @pytest.mark.parametrize("function", [used_after_it_was_overwritten, overwritten_through_a_view])
 def test_what_is_overwritten_counts_as_it_is_then(function: Callable[[Tensor], Tensor]) -> None:
     model = encoder(function)
-    bound = network_norm(model).total
+    bound = network_lipschitz_bound(model).total
     points = torch.randn(200, 1, 2, 2, dtype=torch.float64)
-    region = center_regions(trace(model), points)[-1]
+    region = center_bounds(trace(model), points)[-1]
     values = model(points)
     assert bool(((region.low <= values) & (values <= region.high)).all())
     for point in points[:50]:
@@ -103,7 +108,7 @@ def test_a_hook_is_refused() -> None:
     model = encoder(lambda h: h)
     model.backbone.register_forward_hook(lambda module, inputs, output: output.mul(100))  # pyright: ignore[reportAttributeAccessIssue]
     with pytest.raises(UnsupportedError, match="hooks"):
-        network_norm(model)
+        network_lipschitz_bound(model)
 
 
 @pytest.mark.parametrize(
@@ -116,7 +121,7 @@ def test_slopes_are_the_largest_ones(layer: nn.Module) -> None:
     points = torch.linspace(-8, 8, 400_001, dtype=torch.float64, requires_grad=True)
     (slopes,) = torch.autograd.grad(layer.double()(points).sum(), points)
     largest = float(slopes.abs().max())
-    bound = layer_norm(layer, (1,), norm="l2")
+    bound = layer_lipschitz_bound(layer, (1,), norm="l2")
     assert largest <= bound <= largest * (1 + 1e-3)
 
 
@@ -125,12 +130,12 @@ def test_a_subclass_is_bounded_by_what_it_computes() -> None:
         def forward(self, input: Tensor) -> Tensor:
             return 2 * super().forward(input)
 
-    assert layer_norm(Doubled(), (1,), norm="l2") == pytest.approx(2.0)
+    assert layer_lipschitz_bound(Doubled(), (1,), norm="l2") == pytest.approx(2.0)
 
 
 def test_a_jumping_softplus_is_refused() -> None:
     with pytest.raises(UnsupportedError, match="jumps"):
-        layer_norm(nn.Softplus(threshold=1), (1,), norm="l2")
+        layer_lipschitz_bound(nn.Softplus(threshold=1), (1,), norm="l2")
 
 
 def test_sorted_pairs_may_double_what_their_rotation_allows_in_linf() -> None:
@@ -139,8 +144,8 @@ def test_sorted_pairs_may_double_what_their_rotation_allows_in_linf() -> None:
     layers = nn.Sequential(nn.Flatten(), nn.Linear(2, 2), MaxMin(), nn.ReLU()).double()
     layers[1].weight.data = torch.tensor([[1.0, 1.0], [1.0, -1.0]], dtype=torch.float64)  # pyright: ignore[reportAttributeAccessIssue]
     network = Encoder(layers, image_shape=(1, 1, 2)).double().eval()
-    bound = network_norm(network, norm="linf")
+    bound = network_lipschitz_bound(network, norm="linf")
     assert bound.prefix == pytest.approx(2.0)
     first = torch.tensor([[1.0, 0.0]], dtype=torch.float64)
     assert float(bound.along(first)) >= 2.0
-    assert network_norm(network, norm="l2").prefix == pytest.approx(2.0**0.5)
+    assert network_lipschitz_bound(network, norm="l2").prefix == pytest.approx(2.0**0.5)

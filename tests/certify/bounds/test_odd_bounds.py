@@ -17,20 +17,20 @@ from torch.nn import functional
 
 from robustcl.certify import certified_radius, crown, displacement, local, product, retrieval
 from robustcl.certify._crown import Effort, margins_at
-from robustcl.certify.bounds import ball_regions, center_regions, lower_bounds, slope_bounds, trace
-from robustcl.certify.bounds.layers import layer_norm
-from robustcl.certify.bounds.lines import Surroundings
-from robustcl.certify.bounds.networks import network_norm
-from robustcl.certify.bounds.zonotope_slopes import generator_slope_bounds
+from robustcl.certify.bounds import ball_bounds, center_bounds, lower_bounds, slope_bounds, trace
+from robustcl.certify.bounds.layers import layer_lipschitz_bound
+from robustcl.certify.bounds.linear_bounds import Surroundings
+from robustcl.certify.bounds.networks import network_lipschitz_bound
+from robustcl.certify.bounds.zonotope_slopes import zonotope_jacobian_bounds
 from robustcl.certify.lowering.export import BATCH, exported
 from robustcl.certify.lowering.lower import lowered
 from robustcl.certify.ops.affine import Affine
 from robustcl.certify.ops.operation import Operation
 from robustcl.certify.ops.scalar_function import ScalarFunction
 from robustcl.certify.ops.spectral_norm import spectral_norm
-from robustcl.certify.preparation import traced
-from robustcl.certify.problem import problem
+from robustcl.certify.preparation import prepared_model
 from robustcl.certify.rounding import row_lengths
+from robustcl.certify.verification_problem import verification_problem
 from robustcl.core.classifier import Classifier, Encoder
 from robustcl.core.errors import InputError, UnsupportedError
 from robustcl.models.heads import LinearHead, PrototypeHead
@@ -147,12 +147,12 @@ def test_the_leap_lowers_what_lines_prove(bias: tuple[float, ...]) -> None:
     layers = nn.Sequential(nn.Flatten(), nn.Linear(4, 6), nn.ReLU(), nn.Linear(6, 3))
     head = LinearHead(torch.randn(3, 3), torch.tensor(bias))
     model = Classifier(Encoder(layers, image_shape=(1, 2, 2)), head)
-    plain = traced(model, norm="l2", method="test")
+    plain = prepared_model(model, norm="l2", method="test")
     leaping = replace(plain, bound=replace(plain.bound, leap=0.01))
     image, rows = torch.rand(1, 1, 2, 2), torch.tensor([0])
     found = []
     for prepared in (plain, leaping):
-        task = problem(prepared, image)
+        task = verification_problem(prepared, image)
         rivals = torch.tensor([[k for k in range(3) if k != int(task.predicted)]])
         radius = torch.tensor([0.05]).double()
         found.append(margins_at(task, rows, radius, rivals, Effort()))
@@ -162,7 +162,7 @@ def test_the_leap_lowers_what_lines_prove(bias: tuple[float, ...]) -> None:
 
 def test_softplus_has_no_lipschitz_constant_by_itself() -> None:
     with pytest.raises(UnsupportedError, match="jumps"):
-        layer_norm(nn.Softplus(), (3,), norm="l2")
+        layer_lipschitz_bound(nn.Softplus(), (3,), norm="l2")
 
 
 @pytest.mark.parametrize("layer", [nn.LeakyReLU(math.nan), nn.ELU(math.inf), nn.LeakyReLU(1e31)])
@@ -188,8 +188,8 @@ def test_functions_without_slopes_are_enclosed_where_they_are_not_monotone() -> 
         encoder = Encoder(Dip(layer), image_shape=(1, 1, 2)).double()
         network = trace(encoder)
         points = torch.full((1, 1, 1, 2), place).double()
-        center = center_regions(network, points)
-        region = ball_regions(network, points, torch.tensor([0.6]), center, norm="linf")[-1]
+        center = center_bounds(network, points)
+        region = ball_bounds(network, points, torch.tensor([0.6]), center, norm="linf")[-1]
         inside = layer.double()(
             torch.linspace(place - 0.6, place + 0.6, 99).double()[:, None].expand(-1, 2)
         )
@@ -223,15 +223,15 @@ def test_bounds_through_unknown_numbers_prove_nothing() -> None:
     network = trace(Encoder(layers, image_shape=(1, 2, 2)))
     images, radius = torch.rand(2, 1, 2, 2), torch.full((2,), 0.1)
     directions = torch.randn(2, 3, 3).double()
-    center = center_regions(network, images)
-    regions = ball_regions(network, images, radius, center, norm="l2")
+    center = center_bounds(network, images)
+    regions = ball_bounds(network, images, radius, center, norm="l2")
     around = Surroundings(network, center, regions, {})
     assert bool(torch.isfinite(lower_bounds(around, directions, images, radius, norm="l2")).all())
     for wrong in (torch.nan, torch.inf):
         regions[3].high[1, 2] = wrong
         lower = lower_bounds(around, directions, images, radius, norm="l2")
         slopes = slope_bounds(network, regions, directions, norm="l2")
-        shared = generator_slope_bounds(network, regions, directions, norm="l2")
+        shared = zonotope_jacobian_bounds(network, regions, directions, norm="l2")
         assert bool(torch.isfinite(lower[0]).all()) and bool((lower[1] == -torch.inf).all())
         assert bool((slopes[1] == torch.inf).all()) and bool((shared[1] == torch.inf).all())
         assert bool(torch.isfinite(slopes[0]).all())
@@ -251,7 +251,7 @@ def test_norms_neither_underflow_nor_overflow(scale: float) -> None:
     assert float(rows[0]) == pytest.approx(3.0 * scale, rel=1e-6)
     layer = nn.Conv2d(1, 1, 2).double()
     layer.weight.data = matrix.view(1, 1, 2, 2) * scale
-    assert layer_norm(layer, (1, 4, 4), norm="l2") >= 5.0 * scale
+    assert layer_lipschitz_bound(layer, (1, 4, 4), norm="l2") >= 5.0 * scale
 
 
 def test_weights_below_and_above_all_scales_claim_nothing_wrong() -> None:
@@ -329,7 +329,7 @@ def test_a_changed_padding_is_that_of_the_forward_pass() -> None:
     basis = torch.eye(9, dtype=torch.float64).view(9, 1, 3, 3)
     matrix = functional.conv2d(functional.pad(basis, (1,) * 4, mode="replicate"), layer.weight)
     true = float(torch.linalg.matrix_norm(matrix.flatten(1), 2))
-    assert layer_norm(layer, (1, 3, 3), norm="l2") >= true
+    assert layer_lipschitz_bound(layer, (1, 3, 3), norm="l2") >= true
 
 
 POOLS = [
@@ -349,7 +349,7 @@ def test_pooling_takes_lists_and_divisors(pool: nn.Module, norm: Any, order: flo
     except (RuntimeError, TypeError):
         pytest.skip("torch itself refuses this")
     encoder = Encoder(nn.Sequential(pool, nn.Flatten()), image_shape=(2, 6, 6)).double()
-    bound = network_norm(encoder, norm=norm)
+    bound = network_lipschitz_bound(encoder, norm=norm)
     generator = torch.Generator().manual_seed(0)
     first = torch.rand(300, 2, 6, 6, generator=generator).double()
     second = first + 0.1 * torch.randn(300, 2, 6, 6, generator=generator).double()
@@ -359,8 +359,8 @@ def test_pooling_takes_lists_and_divisors(pool: nn.Module, norm: Any, order: flo
     assert float((moved / given).max()) <= bound.total
     network = trace(encoder)
     radius = torch.full((4,), 0.05, dtype=torch.float64)
-    center = center_regions(network, first[:4])
-    region = ball_regions(network, first[:4], radius, center, norm="linf")[-1]
+    center = center_bounds(network, first[:4])
+    region = ball_bounds(network, first[:4], radius, center, norm="linf")[-1]
     for point in (first[:4] + 0.05, first[:4] - 0.05):
         value = encoder(point)
         assert bool((region.low <= value).all()) and bool((value <= region.high).all())
@@ -371,7 +371,7 @@ def test_divisors_that_turn_the_sign_are_refused(divisor: int) -> None:
     layers = nn.Sequential(nn.AvgPool2d(2, divisor_override=divisor), nn.Flatten())
     encoder = Encoder(layers, image_shape=(1, 4, 4))
     with pytest.raises((UnsupportedError, InputError)):
-        network_norm(encoder)
+        network_lipschitz_bound(encoder)
 
 
 def test_layers_for_images_are_refused_on_other_shapes() -> None:
@@ -417,7 +417,7 @@ def test_an_offset_of_terms_that_cancel_is_enclosed(linear: bool) -> None:
         first.bias.fill_(0.0)
     parts = [nn.Flatten(), first, norm] if linear else [nn.Flatten(), norm]
     network = trace(Encoder(nn.Sequential(*parts), image_shape=(1, 1, 1)).double())
-    end = center_regions(network, torch.full((1, 1, 1, 1), 0.3).double())[-1]
+    end = center_bounds(network, torch.full((1, 1, 1, 1), 0.3).double())[-1]
     exact = (Fraction(0.3) - Fraction(mean)) / 3 + Fraction(bias)
     assert Fraction(float(end.low)) <= exact <= Fraction(float(end.high))
     assert float(end.high - end.low) > 1e-7

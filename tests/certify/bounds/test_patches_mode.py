@@ -10,8 +10,8 @@ import torch
 from torch import Tensor, nn
 
 from robustcl.certify.bounds.layers import receptive_fields
-from robustcl.certify.bounds.refined_regions import refinable, refined_regions
-from robustcl.certify.bounds.regions import center_regions
+from robustcl.certify.bounds.preactivation_bounds import center_bounds
+from robustcl.certify.bounds.refined_bounds import refinable, refined_bounds
 from robustcl.certify.bounds.tracing import trace
 from robustcl.certify.graph import Network
 from robustcl.certify.ops.affine import Affine
@@ -80,14 +80,14 @@ def images_of(count: int) -> Tensor:
 
 def refined(network: Network, images: Tensor, norm: CertifiedNorm) -> list[Region]:
     radius = torch.full((len(images),), RADIUS[norm], dtype=torch.float64)
-    center = center_regions(network, images)
-    return refined_regions(network, images, radius, center, norm=norm)
+    center = center_bounds(network, images)
+    return refined_bounds(network, images, radius, center, norm=norm)
 
 
 def whole(
     network: Network, images: Tensor, norm: CertifiedNorm, patch: pytest.MonkeyPatch
 ) -> list[Region]:
-    module = importlib.import_module("robustcl.certify.bounds.refined_regions")
+    module = importlib.import_module("robustcl.certify.bounds.refined_bounds")
     with patch.context() as context:
         context.setattr(module, "receptive_fields", lambda _: None)
         return refined(network, images, norm)
@@ -137,7 +137,7 @@ def test_few_patches_at_a_time_give_the_same(monkeypatch: pytest.MonkeyPatch) ->
     _, network = traced("leaky")
     images = images_of(3)
     together = refined(network, images, "l2")[-1]
-    monkeypatch.setattr("robustcl.certify.bounds.refined_regions.PATCHES", 1)
+    monkeypatch.setattr("robustcl.certify.bounds.refined_bounds.PATCHES", 1)
     monkeypatch.setattr("robustcl.certify.ops.convolution.MATRIX", 0)  # as convolutions
     alone = refined(network, images[1:2], "l2")[-1]
     torch.testing.assert_close(alone.low, together.low[1:2], rtol=1e-9, atol=1e-9)
@@ -148,7 +148,7 @@ def test_a_network_beyond_the_budget_is_refined_as_far_as_layers_are_small(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     _, network = traced("relu")
-    module = importlib.import_module("robustcl.certify.bounds.refined_regions")
+    module = importlib.import_module("robustcl.certify.bounds.refined_bounds")
     counts = {p: network.steps[p].shape for p in refinable(network, None)}
     assert sorted(counts.values()) == [(4, 5, 6), (6, 5, 6)]
     monkeypatch.setattr(module, "AFFORDABLE", 0)

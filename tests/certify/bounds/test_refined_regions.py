@@ -8,8 +8,8 @@ import torch
 from torch import nn
 
 from robustcl.certify import certified_radius, crown, local, parse_method
-from robustcl.certify.bounds.refined_regions import refined_regions
-from robustcl.certify.bounds.regions import ball_regions, center_regions
+from robustcl.certify.bounds.preactivation_bounds import ball_bounds, center_bounds
+from robustcl.certify.bounds.refined_bounds import refined_bounds
 from robustcl.certify.bounds.tracing import trace
 from robustcl.certify.ops.enclosures import Region
 from robustcl.core.choices import CertifiedNorm
@@ -37,9 +37,9 @@ def enclosed(
     steps = trace(Encoder(network, image_shape=(1, 4, 4)).double().eval())
     images = torch.rand(5, 1, 4, 4, generator=torch.Generator().manual_seed(1)).double()
     radius = torch.full((5,), RADIUS[norm], dtype=torch.float64)
-    center = center_regions(steps, images)
-    found = refined_regions(steps, images, radius, center, norm=norm, largest=largest)
-    whole = ball_regions(steps, images, radius, center, norm=norm)
+    center = center_bounds(steps, images)
+    found = refined_bounds(steps, images, radius, center, norm=norm, largest=largest)
+    whole = ball_bounds(steps, images, radius, center, norm=norm)
     for own, plain in zip(found, whole, strict=True):
         assert bool((own.low >= plain.low - 1e-12).all())  # intervals round
         assert bool((own.high <= plain.high + 1e-12).all())
@@ -92,7 +92,7 @@ def test_an_image_alone_gets_the_same() -> None:
 def test_few_at_a_time_give_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
     network = layers()
     _, whole = enclosed(network, "l2", 128)
-    monkeypatch.setattr("robustcl.certify.bounds.refined_regions._NUMBERS", 1)
+    monkeypatch.setattr("robustcl.certify.bounds.refined_bounds._NUMBERS", 1)
     _, parts = enclosed(network, "l2", 128)
     torch.testing.assert_close(parts.low, whole.low, rtol=1e-12, atol=1e-12)
     torch.testing.assert_close(parts.high, whole.high, rtol=1e-12, atol=1e-12)

@@ -8,10 +8,10 @@ from torch import Tensor, nn
 
 from robustcl.certify import output_gradients
 from robustcl.certify.bounds import zonotope_slopes as generator_slopes
-from robustcl.certify.bounds.regions import ball_regions, center_regions, in_type
+from robustcl.certify.bounds.preactivation_bounds import ball_bounds, center_bounds, in_type
 from robustcl.certify.bounds.slopes import slope_bounds
 from robustcl.certify.bounds.tracing import trace
-from robustcl.certify.bounds.zonotope_slopes import best_slope_bounds, generator_slope_bounds
+from robustcl.certify.bounds.zonotope_slopes import best_jacobian_bounds, zonotope_jacobian_bounds
 from robustcl.certify.graph import Network
 from robustcl.certify.ops.enclosures import Region
 from robustcl.core.choices import CertifiedNorm
@@ -29,10 +29,10 @@ def setting(
     images, _ = images_and_directions()
     network = trace(encoder)
     radii = torch.full((len(images),), radius, dtype=torch.float64)
-    center = center_regions(network, images)
+    center = center_bounds(network, images)
     if dtype != torch.float64:
         network, center = network.in_type(dtype), in_type(center, dtype)
-    return network, ball_regions(network, images, radii, center, norm=norm)
+    return network, ball_bounds(network, images, radii, center, norm=norm)
 
 
 def sizes(encoder: Encoder, points: Tensor, directions: Tensor, norm: CertifiedNorm) -> Tensor:
@@ -67,11 +67,13 @@ def test_bounds_hold_for_every_point_found(
     finite = 0
     for radius in RADII[norm]:
         network, regions = setting(encoder, radius, norm, dtype)
-        bounds = generator_slope_bounds(network, regions, directions, norm=norm)
+        bounds = zonotope_jacobian_bounds(network, regions, directions, norm=norm)
         assert bool((bounds >= steepest(encoder, directions, radius, norm)).all())
         finite += int(torch.isfinite(bounds).sum())
         smallest = torch.minimum(bounds, slope_bounds(network, regions, directions, norm=norm))
-        assert bool((best_slope_bounds(network, regions, directions, norm=norm) == smallest).all())
+        assert bool(
+            (best_jacobian_bounds(network, regions, directions, norm=norm) == smallest).all()
+        )
     assert finite or name in ("max_pool", "max_min_scaled", "convolutional")
 
 
@@ -81,7 +83,7 @@ def test_a_small_ball_gives_the_gradient(name: str, norm: CertifiedNorm) -> None
     encoder = family(name)
     images, directions = images_and_directions()
     network, regions = setting(encoder, 1e-6, norm)
-    bounds = generator_slope_bounds(network, regions, directions, norm=norm, most=10_000)
+    bounds = zonotope_jacobian_bounds(network, regions, directions, norm=norm, most=10_000)
     exact = sizes(encoder, images, directions, norm)
     torch.testing.assert_close(bounds, exact, rtol=1e-3, atol=1e-9)
 
@@ -94,7 +96,7 @@ def test_float32_costs_little(name: str, norm: CertifiedNorm) -> None:
     found = []
     for dtype in (torch.float64, torch.float32):
         network, regions = setting(encoder, RADII[norm][2], norm, dtype)
-        found.append(generator_slope_bounds(network, regions, directions, norm=norm))
+        found.append(zonotope_jacobian_bounds(network, regions, directions, norm=norm))
     # All rounding goes through the norms of the layers, which is loose: up to a hundredth.
     torch.testing.assert_close(found[0], found[1], rtol=2e-2, atol=1e-9)
 
@@ -106,11 +108,11 @@ def test_units_that_move_together_are_not_looser(name: str, norm: CertifiedNorm)
     _, directions = images_and_directions()
     for radius in RADII[norm][:3]:
         network, regions = setting(encoder, radius, norm)
-        shared = generator_slope_bounds(network, regions, directions, norm=norm)
+        shared = zonotope_jacobian_bounds(network, regions, directions, norm=norm)
         plain = slope_bounds(network, regions, directions, norm=norm)
         assert bool((shared <= plain * (1 + 1e-6)).all())
     network, regions = setting(encoder, RADII[norm][3], norm)
-    shared = generator_slope_bounds(network, regions, directions, norm=norm)
+    shared = zonotope_jacobian_bounds(network, regions, directions, norm=norm)
     plain = slope_bounds(network, regions, directions, norm=norm)
     assert float((shared / plain).median()) < 0.999
 
@@ -124,10 +126,10 @@ def test_one_undecided_unit_is_known_exactly() -> None:
         layer.bias.data.zero_()
     network = trace(encoder)
     images = torch.zeros(1, 1, 1, 2, dtype=torch.float64)
-    center = center_regions(network, images)
-    regions = ball_regions(network, images, torch.ones(1).double(), center, norm="l2")
+    center = center_bounds(network, images)
+    regions = ball_bounds(network, images, torch.ones(1).double(), center, norm="l2")
     directions = torch.randn(1, 5, 2, generator=torch.Generator().manual_seed(0)).double()
-    found = generator_slope_bounds(network, regions, directions, norm="l2")
+    found = zonotope_jacobian_bounds(network, regions, directions, norm="l2")
     exact = (directions @ last.weight @ inner.weight).abs()[..., 0] * into.weight.norm()
     torch.testing.assert_close(found, exact.detach(), rtol=1e-9, atol=0)
 
@@ -137,15 +139,15 @@ def test_crowded_images_are_left_out_alone(monkeypatch: pytest.MonkeyPatch) -> N
     images, directions = images_and_directions()
     network = trace(encoder)
     radii = torch.tensor([1e-6, 0.02, 5.0], dtype=torch.float64)
-    center = center_regions(network, images)
-    regions = ball_regions(network, images, radii, center, norm="l2")
-    whole = generator_slope_bounds(network, regions, directions, norm="l2")
+    center = center_bounds(network, images)
+    regions = ball_bounds(network, images, radii, center, norm="l2")
+    whole = zonotope_jacobian_bounds(network, regions, directions, norm="l2")
     assert bool(torch.isfinite(whole).all())
-    some = generator_slope_bounds(network, regions, directions, norm="l2", most=12)
+    some = zonotope_jacobian_bounds(network, regions, directions, norm="l2", most=12)
     assert torch.isinf(some[2]).all()
     torch.testing.assert_close(some[:2], whole[:2], rtol=1e-9, atol=0)
     monkeypatch.setattr(generator_slopes, "_NUMBERS", 10)
-    none = generator_slope_bounds(network, regions, directions, norm="l2")
+    none = zonotope_jacobian_bounds(network, regions, directions, norm="l2")
     assert torch.isinf(none).all()
 
 
@@ -178,10 +180,10 @@ def test_branches_share_units_and_only_those(
     encoder = Encoder(Branches((1.0, 0.0), q, inside=inside), image_shape=(1, 1, 2)).double()
     network = trace(encoder)
     image = torch.zeros(1, 1, 1, 2, dtype=torch.float64)
-    center = center_regions(network, image)
-    regions = ball_regions(network, image, torch.ones(1).double(), center, norm=norm)
+    center = center_bounds(network, image)
+    regions = ball_bounds(network, image, torch.ones(1).double(), center, norm=norm)
     directions = torch.tensor([[[1.0], [-1.0]]], dtype=torch.float64)
-    found = generator_slope_bounds(network, regions, directions, norm=norm)
+    found = zonotope_jacobian_bounds(network, regions, directions, norm=norm)
     generator = torch.Generator().manual_seed(0)
     points = torch.randn(2000, 1, 1, 2, generator=generator, dtype=torch.float64)
     reached = sizes(encoder, points, directions.expand(2000, -1, -1), norm).amax(dim=0)

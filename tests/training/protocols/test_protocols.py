@@ -11,7 +11,7 @@ from torch.nn import functional
 from robustcl.attacks import inner_ascent
 from robustcl.core.classifier import Classifier, Encoder
 from robustcl.core.errors import InputError
-from robustcl.core.modules import frozen
+from robustcl.core.modules import eval_mode
 from robustcl.core.threat import Threat
 from robustcl.data import Dataset, load_data
 from robustcl.models.heads.fitting import encoder_hash, fit_head
@@ -41,7 +41,7 @@ def losses(model: Classifier, threat: Threat) -> tuple[float, float]:
         return functional.cross_entropy(model(points), batch.labels)
 
     generator = torch.Generator().manual_seed(1)
-    with frozen(model):
+    with eval_mode(model):
         points = inner_ascent(cross_entropy, batch.images, threat, generator=generator, steps=10)
         return float(cross_entropy(batch.images)), float(cross_entropy(points))
 

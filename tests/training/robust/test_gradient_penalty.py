@@ -9,11 +9,11 @@ from torch import Tensor, nn
 from robustcl.core.errors import InputError
 from robustcl.training.robust import GradientPenalty, gradient_penalty
 from robustcl.training.robust._gradient_penalty import (
-    check_network,
+    check_penalty_network,
     frobenius_scale,
     penalized_loss,
     random_directions,
-    steepest,
+    steepest_slopes,
 )
 from tests.training.robust.penalty_step import Counted, bent, step_of
 
@@ -40,7 +40,7 @@ def jacobians(model: nn.Module, images: Tensor, *, normalized: bool = True) -> T
 def test_a_linear_encoder_has_the_closed_form(norm, squared: bool) -> None:
     model, weight = linear()
     step = step_of(model)
-    directions = steepest(step.normal(), norm=norm)
+    directions = steepest_slopes(step.normal(), norm=norm)
     slopes = (directions.flatten(1) @ weight.T).norm(dim=1)
     expected = slopes.square().mean() if squared else slopes.mean()
     for h in (1e-3, 0.5, 20.0):  # exact at every step
@@ -56,7 +56,7 @@ def test_the_batch_direction_is_the_steepest_of_the_loss(norm) -> None:
     views = step.views.clone().requires_grad_()
     loss = step.loss_at(views)[0]
     (slope,) = torch.autograd.grad(loss, views)
-    found = steepest(slope, norm=norm)
+    found = steepest_slopes(slope, norm=norm)
     dual = slope.flatten(1).abs().sum(1) if norm == "linf" else slope.flatten(1).norm(dim=1)
     length = found.abs().amax((1, 2, 3)) if norm == "linf" else found.flatten(1).norm(dim=1)
     assert torch.allclose(length, torch.ones(12, dtype=torch.float64))
@@ -72,8 +72,8 @@ def test_the_batch_direction_is_the_steepest_of_the_loss(norm) -> None:
 def test_small_slopes_keep_their_direction() -> None:
     slopes = torch.zeros(2, 1, 1, 2)
     slopes[0] = torch.tensor([3e-30, -4e-30])
-    assert torch.allclose(steepest(slopes, norm="l2")[0, 0, 0], torch.tensor([0.6, -0.8]))
-    assert bool((steepest(slopes, norm="l2")[1] == 0).all())
+    assert torch.allclose(steepest_slopes(slopes, norm="l2")[0, 0, 0], torch.tensor([0.6, -0.8]))
+    assert bool((steepest_slopes(slopes, norm="l2")[1] == 0).all())
 
 
 @pytest.mark.parametrize("norm", ["l2", "linf"])
@@ -111,7 +111,7 @@ def test_the_gradient_is_that_of_double_backward(norm) -> None:
     # d/dw of |J d|^2 with d held fixed, by second derivatives, against the finite difference.
     model = bent().double()
     step = step_of(model)
-    directions = steepest(step.normal(), norm=norm)
+    directions = steepest_slopes(step.normal(), norm=norm)
     weights = list(model.parameters())
     along = torch.func.jvp(
         lambda x: nn.functional.normalize(model(x), dim=1), (step.views,), (directions,)
@@ -157,5 +157,5 @@ def test_refuses(change: dict, message: str) -> None:
 
 def test_refuses_dropout() -> None:
     with pytest.raises(InputError, match="differ by chance"):
-        check_network(nn.Sequential(bent(), nn.Dropout(0.1)))
-    check_network(nn.Sequential(bent(), nn.Dropout(0.0)))
+        check_penalty_network(nn.Sequential(bent(), nn.Dropout(0.1)))
+    check_penalty_network(nn.Sequential(bent(), nn.Dropout(0.0)))

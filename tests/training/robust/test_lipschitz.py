@@ -8,7 +8,7 @@ import pytest
 import torch
 from torch import nn
 
-from robustcl.certify.bounds.networks import network_norm
+from robustcl.certify.bounds.networks import network_lipschitz_bound
 from robustcl.core.classifier import Encoder
 from robustcl.core.errors import InputError, UnsupportedError
 from robustcl.models.encoders import MaxMin, lipschitz_convnet
@@ -70,7 +70,7 @@ def test_every_loss_leaves_a_constant_of_one(loss: str, optimizer: str, ema: flo
     }
     moved = [float((a - b).norm()) for a, b in zip(before, encoder.parameters(), strict=True)]
     assert max(moved) > 0.1
-    assert 1.0 - 1e-4 < network_norm(encoder).total <= 1.0
+    assert 1.0 - 1e-4 < network_lipschitz_bound(encoder).total <= 1.0
     assert deviation(patch_matrices(encoder.backbone)) < 1e-5
 
 
@@ -141,7 +141,7 @@ def test_library_layers_end_as_plain_ones(layers: str) -> None:
     end_lipschitz(backbone)
     assert {type(layer) for layer in backbone} == {nn.Conv2d, nn.Linear, nn.Flatten, MaxMin}
     torch.testing.assert_close(backbone(images), expected, rtol=0, atol=1e-4)
-    total = network_norm(encoder).total
+    total = network_lipschitz_bound(encoder).total
     assert total <= 1.0 + 1e-6
     assert total > (0.99 if layers == "orthogonal" else 0.3)
     small_encoder(overlapping=1).backbone.load_state_dict(backbone.state_dict())
@@ -158,7 +158,7 @@ def test_library_layers_are_trained_by_the_recipe() -> None:
         learning_rate=3e-3,
     )
     train_encoder(encoder, digits(128), recipe, progress=False)
-    assert network_norm(encoder).total <= 1.0 + 1e-6
+    assert network_lipschitz_bound(encoder).total <= 1.0 + 1e-6
 
 
 @pytest.mark.parametrize(

@@ -14,7 +14,7 @@ from robustcl.models.heads.fitting import embed_images
 from robustcl.training import DEMO_ARCHITECTURE, Files, TrainRecipe, train_encoder
 from robustcl.training.position import Position, saved
 from robustcl.training.robust import GradientPenalty, NoisyViews, parse_robust
-from robustcl.training.start_run import start_run
+from robustcl.training.start_run import begin_training
 
 RECIPE = TrainRecipe(loss="simclr+suncet", labels=0.5, batch_size=32, epochs=2)
 PENALTY = "penalty:weight=.2,norm=linf,direction=random,h=1/255,squared=false,normalized=false"
@@ -101,7 +101,7 @@ def test_a_run_goes_on_bit_for_bit_and_logs_its_parts(robust: str, tmp_path) -> 
 def test_another_method_does_not_go_on(tmp_path) -> None:
     state = tmp_path / "s.state"
     recipe = dataclasses.replace(RECIPE, robust="noise:sigma=.2")
-    saved(start_run(encoder(), digits(), recipe, torch.device("cpu")), Position(), state)
+    saved(begin_training(encoder(), digits(), recipe, torch.device("cpu")), Position(), state)
     with pytest.raises(RobustclError, match=r"run with robust 'noise:sigma=\.2'"):
         train_encoder(
             encoder(), digits(), RECIPE, files=Files(state=state, resume=True), progress=False

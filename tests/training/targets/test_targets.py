@@ -8,7 +8,7 @@ import torch
 
 from robustcl.core.errors import InputError
 from robustcl.training.targets import (
-    centered,
+    centered_vectors,
     embed_targets,
     load_targets,
     simplex,
@@ -43,7 +43,7 @@ def test_blending_interpolates_cosines(blend: float) -> None:
 def test_centering_removes_a_common_part() -> None:
     words = torch.randn(6, 8, generator=torch.Generator().manual_seed(1)).double()
     shifted = words / words.norm(dim=1, keepdim=True) + 3.0
-    before, after = cosines(shifted), cosines(centered(shifted))
+    before, after = cosines(shifted), cosines(centered_vectors(shifted))
     off = ~torch.eye(6, dtype=torch.bool)
     assert float(before[off].mean()) > 0.8 and abs(float(after[off].mean())) < 0.3
 
@@ -92,7 +92,7 @@ def test_word_vectors(tmp_path: Path, header: str) -> None:
     mean = np.mean([[0, 0, 1], [-(0.5**0.5), 0.5**0.5, 0]], axis=0)
     assert np.allclose(vectors[2].numpy(), mean)
     blended = load_targets(f"words:{place},center=true,blend=.5", ("dog", "cat", "ship"))
-    wanted = 0.5 * cosines(centered(word_vectors(place, ("dog", "cat", "ship"))))
+    wanted = 0.5 * cosines(centered_vectors(word_vectors(place, ("dog", "cat", "ship"))))
     assert torch.allclose(cosines(blended), wanted + 0.5 * cosines(simplex(3)))
 
 

@@ -8,14 +8,14 @@ from torch import Tensor
 from robustcl.attacks.nearest_on_plane import nearest_on_plane
 from robustcl.attacks.steps import value_and_gradient
 from robustcl.attacks.surrogate import surrogate
-from robustcl.core.batching import padded
+from robustcl.core.batching import fixed_size
 from robustcl.core.objectives import Objective
 from robustcl.core.threat import Threat, perturbation_norm
 
 LEAP = 1e-6  # pixel units beyond the linearized boundary, so that a tie is left as well
 
 
-def rivals_by_score(
+def others_by_score(
     objective: Objective, images: Tensor, *, batch_size: int | None = None
 ) -> Tensor:
     """Order the rivals of each image by their scores, the highest first.
@@ -31,12 +31,12 @@ def rivals_by_score(
     if objective.classifier is None or objective.targets is None:
         return torch.zeros(len(images), 0, dtype=torch.int64, device=images.device)
     with torch.no_grad():
-        scores = padded(objective.scores, images, batch_size=batch_size or len(images))
+        scores = fixed_size(objective.scores, images, batch_size=batch_size or len(images))
     targets = objective.targets.to(scores.device)
     return scores.scatter(1, targets[:, None], -torch.inf).argsort(dim=1, descending=True)[:, :-1]
 
 
-def leads(objective: Objective, rivals: Tensor) -> list[Callable[[Tensor], Tensor]]:
+def logit_differences(objective: Objective, rivals: Tensor) -> list[Callable[[Tensor], Tensor]]:
     """Return the lead of each rival, or the margin alone where there is none.
 
     Args:
@@ -51,7 +51,7 @@ def leads(objective: Objective, rivals: Tensor) -> list[Callable[[Tensor], Tenso
     return [surrogate(objective, "margin-targeted", row) for row in rivals.T]
 
 
-def rivals_by_distance(
+def others_by_distance(
     objective: Objective, images: Tensor, threat: Threat, *, most: int = 9
 ) -> tuple[Tensor, Tensor]:
     """Order the rivals of each image by the distance of their linearized boundaries.
@@ -66,10 +66,10 @@ def rivals_by_distance(
         (B, R) classes, R <= `most`, the nearest first, and their (B, R) distances; (B, 0) without
         a classifier or targets.
     """
-    rivals = rivals_by_score(objective, images)[:, :most]
+    rivals = others_by_score(objective, images)[:, :most]
     if not rivals.shape[1]:
         return rivals, torch.zeros(len(images), 0, device=images.device)
-    steps = [boundary_step(lead, images, threat) for lead in leads(objective, rivals)]
+    steps = [boundary_step(lead, images, threat) for lead in logit_differences(objective, rivals)]
     stacked = torch.stack([distance for _, distance in steps], dim=1)
     order = stacked.argsort(dim=1, stable=True)
     return rivals.gather(1, order), stacked.gather(1, order)

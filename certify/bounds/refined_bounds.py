@@ -7,9 +7,9 @@ import torch
 from torch import Tensor
 
 from robustcl.certify.bounds.layers import numbers_seen, receptive_fields
-from robustcl.certify.bounds.lines import Surroundings, lower_bounds
-from robustcl.certify.bounds.patches_mode import Pixels, cropped, on_patches
-from robustcl.certify.bounds.regions import ball_regions
+from robustcl.certify.bounds.linear_bounds import Surroundings, lower_bounds
+from robustcl.certify.bounds.patches_mode import Patch, in_patches, on_patches
+from robustcl.certify.bounds.preactivation_bounds import ball_bounds
 from robustcl.certify.graph import Network
 from robustcl.certify.ops.enclosures import Region
 from robustcl.certify.ops.scalar_function import ScalarFunction
@@ -24,7 +24,7 @@ PATCHES = 2**18  # numbers of patches at once, that caches hold them
 _NUMBERS = 2**24  # coefficients held at once: 128 MiB of float64
 
 
-def refined_regions(
+def refined_bounds(
     network: Network,
     images: Tensor,
     radius: Tensor,
@@ -51,14 +51,14 @@ def refined_regions(
             of the layers of a deep network were seen to gain nothing.
 
     Returns:
-        One region per step, within those of `ball_regions`.
+        One region per step, within those of `ball_bounds`.
 
     Reference:
         Zhang et al., CROWN, NeurIPS 2018, algorithm 1: bounds of each layer from those before.
     """
     readers = refinable(network, largest)
     if not readers:
-        return ball_regions(network, images, radius, center, norm=norm)
+        return ball_bounds(network, images, radius, center, norm=norm)
 
     def refine(position: int, found: list[Region]) -> Region:
         region = found[position]
@@ -70,7 +70,7 @@ def refined_regions(
         around = Surroundings(network.upto(position), center[: position + 1], found, {})
         return _refined(around, is_open, images, radius, norm)
 
-    return ball_regions(network, images, radius, center, norm=norm, refine=refine)
+    return ball_bounds(network, images, radius, center, norm=norm, refine=refine)
 
 
 def check_units(units: int | None) -> None:
@@ -99,8 +99,8 @@ def _refined(
     operations = on_patches(network, fields)
     many = max(1, PATCHES // (2 * numbers_seen(network, fields)))
     for image, unit in zip(*(p.split(many) for p in is_open.nonzero(as_tuple=True)), strict=True):
-        pixels = Pixels(image, unit % area // wide, unit % wide)
-        part, patches = cropped(around, fields, operations, pixels, images)
+        pixels = Patch(image, unit % area // wide, unit % wide)
+        part, patches = in_patches(around, fields, operations, pixels, images)
         rows = torch.nn.functional.one_hot(unit // area, region.low.shape[1]).to(network.dtype)
         both = torch.stack([rows, -rows], dim=1)
         bounds = lower_bounds(part, both, patches, radius[image], norm=norm).to(network.dtype)
@@ -145,11 +145,11 @@ def _open(readers: Sequence[ScalarFunction], region: Region) -> Tensor:
 def refinable(network: Network, largest: int | None) -> dict[int, list[ScalarFunction]]:
     """List the steps that are refined: read by activations, but not before the first ones.
 
-    Before those, the bounds of `ball_regions` are exact already.
+    Before those, the bounds of `ball_bounds` are exact already.
 
     Args:
         network: The steps.
-        largest: As in `refined_regions`.
+        largest: As in `refined_bounds`.
 
     Returns:
         The functions that read a step, by its position.

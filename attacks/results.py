@@ -7,12 +7,12 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from robustcl.attacks.curve import Curve
+from robustcl.attacks.curve import LossCurve
 from robustcl.attacks.steps import column
 
 
 @dataclass(frozen=True, eq=False)
-class Search:
+class Candidates:
     """Hold what an attack proposes, before anything is verified.
 
     Args:
@@ -31,7 +31,7 @@ class Search:
 
 
 @dataclass(frozen=True, eq=False)
-class Finding:
+class AttackResult:
     """Hold what was verified, per image.
 
     Args:
@@ -65,7 +65,7 @@ class Finding:
     parameters: dict[str, Any] = field(default_factory=dict)
     note: str = ""
     forwards: Tensor | None = None
-    curves: dict[float, Curve] = field(default_factory=dict)
+    curves: dict[float, LossCurve] = field(default_factory=dict)
     stages: dict[str, Tensor] = field(default_factory=dict)
     seconds: dict[str, float] = field(default_factory=dict)
     failed: Tensor | None = None
@@ -76,7 +76,7 @@ class Finding:
         return torch.isfinite(self.radius)
 
 
-def joined_searches(searches: Sequence[Search]) -> Search:
+def join_candidates(searches: Sequence[Candidates]) -> Candidates:
     """Put the searches of several batches into one.
 
     Args:
@@ -89,16 +89,16 @@ def joined_searches(searches: Sequence[Search]) -> Search:
     for search in searches:
         parameters.update(search.parameters)
     forwards = [search.forwards for search in searches if search.forwards is not None]
-    return Search(
+    return Candidates(
         torch.cat([search.candidates for search in searches]),
         torch.cat([search.gradients for search in searches]),
-        joined_notes(search.note for search in searches),
+        join_notes(search.note for search in searches),
         torch.cat(forwards) if len(forwards) == len(searches) else None,
         parameters,
     )
 
 
-def joined_notes(notes: Iterable[str]) -> str:
+def join_notes(notes: Iterable[str]) -> str:
     """Put notes into one, each once.
 
     Args:
@@ -110,7 +110,7 @@ def joined_notes(notes: Iterable[str]) -> str:
     return "; ".join(sorted({note for note in notes if note}))
 
 
-def nearer_finding(before: Finding, after: Finding) -> Finding:
+def nearer_result(before: AttackResult, after: AttackResult) -> AttackResult:
     """Take the nearer point of each image, for the deployed model, and add up what was spent.
 
     Args:

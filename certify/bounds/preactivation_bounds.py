@@ -14,7 +14,7 @@ from robustcl.core.choices import CertifiedNorm
 Refinement = Callable[[int, list[Region]], Region]
 
 
-def center_regions(network: Network, images: Tensor) -> list[Region]:
+def center_bounds(network: Network, images: Tensor) -> list[Region]:
     """Enclose the values at the images themselves, rounding errors included.
 
     Args:
@@ -29,7 +29,7 @@ def center_regions(network: Network, images: Tensor) -> list[Region]:
     return _walk(network, _ball(network, images, still, "l2"))
 
 
-def ball_regions(
+def ball_bounds(
     network: Network,
     images: Tensor,
     radius: Tensor,
@@ -48,7 +48,7 @@ def ball_regions(
         network: The steps.
         images: (B, C, H, W).
         radius: (B,) of the balls, in pixel units.
-        center: From `center_regions`.
+        center: From `center_bounds`.
         norm: 'l2' or 'linf'.
         refine: Given a position and the regions up to it, a smaller region for it.
 

@@ -7,16 +7,16 @@ import torch
 from torch import Tensor
 
 from robustcl.certify.agreement import own_model
-from robustcl.certify.bounds.regions import center_regions, in_type
+from robustcl.certify.bounds.preactivation_bounds import center_bounds, in_type
 from robustcl.certify.graph import Network
 from robustcl.certify.ops.enclosures import Region
 from robustcl.certify.pairs import Pairs, pairs
-from robustcl.certify.preparation import Traced, prepared_images
+from robustcl.certify.preparation import PreparedModel, prepared_images
 from robustcl.certify.rounding import UNITS, length, round_up, row_lengths
 
 
 @dataclass(frozen=True, eq=False)
-class Problem:
+class VerificationProblem:
     """State when the predicted class keeps ahead of each class j, in terms of h alone.
 
     It does inside a ball if directions_j . h + constants_j - bends_j q^2 / (2 s) > 0 there, where
@@ -39,7 +39,7 @@ class Problem:
         drift: (B,) by how much the computed h(x) may differ from the true one.
     """
 
-    traced: Traced
+    traced: PreparedModel
     images: Tensor
     center: Sequence[Region]
     predicted: Tensor
@@ -71,7 +71,9 @@ class Problem:
         return torch.where(left > 0, bent, torch.where(bends > 0, torch.inf, 0.0))
 
 
-def problem(model: Traced, images: Tensor, predicted: Tensor | None = None) -> Problem:
+def verification_problem(
+    model: PreparedModel, images: Tensor, predicted: Tensor | None = None
+) -> VerificationProblem:
     """State what is to be proved.
 
     Args:
@@ -84,14 +86,14 @@ def problem(model: Traced, images: Tensor, predicted: Tensor | None = None) -> P
     """
     with torch.no_grad():
         if predicted is not None:
-            return stated(model, centered(model, images), predicted)
+            return state_problem(model, enclose_images(model, images), predicted)
         images = prepared_images(model.network, images)
         own = own_model(model.classifier)(images).argmax(dim=1)
-        return stated(model, centered(model, images), own)
+        return state_problem(model, enclose_images(model, images), own)
 
 
 @dataclass(frozen=True, eq=False)
-class Center:
+class ImageEnclosures:
     """Hold what is computed at the images themselves.
 
     Args:
@@ -108,7 +110,7 @@ class Center:
     drift: Tensor
 
 
-def centered(model: Traced, images: Tensor) -> Center:
+def enclose_images(model: PreparedModel, images: Tensor) -> ImageEnclosures:
     """Evaluate the network with a bound of its rounding.
 
     Args:
@@ -121,7 +123,7 @@ def centered(model: Traced, images: Tensor) -> Center:
     return enclosed(model.network, model.bound.leap, images)
 
 
-def enclosed(network: Network, leap: float, images: Tensor) -> Center:
+def enclosed(network: Network, leap: float, images: Tensor) -> ImageEnclosures:
     """Evaluate a network with a bound of its rounding.
 
     Args:
@@ -132,23 +134,25 @@ def enclosed(network: Network, leap: float, images: Tensor) -> Center:
     Returns:
         The values.
     """
-    regions = center_regions(network, images)
+    regions = center_bounds(network, images)
     end = regions[-1]
     drift = length(end.high - end.low) * round_up(1.0) + 2.0 * leap
     drift = drift.nan_to_num(nan=torch.inf)
-    return Center(images, regions, (end.low + end.high) / 2.0, drift)
+    return ImageEnclosures(images, regions, (end.low + end.high) / 2.0, drift)
 
 
 def _lengths(raw: Tensor) -> Tensor:
     return row_lengths(raw)[:, None]
 
 
-def stated(model: Traced, point: Center, predicted: Tensor) -> Problem:
+def state_problem(
+    model: PreparedModel, point: ImageEnclosures, predicted: Tensor
+) -> VerificationProblem:
     """State what is to be proved for a predicted class.
 
     Args:
         model: From `traced`.
-        point: From `centered`, or with another h as long as it moves no more than the model's bound
+        point: From `enclose_images`, or with another h as long as it moves no more than the model's bound
             says.
         predicted: (B,) classes.
 
@@ -168,7 +172,7 @@ def stated(model: Traced, point: Center, predicted: Tensor) -> Problem:
     terms = (raw.shape[1] + 32) * 2.0 * UNITS[torch.float64]
     slack = terms * (sizes * (size + drift)[:, None] + constants.abs()) + sizes * drift[:, None]
     margins = torch.einsum("bkd,bd->bk", directions, raw) + constants - slack
-    return Problem(
+    return VerificationProblem(
         traced=model,
         images=point.images,
         center=in_type(point.regions, model.fast.dtype),

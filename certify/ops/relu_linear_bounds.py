@@ -37,7 +37,7 @@ class _Lines:
     roof: Tensor
 
 
-def kinked_lines(
+def relu_linear_bounds(
     function: ScalarFunction, region: Region, weights: Tensor, choice: LineChoice
 ) -> tuple[Tensor, Tensor, Tensor]:
     """Bound sum_i weights_i f(z_i) from below by slope.z + constant, over a region of z.

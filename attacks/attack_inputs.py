@@ -12,7 +12,7 @@ from robustcl.core.threat import Threat
 
 
 @dataclass(frozen=True, eq=False)
-class Scene:
+class AttackInputs:
     """Say which images are attacked, to what end, within what, and how many at a time.
 
     Args:
@@ -29,7 +29,7 @@ class Scene:
     seeds: Sequence[int]
     batch_size: int
 
-    def select(self, rows: Tensor) -> "Scene":
+    def select(self, rows: Tensor) -> "AttackInputs":
         """Return the scene of some of the images.
 
         Args:
@@ -47,13 +47,13 @@ class Scene:
         )
 
 
-def scene_of(
+def attack_inputs(
     objective: Objective,
     images: Tensor,
     threat: Threat,
     seeds: Sequence[int] | None,
     batch_size: int,
-) -> Scene:
+) -> AttackInputs:
     """Check what an attack is given.
 
     Args:
@@ -79,4 +79,4 @@ def scene_of(
         )
     if isinstance(eps, Tensor):
         threat = replace(threat, eps=plain_tensor(eps.detach()))
-    return Scene(objective, seen.detach(), threat, chosen, batch_size)
+    return AttackInputs(objective, seen.detach(), threat, chosen, batch_size)

@@ -19,7 +19,7 @@ _SAMPLES = 256  # random points of the ball that must not find the plant
 
 
 @dataclass(frozen=True, eq=False)
-class Planted:
+class KnownAnswer:
     """Hold a model, an image, and an adversarial that is known to be there.
 
     Args:
@@ -35,7 +35,7 @@ class Planted:
     threat: Threat
 
 
-def planted(norm: Norm, *, eps: float, seed: int = 0) -> Planted:
+def known_answer(norm: Norm, *, eps: float, seed: int = 0) -> KnownAnswer:
     """Plant an adversarial example that random search does not find.
 
     A random network f maps the image x and a random point x' in the ball. Class 1 scores the
@@ -76,7 +76,7 @@ def planted(norm: Norm, *, eps: float, seed: int = 0) -> Planted:
     bias = torch.full((_CLASSES,), -2.0)
     bias[0], bias[1] = bar, 0.0
     classifier = Classifier(encoder, LinearHead(weight, bias)).eval()
-    return Planted(classifier, image, points[:1], threat)
+    return KnownAnswer(classifier, image, points[:1], threat)
 
 
 def linear_classifier(norm: Norm, *, radius: float, seed: int = 0) -> tuple[Classifier, Tensor]:

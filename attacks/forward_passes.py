@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 
-class Counted(nn.Module):
+class CountedModel(nn.Module):
     """Pass images on to a classifier and count, per image, forward and backward passes.
 
     A call is booked on the images that take part (see `only`), one pass each where it has a row

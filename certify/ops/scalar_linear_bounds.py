@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 from robustcl.certify.ops.enclosures import LineChoice, Region
-from robustcl.certify.ops.kinked_lines import kinked_lines
+from robustcl.certify.ops.relu_linear_bounds import relu_linear_bounds
 from robustcl.certify.ops.scalar_function import ScalarFunction
 from robustcl.certify.rounding import NORM, dot_loss, length, outward, weighted
 
@@ -47,7 +47,7 @@ class _Lines:
         return _Lines(below, above, floor, roof, self.touching)
 
 
-def scalar_lines(
+def scalar_linear_bounds(
     function: ScalarFunction, region: Region, weights: Tensor, choice: LineChoice
 ) -> tuple[Tensor, Tensor, Tensor]:
     """Bound sum_i weights_i f(z_i) from below by slope.z + constant, over a region of z.
@@ -56,7 +56,7 @@ def scalar_lines(
     adaptive slopes, and tangents at the center. The constant is the better of the sum of the
     offsets on the intervals and a bound that couples them by the L2 ball around z0: for any t > 0,
     sum_i [w_i f(z_i) - s_i z_i] >= sum_i min_z [w_i f(z) - s_i z + t (z - z_{0,i})^2 / 2]
-    - t reach^2 / 2. The minima are known for functions with one kink at 0 (see `kinked_lines`),
+    - t reach^2 / 2. The minima are known for functions with one kink at 0 (see `relu_linear_bounds`),
     and follow from the curvature for smooth ones.
 
     Args:
@@ -74,7 +74,7 @@ def scalar_lines(
         the coupled offset of ReLU. That of smooth functions is ours.
     """
     if function.is_piecewise_linear:
-        return kinked_lines(function, region, weights, choice)
+        return relu_linear_bounds(function, region, weights, choice)
     count, alpha = choice.count, choice.alpha
     one = _place(function, region, choice.centers[0])
     place = one.repeated(count)

@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 import torch
 from torch import Tensor
 
-from robustcl.certify.bounds.regions import all_known
+from robustcl.certify.bounds.preactivation_bounds import all_known
 from robustcl.certify.graph import Network
 from robustcl.certify.ops.enclosures import LinearBound, LineChoice, Region
 from robustcl.certify.rounding import NORM, SQUARES, dot_loss, weighted
