@@ -45,10 +45,10 @@ def apgd(
         images: (B, C, H, W) in the box.
         threat: The ball, with one budget or one per image.
         loss: 'margin' for any objective; 'margin-targeted', 'ce', 'dlr' or 'dlr-targeted' where
-            there are a classifier and targets. A targeted loss aims each run at another rival, the
-            highest at the image first.
+            there are a classifier and targets. A targeted loss aims each run at another other
+            class, the highest at the image first.
         steps: Steps per run.
-        restarts: Runs; 0 for one, or with a targeted loss for one per rival up to nine.
+        restarts: Runs; 0 for one, or with a targeted loss for one per other class up to nine.
         seeds: One seed per image; 0, 1, ... by default.
         batch_size: Images per model call.
 
@@ -69,11 +69,11 @@ def apgd(
             "use 1 or more steps and images per call, and 0 or more restarts"
         )
     check_loss(objective, loss)
-    rivals = others_by_score(objective, images, batch_size=batch_size)
+    others = others_by_score(objective, images, batch_size=batch_size)
     if not loss.endswith("-targeted"):
-        rivals = rivals[:, :0]
-    runs = restarts or max(1, min(_RIVALS, rivals.shape[1]))
-    job = ApgdJob(objective, images, threat, loss, rivals, steps, runs, "apgd")
+        others = others[:, :0]
+    runs = restarts or max(1, min(_RIVALS, others.shape[1]))
+    job = ApgdJob(objective, images, threat, loss, others, steps, runs, "apgd")
     return ascend_by_apgd(
         job, list(range(len(images)) if seeds is None else seeds), batch_size=batch_size
     )
@@ -88,7 +88,7 @@ class ApgdJob:
         images: (N, C, H, W).
         threat: The ball.
         loss: The loss.
-        rivals: (N, R) classes at which the runs of a targeted loss aim.
+        others: (N, R) classes at which the runs of a targeted loss aim.
         steps: Steps per run.
         runs: Runs per image.
         purpose: What the random starts are for.
@@ -99,7 +99,7 @@ class ApgdJob:
     images: Tensor
     threat: Threat
     loss: str
-    rivals: Tensor
+    others: Tensor
     steps: int
     runs: int
     purpose: str
@@ -127,19 +127,19 @@ def ascend_by_apgd(job: ApgdJob, seeds: Sequence[int], *, batch_size: int) -> Ca
     slots = empty_slots(images[:1].detach(), batch_size)
     while waiting or any(place is not None for place in places):
         _occupy(job, seeds, places, waiting, slots)
-        scene = _slot_inputs(job, places, device)
-        done = won = torch.zeros_like(scene.busy)
+        inputs = _slot_inputs(job, places, device)
+        done = won = torch.zeros_like(inputs.busy)
         while not bool(done.any()):
-            value, gradient, margin = _evaluate(scene, job.loss, slots.points)
-            rows = scene.rows[scene.busy]
+            value, gradient, margin = _evaluate(inputs, job.loss, slots.points)
+            rows = inputs.rows[inputs.busy]
             spent[rows.cpu()] += 1
-            better = margin[scene.busy] > margins[rows]
-            margins[rows[better]] = margin[scene.busy][better]
-            found[rows[better]] = slots.points[scene.busy][better]
-            won = (margin > 0) & scene.busy & job.stops
-            done = won | (scene.busy & (slots.count >= job.steps))
+            better = margin[inputs.busy] > margins[rows]
+            margins[rows[better]] = margin[inputs.busy][better]
+            found[rows[better]] = slots.points[inputs.busy][better]
+            won = (margin > 0) & inputs.busy & job.stops
+            done = won | (inputs.busy & (slots.count >= job.steps))
             seen = (value, gradient)
-            _step(slots, scene, count_in(slots, scene.clean, scene.threat, seen, windows))
+            _step(slots, inputs, count_in(slots, inputs.clean, inputs.threat, seen, windows))
         for place in torch.nonzero(done)[:, 0].tolist():
             row, run = places[place] or (0, 0)
             places[place] = None
@@ -167,19 +167,19 @@ def _slot_inputs(
     rows = torch.tensor([row for row, _ in held], device=device)
     busy = torch.tensor([place is not None for place in places], device=device)
     part, aims = job.objective.select(rows), None
-    if job.rivals.shape[1]:
-        runs = torch.tensor([run % job.rivals.shape[1] for _, run in held], device=device)
-        aims = job.rivals[rows, runs]
+    if job.others.shape[1]:
+        runs = torch.tensor([run % job.others.shape[1] for _, run in held], device=device)
+        aims = job.others[rows, runs]
     raised = surrogate(part, job.loss, aims)
     return _SlotInputs(rows, busy, job.images[rows].detach(), job.threat.select(rows), part, raised)
 
 
-def _evaluate(scene: _SlotInputs, loss: str, points: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-    value, gradient = value_and_gradient(scene.raised, points)
+def _evaluate(inputs: _SlotInputs, loss: str, points: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    value, gradient = value_and_gradient(inputs.raised, points)
     if loss == "margin":
         return value.to(points), gradient, value.to(points)
     with torch.no_grad():
-        return value.to(points), gradient, no_win(scene.objective.margin(points)).to(points)
+        return value.to(points), gradient, no_win(inputs.objective.margin(points)).to(points)
 
 
 def _occupy(
@@ -199,8 +199,8 @@ def _occupy(
         begin_run(slots, place, start[0], threat.norm)
 
 
-def _step(slots: Slots, scene: _SlotInputs, gradient: Tensor) -> None:
-    clean, threat = scene.clean, scene.threat
+def _step(slots: Slots, inputs: _SlotInputs, gradient: Tensor) -> None:
+    clean, threat = inputs.clean, inputs.threat
     points, size = slots.points.clone(), column(slots.size * threat.radii(clean), clean)
     upwards = step_upwards(gradient, points, clean, threat, pixels=slots.pixels)
     aimed = threat.project(clean, points + size * upwards)

@@ -63,9 +63,9 @@ def attacked_radius(
         **options: Options of the attack.
 
     Returns:
-        The finding: radius 0 where the adversary has won at the start, infinite where nothing was
-        found, or confirmed, up to the largest budget. Its stages are 'search', 'shrink', 'walk' and
-        'confirm', its gradients those of all stages.
+        The attack result: radius 0 where the adversary has won at the start, infinite where
+        nothing was found, or confirmed, up to the largest budget. Its stages are 'search',
+        'shrink', 'walk' and 'confirm', its gradients those of all stages.
 
     Raises:
         InputError: When the grid is empty or not ascending, there is no image, one is outside the
@@ -74,21 +74,21 @@ def attacked_radius(
     grid = [0.0, *eps_grid]
     if len(grid) < 2 or any(low >= high for low, high in pairwise(grid)):
         raise InputError(f"eps_grid {tuple(eps_grid)} is not positive and ascending")
-    scene = attack_inputs(objective, images, Threat(norm, eps_grid[-1], box), seeds, batch_size)
+    inputs = attack_inputs(objective, images, Threat(norm, eps_grid[-1], box), seeds, batch_size)
     with eval_mode(objective.classifier):
-        start = measure(objective, scene.images, batch_size=batch_size) > 0
+        start = measure(objective, inputs.images, batch_size=batch_size) > 0
     times = [time.monotonic()]
     nearest = ATTACKS[choose(attack, ATTACKS, what="attack")].minimum_norm
-    found = _none_but(attack, start, scene.images, options)
+    found = _none_but(attack, start, inputs.images, options)
     for eps in eps_grid[-1:] if nearest else eps_grid:
         rows = torch.nonzero(torch.isinf(found.deployed))[:, 0]
         if len(rows):
-            tried = _run(scene.select(rows), attack, eps=eps, **options)
+            tried = _run(inputs.select(rows), attack, eps=eps, **options)
             found = _with(found, rows, "search", _failed_at(eps, tried, found, rows))
     times.append(time.monotonic())
     rows = torch.nonzero(torch.isfinite(found.deployed) & (found.deployed > 0))[:, 0]
     if len(rows):
-        part, near = scene.select(rows), _of(found, rows)
+        part, near = inputs.select(rows), _of(found, rows)
         near = _shrink(part, near, times=0 if nearest else _BISECTIONS)
         found = _with(found, rows, "shrink", near)
         times.append(time.monotonic())
@@ -96,11 +96,11 @@ def attacked_radius(
     times.append(time.monotonic())
     spans = [after - before for before, after in pairwise(times)]
     seconds = dict(zip(("search", "shrink", "walk"), spans, strict=False))
-    return confirm(replace(found, success=torch.isfinite(found.deployed), seconds=seconds), scene)
+    return confirm(replace(found, success=torch.isfinite(found.deployed), seconds=seconds), inputs)
 
 
-def _run(scene: AttackInputs, attack: str, eps: float | Tensor, **options: Any) -> AttackResult:
-    return searched(attack, replace(scene, threat=replace(scene.threat, eps=eps)), **options)
+def _run(inputs: AttackInputs, attack: str, eps: float | Tensor, **options: Any) -> AttackResult:
+    return searched(attack, replace(inputs, threat=replace(inputs.threat, eps=eps)), **options)
 
 
 def _none_but(attack: str, start: Tensor, images: Tensor, options: dict[str, Any]) -> AttackResult:
@@ -157,42 +157,42 @@ def _with(found: AttackResult, rows: Tensor, stage: str, later: AttackResult) ->
     )
 
 
-def _shrink(scene: AttackInputs, found: AttackResult, *, times: int) -> AttackResult:
+def _shrink(inputs: AttackInputs, found: AttackResult, *, times: int) -> AttackResult:
     # Bisect between the budget that failed and the radius that was found.
-    found = _along_the_ray(scene, found)
+    found = _along_the_ray(inputs, found)
     assert found.failed is not None
     low = torch.minimum(found.failed, found.deployed)
     for _ in range(times):
-        middle = ((low + found.deployed) / 2.0).to(scene.images.dtype)
-        tried = _run(scene, "pgd", eps=middle, steps=16, restarts=4)
+        middle = ((low + found.deployed) / 2.0).to(inputs.images.dtype)
+        tried = _run(inputs, "pgd", eps=middle, steps=16, restarts=4)
         better = tried.success & (tried.deployed < found.deployed)
         found = nearer_result(found, tried)
         low = torch.where(better, low, middle.double()).minimum(found.deployed)
     return replace(found, failed=None)
 
 
-def _walk(scene: AttackInputs, found: AttackResult) -> AttackResult:
-    found = _along_the_ray(scene, found)
-    walked = _run(scene, "boundary_walk", scene.threat.eps, starts=found.adversarials,
+def _walk(inputs: AttackInputs, found: AttackResult) -> AttackResult:
+    found = _along_the_ray(inputs, found)
+    walked = _run(inputs, "boundary_walk", inputs.threat.eps, starts=found.adversarials,
                   steps=_WALK_STEPS)  # fmt: skip
     return replace(nearer_result(found, walked), failed=None)
 
 
-def _along_the_ray(scene: AttackInputs, found: AttackResult) -> AttackResult:
+def _along_the_ray(inputs: AttackInputs, found: AttackResult) -> AttackResult:
     # The nearest point along each perturbation at which the margin was positive.
-    images, best = scene.images, found.adversarials
+    images, best = inputs.images, found.adversarials
     low, high = torch.zeros(len(images)).to(images), torch.ones(len(images)).to(images)
     delta = best - images
-    with eval_mode(scene.objective.classifier):
+    with eval_mode(inputs.objective.classifier):
         for _ in range(LINE_STEPS):
             middle = (low + high) / 2.0
             points = images + column(middle, images) * delta
-            won = measure(scene.objective, points, batch_size=scene.batch_size) > 0
+            won = measure(inputs.objective, points, batch_size=inputs.batch_size) > 0
             best = torch.where(column(won, images), points, best)
             low, high = torch.where(won, low, middle), torch.where(won, middle, high)
     return replace(
         found,
         adversarials=best,
-        deployed=perturbation_norm(best - images, scene.threat.norm),
+        deployed=perturbation_norm(best - images, inputs.threat.norm),
         forwards=None if found.forwards is None else found.forwards + LINE_STEPS,
     )

@@ -28,7 +28,7 @@ BEGINNINGS: dict[str, Callable[..., Candidates]] = {
 _RIVALS = 9  # at which the first points are looked for
 TURNS = 3  # directions tried per gradient
 _BISECTIONS = 6  # along the ray of a direction that wins
-SHORT_WALK = 10  # gradients per rival, before the nearest point found is walked on
+SHORT_WALK = 10  # gradients per other class, before the nearest point found is walked on
 POLISH_SHARE, POLISH_GAMMA = 0.5, 0.02
 GAIN = 1e-6  # relative decrease of the norm below which a direction is no success
 SHORTEST = 1e-4  # share of the way to the projection below which an image is given up
@@ -57,8 +57,9 @@ def boundary_walk(
         images: (B, C, H, W) in the box.
         threat: The norm, the box, and the largest budgets that are of interest.
         steps: Most gradients along the way.
-        begin: What finds the first points: 'rivals', which is DeepFool's steps to each rival by
-            itself, up to nine, and a short walk from each; or 'fmn', 'ddn', 'deepfool'.
+        begin: What finds the first points: 'other classes', which is DeepFool's steps to each
+            other class by itself, up to nine, and a short walk from each; or 'fmn', 'ddn',
+            'deepfool'.
         polish: Steps of `fmn` with a small ball's change at the end, since a walk comes to a halt
             where the boundary has an edge. They also look from the image where nothing was found.
         starts: (B, C, H, W) first points instead; where they do not win there is no walk.

@@ -36,7 +36,7 @@ def ddn(
         images: (B, C, H, W) in the box.
         threat: The box, and the largest L2 budgets that are of interest.
         steps: Steps per run.
-        restarts: Runs; more than one per rival and one are not made.
+        restarts: Runs; more than one per other class and one are not made.
         step_size: First step in units of the norm.
         gamma: Relative change of the norm.
         seeds: Not used, since nothing is random.

@@ -21,22 +21,23 @@ def deepfool(
     threat: Threat,
     *,
     steps: int = 50,
-    rivals: int = 0,
+    others: int = 0,
     overshoot: float = 0.02,
     seeds: Sequence[int] | None = None,
 ) -> Candidates:
     """Step to the nearest linearized boundary, pixel box included, until a point wins.
 
-    Each step has one gradient per rival; where the objective has no classifier or targets it has
-    one of the margin. Unlike in the paper the pixel box is part of the projection, instead of a cut
-    after it.
+    Each step has one gradient per other class; where the objective has no classifier or targets it
+    has one of the margin. Unlike in the paper the pixel box is part of the projection, instead of
+    a cut after it.
 
     Args:
         objective: What is raised.
         images: (B, C, H, W) in the box.
         threat: The norm and the box. Steps heed no budget: `run` pulls what lies beyond back.
         steps: Most steps.
-        rivals: Rivals that are looked at, those of the highest scores at the image; 0 for all.
+        others: Other classes that are looked at, those of the highest scores at the image; 0 for
+            all.
         overshoot: By which share of itself a perturbation is lengthened before it is tried.
         seeds: Not used, since nothing is random.
 
@@ -45,7 +46,8 @@ def deepfool(
         (who has won stays in the batch, which keeps its shape, but is not counted).
 
     Raises:
-        InputError: When the norm is L1, there are no steps, or rivals or overshoot are negative.
+        InputError: When the norm is L1, there are no steps, or other classes or overshoot are
+            negative.
 
     Reference:
         Moosavi-Dezfooli et al., DeepFool: a Simple and Accurate Method to Fool Deep Neural
@@ -53,13 +55,13 @@ def deepfool(
     """
     if threat.norm == "l1":
         raise InputError("deepfool is an attack in l2 and linf; in l1 its steps overshoot, use fmn")
-    if steps < 1 or rivals < 0 or overshoot < 0.0:
+    if steps < 1 or others < 0 or overshoot < 0.0:
         raise InputError(
-            f"deepfool with steps={steps}, rivals={rivals}, overshoot={overshoot}; use 1 or more "
+            f"deepfool with steps={steps}, rivals={others}, overshoot={overshoot}; use 1 or more "
             "steps, and rivals and overshoot of 0 or more"
         )
     classes = others_by_score(objective, images)
-    losses = logit_differences(objective, classes[:, :rivals] if rivals else classes)
+    losses = logit_differences(objective, classes[:, :others] if others else classes)
     best, spent = fool(objective, losses, images, threat, steps=steps, overshoot=overshoot)
     return Candidates(best.points, spent)
 

@@ -36,7 +36,7 @@ def every_view(
 
     One perturbation of the image is shared by all views. The losses are
 
-    * the margin of the aggregate, and its margins over single rival classes (as `pgd`);
+    * the margin of the aggregate, and its margins over single other class classes (as `pgd`);
     * the mean over views of each view's own margin, where a view that is lost by a fair amount
       counts no further: for votes, whose aggregate hardly has a gradient, and for the maximum,
       whose gradient is that of one view;

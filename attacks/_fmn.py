@@ -33,7 +33,7 @@ def fmn(
     """Look for the nearest winning point: ascend, and shrink or grow the ball as points win or not.
 
     Until a point has won, the ball reaches a little beyond the linearized boundary. The first run
-    raises the margin, each further one the lead of a rival, the one of the nearest linearized
+    raises the margin, each further one the lead of another class, the one of the nearest linearized
     boundary first. Unlike the paper's, steps are relative to the present ball and follow the norm's
     own steepest direction, so that they fit images of every size.
 
@@ -42,7 +42,7 @@ def fmn(
         images: (B, C, H, W) in the box.
         threat: The norm, the box, and the largest budgets that are of interest.
         steps: Steps per run.
-        restarts: Runs; more than one per rival and one are not made.
+        restarts: Runs; more than one per other class and one are not made.
         step_size: First step in units of the ball's radius.
         gamma: First relative change of the radius.
         seeds: Not used, since nothing is random.
@@ -81,18 +81,18 @@ def target_classes(
         restarts: Runs wanted.
 
     Returns:
-        The margin, then the leads of rivals, the nearest first, and the gradients spent per image
-        on ordering them.
+        The margin, then the leads of other classes, the nearest first, and the gradients spent per
+        image on ordering them.
     """
     if restarts == 1:
         return [objective.margin], 0
-    rivals, _ = others_by_distance(objective, images, threat)
-    if not rivals.shape[1]:
+    others, _ = others_by_distance(objective, images, threat)
+    if not others.shape[1]:
         return [objective.margin], 0
     return [
         objective.margin,
-        *logit_differences(objective, rivals[:, : restarts - 1]),
-    ], rivals.shape[1]
+        *logit_differences(objective, others[:, : restarts - 1]),
+    ], others.shape[1]
 
 
 def cosine(first: float, last: float, step: int, steps: int) -> float:

@@ -33,10 +33,11 @@ def pgd(
 
     Steps follow the sign of the gradient for Linf, its direction for L2, and the signs of its
     largest entries for L1 (see `ascend`). The first run starts at
-    the image itself. Where the objective has a classifier, each further run aims at one rival
+    the image itself. Where the objective has a classifier, each further run aims at one other class
     class, the next highest at the image: the nearest boundary is often not the runner-up's. Where
-    it has none, or no rival is left, runs start at random in the ball, with a seed per image. So
-    does an image whose loss is flat where a run begins, as no step would lead away from there.
+    it has none, or no other class is left, runs start at random in the ball, with a seed per
+    image. So does an image whose loss is flat where a run begins, as no step would lead away from
+    there.
 
     Args:
         objective: What is raised.
@@ -55,13 +56,13 @@ def pgd(
         Madry et al., Towards Deep Learning Models Resistant to Adversarial Attacks, ICLR 2018.
     """
     share = step_share(steps, restarts, step_size, threat.norm)
-    rivals, best = others_by_score(objective, images), nothing_yet(images)
+    others, best = others_by_score(objective, images), nothing_yet(images)
     chosen = list(range(len(images)) if seeds is None else seeds)
     for run in range(restarts):
         drawn = partial(random_start, images, threat, chosen, run=run, purpose="pgd")
         start, loss = images, objective.margin
-        if 0 < run < rivals.shape[1]:
-            loss = surrogate(objective, "margin-targeted", rivals[:, run])
+        if 0 < run < others.shape[1]:
+            loss = surrogate(objective, "margin-targeted", others[:, run])
         elif run:
             start = drawn()
         climb = AscentState(objective, loss, images, threat, steps, share)

@@ -51,8 +51,8 @@ class Screening:
     """Hold a screened evaluation at one budget.
 
     Args:
-        finding: The verified finding, per image the worst over all stages; `decided` and robust
-            accuracy go by its `success`.
+        result: The verified attack result, per image the worst over all stages; `decided` and
+            robust accuracy go by its `success`.
         decided: (B,) names of `STAGES`: where the image was decided.
         stages: What each stage spent.
         reference_forwards: (B,) int64 forward passes that the reference alone would take.
@@ -61,7 +61,7 @@ class Screening:
             lower bound for the others, so that the saving is never overstated.
     """
 
-    finding: AttackResult
+    result: AttackResult
     decided: tuple[str, ...]
     stages: tuple[Stage, ...]
     reference_forwards: Tensor
@@ -70,7 +70,7 @@ class Screening:
     @property
     def saving(self) -> float:
         """How many times more gradients the reference alone takes, at least."""
-        return _ratio(self.reference_gradients.sum(), self.finding.gradients.sum())
+        return _ratio(self.reference_gradients.sum(), self.result.gradients.sum())
 
     @property
     def ceiling(self) -> float:
@@ -109,8 +109,8 @@ def screened(
         batch_size: Images per model call; PGD takes 32 at most.
 
     Returns:
-        The finding, with the passes spent per image and by stage, verification included, and what
-        the reference alone would have taken.
+        The attack result, with the passes spent per image and by stage, verification included, and
+        what the reference alone would have taken.
 
     Raises:
         InputError: When the objective, the threat or the version is none that the reference treats,
@@ -135,14 +135,14 @@ def screened(
     _attack(job, state, "reference", "autoattack", {"version": version})
     state.decided = ["survived" if name == "" else name for name in state.decided]
     parameters = {"version": version, "pgd": PGD, "certified": certified is not None}
-    finding = AttackResult(
+    result = AttackResult(
         "screened", state.found, torch.isfinite(state.deployed), state.deployed,
         torch.full_like(state.deployed, torch.inf), state.gradients, parameters, state.note,
         state.forwards,
     )  # fmt: skip
     alone = _alone(state, cost)
     return Screening(
-        confirm(finding, job), tuple(state.decided), tuple(state.stages), alone[0], alone[1]
+        confirm(result, job), tuple(state.decided), tuple(state.stages), alone[0], alone[1]
     )
 
 
@@ -200,21 +200,21 @@ def _attack(
     assert model is not None
     size = min(job.batch_size, SCREEN_ROWS) if name == "pgd" else job.batch_size
     with _rows_seen(model) as seen:
-        finding = searched(attack, replace(job.select(there), batch_size=size), **options)
-    if attack == "pgd" or finding.forwards is None:  # all rows of a padded batch take the same
+        result = searched(attack, replace(job.select(there), batch_size=size), **options)
+    if attack == "pgd" or result.forwards is None:  # all rows of a padded batch take the same
         padded = -(-len(rows) // size) * size
         forwards = torch.full((len(rows),), sum(seen) * model.evaluations // padded)
     else:
-        state.reference[0][rows] += finding.forwards
-        state.reference[1][rows] += finding.gradients
-        forwards = finding.forwards + 1  # the verification
+        state.reference[0][rows] += result.forwards
+        state.reference[1][rows] += result.gradients
+        forwards = result.forwards + 1  # the verification
     state.forwards[rows] += forwards
-    state.gradients[rows] += finding.gradients
-    state.found[there], state.deployed[there] = finding.adversarials, finding.deployed
-    state.note = finding.note or state.note
+    state.gradients[rows] += result.gradients
+    state.found[there], state.deployed[there] = result.adversarials, result.deployed
+    state.note = result.note or state.note
     fooled = torch.zeros(len(job.images), dtype=torch.bool)
-    fooled[rows] = finding.success.cpu()
-    spent = Passes(int(forwards.sum()), int(finding.gradients.sum()))
+    fooled[rows] = result.success.cpu()
+    spent = Passes(int(forwards.sum()), int(result.gradients.sum()))
     state.settle(fooled, name, entered=len(rows), spent=spent)
 
 

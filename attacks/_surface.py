@@ -31,14 +31,15 @@ def surface(
 
     Made for balls in which a certificate says that nothing is to be found: where it is wrong, it
     is wrong near the surface first. Starts lie where a full step along the gradient leads, of the
-    margin and then of the leads of the next rivals, and at random on the sphere (Linf: in corners).
+    margin and then of the leads of the next other classes, and at random on the sphere (Linf: in
+    corners).
 
     Args:
         objective: What is raised.
         images: (B, C, H, W) in the box.
         threat: The ball, with one budget or one per image.
         steps: Steps from each start, and of the last climb.
-        starts_toward: Starts along gradients; more than there are rivals are not made.
+        starts_toward: Starts along gradients; more than there are other classes are not made.
         starts_random: Random starts.
         seeds: One seed per image; 0, 1, ... by default.
 
@@ -54,9 +55,9 @@ def surface(
             f"starts_random={starts_random} does nothing; use 1 or more steps and starts"
         )
     chosen = list(range(len(images)) if seeds is None else seeds)
-    rivals = others_by_score(objective, images)
-    losses = [objective.margin, *logit_differences(objective, rivals[:, 1:])][:starts_toward]
-    losses = losses[: max(1, rivals.shape[1])] if starts_toward else []
+    others = others_by_score(objective, images)
+    losses = [objective.margin, *logit_differences(objective, others[:, 1:])][:starts_toward]
+    losses = losses[: max(1, others.shape[1])] if starts_toward else []
     begun = [(loss, _along(loss, images, threat)) for loss in losses]
     for number in range(starts_random):
         begun.append((objective.margin, _drawn(images, threat, chosen, number)))

@@ -47,7 +47,7 @@ def torchattacks(
     that is exactly 0 or 1.
 
     The input normalization is inside the classifier, so none is set. Scores are shifted to be >= 0,
-    without effect on any margin, as CW takes the 0 of the masked class for a rival's score.
+    without effect on any margin, as CW takes the 0 of the masked class for another class's score.
     Generators, the model's mode and its weights' `grad` are left as they were.
 
     Args:

@@ -30,13 +30,13 @@ class AttackInputs:
     batch_size: int
 
     def select(self, rows: Tensor) -> "AttackInputs":
-        """Return the scene of some of the images.
+        """Return the attack inputs of some of the images.
 
         Args:
             rows: (R,) positions; one may come more than once.
 
         Returns:
-            The scene.
+            The attack inputs.
         """
         return replace(
             self,
@@ -64,7 +64,7 @@ def attack_inputs(
         batch_size: Images per model call.
 
     Returns:
-        The scene; images and budgets are copied where no gradient can be taken of them.
+        The attack inputs; images and budgets are copied where no gradient can be taken of them.
 
     Raises:
         InputError: When there is no image, one is outside the box or not finite, or seeds are too

@@ -29,7 +29,7 @@ _BISECTIONS = 5  # between the last push that did not suffice and the one that d
 
 @torch.inference_mode(False)
 def confirmed(
-    finding: AttackResult,
+    result: AttackResult,
     objective: Objective,
     exact: Objective,
     images: Tensor,
@@ -47,7 +47,7 @@ def confirmed(
     within eps (1 + 1e-6).
 
     Args:
-        finding: What was found.
+        result: What was found.
         objective: What it was found for.
         exact: The same aim in float64; it is given the points in that type.
         images: (B, C, H, W) clean images.
@@ -55,44 +55,44 @@ def confirmed(
         batch_size: Images per model call, of which the second objective gets 32 at most.
 
     Returns:
-        The finding with its radii, infinite for images whose point is not confirmed; `success` and
-        `deployed` stay. Gradients of the pushes are added, as stage 'confirm'.
+        The attack result with its radii, infinite for images whose point is not confirmed;
+        `success` and `deployed` stay. Gradients of the pushes are added, as stage 'confirm'.
     """
-    scene = AttackInputs(objective, images.detach(), threat, range(len(images)), batch_size)
-    return _judged(finding, _Judge(scene, exact, objective))
+    inputs = AttackInputs(objective, images.detach(), threat, range(len(images)), batch_size)
+    return _judged(result, _Judge(inputs, exact, objective))
 
 
-def confirm(finding: AttackResult, scene: AttackInputs) -> AttackResult:
-    """Confirm a finding on a float64 copy of the model, see `confirmed`.
+def confirm(result: AttackResult, inputs: AttackInputs) -> AttackResult:
+    """Confirm a attack result on a float64 copy of the model, see `confirmed`.
 
     Args:
-        finding: What was found.
-        scene: What was attacked.
+        result: What was found.
+        inputs: What was attacked.
 
     Returns:
-        The finding with its radii; where the objective is about no classifier that can be copied
-        and run in float64 there are none, and the note says so.
+        The attack result with its radii; where the objective is about no classifier that can be
+        copied and run in float64 there are none, and the note says so.
 
     Raises:
         RuntimeError: When memory runs out.
     """
-    model, about = scene.objective.classifier, scene.objective.about
-    if not bool(finding.success.any()):
-        return _with_stage(finding, 0.0)
+    model, about = inputs.objective.classifier, inputs.objective.about
+    if not bool(result.success.any()):
+        return _with_stage(result, 0.0)
     if model is None or about is None:
-        return _unconfirmed(finding, "the objective does not say what it is about another model")
+        return _unconfirmed(result, "the objective does not say what it is about another model")
     try:
         copied = exact_copy(model)
-        rough = scene.objective
+        rough = inputs.objective
         if model.encoder.mean.dtype != torch.float32:
             rough = about(exact_copy(model).float())
-        return _judged(finding, _Judge(scene, about(copied), rough))
+        return _judged(result, _Judge(inputs, about(copied), rough))
     except (TypeError, UnsupportedError) as error:
-        return _unconfirmed(finding, str(error).partition("\n")[0])
+        return _unconfirmed(result, str(error).partition("\n")[0])
     except RuntimeError as error:  # of the network's own code, which may know float32 alone
         if is_out_of_memory(error):
             raise
-        return _unconfirmed(finding, str(error).partition("\n")[0])
+        return _unconfirmed(result, str(error).partition("\n")[0])
 
 
 def outer_norm(points: Tensor, images: Tensor, norm: Norm) -> Tensor:
@@ -112,18 +112,18 @@ def outer_norm(points: Tensor, images: Tensor, norm: Norm) -> Tensor:
 
 @dataclass(frozen=True, eq=False)
 class _Judge:
-    # The scene, and its aim in float64 and in float32.
-    scene: AttackInputs
+    # The attack inputs, and its aim in float64 and in float32.
+    inputs: AttackInputs
     exact: Objective
     rough: Objective
 
     @property
     def size(self) -> int:
         # Images per call in float64.
-        return min(self.scene.batch_size, ROWS)
+        return min(self.inputs.batch_size, ROWS)
 
     def select(self, rows: Tensor) -> "_Judge":
-        return _Judge(self.scene.select(rows), self.exact.select(rows), self.rough.select(rows))
+        return _Judge(self.inputs.select(rows), self.exact.select(rows), self.rough.select(rows))
 
     def look(self, points: Tensor) -> tuple[Tensor, Tensor]:
         # Whether the points count for float64, and what their margins have to exceed.
@@ -132,17 +132,17 @@ class _Judge:
 
     def allows(self, points: Tensor) -> Tensor:
         # Whether points that were moved are within the threat and fool the deployed model.
-        scene = self.scene
-        norms = perturbation_norm(points - scene.images, scene.threat.norm)
-        within = norms <= scene.threat.radii(scene.images).double() * (1.0 + TOLERANCE)
-        return within & (measure(scene.objective, points, batch_size=scene.batch_size) > 0)
+        inputs = self.inputs
+        norms = perturbation_norm(points - inputs.images, inputs.threat.norm)
+        within = norms <= inputs.threat.radii(inputs.images).double() * (1.0 + TOLERANCE)
+        return within & (measure(inputs.objective, points, batch_size=inputs.batch_size) > 0)
 
 
-def _judged(finding: AttackResult, judge: _Judge) -> AttackResult:
-    begun, scene = time.monotonic(), judge.scene
-    points, spent = finding.adversarials.clone(), torch.zeros(len(scene.images)).long()
-    sure, rows = torch.zeros_like(finding.success), torch.nonzero(finding.success)[:, 0]
-    with eval_mode(scene.objective.classifier), eval_mode(judge.exact.classifier):
+def _judged(result: AttackResult, judge: _Judge) -> AttackResult:
+    begun, inputs = time.monotonic(), judge.inputs
+    points, spent = result.adversarials.clone(), torch.zeros(len(inputs.images)).long()
+    sure, rows = torch.zeros_like(result.success), torch.nonzero(result.success)[:, 0]
+    with eval_mode(inputs.objective.classifier), eval_mode(judge.exact.classifier):
         if len(rows):
             sure[rows], bounds = judge.select(rows).look(points[rows])
             left = ~sure[rows]
@@ -151,12 +151,12 @@ def _judged(finding: AttackResult, judge: _Judge) -> AttackResult:
                 moved, won, cost = _pushed(judge.select(short), points[short], bounds[left])
                 points[short] = torch.where(column(won, moved), moved, points[short])
                 sure[short], spent[short.cpu()] = won, cost
-    norms = outer_norm(points, scene.images, scene.threat.norm)
+    norms = outer_norm(points, inputs.images, inputs.threat.norm)
     found = replace(
-        finding,
+        result,
         adversarials=points,
         radius=torch.where(sure, norms, torch.inf),
-        gradients=finding.gradients + spent,
+        gradients=result.gradients + spent,
     )
     return _with_stage(found, time.monotonic() - begun, spent)
 
@@ -183,10 +183,14 @@ def _pushed(judge: _Judge, points: Tensor, bounds: Tensor) -> tuple[Tensor, Tens
 
 
 def _outward(judge: _Judge, points: Tensor, bounds: Tensor, share: float) -> Tensor:
-    found, scene = [], judge.scene
+    found, inputs = [], judge.inputs
     for chunk in torch.arange(len(points), device=points.device).split(judge.size):
         rows = fill(chunk, judge.size)
-        threat, images, start = scene.threat.select(rows), scene.images[rows], points[rows].double()
+        threat, images, start = (
+            inputs.threat.select(rows),
+            inputs.images[rows],
+            points[rows].double(),
+        )
         value, gradient = value_and_gradient(judge.exact.select(rows).margin, start)
         slope = torch.linalg.vector_norm(gradient.double().flatten(1), dim=1)
         rise = share * ((2.0 * bounds[rows] - value.double()).clamp_min(0.0) + LEAP * slope)
@@ -197,28 +201,28 @@ def _outward(judge: _Judge, points: Tensor, bounds: Tensor, share: float) -> Ten
 
 def _back(judge: _Judge, low: Tensor, high: Tensor) -> Tensor:
     # Bisect between points that do not count and points that do.
-    scene = judge.scene
+    inputs = judge.inputs
     for _ in range(_BISECTIONS):
         middle = ((low.double() + high.double()) / 2.0).to(high)
-        nearer = outer_norm(middle, scene.images, scene.threat.norm) < outer_norm(
-            high, scene.images, scene.threat.norm
+        nearer = outer_norm(middle, inputs.images, inputs.threat.norm) < outer_norm(
+            high, inputs.images, inputs.threat.norm
         )
         won = column(judge.look(middle)[0] & judge.allows(middle) & nearer, high)
         low, high = torch.where(won, low, middle), torch.where(won, middle, high)
     return high
 
 
-def _unconfirmed(finding: AttackResult, reason: str) -> AttackResult:
+def _unconfirmed(result: AttackResult, reason: str) -> AttackResult:
     note = f"not confirmed in float64: {reason}"
-    return _with_stage(replace(finding, note=join_notes([finding.note, note])), 0.0)
+    return _with_stage(replace(result, note=join_notes([result.note, note])), 0.0)
 
 
-def _with_stage(finding: AttackResult, seconds: float, spent: Tensor | None = None) -> AttackResult:
-    if not finding.stages:
-        return finding
-    spent = torch.zeros_like(finding.gradients) if spent is None else spent
+def _with_stage(result: AttackResult, seconds: float, spent: Tensor | None = None) -> AttackResult:
+    if not result.stages:
+        return result
+    spent = torch.zeros_like(result.gradients) if spent is None else spent
     return replace(
-        finding,
-        stages={**finding.stages, "confirm": spent},
-        seconds={**finding.seconds, "confirm": seconds},
+        result,
+        stages={**result.stages, "confirm": spent},
+        seconds={**result.seconds, "confirm": seconds},
     )

@@ -18,7 +18,7 @@ LEAP = 1e-6  # pixel units beyond the linearized boundary, so that a tie is left
 def others_by_score(
     objective: Objective, images: Tensor, *, batch_size: int | None = None
 ) -> Tensor:
-    """Order the rivals of each image by their scores, the highest first.
+    """Order the other classes of each image by their scores, the highest first.
 
     Args:
         objective: The objective, for these images.
@@ -36,43 +36,44 @@ def others_by_score(
     return scores.scatter(1, targets[:, None], -torch.inf).argsort(dim=1, descending=True)[:, :-1]
 
 
-def logit_differences(objective: Objective, rivals: Tensor) -> list[Callable[[Tensor], Tensor]]:
-    """Return the lead of each rival, or the margin alone where there is none.
+def logit_differences(objective: Objective, others: Tensor) -> list[Callable[[Tensor], Tensor]]:
+    """Return the lead of each other class, or the margin alone where there is none.
 
     Args:
         objective: The objective, for B images.
-        rivals: (B, R) classes.
+        others: (B, R) classes.
 
     Returns:
         R functions of images, or 1.
     """
-    if not rivals.shape[1]:
+    if not others.shape[1]:
         return [objective.margin]
-    return [surrogate(objective, "margin-targeted", row) for row in rivals.T]
+    return [surrogate(objective, "margin-targeted", row) for row in others.T]
 
 
 def others_by_distance(
     objective: Objective, images: Tensor, threat: Threat, *, most: int = 9
 ) -> tuple[Tensor, Tensor]:
-    """Order the rivals of each image by the distance of their linearized boundaries.
+    """Order the other classes of each image by the distance of their linearized boundaries.
 
     Args:
         objective: The objective, for these images.
         images: (B, C, H, W) in the box.
         threat: Norm and box.
-        most: Rivals of the highest scores at the image that are looked at, one gradient each.
+        most: Other classes of the highest scores at the image that are looked at, one gradient
+            each.
 
     Returns:
         (B, R) classes, R <= `most`, the nearest first, and their (B, R) distances; (B, 0) without
         a classifier or targets.
     """
-    rivals = others_by_score(objective, images)[:, :most]
-    if not rivals.shape[1]:
-        return rivals, torch.zeros(len(images), 0, device=images.device)
-    steps = [boundary_step(lead, images, threat) for lead in logit_differences(objective, rivals)]
+    others = others_by_score(objective, images)[:, :most]
+    if not others.shape[1]:
+        return others, torch.zeros(len(images), 0, device=images.device)
+    steps = [boundary_step(lead, images, threat) for lead in logit_differences(objective, others)]
     stacked = torch.stack([distance for _, distance in steps], dim=1)
     order = stacked.argsort(dim=1, stable=True)
-    return rivals.gather(1, order), stacked.gather(1, order)
+    return others.gather(1, order), stacked.gather(1, order)
 
 
 def boundary_step(

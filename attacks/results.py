@@ -114,7 +114,7 @@ def nearer_result(before: AttackResult, after: AttackResult) -> AttackResult:
     """Take the nearer point of each image, for the deployed model, and add up what was spent.
 
     Args:
-        before: A finding of which nothing is confirmed; its name, note and curves stay.
+        before: A attack result of which nothing is confirmed; its name, note and curves stay.
         after: Another one for the same images.
 
     Returns:

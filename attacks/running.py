@@ -47,7 +47,7 @@ def run_attack(
         **options: Options of the attack.
 
     Returns:
-        The verified finding.
+        The verified attack result.
 
     Raises:
         InputError: When there is no image, one is outside the box or not finite, seeds are too few,
@@ -55,9 +55,9 @@ def run_attack(
 
     """
     _check_starts(attack, images, starts)
-    scene = attack_inputs(objective, images, threat, seeds, batch_size)
+    inputs = attack_inputs(objective, images, threat, seeds, batch_size)
     begun = None if starts is None else plain_tensor(starts.detach())
-    return confirm(searched(attack, scene, starts=begun, **options), scene)
+    return confirm(searched(attack, inputs, starts=begun, **options), inputs)
 
 
 def _check_starts(

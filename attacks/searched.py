@@ -23,7 +23,7 @@ from robustcl.core.threat import Threat, perturbation_norm
 
 def searched(
     attack: str | Callable[..., Candidates],
-    scene: AttackInputs,
+    inputs: AttackInputs,
     *,
     starts: Tensor | None = None,
     **options: Any,
@@ -35,18 +35,18 @@ def searched(
 
     Args:
         attack: A name in `ATTACKS`, or a function of the same kind.
-        scene: What is attacked, to what end, within what.
+        inputs: What is attacked, to what end, within what.
         starts: (B, C, H, W) points at which an attack that takes them begins.
         **options: Options of the attack.
 
     Returns:
-        The finding, of which nothing is confirmed yet.
+        The attack result, of which nothing is confirmed yet.
     """
-    images, threat = scene.images, scene.threat
-    with eval_mode(scene.objective.classifier):
-        search, curve = _search(known_attack(attack), scene, starts, options)
+    images, threat = inputs.images, inputs.threat
+    with eval_mode(inputs.objective.classifier):
+        search, curve = _search(known_attack(attack), inputs, starts, options)
         points = _allowed(images, search.candidates, threat)
-        margins = measure(scene.objective, points, batch_size=scene.batch_size)
+        margins = measure(inputs.objective, points, batch_size=inputs.batch_size)
     norms = perturbation_norm(points - images, threat.norm)
     eps = float(torch.as_tensor(threat.eps, dtype=torch.float64).max())
     within = norms <= threat.radii(images).double() * (1.0 + TOLERANCE)
@@ -93,22 +93,22 @@ def attack_name(attack: str | Callable[..., Candidates]) -> str:
 
 
 def _search(
-    entry: Attack, scene: AttackInputs, starts: Tensor | None, options: dict[str, Any]
+    entry: Attack, inputs: AttackInputs, starts: Tensor | None, options: dict[str, Any]
 ) -> tuple[Candidates, LossCurve | None]:
     # Call the attack batch by batch, and count its passes where it does not do so itself.
-    given = {**options, "batch_size": scene.batch_size} if entry.fills else dict(options)
-    size = len(scene.images) if entry.fills else scene.batch_size
-    model, searches, curves = scene.objective.classifier, [], []
-    for chunk in torch.arange(len(scene.images), device=scene.images.device).split(size):
+    given = {**options, "batch_size": inputs.batch_size} if entry.fills else dict(options)
+    size = len(inputs.images) if entry.fills else inputs.batch_size
+    model, searches, curves = inputs.objective.classifier, [], []
+    for chunk in torch.arange(len(inputs.images), device=inputs.images.device).split(size):
         rows = fill(chunk, size) if entry.pads else chunk
-        part, heard = scene.select(rows), []
+        part, heard = inputs.select(rows), []
         if starts is not None:
             given["starts"] = starts[rows]
         aim = watched(part.objective, part.images, part.threat, heard)
         with count_forward_passes(None if model is None else model.encoder) as seen:
             search = entry.function(aim, part.images, part.threat, seeds=part.seeds, **given)
         curves.append(curve_of(heard, part.threat.radii(part.images), len(chunk)))
-        search = _of_true_rows(search, len(chunk), scene.objective)
+        search = _of_true_rows(search, len(chunk), inputs.objective)
         if search.forwards is None and model is not None:
             share = torch.full((len(chunk),), -(-sum(seen) // len(rows)))
             search = replace(search, forwards=share)

@@ -40,11 +40,11 @@ def check_loss(objective: Objective, loss: str) -> None:
 
 
 def surrogate(
-    objective: Objective, loss: str, rivals: Tensor | None = None
+    objective: Objective, loss: str, others: Tensor | None = None
 ) -> Callable[[Tensor], Tensor]:
     """Return the loss as a function of images, higher where the adversary is nearer to its aim.
 
-    With s the scores, t the class to be left, r the rival and s_(i) the i-th highest score:
+    With s the scores, t the class to be left, r the other class and s_(i) the i-th highest score:
     'margin-targeted' is s_r - s_t; 'ce' is the cross-entropy of t; 'dlr' is
     (max_{j != t} s_j - s_t) / (s_(1) - s_(3)); 'dlr-targeted' is
     (s_r - s_t) / (s_(1) - (s_(3) + s_(4)) / 2). The last two do not change when all scores are
@@ -53,7 +53,7 @@ def surrogate(
     Args:
         objective: The objective, for B images; `check_loss` accepts it with this loss.
         loss: The name.
-        rivals: (B,) classes, for targeted losses.
+        others: (B,) classes, for targeted losses.
 
     Returns:
         (B, C, H, W) to (B,).
@@ -64,18 +64,18 @@ def surrogate(
     if loss == "margin":
         return objective.margin
     targets = objective.targets
-    assert targets is not None and (rivals is not None or not loss.endswith("-targeted"))
+    assert targets is not None and (others is not None or not loss.endswith("-targeted"))
 
     def raised(points: Tensor) -> Tensor:
         scores = objective.scores(points)
         own = targets.to(scores.device)
         if loss == "ce":
             return torch.nn.functional.cross_entropy(scores, own, reduction="none")
-        if rivals is None:
+        if others is None:
             itself = torch.nn.functional.one_hot(own, scores.shape[1]).bool()
             aimed = scores.masked_fill(itself, -torch.inf).amax(dim=1)
         else:
-            aimed = scores.gather(1, rivals[:, None])[:, 0]
+            aimed = scores.gather(1, others[:, None])[:, 0]
         lead = aimed - scores.gather(1, own[:, None])[:, 0]
         if loss == "margin-targeted":
             return lead

@@ -126,9 +126,9 @@ def judged(classifier: Classifier, test: Dataset, autoattack_images: int) -> dic
     rows = torch.arange(autoattack_images)
     threat = Threat("linf", 8 / 255)
     screening = screened(objective.select(rows), batch.images[rows], threat, batch_size=100)
-    found["autoattack@8/255"] = float((~screening.finding.success).double().mean())
+    found["autoattack@8/255"] = float((~screening.result.success).double().mean())
     found["autoattack_images"] = autoattack_images
-    found["autoattack_gradients"] = int(screening.finding.gradients.sum())
+    found["autoattack_gradients"] = int(screening.result.gradients.sum())
     return found
 
 

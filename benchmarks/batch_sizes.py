@@ -1,11 +1,11 @@
 """Attack the same images with the same seeds in batches of 1, 7 and 128, and compare verdicts.
 
-Every attack in the table runs through `attacks.run_attack` at one budget, at which some images fall and
-some do not. `verdicts_differ` counts images that fall with one batch size and not with another;
-`radii_differ` is the largest relative difference of the radii of those that fall with each, since
-the last bits of float32 depend on the shape of a batch and on the row in it, and attacks amplify
-them. The reference AutoAttack and torchattacks reseed per batch and so are exempt from the rule;
-they get fewer images, as one that survives costs thousands of calls at batch size 1.
+Every attack in the table runs through `attacks.run_attack` at one budget, at which some images
+fall and some do not. `verdicts_differ` counts images that fall with one batch size and not with
+another; `radii_differ` is the largest relative difference of the radii of those that fall with
+each, since the last bits of float32 depend on the shape of a batch and on the row in it, and
+attacks amplify them. The reference AutoAttack and torchattacks reseed per batch and so are exempt
+from the rule; they get fewer images, as one that survives costs thousands of calls at batch size 1.
 
 Run: python benchmarks/batch_sizes.py --cache DIR --data parquet:PATH [--out FILE]
 """

@@ -1,12 +1,12 @@
 """Time CLEVER against that of the Adversarial Robustness Toolbox (ART), and compare the scores.
 
 Both get the same network, images, ball, and numbers of points, batches and samples per batch, and
-give the smallest score over all rivals (`clever` here, `clever_u` there). Weights take no gradient,
-which saves ART work. Runs alternate, each with fresh seeds, and times are compared as a median of
-ratios. Scores are compared per image: `difference` is the mean of ours less ART's over ART's,
-`one_run` the deviation of one ART run from its mean, relative; `errors` the difference of the means
-over all images and runs in its standard errors; `of_medians` compares the medians over runs, since
-some of ART's fits go astray.
+give the smallest score over all other classes (`clever` here, `clever_u` there). Weights take no
+gradient, which saves ART work. Runs alternate, each with fresh seeds, and times are compared as a
+median of ratios. Scores are compared per image: `difference` is the mean of ours less ART's over
+ART's, `one_run` the deviation of one ART run from its mean, relative; `errors` the difference of
+the means over all images and runs in its standard errors; `of_medians` compares the medians over
+runs, since some of ART's fits go astray.
 
 The two fit the same distribution, but ART starts from one shape and often ends at the largest slope
 sampled. `same_fit` compares again with our slopes fitted by ART's call, so that only the sampling

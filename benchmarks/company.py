@@ -1,9 +1,9 @@
 """Show that no verdict depends on company: images together, alone and reversed, threads, processes.
 
 Every deterministic certificate is asked about 24 images at once, one by one, backwards, and with
-one and two threads; radii, classes, rivals and methods are compared bit by bit. Then `certify run`
-writes the records of one process with two threads and of two with one each; all fields but times
-are compared.
+one and two threads; radii, classes, other classes and methods are compared bit by bit. Then
+`certify run` writes the records of one process with two threads and of two with one each; all
+fields but times are compared.
 
 Run: python benchmarks/company.py [--images 24] [--out FILE]
 """

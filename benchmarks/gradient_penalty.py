@@ -10,7 +10,8 @@ The weight is chosen with seed 0 on training images that were held out: of those
 within 2 points of plain training, the one with the largest mean of radii certified by `sound` (L2;
 wrong predictions count 0). Then three seeds, on test images: accuracy; on 200 of them the median
 and mean certified radius, the median over right predictions alone, and the median of the sound
-bound of the gradient of the nearest rival's margin over the ball of radius .1, relative to |h(x)|.
+bound of the gradient of the nearest other class's margin over the ball of radius .1, relative to
+|h(x)|.
 
 One JSON line per run; a run that is in the file is not repeated.
 
@@ -200,7 +201,7 @@ def judged(classifier: Classifier, batch: Batch) -> dict[str, float]:
 
 
 def local_bounds(classifier: Classifier, images: Tensor) -> Tensor:
-    """Bound the gradient of the nearest rival's margin a_j.h over a ball, relative to |h(x)|.
+    """Bound the gradient of the nearest other class's margin a_j.h over a ball, relative to |h(x)|.
 
     Args:
         classifier: With a prototype head.

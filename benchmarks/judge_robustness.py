@@ -148,7 +148,7 @@ def screened_levels(
             found = attacks.screened(
                 goal.select(rows), batch.images[rows], Threat(norm, eps),
                 certified=certified[rows], batch_size=batch_size,
-            ).finding  # fmt: skip
+            ).result  # fmt: skip
             nearest[rows] = torch.minimum(nearest[rows], found.deployed)
             levels[rows[~found.success]] = number
     return levels

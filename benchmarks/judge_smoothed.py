@@ -83,7 +83,7 @@ def confirmed(rows: np.ndarray, terms: Smoothed, top: int, rival: int, level: fl
         level: Probability of a wrong yes.
 
     Returns:
-        Whether they show that the rival beats the class.
+        Whether they show that the other class beats the class.
     """
     if terms.form == "vote":
         wins, losses = (int((rows == label).sum()) for label in (rival, top))
@@ -99,7 +99,7 @@ class Judgment:
     """Say what fresh samples show at the end of an attack.
 
     Args:
-        lead: Of the best rival over the certified class on the samples that chose it.
+        lead: Of the best other class over the certified class on the samples that chose it.
         verdict: Whether the claim held, was violated, or looks so without being confirmed.
     """
 

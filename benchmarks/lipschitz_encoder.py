@@ -137,9 +137,9 @@ def _attacked(
     objective = misclassify(classifier, labels)
     accuracy, violations = {}, 0
     for size in RADII:
-        finding = attacks.run_attack("pgd", objective, images, Threat("l2", size), batch_size=250)
-        accuracy[_label(size)] = float((~finding.success).double().mean())
-        violations += int((finding.success & (finding.radius < radius)).sum())
+        result = attacks.run_attack("pgd", objective, images, Threat("l2", size), batch_size=250)
+        accuracy[_label(size)] = float((~result.success).double().mean())
+        violations += int((result.success & (result.radius < radius)).sum())
     certified = {_label(r): float((radius > r).double().mean()) for r in RADII}
     return {
         "images": len(images),

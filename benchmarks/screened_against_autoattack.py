@@ -98,10 +98,10 @@ def ours(
     details = {
         "certificate_cpu_seconds": proving,
         "decided": {name: found.decided.count(name) for name in STAGES},
-        "stated": [int(found.finding.forwards.sum()), int(found.finding.gradients.sum())],  # pyright: ignore
+        "stated": [int(found.result.forwards.sum()), int(found.finding.gradients.sum())],  # pyright: ignore
         "stated_ceiling": found.ceiling,
     }
-    return Outcome(~found.finding.success.cpu(), rows, seconds, details)
+    return Outcome(~found.result.success.cpu(), rows, seconds, details)
 
 
 def theirs(

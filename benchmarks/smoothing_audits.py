@@ -3,12 +3,12 @@
 An audit is an image, a smoothed model (form and sigma) and an attack of `smoothed_attacks`, all of
 which attack the smoothed model and not its base. Each image is certified by `certify.smoothing`
 (n = 1,000, alpha = .001); the attack may go to .999 of that radius, in no pixel box. Where it ends,
-1,000 fresh noisy copies pick the rival that does best; where that rival leads, or could (three
-standard errors), 20,000 more are drawn, and the violation is confirmed when they show at level 1e-6
-that the smoothed model does not answer the certified class there: by the exact binomial test of the
-votes for the rival against those for the class, or by the empirical Bernstein bound of the mean
-that the form compares with its threshold. Where the rival leads on the 20,000 and the test does not
-say so, the audit is undecided.
+1,000 fresh noisy copies pick the other class that does best; where that other class leads, or
+could (three standard errors), 20,000 more are drawn, and the violation is confirmed when they show
+at level 1e-6 that the smoothed model does not answer the certified class there: by the exact
+binomial test of the votes for the other class against those for the class, or by the empirical
+Bernstein bound of the mean that the form compares with its threshold. Where the other class leads
+on the 20,000 and the test does not say so, the audit is undecided.
 
 A claim may be wrong with probability alpha, so violated claims are compared with the .99 quantile
 of the binomial distribution of the images tried. `--factors` inflates the radii: the control, which
@@ -111,8 +111,8 @@ def audit(
         factor: By which radii are inflated; 1 for the claims as they are.
 
     Returns:
-        A line per image: predicted (-1: abstained), radius, by attack the rival's lead where it
-        ended, and the attacks that violated the claim or left it undecided.
+        A line per image: predicted (-1: abstained), radius, by attack the other class's lead where
+        it ended, and the attacks that violated the claim or left it undecided.
     """
     name = f"{terms.form}/{terms.sigma:g}"
     seeds = [example_seed(0, number, f"{name}/certify") for number in index]

@@ -5,8 +5,9 @@ chosen to break rounding (entries of 1e4 that cancel), with prototype, linear an
 image is attacked in float64 by projected gradient steps with restarts, on the surface of the
 certified ball and just inside. A win there is a violation.
 
-The families are so small that no layer is bounded from patches (`certify.bounds.in_patches`). --wide
-takes convolutional networks instead whose layers are; `from_patches` counts how often that was.
+The families are so small that no layer is bounded from patches (`certify.bounds.in_patches`).
+--wide takes convolutional networks instead whose layers are; `from_patches` counts how often that
+was.
 
 Run: python benchmarks/soundness.py [--networks 200] [--images 16] [--wide] [--out FILE]
 """
@@ -158,7 +159,7 @@ def beaten(
             scores = model(points)
             margin = score_margin(scores, predicted)
             won |= margin.detach() > 0
-            # Early on each restart aims at one rival, later at the nearest.
+            # Early on each restart aims at one other class, later at the nearest.
             aim = scores[:, start % CLASSES] - scores.gather(1, predicted[:, None])[:, 0]
             (slope,) = torch.autograd.grad((aim if step < 8 else margin).sum(), points)
             pace = radius * (1.0 if step < 2 else 0.3)

@@ -1,4 +1,4 @@
-"""Combine the sound certificates, rival by rival."""
+"""Combine the sound certificates, other class by other class."""
 
 from contextlib import suppress
 from typing import Literal
@@ -34,14 +34,14 @@ def certified_radius(
     units: int | None = None,
     prepared: PreparedModel | None = None,
 ) -> Claim:
-    """Certify by every deterministic method and keep the largest radius of each rival.
+    """Certify by every deterministic method and keep the largest radius of each other class.
 
     Claimed of the real-arithmetic network with the stored weights in eval mode; perturbations of
     norm strictly below the radius do not change its predicted class, whether or not they leave
-    [0, 1]. Guarantee: deterministic. The radius is min over all rivals j of the largest radius that
-    any of `product`, `crown` and `local` proves against j. Each starts from what the one before has
-    proved, and looks only at rivals that can still be the nearest. A network whose activations have
-    a global norm alone is certified by `product` alone.
+    [0, 1]. Guarantee: deterministic. The radius is min over all other classes j of the largest
+    radius that any of `product`, `crown` and `local` proves against j. Each starts from what the
+    one before has proved, and looks only at other classes that can still be the nearest. A network
+    whose activations have a global norm alone is certified by `product` alone.
 
     Args:
         classifier: Any classifier with an affine head, also one from `Classifier.from_scores`.
@@ -56,7 +56,8 @@ def certified_radius(
 
     Returns:
         A deterministic claim whose `method` names, per image, the method whose radius against the
-        nearest rival is the one returned. A network that no sound method can treat is refused.
+        nearest other class is the one returned. A network that no sound method can treat is
+        refused.
 
     Raises:
         InputError: When `methods` is something else.

@@ -17,8 +17,8 @@ from robustcl.core.modules import eval_mode
 
 BALL: dict[str, float] = {"l2": 5.0, "linf": 0.05}  # the paper's, section 5.2
 _BLOCK = 16  # points drawn at once; part of the stream's definition, not the batch size
-# A rival this many times as far as the nearest is given up after the first block of points; no
-# endpoint that is fitted exceeds twice the largest slope.
+# Another class this many times as far as the nearest is given up after the first block of points;
+# no endpoint that is fitted exceeds twice the largest slope.
 _FAR = 2.0
 POOL = 10  # gradients per batch size, from which the batches are drawn with replacement
 SHAPES = 16  # Newton steps for the shape
@@ -40,10 +40,10 @@ def clever(
 
     Nothing is proved: samples in a ball of many dimensions miss its steepest places. Per image,
     10 `samples` points are drawn uniformly in the ball of radius R. At each, gradients through one
-    graph give |grad (s_y - s_j)|_q; after 16 points only for rivals that are less than twice as
-    far as the nearest by the largest slopes seen so far. The maxima of `batches` batches of
-    `samples` of them, drawn with replacement, are fitted by a reverse Weibull distribution, whose
-    endpoint is a_j. For scores that are affine in the image it is the exact distance to the
+    graph give |grad (s_y - s_j)|_q; after 16 points only for other classes that are less than
+    twice as far as the nearest by the largest slopes seen so far. The maxima of `batches` batches
+    of `samples` of them, drawn with replacement, are fitted by a reverse Weibull distribution,
+    whose endpoint is a_j. For scores that are affine in the image it is the exact distance to the
     decision boundary, without the pixel box, up to R.
 
     Args:
@@ -161,33 +161,33 @@ def _slopes(
     batch_size: int,
 ) -> Tensor:
     # (count, K) dual norms of grad (s_y - s_j) at the points. Outputs s_y - s_j are differentiated,
-    # through one graph: no gradient of y itself is needed. After the first block only rivals that
-    # may be the nearest are kept; the others stay at the largest slope they had there.
+    # through one graph: no gradient of y itself is needed. After the first block only other
+    # classes that may be the nearest are kept; the others stay at the largest slope they had there.
     order = 2.0 if norm == "l2" else 1.0
-    rivals = [j for j in range(len(gaps)) if j != top]
+    others = [j for j in range(len(gaps)) if j != top]
     found: list[Tensor] = []
     for points in blocks:
         rows = points.new_zeros(len(points), len(gaps), dtype=torch.float64, device="cpu")
         if found:
             rows[:] = found[0].amax(dim=0)
-        if not rivals:  # all are far beyond the ball
+        if not others:  # all are far beyond the ball
             found.append(rows)
             continue
 
-        def leads(batch: Tensor, rivals: list[int] = rivals) -> Tensor:
+        def leads(batch: Tensor, others: list[int] = others) -> Tensor:
             scores = classifier(batch)
-            return scores[:, top : top + 1] - scores[:, rivals]
+            return scores[:, top : top + 1] - scores[:, others]
 
         for start in range(0, len(points), batch_size):
             part = points[start : start + batch_size]
             _, gradients = output_gradients(leads, fill(part, batch_size))
             norms = torch.linalg.vector_norm(gradients[: len(part)].flatten(2), order, dim=2)
-            rows[start : start + len(part), rivals] = norms.double().cpu()
+            rows[start : start + len(part), others] = norms.double().cpu()
         found.append(rows)
         if len(found) == 1:
             far = gaps / rows.amax(dim=0)
-            near = min(float(far[rivals].min()), size)
-            rivals = [j for j in rivals if not far[j] > _FAR * near]
+            near = min(float(far[others].min()), size)
+            others = [j for j in others if not far[j] > _FAR * near]
     return torch.cat(found)
 
 

@@ -115,7 +115,7 @@ class Effort:
 def crown_pairs(
     task: VerificationProblem, known: Tensor, ceiling: Tensor, effort: Effort
 ) -> Tensor:
-    """Raise the radii of the rivals that bind, as far as linear bounds prove it.
+    """Raise the radii of the other classes that bind, as far as linear bounds prove it.
 
     Args:
         task: What is to be proved.
@@ -130,14 +130,14 @@ def crown_pairs(
 
     def evaluate(units: int | None) -> Evaluation:
         plain = Effort(units=units)
-        return lambda rows, radius, rivals: margins_at(task, rows, radius, rivals, plain)
+        return lambda rows, radius, others: margins_at(task, rows, radius, others, plain)
 
     found = staged_search(task.traced.fast, evaluate, task.margins, ceiling, known, steps, units)
     if not effort.slope_steps:
         return found
 
-    def tuned(rows: Tensor, radius: Tensor, rivals: Tensor) -> Tensor:
-        return margins_at(task, rows, radius, rivals, effort)
+    def tuned(rows: Tensor, radius: Tensor, others: Tensor) -> Tensor:
+        return margins_at(task, rows, radius, others, effort)
 
     first = _FURTHER * _least(found, ceiling)
     again = search(tuned, task.margins, ceiling, found, steps=max(2, steps // 2), first=first)
@@ -171,7 +171,7 @@ def staged_search(
     found = torch.maximum(search(evaluate(few), start, ceiling, known, steps=steps), known)
     if len(refinable(network, units)) == len(refinable(network, few)):
         return found
-    # The regions are most of the cost now, so that every rival is tried at every radius.
+    # The regions are most of the cost now, so that every other class is tried at every radius.
     again = search(
         evaluate(units),
         start,
@@ -189,7 +189,7 @@ def _least(found: Tensor, ceiling: Tensor) -> Tensor:
 
 
 def margins_at(
-    task: VerificationProblem, rows: Tensor, radius: Tensor, rivals: Tensor, effort: Effort
+    task: VerificationProblem, rows: Tensor, radius: Tensor, others: Tensor, effort: Effort
 ) -> Tensor:
     """Bound margins from below over balls.
 
@@ -197,16 +197,16 @@ def margins_at(
         task: What is to be proved.
         rows: (R,) images.
         radius: (R,) of their balls.
-        rivals: (R, M) classes.
+        others: (R, M) classes.
         effort: Its slope_steps, splits and units.
 
     Returns:
         (R, M) lower bounds.
     """
-    found = torch.zeros(rivals.shape, dtype=torch.float64, device=radius.device)
+    found = torch.zeros(others.shape, dtype=torch.float64, device=radius.device)
     network, norm = task.traced.fast, task.traced.norm
-    for part in torch.arange(len(rows)).split(max(1, _CHUNK // rivals.shape[1])):
-        image, rival = rows[part], rivals[part]
+    for part in torch.arange(len(rows)).split(max(1, _CHUNK // others.shape[1])):
+        image, rival = rows[part], others[part]
         center = [_picked(region, image) for region in task.center]
         images, radii = task.images[image], radius[part] * round_up(1.0)
         regions = refined_bounds(network, images, radii, center, norm=norm, largest=effort.units)

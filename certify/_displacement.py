@@ -74,7 +74,8 @@ def displacement(
         eps: Budget, in pixel units; give this or the threshold.
         threshold: Largest drift allowed, a Euclidean distance of embeddings.
         norm: 'l2' or 'linf'.
-        prepared: `network_lipschitz_bound(classifier.encoder, norm=norm)`, to be computed once per model.
+        prepared: `network_lipschitz_bound(classifier.encoder, norm=norm)`, to be computed once per
+            model.
 
     Returns:
         A deterministic claim about the model. A network whose layers have no known norm is

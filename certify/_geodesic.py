@@ -75,7 +75,7 @@ def check_sphere(classifier: Classifier) -> None:
 
 
 def geodesic_pairs(task: VerificationProblem) -> Tensor:
-    """Divide the distance of h to the edge of the cone by the product of norms, for every rival.
+    """Divide the distance of h to the edge of each class's cone by the product of norms.
 
     Args:
         task: What is to be proved, on the sphere.

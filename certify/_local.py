@@ -23,7 +23,7 @@ from robustcl.core.errors import InputError
 
 _DOWN = 1.0 / round_up(1.0)
 _CHUNK = 256  # directions times stairs held in memory at once
-_NEAREST = 3  # rivals that the finer stairs are for
+_NEAREST = 3  # other classes that the finer stairs are for
 SMALL = 5_000  # numbers inside a network; in larger ones zonotopes took 8 to 15 times as long
 
 
@@ -100,14 +100,14 @@ def local_pairs(
     units: int = LARGEST,
     probe: bool = False,
 ) -> Tensor:
-    """Climb the staircase for every rival that could be the nearest.
+    """Climb the staircase for every other class that could be the nearest.
 
-    A few coarse stairs serve for all rivals; the others are spent on the rivals that are nearest
-    after that.
+    A few coarse stairs serve for all other classes; the others are spent on the other classes that
+    are nearest after that.
 
     Args:
         task: What is to be proved.
-        known: (B, K) radii known already; a rival that cannot bind any more is left at them.
+        known: (B, K) radii known already; another class that cannot bind any more is left at them.
         ceiling: (B, K) from `first_radii`.
         stairs: Number of stairs.
         units: As in `local`.
@@ -125,8 +125,8 @@ def local_pairs(
         rows = rows[_hopeful(task, known, ceiling, stairs, units)]
     if not len(rows):
         return known
-    rivals = open_classes(known[rows], ceiling[rows], outer[rows])
-    known = _climbed(task, known, rows, rivals, outer[rows], coarse, units)
+    others = open_classes(known[rows], ceiling[rows], outer[rows])
+    known = _climbed(task, known, rows, others, outer[rows], coarse, units)
     reached = known.masked_fill(own, torch.inf)
     outer = torch.minimum(outer, 1.5 * reached.amin(dim=1))
     nearest = reached[rows].argsort(dim=1)[:, :_NEAREST]
@@ -139,16 +139,16 @@ def _hopeful(
     task: VerificationProblem, known: Tensor, ceiling: Tensor, stairs: int, units: int
 ) -> Tensor:
     # Whether stairs are likely to leave some margin at the radius known, for the steepest of the
-    # rivals there: the integral by three slopes, and what the steps of the stairs add to it.
+    # other classes there: the integral by three slopes, and what the steps of the stairs add to it.
     edge = known.masked_fill(torch.isinf(ceiling), torch.inf).amin(dim=1, keepdim=True)
-    rivals = ceiling.masked_fill(known > edge, torch.inf).argsort(dim=1)[:, :_NEAREST]
+    others = ceiling.masked_fill(known > edge, torch.inf).argsort(dim=1)[:, :_NEAREST]
     rows = torch.arange(len(known), device=known.device)
-    slopes, reaches = _slopes_at(task, rows, torch.cat([edge / 2.0, edge], dim=1), rivals, units)
-    start = task.margins.gather(1, rivals)
-    first, (half, last) = start / ceiling.gather(1, rivals), slopes.unbind(1)
+    slopes, reaches = _slopes_at(task, rows, torch.cat([edge / 2.0, edge], dim=1), others, units)
+    start = task.margins.gather(1, others)
+    first, (half, last) = start / ceiling.gather(1, others), slopes.unbind(1)
     mean = (first + 2.0 * half + last) / 4.0 + (last - first) / (2.0 * stairs)
-    bent = task.bent(reaches[:, 1], rows).gather(1, rivals)
-    beyond = known.gather(1, rivals) > edge
+    bent = task.bent(reaches[:, 1], rows).gather(1, others)
+    beyond = known.gather(1, others) > edge
     return ((start - bent > mean * edge) | beyond).all(dim=1)
 
 
@@ -156,21 +156,22 @@ def _climbed(
     task: VerificationProblem,
     known: Tensor,
     rows: Tensor,
-    rivals: Tensor,
+    others: Tensor,
     outer: Tensor,
     stairs: int,
     units: int,
 ) -> Tensor:
-    # The radii known, raised for some images and rivals by stairs spread evenly up to `outer`.
+    # The radii known, raised for some images and other classes by stairs spread evenly up to
+    # `outer`.
     fractions = torch.arange(1, stairs + 1, dtype=torch.float64, device=outer.device) / stairs
     edges = outer.clamp_min(1e-12)[:, None] * fractions
-    slopes, reaches = _slopes_at(task, rows, edges, rivals, units)
+    slopes, reaches = _slopes_at(task, rows, edges, others, units)
     bent = torch.stack([task.bent(reach, rows) for reach in reaches.unbind(1)], dim=1)
-    bent = bent.gather(2, rivals[:, None].expand(-1, stairs, -1))
-    beyond = task.traced.bound.along(task.directions[rows]).gather(1, rivals)
-    found = staircase(task.margins[rows].gather(1, rivals), slopes, bent, edges, beyond)
+    bent = bent.gather(2, others[:, None].expand(-1, stairs, -1))
+    beyond = task.traced.bound.along(task.directions[rows]).gather(1, others)
+    found = staircase(task.margins[rows].gather(1, others), slopes, bent, edges, beyond)
     raised = known.clone()
-    place = (rows[:, None], rivals)
+    place = (rows[:, None], others)
     raised[place] = torch.maximum(raised[place], found.nan_to_num(nan=0.0))
     return raised
 
@@ -237,23 +238,23 @@ def staircase(
 
 
 def _slopes_at(
-    task: VerificationProblem, rows: Tensor, edges: Tensor, rivals: Tensor, units: int
+    task: VerificationProblem, rows: Tensor, edges: Tensor, others: Tensor, units: int
 ) -> tuple[Tensor, Tensor]:
     # Slopes (R, S, M) and the reach of h (R, S), for balls with these radii around some images.
     count = edges.shape[1]
-    slopes = edges.new_zeros(len(edges), count, rivals.shape[1])
+    slopes = edges.new_zeros(len(edges), count, others.shape[1])
     reaches = torch.zeros_like(edges)
     network, norm = task.traced.fast, task.traced.norm
     bounds, enclose = slope_bounds, ball_bounds
     if network.size <= SMALL or units > LARGEST:
         bounds = partial(best_jacobian_bounds, most=units if units > LARGEST else MOST)
         enclose = partial(refined_bounds, largest=units)
-    for part in torch.arange(len(rows)).split(max(1, _CHUNK // (rivals.shape[1] * count))):
+    for part in torch.arange(len(rows)).split(max(1, _CHUNK // (others.shape[1] * count))):
         image = rows[part].repeat_interleave(count, 0)
         radii = edges[part].flatten()
         center = [Region(r.low[image], r.high[image], r.reach[image]) for r in task.center]
         regions = enclose(network, task.images[image], radii, center, norm=norm)
-        directions = task.directions[image[:, None], rivals[part].repeat_interleave(count, 0)]
+        directions = task.directions[image[:, None], others[part].repeat_interleave(count, 0)]
         found = bounds(network, regions, directions, norm=norm)
         slopes[part] = found.unflatten(0, (-1, count))
         reaches[part] = regions[-1].reach.unflatten(0, (-1, count))

@@ -351,24 +351,24 @@ def _bounded(
     ceiling = mean.margins.clamp_min(0.0) / cast(Tensor, slope).clamp_min(1e-300)
     ceiling = torch.maximum(ceiling.clamp(max=most), known).masked_fill(own, torch.inf)
 
-    def at(rows: Tensor, radius: Tensor, rivals: Tensor, effort: Effort) -> Tensor:
+    def at(rows: Tensor, radius: Tensor, others: Tensor, effort: Effort) -> Tensor:
         found = [
-            margins_at(task, rows, radius * size * round_up(1.0), rivals, effort)
-            - _ROUNDING * task.margins[rows].abs().gather(1, rivals)
-            - _unsure(task, rows, rivals)
+            margins_at(task, rows, radius * size * round_up(1.0), others, effort)
+            - _ROUNDING * task.margins[rows].abs().gather(1, others)
+            - _unsure(task, rows, others)
             for size, task in zip(model.norms, tasks, strict=True)
         ]
         return torch.stack(found).mean(dim=0) * (1.0 - _ROUNDING)
 
     def evaluate(units: int | None) -> Evaluation:
         effort = Effort(units=units)
-        return lambda rows, radius, rivals: at(rows, radius, rivals, effort)
+        return lambda rows, radius, others: at(rows, radius, others, effort)
 
     network = model.traced.fast
     return staged_search(network, evaluate, mean.margins, ceiling, known, steps, None)
 
 
-def _unsure(task: VerificationProblem, rows: Tensor, rivals: Tensor) -> Tensor:
+def _unsure(task: VerificationProblem, rows: Tensor, others: Tensor) -> Tensor:
     # What the rounding of the view itself may change in a margin.
-    lengths = row_lengths(task.directions[rows]).gather(1, rivals)
+    lengths = row_lengths(task.directions[rows]).gather(1, others)
     return lengths * task.drift[rows][:, None]

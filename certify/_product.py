@@ -70,7 +70,7 @@ def product_claim(task: VerificationProblem) -> Claim:
 
 
 def product_pairs(task: VerificationProblem) -> Tensor:
-    """Divide margins by the product of layer norms, for every rival.
+    """Divide margins by the product of layer norms, for every other class.
 
     Args:
         task: What is to be proved.

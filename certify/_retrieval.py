@@ -24,7 +24,7 @@ from robustcl.core.special_functions import ndtri
 _ROUNDING = 1e-12  # of a dot product in float64, relative to the lengths of its factors
 DOWN, UP = 1.0 - 1e-12, 1.0 + 1e-12
 _NONE = -1
-_CHUNK = 256  # rivals whose samples are held at a time
+_CHUNK = 256  # other classes whose samples are held at a time
 
 
 @dataclass(frozen=True, eq=False)
@@ -38,11 +38,11 @@ class Retrieval:
         subject: Whose embedding is meant: the model's, or a smoothed one.
         k: Length of the list.
         items: (B,) the items.
-        rank: (B,) the item's rank, 1 for the nearest; ties, and for a smoothed model rivals that
-            are not shown to be farther, count against it.
+        rank: (B,) the item's rank, 1 for the nearest; ties, and for a smoothed model other classes
+            that are not shown to be farther, count against it.
         radius: (B,) float64, in pixel units; 0 where nothing is claimed, infinite where the
             gallery has no more than k items. Perturbations of norm strictly below it are covered.
-        rival: (B,) the rival whose overtaking would push the item out; -1: none.
+        rival: (B,) the other class whose overtaking would push the item out; -1: none.
     """
 
     norm: CertifiedNorm
@@ -72,12 +72,12 @@ def retrieval(
     which for items of unit norm is the order of cosine similarity. Guarantee: deterministic.
 
     Item i is nearer than j where a_j.f + c_j > 0, with a_j = g_i - g_j and
-    c_j = (|g_j|^2 - |g_i|^2) / 2. Inside r_j rival j cannot overtake:
+    c_j = (|g_j|^2 - |g_i|^2) / 2. Inside r_j other class j cannot overtake:
     r_j = |h| sin(min(phi_j, pi/2)) / L_h with phi_j = arcsin(a_j.f/|a_j|) + arcsin(c_j/|a_j|), the
     distance of h to the edge of a cone; for c_j = 0 it is a_j.h / (|a_j| L_h). Where the head
-    sees h itself, r_j = (a_j.h + c_j) / (|a_j| L_h). The item leaves the list only when k rivals
-    are ahead of it, so the radius is the k-th smallest r_j, those ahead already counting 0. This
-    is the (k - rank + 1)-th smallest over the rivals behind it.
+    sees h itself, r_j = (a_j.h + c_j) / (|a_j| L_h). The item leaves the list only when k other
+    classes are ahead of it, so the radius is the k-th smallest r_j, those ahead already counting
+    0. This is the (k - rank + 1)-th smallest over the other classes behind it.
 
     Args:
         classifier: Any classifier; its head is not used.
@@ -131,7 +131,7 @@ def _ranked(
     slack: Tensor,
     item: Tensor | None,
 ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    # Item, rank, radius and rival of one query.
+    # Item, rank, radius and other class of one query.
     size = row_lengths(raw)[:, None]
     points = raw / size if classifier.normalizes else raw
     chosen = _nearest(points, known) if item is None else item
@@ -163,11 +163,11 @@ def smoothed_retrieval(
 
     Claimed of the smoothed model, which ranks items by Euclidean distance to g(x), not
     renormalized. Guarantee: probabilistic, wrong with probability at most alpha per image, up to
-    floating-point sampling. Per rival j, r_j = sigma [Phi^-1((1 + mu_j)/2) - Phi^-1((1 + t_j)/2)]
-    with a lower confidence bound mu_j of a_j.g/|a_j| and t_j = -c_j/|a_j| (see `retrieval` for
-    a_j and c_j, `smoothing` for the form). The radius is the k-th smallest. It can be too large
-    only if one of the k rivals of truly smallest radius, which are fixed, is overestimated; so
-    level alpha / k per rival is enough.
+    floating-point sampling. Per other class j, r_j = sigma [Phi^-1((1 + mu_j)/2) - Phi^-1((1 +
+    t_j)/2)] with a lower confidence bound mu_j of a_j.g/|a_j| and t_j = -c_j/|a_j| (see
+    `retrieval` for a_j and c_j, `smoothing` for the form). The radius is the k-th smallest. It can
+    be too large only if one of the k other classes of truly smallest radius, which are fixed, is
+    overestimated; so level alpha / k per other class is enough.
 
     Args:
         classifier: A classifier with embeddings on the unit sphere; its head is not used.
@@ -298,7 +298,7 @@ def _kth(radii: Tensor, behind: Tensor, chosen: Tensor, k: int) -> tuple[Tensor,
 def _pair_radii(
     samples: Tensor, directions: Tensor, lengths: Tensor, offsets: Tensor, noise: Noise, k: int
 ) -> Tensor:
-    # (M,) radii of one image, 0 where the rival may be ahead.
+    # (M,) radii of one image, 0 where the other class may be ahead.
     safe = lengths.clamp_min(1e-300)
     lower = torch.cat([
         _lower_bounds(samples @ units.T, noise.alpha / k)

@@ -69,18 +69,18 @@ def smoothing(
 
     * form 'vote', the default: the subject takes the most frequent class; r = sigma Phi^-1(p) with
       the Clopper-Pearson bound p > 1/2. (Before version 0.2 the default was 'mean'.)
-    * form 'mean': the subject scores by g(x) = E f(x + e), not renormalized; per rival j,
+    * form 'mean': the subject scores by g(x) = E f(x + e), not renormalized; per other class j,
       r_j = sigma [Phi^-1((1 + mu_j)/2) - Phi^-1((1 + t_j)/2)] with a lower confidence bound mu_j
       of a_j.g / |a_j| and t_j = -c_j / |a_j|. It is far smaller than that of 'vote' where classes
       are separated by small angles (`benchmarks/noise_trained_smoothing.py`).
     * form 'clip': the subject takes the class y with E phi(m_j / (|a_j| + |c_j|)) > 0 for all
-      rivals j, phi(s) = clip(s / t, -1, 1), and none where there is no such class;
+      other classes j, phi(s) = clip(s / t, -1, 1), and none where there is no such class;
       r_j = sigma Phi^-1((1 + mu_j)/2) with mu_j a bound of that mean. t = 1 is a mean, t -> 0 the
       vote of every pair. Every t is another subject: with `clip=0` each radius is about the
       classifier of the t chosen on the image's selection samples; `choose_clip` finds one for all.
 
-    The nearest rival is one fixed class, so level alpha per pair is enough. A claim about all N
-    images at once needs alpha / N.
+    The nearest other class is one fixed class, so level alpha per pair is enough. A claim about
+    all N images at once needs alpha / N.
 
     Args:
         classifier: Any classifier for 'vote'; a prototype or linear head for 'clip'; for 'mean'
@@ -138,7 +138,7 @@ def smoothing(
 
     with torch.no_grad(), eval_mode(classifier):
         found = retry_smaller(attempt, batch_size, what="noisy images per call:")
-    predicted, radii, rivals = zip(*found, strict=True)
+    predicted, radii, others = zip(*found, strict=True)
     scale = 1.0 if norm == "l2" else _DOWN / float(np.sqrt(images[0].numel()))
     radius = torch.tensor(radii, dtype=torch.float64) * scale
     return Claim(
@@ -148,7 +148,7 @@ def smoothing(
         terms.subject,
         torch.tensor(predicted),
         radius,
-        torch.tensor(rivals),
+        torch.tensor(others),
     )
 
 
@@ -188,16 +188,16 @@ def _certify(
 def _smallest_radius(
     outputs: np.ndarray, pair: Pairing, terms: Smoothed, alpha: float, bound: Bound
 ) -> tuple[float, int]:
-    # In units of sigma. Betting is bounded for the rival that looks nearest; the others need only
-    # be shown to be no nearer, which takes one evaluation of the capital instead of a search.
-    rivals = np.flatnonzero(pair.matters)
-    values, offset = unit_values(outputs, pair, terms)[:, rivals], pair.offset[rivals]
+    # In units of sigma. Betting is bounded for the other class that looks nearest; the others need
+    # only be shown to be no nearer, which takes one evaluation of the capital instead of a search.
+    others = np.flatnonzero(pair.matters)
+    values, offset = unit_values(outputs, pair, terms)[:, others], pair.offset[others]
     if bound == "bernstein":
         radii = _quantile(empirical_bernstein_lower_bound(values, alpha=alpha)) - offset
-        return float(radii.min()), int(rivals[radii.argmin()])
+        return float(radii.min()), int(others[radii.argmin()])
     first = int((ndtri(np.clip(values.mean(axis=0), 1e-15, 1.0 - 1e-15)) - offset).argmin())
     lower = betting_lower_bound(values[:, [first]], alpha=alpha)
-    radii = np.full(len(rivals), np.inf)
+    radii = np.full(len(others), np.inf)
     radii[first] = _quantile(lower)[0] - offset[first]
     needed = np.minimum(ndtr(radii[first] + offset) + 2.0 * SLACK, 1.0)
     nearer = ~betting_exceeds(values, needed, alpha=alpha)
@@ -205,7 +205,7 @@ def _smallest_radius(
     if nearer.any():
         lower = betting_lower_bound(values[:, nearer], alpha=alpha)
         radii[nearer] = _quantile(lower) - offset[nearer]
-    return float(radii.min()), int(rivals[radii.argmin()])
+    return float(radii.min()), int(others[radii.argmin()])
 
 
 def _quantile(mean: np.ndarray) -> np.ndarray:

@@ -32,7 +32,8 @@ class Claim:
             model's own, evaluated in float64 on the image alone; -1 where scores are not finite.
         radius: (B,) float64, in pixel units; 0 where nothing is claimed. Perturbations of norm
             strictly below it are covered.
-        rival: (B,) the class whose boundary is nearest as far as the method can tell; -1: none.
+        rival: (B,) the class whose boundary is nearest as far as the method can tell; -1:
+        none.
     """
 
     method: str | tuple[str, ...]
@@ -88,7 +89,7 @@ def abstained(claim: Claim, rows: Tensor) -> Claim:
 def estimated(
     method: str, norm: str, pair_radii: Tensor, scores: Tensor, predicted: Tensor
 ) -> Claim:
-    """Estimate the smallest radius over all rivals; nothing where the model gives no answer.
+    """Estimate the smallest radius over all other classes; nothing where the model gives no answer.
 
     Args:
         method: The estimate's name.
@@ -106,14 +107,15 @@ def estimated(
 
 
 def nearest_other_class(pair_radii: Tensor, predicted: Tensor) -> tuple[Tensor, Tensor]:
-    """Take the smallest radius over *all* rivals; the nearest is often not the runner-up.
+    """Take the smallest radius over *all* other classes; the nearest is often not the runner-up.
 
     Args:
         pair_radii: (B, K) radius inside which class j cannot overtake; NaN counts as 0.
         predicted: (B,) classes, whose own entries are ignored.
 
     Returns:
-        (B,) radii >= 0 in float64, and the (B,) rivals, -1 where no rival can ever overtake.
+        (B,) radii >= 0 in float64, and the (B,) other classes, -1 where no other class can ever
+        overtake.
     """
     radii = torch.nan_to_num(pair_radii.double(), nan=0.0, posinf=torch.inf, neginf=0.0)
     own = torch.nn.functional.one_hot(predicted, radii.shape[1]).bool()

@@ -73,11 +73,11 @@ def decide_radius(
 
     Subject and theorem are those of `smoothing`: with the class chosen on n_select samples, class j
     cannot overtake within r when E x_j > Phi(r / sigma + offset_j) for a variable x_j in [0, 1].
-    Per rival one bets against that mean, and stops when every bet has reached 1/alpha: a capital
-    that is a supermartingale while the mean is no larger ever does so with probability at most
-    alpha, so looking after every 32 samples costs nothing. Since one fixed rival makes a false
-    claim false, level alpha per rival is enough. Bets on the other side only end the search:
-    at 1/beta, for any rival, or when the samples left cannot suffice, it is given up.
+    Per other class one bets against that mean, and stops when every bet has reached 1/alpha: a
+    capital that is a supermartingale while the mean is no larger ever does so with probability at
+    most alpha, so looking after every 32 samples costs nothing. Since one fixed other class makes a
+    false claim false, level alpha per other class is enough. Bets on the other side only end the
+    search: at 1/beta, for any other class, or when the samples left cannot suffice, it is given up.
 
     Args:
         classifier: As for `smoothing`.
@@ -139,7 +139,7 @@ class _Bet:
     budget: int
     logs: tuple[float, float]  # log(1/alpha), log(1/beta)
     growth: np.ndarray  # (2, J, G): for a larger mean, and for a smaller one
-    rivals: np.ndarray  # (J,) positions of the rivals whose bet still runs
+    others: np.ndarray  # (J,) positions of the other classes whose bet still runs
     outcome: _Outcome | None = None
     used: int = 0
 
@@ -166,12 +166,12 @@ def _open(
             ABSTAINED, NO_RIVAL, None, terms, nothing, shares, n, logs, growth, nothing, "given up"
         )
     pair, terms = choice
-    rivals = np.flatnonzero(pair.matters)
-    means = np.minimum(ndtr(radius / terms.sigma + pair.offset[rivals]) + 2.0 * SLACK, 1.0)
-    growth = np.zeros((2, len(rivals), len(shares)))
+    others = np.flatnonzero(pair.matters)
+    means = np.minimum(ndtr(radius / terms.sigma + pair.offset[others]) + 2.0 * SLACK, 1.0)
+    growth = np.zeros((2, len(others), len(shares)))
     rival = runner_up(rows, terms, pair.top) if terms.form == "vote" else NO_RIVAL
-    bet = _Bet(pair.top, rival, pair, terms, means, shares, n, logs, growth, rivals)
-    if not len(rivals):
+    bet = _Bet(pair.top, rival, pair, terms, means, shares, n, logs, growth, others)
+    if not len(others):
         return replace(bet, outcome="proved")
     hopeless = bool((means > 1.0 - 1e-9).any()) or _too_late(bet)
     return replace(bet, outcome="given up") if hopeless else bet
@@ -205,21 +205,21 @@ def _look(bet: _Bet, outputs: np.ndarray) -> _Bet:
     if bet.outcome is not None or bet.pair is None:
         return bet
     outputs = outputs[: bet.budget - bet.used]
-    values = unit_values(outputs, bet.pair, bet.terms)[:, bet.rivals]
+    values = unit_values(outputs, bet.pair, bet.terms)[:, bet.others]
     up = bet.growth[0] + log_growth(values, bet.means, bet.shares)
     down = bet.growth[1] + log_growth(1.0 - values, 1.0 - bet.means, bet.shares)
     bet = replace(bet, growth=np.stack([up, down]), used=bet.used + len(outputs))
     larger, smaller = log_capital(bet.growth)
     left = larger < bet.logs[0]
     if not left.any():
-        last = bet.rival if bet.terms.form == "vote" else int(bet.rivals[larger.argmin()])
+        last = bet.rival if bet.terms.form == "vote" else int(bet.others[larger.argmin()])
         return replace(bet, outcome="proved", rival=last)
     if bool((smaller >= bet.logs[1]).any()):
         return replace(bet, outcome="given up")
     if bet.used >= bet.budget:
         return replace(bet, outcome="undecided")
     # A bet that was won stays won, and needs no more samples.
-    rest = replace(bet, rivals=bet.rivals[left], means=bet.means[left], growth=bet.growth[:, left])
+    rest = replace(bet, others=bet.others[left], means=bet.means[left], growth=bet.growth[:, left])
     return replace(rest, outcome="given up") if _too_late(rest) else rest
 
 

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-_NEAREST = 2  # rivals whose margins steer the search, by default
+_NEAREST = 2  # other classes whose margins steer the search, by default
 CLOSE = 0.005  # a radius this close to where the margin would vanish, relatively, is good enough
 CONFIRMATIONS = 4
 POWERS = (1.0, 16.0)
@@ -55,19 +55,19 @@ class Curves:
         halfway = _between(torch.minimum(self.known, self.failed), self.failed)
         return torch.where(low < self.failed, low, halfway)
 
-    def learned(self, rows: Tensor, rivals: Tensor, trial: Tensor, margins: Tensor) -> "Curves":
+    def learned(self, rows: Tensor, others: Tensor, trial: Tensor, margins: Tensor) -> "Curves":
         """Add what bounds at one radius per image have shown.
 
         Args:
             rows: (R,) images.
-            rivals: (R, M) classes.
+            others: (R, M) classes.
             trial: (R,) the radius tried.
             margins: (R, M) lower bounds of the margins there.
 
         Returns:
             The new curves.
         """
-        place = (rows[:, None], rivals)
+        place = (rows[:, None], others)
         trials = trial[:, None].expand_as(margins)
         holds = margins > 0
         known, failed = self.known.clone(), self.failed.clone()
@@ -98,10 +98,11 @@ def search(
 ) -> Tensor:
     """Raise the smallest radius of each image as far as the bounds prove it.
 
-    All rivals that could be the nearest are tried at one radius. The fall of each margin below its
-    tangent is then taken for a power of the radius, which the nearest rivals' margins refine until
-    an image's radius is within `CLOSE` of where they vanish. At last the other rivals are tried at
-    the radius found, which is lowered where one of them fails. Only radii tried count.
+    All other classes that could be the nearest are tried at one radius. The fall of each margin
+    below its tangent is then taken for a power of the radius, which the nearest other classes'
+    margins refine until an image's radius is within `CLOSE` of where they vanish. At last the
+    other other classes are tried at the radius found, which is lowered where one of them fails.
+    Only radii tried count.
 
     Args:
         evaluate: (R,) images, (R,) radii and (R, M) classes to (R, M) lower bounds of margins.
@@ -110,8 +111,8 @@ def search(
         known: (B, K) radii known already.
         steps: Radii tried per image before the last ones.
         first: (B,) the first radius tried; None for one between what is known and the ceiling.
-        nearest: Rivals tried at every radius but the first; all of them where it is the radius that
-            costs.
+        nearest: Other classes tried at every radius but the first; all of them where it is the
+            radius that costs.
 
     Returns:
         (B, K) radii inside which class j cannot overtake, at least `known`.
@@ -130,14 +131,14 @@ def search(
             break
         roots = curves.roots().masked_fill(own, torch.inf)
         if step == 0:
-            rivals = open_classes(curves.known[rows], ceiling[rows], high[rows])
+            others = open_classes(curves.known[rows], ceiling[rows], high[rows])
         else:
-            rivals = roots[rows].argsort(dim=1)[:, :nearest]
+            others = roots[rows].argsort(dim=1)[:, :nearest]
             aim = roots.amin(dim=1) * (1.0 - CLOSE)  # a little below, so that it is proved
             trial = torch.minimum(torch.maximum(aim, low), high)
-        margins = evaluate(rows, trial[rows], rivals)
-        margins = margins.masked_fill(own[rows].gather(1, rivals), torch.inf)
-        curves = curves.learned(rows, rivals, trial[rows], margins)
+        margins = evaluate(rows, trial[rows], others)
+        margins = margins.masked_fill(own[rows].gather(1, others), torch.inf)
+        curves = curves.learned(rows, others, trial[rows], margins)
         roots = curves.roots().masked_fill(own, torch.inf)
         binding = roots.argsort(dim=1)[:, :nearest]
         low = curves.known.gather(1, binding).amin(dim=1)
@@ -157,12 +158,12 @@ def _confirmed(evaluate: Evaluation, curves: Curves, ceiling: Tensor, low: Tenso
         rows = torch.nonzero((curves.known < low[:, None]).any(dim=1))[:, 0]
         if not len(rows):
             break
-        rivals = open_classes(curves.known[rows], ceiling[rows], low[rows])
-        margins = evaluate(rows, low[rows], rivals)
-        # What is known already may fill up the rivals, and needs no proof.
-        done = curves.known[rows].gather(1, rivals) >= low[rows, None]
+        others = open_classes(curves.known[rows], ceiling[rows], low[rows])
+        margins = evaluate(rows, low[rows], others)
+        # What is known already may fill up the other classes, and needs no proof.
+        done = curves.known[rows].gather(1, others) >= low[rows, None]
         margins = margins.masked_fill(done, torch.inf)
-        curves = curves.learned(rows, rivals, low[rows], margins)
+        curves = curves.learned(rows, others, low[rows], margins)
         roots = curves.roots().masked_fill(own | (curves.known >= low[:, None]), torch.inf)
         fallen = torch.minimum(roots.amin(dim=1) * (1.0 - 2.0 * CLOSE), low)
         low = torch.maximum(fallen, curves.known.amin(dim=1))
@@ -170,7 +171,7 @@ def _confirmed(evaluate: Evaluation, curves: Curves, ceiling: Tensor, low: Tenso
 
 
 def open_classes(known: Tensor, ceiling: Tensor, outer: Tensor) -> Tensor:
-    """List the rivals that may overtake within `outer`, the same number for every image.
+    """List the other classes that may overtake within `outer`, the same number for every image.
 
     Args:
         known: (B, K) radii known already.

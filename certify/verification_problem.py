@@ -1,4 +1,4 @@
-"""State, per image and rival, what deterministic certificates have to prove."""
+"""State, per image and other class, what deterministic certificates have to prove."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -152,8 +152,8 @@ def state_problem(
 
     Args:
         model: From `traced`.
-        point: From `enclose_images`, or with another h as long as it moves no more than the model's bound
-            says.
+        point: From `enclose_images`, or with another h as long as it moves no more than the
+            model's bound says.
         predicted: (B,) classes.
 
     Returns:

@@ -1,8 +1,8 @@
 """Find the exact distance to the decision boundary of a small ReLU network, by branch and bound.
 
 A node fixes the phases of some ReLUs. Its lower bound is the distance to a polytope that contains
-all adversarial images of that node: half-spaces from linear bounds of the rival's margin and of
-the fixed units (slopes of undecided units chosen at the last point, so that the cuts of a convex
+all adversarial images of that node: half-spaces from linear bounds of the other class's margin and
+of the fixed units (slopes of undecided units chosen at the last point, so that the cuts of a convex
 relaxation are exact there). With every phase fixed the half-spaces are the network itself.
 """
 
@@ -25,7 +25,7 @@ ROUNDS = 6  # of cuts per node
 
 @dataclass(frozen=True)
 class RadiusBounds:
-    """Enclose the distance to the nearest tie between the predicted class and a rival.
+    """Enclose the distance to the nearest tie between the predicted class and another class.
 
     Args:
         lower: Proved up to rounding: nothing nearer ties.
@@ -54,7 +54,7 @@ def exact_radius(
     box: tuple[float, float] | None = None,
     seconds: float = 30.0,
 ) -> float:
-    """Return the smallest perturbation at which a rival ties the predicted class.
+    """Return the smallest perturbation at which another class ties the predicted class.
 
     Exact to 1e-6 relative, in float64 arithmetic with the stored weights.
 
@@ -67,7 +67,7 @@ def exact_radius(
         seconds: Budget.
 
     Returns:
-        The radius in pixel units; infinite where no rival is ever met.
+        The radius in pixel units; infinite where no other class is ever met.
 
     Raises:
         TimeoutError: When the budget is spent first.
@@ -112,7 +112,7 @@ def radius_bounds(
 def _search(
     problem: Problem, roots: list[_Node], best: float, ceiling: float, deadline: float
 ) -> RadiusBounds:
-    # Best first: the node with the least bound is next, whichever its rival.
+    # Best first: the node with the least bound is next, whichever its other class.
     order = itertools.count()
     queue = [(0.0, next(order), root) for root in roots]
     unresolved, nodes = np.inf, 0
@@ -250,7 +250,8 @@ def _ties(problem: Problem, move: Array) -> bool:
 
 
 def _descend(problem: Problem, ceiling: float) -> float:
-    # An upper bound: per rival, project the image on the boundary linearized at the last point.
+    # An upper bound: per other class, project the image on the boundary linearized at the last
+    # point.
     best = np.inf
     for rival in range(len(problem.rows)):
         point = problem.image

@@ -1,6 +1,6 @@
 """Lay a small ReLU classifier out as margins of its prediction, and bound them by linear functions.
 
-Names and shapes: D pixels, K - 1 rivals; everything is in float64.
+Names and shapes: D pixels, K - 1 other classes; everything is in float64.
 """
 
 from dataclasses import dataclass
@@ -98,7 +98,7 @@ def activations(problem: Problem, point: Array) -> list[Array]:
 
 
 def margins(problem: Problem, point: Array) -> Array:
-    """Return the lead of the predicted class over each rival."""
+    """Return the lead of the predicted class over each other class."""
     values = activations(problem, point)
     last = np.maximum(values[-1], 0.0) if values else point
     return problem.rows @ last + problem.offsets

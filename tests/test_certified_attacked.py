@@ -37,7 +37,7 @@ def found_radius(norm: CertifiedNorm) -> tuple[torch.Tensor, torch.Tensor]:
     left = model(points).argmax(1)
     exact = exact_distance(model, points, norm)
     top = float(exact.max())
-    finding = attacks.attacked_radius(
+    result = attacks.attacked_radius(
         "pgd",
         misclassify(model, left),
         points,
@@ -46,7 +46,7 @@ def found_radius(norm: CertifiedNorm) -> tuple[torch.Tensor, torch.Tensor]:
         box=None,
         batch_size=8,
     )
-    return finding.radius, exact
+    return result.radius, exact
 
 
 @pytest.mark.parametrize("norm", NORMS)
@@ -70,11 +70,11 @@ def test_an_attack_that_oversteps_is_pulled_back(norm: CertifiedNorm) -> None:
     def cheat(objective, images, threat, *, seeds):
         return attacks.pgd(objective, images, Threat(norm, 100 * threat.eps, None), seeds=seeds)
 
-    finding = attacks.run_attack(
+    result = attacks.run_attack(
         cheat, misclassify(model, left), points, Threat(norm, eps, None), batch_size=4
     )
-    assert not bool(finding.success.any())
-    assert bool(torch.isinf(finding.radius).all())
+    assert not bool(result.success.any())
+    assert bool(torch.isinf(result.radius).all())
 
 
 def test_a_point_that_is_not_finite_is_no_success() -> None:
@@ -84,8 +84,8 @@ def test_a_point_that_is_not_finite_is_no_success() -> None:
     def broken(objective, images, threat, *, seeds):
         return attacks.Candidates(images * torch.nan, torch.zeros(len(images), dtype=torch.int64))
 
-    finding = attacks.run_attack(
+    result = attacks.run_attack(
         broken, misclassify(model, left), points, Threat("l2", 9.0), batch_size=4
     )
-    assert not bool(finding.success.any())
-    assert torch.equal(finding.adversarials, points)
+    assert not bool(result.success.any())
+    assert torch.equal(result.adversarials, points)

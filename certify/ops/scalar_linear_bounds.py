@@ -56,8 +56,8 @@ def scalar_linear_bounds(
     adaptive slopes, and tangents at the center. The constant is the better of the sum of the
     offsets on the intervals and a bound that couples them by the L2 ball around z0: for any t > 0,
     sum_i [w_i f(z_i) - s_i z_i] >= sum_i min_z [w_i f(z) - s_i z + t (z - z_{0,i})^2 / 2]
-    - t reach^2 / 2. The minima are known for functions with one kink at 0 (see `relu_linear_bounds`),
-    and follow from the curvature for smooth ones.
+    - t reach^2 / 2. The minima are known for functions with one kink at 0 (see
+    `relu_linear_bounds`), and follow from the curvature for smooth ones.
 
     Args:
         function: f.

@@ -1,4 +1,4 @@
-"""Bring in a stranger's encoder."""
+"""Bring in a external model's encoder."""
 
 import json as json_text
 import re

@@ -120,10 +120,10 @@ def _planted(
         classifier = problem.classifier.to(options.device)
         image = problem.image.to(options.device)
         objective = misclassify(classifier, classifier(image).argmax(dim=1))
-        finding = attacks.run_attack(
+        result = attacks.run_attack(
             name, objective, image, problem.threat, seeds=[seed], batch_size=1, **extra
         )
-        found += int(finding.success.sum())
+        found += int(result.success.sum())
     return found == PLANTS, f"{found} of {PLANTS} found"
 
 

@@ -192,7 +192,8 @@ def opened_image(source: Source, name: str) -> Iterator[Image.Image]:
             raise
         except UnidentifiedImageError as error:
             raise InputError(
-                f"{name} cannot be decoded (it is no image of a known format: {_NAMED}); {IMAGE_CURE}"
+                f"{name} cannot be decoded (it is no image of a known format: {_NAMED}); "
+                f"{IMAGE_CURE}"
             ) from error
         except Image.DecompressionBombError as error:
             raise InputError(

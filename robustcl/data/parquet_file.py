@@ -1,4 +1,4 @@
-"""Read columns of a parquet file of strangers within bounds of memory."""
+"""Read columns of a parquet file of others within bounds of memory."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass

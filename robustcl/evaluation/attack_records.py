@@ -130,7 +130,7 @@ def _screened(
         "reference_forwards": found.reference_forwards,
         "reference_gradients": found.reference_gradients,
     }
-    return found.finding, costs
+    return found.result, costs
 
 
 def _right(batch: Batch, left: Tensor) -> Tensor:

@@ -1,4 +1,4 @@
-"""Find out which input normalization a stranger's encoder was trained with."""
+"""Find out which input normalization a external model's encoder was trained with."""
 
 import hashlib
 import math

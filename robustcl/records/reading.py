@@ -12,8 +12,9 @@ Fields and their types are declared in `record_kinds`, and every reader checks t
 * kind `clean`: `margin` (score of the predicted class less the best other, >= 0); where scores are
   not finite, as at an embedding of 0, the model abstains: `predicted` is -1 and `margin` null. Such
   an image is wrong, and it is not attacked: its attack records have the class -1 and no radius;
-* kind `certificate`: `norm`, `guarantee`, `subject`, `radius`, `rival` (-1: none); `predicted` is
-  the certificate's own (-1: abstained); `by` names the method that won where several were combined;
+* kind `certificate`: `norm`, `guarantee`, `subject`, `radius`, `other class` (-1: none);
+  `predicted` is the certificate's own (-1: abstained); `by` names the method that won where
+  several were combined;
 * kind `attack`: `norm`, `subject`, `eps` (the grid), `radius` (the norm at which a float64 copy is
   fooled beyond its own rounding; null: none up to the largest eps), `deployed` (that at which the
   model itself was; absent in older runs, where `radius` stands for both), `gradients`, and their

@@ -22,7 +22,7 @@ def certified_attacked_curve(
     radius_label: str,
     clean_accuracy: float | None,
 ) -> None:
-    """Draw the sandwich: the model's true robust accuracy lies in the shaded band.
+    """Draw the certified-attacked curve: the model's true robust accuracy lies in the shaded band.
 
     Args:
         ax: Where to draw.

@@ -77,7 +77,7 @@ def write_comparison(folders: Sequence[Path], out: Path) -> tuple[Path, list[str
 
 
 def run_sections(runs: Sequence[ComparedRun], out: Path) -> list[Section]:
-    """Make the sections about runs: sandwiches, and tables of runs, certificates and attacks.
+    """Make the sections about runs: curves, and tables of runs, certificates and attacks.
 
     Args:
         runs: The runs; none gives no section.

@@ -1,4 +1,4 @@
-"""Write text of strangers into tables and figures such that it stays text."""
+"""Write text of others into tables and figures such that it stays text."""
 
 import re
 

@@ -146,17 +146,17 @@ def reaches_the_optimum(attack: str, norm: Norm, batch_size: int, share: float =
     rows = torch.arange(3 if batch_size == 1 else COUNT)
     for problem in problems():
         best, images = problem.optimum(norm)[rows], problem.images[rows]
-        finding = attacks.attacked_radius(
+        result = attacks.attacked_radius(
             attack, problem.objective.select(rows), images, norm=norm, box=problem.box,
             eps_grid=[float(best.max()) / 2.0, 3.0 * float(best.max())], batch_size=batch_size,
         )  # fmt: skip
-        ratio = finding.radius / best
+        ratio = result.radius / best
         assert bool((ratio >= 1.0 - 1e-6).all()), (problem.name, ratio)
         assert bool((ratio <= share).all()), (problem.name, ratio)
-        moved = perturbation_norm(finding.adversarials - images, norm)
-        torch.testing.assert_close(moved, finding.radius)
+        moved = perturbation_norm(result.adversarials - images, norm)
+        torch.testing.assert_close(moved, result.radius)
         if problem.box:
-            assert bool(((finding.adversarials >= 0) & (finding.adversarials <= 1)).all())
+            assert bool(((result.adversarials >= 0) & (result.adversarials <= 1)).all())
 
 
 def alone_as_in_a_batch(attack: str, norm: Norm, batch_size: int, **options: Any) -> None:

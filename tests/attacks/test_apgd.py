@@ -26,11 +26,11 @@ def test_slightly_above_the_closed_form_radius_it_wins_and_slightly_below_never(
     for problem in problems()[:2]:
         best = problem.optimum(norm)
         for share, wanted in ((1.01, True), (0.999, False)):
-            finding = attacks.run_attack(
+            result = attacks.run_attack(
                 "apgd", problem.objective, problem.images, Threat(norm, share * best, problem.box),
                 loss=loss, batch_size=3,
             )  # fmt: skip
-            assert bool((finding.success == wanted).all()), (problem.name, share)
+            assert bool((result.success == wanted).all()), (problem.name, share)
 
 
 @pytest.mark.parametrize("norm", NORMS)
@@ -40,11 +40,11 @@ def test_losses_that_aim_at_no_class_never_win_below(norm: Norm, loss: str) -> N
         if loss == "dlr" and "sphere" in problem.name:
             continue
         threat = Threat(norm, 0.999 * problem.optimum(norm), problem.box)
-        finding = attacks.run_attack(
+        result = attacks.run_attack(
             "apgd", problem.objective, problem.images, threat, loss=loss, batch_size=7
         )
-        assert not bool(finding.success.any()), problem.name
-        assert bool((finding.gradients == 101).all())  # one per point: the start and 100 steps
+        assert not bool(result.success.any()), problem.name
+        assert bool((result.gradients == 101).all())  # one per point: the start and 100 steps
 
 
 # From inside in Linf every corner of the ball is a local optimum, so it is left out.
@@ -53,10 +53,10 @@ def test_losses_that_aim_at_no_class_never_win_below(norm: Norm, loss: str) -> N
 def test_curved_boundaries_are_reached(place: int, norm: Norm, loss: str) -> None:
     for problem in problems()[place : place + 1]:
         threat = Threat(norm, 1.01 * problem.optimum(norm), problem.box)
-        finding = attacks.run_attack(
+        result = attacks.run_attack(
             "apgd", problem.objective, problem.images, threat, loss=loss, restarts=2, batch_size=7
         )
-        assert bool(finding.success.all()), (problem.name, finding.success)
+        assert bool(result.success.all()), (problem.name, result.success)
 
 
 def saturated() -> tuple[Objective, torch.Tensor]:
@@ -122,14 +122,14 @@ def test_images_that_are_won_make_room_for_others() -> None:
     eps[[3, 17]] = 1e-6
     counted.calls[0] = 0
     counted.shapes.clear()
-    finding = attacks.run_attack(
+    result = attacks.run_attack(
         "apgd", objective, images, Threat("l2", eps), steps=40, batch_size=4
     )
-    assert int(finding.success.sum()) == 30
+    assert int(result.success.sum()) == 30
     assert counted.shapes == {4}
-    assert bool((finding.gradients[[3, 17]] == 41).all())
+    assert bool((result.gradients[[3, 17]] == 41).all())
     assert counted.calls[0] <= 41 + 41
-    assert int(finding.gradients.sum()) <= 4 * counted.calls[0]
+    assert int(result.gradients.sum()) <= 4 * counted.calls[0]
 
 
 def test_checkpoints_are_those_of_the_paper() -> None:
@@ -201,7 +201,7 @@ def test_two_classes_are_treated() -> None:
     problem = problems()[2]
     threat = Threat("l2", 1.05 * problem.optimum("l2"), None)
     for loss in ("margin-targeted", "ce"):
-        finding = attacks.run_attack(
+        result = attacks.run_attack(
             "apgd", problem.objective, problem.images, threat, loss=loss, restarts=2, batch_size=7
         )
-        assert bool(finding.success.all())
+        assert bool(result.success.all())

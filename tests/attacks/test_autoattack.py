@@ -51,14 +51,12 @@ def aim(module: nn.Module, images: torch.Tensor) -> Objective:
 def test_a_survivor_costs_what_is_stated(version: str, classes: int, norm: Norm) -> None:
     images = some_images(2)
     objective = aim(Offset(classes, 1e4), images)
-    finding = attacks.run_attack(
-        "autoattack", objective, images, Threat(norm, 0.1), version=version
-    )
+    result = attacks.run_attack("autoattack", objective, images, Threat(norm, 0.1), version=version)
     most, _ = attacks.reference_cost(classes, norm, version=version, size=(8, 8))
-    assert not bool(finding.success.any())
-    assert finding.gradients.tolist() == [most.gradients] * 2
-    assert finding.forwards is not None
-    assert finding.forwards.tolist() == [most.forwards] * 2
+    assert not bool(result.success.any())
+    assert result.gradients.tolist() == [most.gradients] * 2
+    assert result.forwards is not None
+    assert result.forwards.tolist() == [most.forwards] * 2
 
 
 def test_the_published_cost() -> None:
@@ -70,12 +68,12 @@ def test_the_published_cost() -> None:
 def test_no_image_that_is_right_costs_less_than_stated() -> None:
     model, images = small_classifier(classes=2), some_images(8)
     objective = misclassify(model, model(images).argmax(1))
-    finding = attacks.run_attack("autoattack", objective, images, Threat("linf", 0.03))
+    result = attacks.run_attack("autoattack", objective, images, Threat("linf", 0.03))
     most, least = attacks.reference_cost(2, "linf")
-    assert 0 < int(finding.success.sum()) < 8
-    spent = finding.gradients
-    assert bool((spent[finding.success] >= least.gradients).all())
-    assert bool((spent[~finding.success] == most.gradients).all())
+    assert 0 < int(result.success.sum()) < 8
+    spent = result.gradients
+    assert bool((spent[result.success] >= least.gradients).all())
+    assert bool((spent[~result.success] == most.gradients).all())
 
 
 def test_gradients_are_counted_per_image_beside_others() -> None:
@@ -83,12 +81,12 @@ def test_gradients_are_counted_per_image_beside_others() -> None:
     model = small_classifier()
     targets = model(images).argmax(1)
     targets[2] = (targets[2] + 1) % 6  # wrong at the start: nothing is spent on it
-    finding = attacks.run_attack(
+    result = attacks.run_attack(
         "autoattack", misclassify(model, targets), images, Threat("linf", 0.3)
     )
-    assert int(finding.gradients[2]) == 0
-    assert bool((finding.gradients[finding.gradients > 0] >= 101).all())
-    assert int((finding.gradients > 0).sum()) == 5
+    assert int(result.gradients[2]) == 0
+    assert bool((result.gradients[result.gradients > 0] >= 101).all())
+    assert int((result.gradients > 0).sum()) == 5
 
 
 @pytest.mark.parametrize("size", [(4, 4), (12, 12), (12, 17)])
@@ -98,11 +96,11 @@ def test_square_runs_in_l2_at_every_size(size: tuple[int, int]) -> None:
         network[1].bias += torch.tensor([9.0, 0.0])  # pyright: ignore[reportOperatorIssue]
     images = torch.rand(1, 1, *size)
     objective = aim(network, images)
-    finding = attacks.run_attack("autoattack", objective, images, Threat("l2", 0.05))
+    result = attacks.run_attack("autoattack", objective, images, Threat("l2", 0.05))
     most, _ = attacks.reference_cost(2, "l2", size=size)
-    assert finding.forwards is not None
-    assert finding.forwards.tolist() == [most.forwards]
-    assert ("no Square" in finding.note) == (size[0] < 5)
+    assert result.forwards is not None
+    assert result.forwards.tolist() == [most.forwards]
+    assert ("no Square" in result.note) == (size[0] < 5)
     assert (most.forwards > 5000) == (size[0] >= 5)
 
 

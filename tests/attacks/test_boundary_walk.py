@@ -32,11 +32,11 @@ def test_a_walk_from_a_far_point_reaches_the_nearest_one(norm: Norm) -> None:
         if step < 0:
             far = 0.5 + 0.05 * aside
         assert bool((problem.objective.margin(far) > 0).all())
-        finding = attacks.run_attack(
+        result = attacks.run_attack(
             "boundary_walk", problem.objective, problem.images, Threat(norm, 99.0, problem.box),
             starts=far, batch_size=7, polish=0, steps=60,
         )  # fmt: skip
-        ratio = finding.radius / problem.optimum(norm)
+        ratio = result.radius / problem.optimum(norm)
         assert bool((ratio <= 1.01).all()), (problem.name, ratio)
 
 

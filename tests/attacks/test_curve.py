@@ -19,28 +19,28 @@ def setting(count: int = 7) -> tuple[Objective, torch.Tensor]:
 @pytest.mark.parametrize("attack", ["pgd", "apgd", "fmn", "ddn", "deepfool", "boundary_walk"])
 def test_a_curve_ends_at_what_the_attack_found(attack: str) -> None:
     objective, images = setting()
-    finding = attacks.run_attack(attack, objective, images, Threat("l2", 1.0), batch_size=4)
-    (curve,) = finding.curves.values()
+    result = attacks.run_attack(attack, objective, images, Threat("l2", 1.0), batch_size=4)
+    (curve,) = result.curves.values()
     assert curve.margins.shape == (7, len(EVALUATIONS))
     assert bool((np.diff(curve.margins, axis=1) >= 0).all())
     assert bool((curve.norms[:, 1:] <= curve.norms[:, :-1]).all())
-    won = finding.success.numpy()
+    won = result.success.numpy()
     assert won.any()
     assert (np.isfinite(curve.norms[:, -1]) == won).all()
     assert (curve.counts > 0).all()
     if attack in ("fmn", "ddn", "boundary_walk"):
-        expected = finding.radius.numpy()[won]
+        expected = result.radius.numpy()[won]
         np.testing.assert_allclose(curve.norms[won, -1], expected, rtol=1e-4)
     if attack == "pgd":
-        final = objective.margin(finding.adversarials).detach().numpy()
+        final = objective.margin(result.adversarials).detach().numpy()
         np.testing.assert_allclose(curve.margins[won, -1], final[won], rtol=1e-4, atol=1e-6)
         assert (curve.counts == 2 * 41).all()
 
 
 def test_the_first_evaluation_is_the_image_itself() -> None:
     objective, images = setting()
-    finding = attacks.run_attack("pgd", objective, images, Threat("l2", 0.5), batch_size=3)
-    (curve,) = finding.curves.values()
+    result = attacks.run_attack("pgd", objective, images, Threat("l2", 0.5), batch_size=3)
+    (curve,) = result.curves.values()
     clean = objective.margin(images).detach().numpy()
     np.testing.assert_allclose(curve.margins[:, 0], clean, rtol=1e-4, atol=1e-6)
 
@@ -53,20 +53,20 @@ def test_points_beyond_the_budget_do_not_count() -> None:
         objective.margin(1.0 - images)
         return attacks.Candidates(images, torch.zeros(len(images), dtype=torch.int64))
 
-    finding = attacks.run_attack(far, objective, images, Threat("l2", 0.01))
-    (curve,) = finding.curves.values()
+    result = attacks.run_attack(far, objective, images, Threat("l2", 0.01))
+    (curve,) = result.curves.values()
     assert (curve.margins[:, 0] == curve.margins[:, -1]).all()
     assert (curve.counts == 2).all()
 
 
 def test_each_budget_has_a_curve_of_those_who_were_left() -> None:
     objective, images = setting()
-    finding = attacks.attacked_radius(
+    result = attacks.attacked_radius(
         "pgd", objective, images, norm="l2", eps_grid=[0.1, 0.2, 0.5], batch_size=4
     )
-    assert list(finding.curves) == [0.1, 0.2, 0.5]
-    attacked = [~np.isnan(curve.margins[:, 0]) for curve in finding.curves.values()]
-    fooled = [np.isfinite(curve.norms[:, -1]) for curve in finding.curves.values()]
+    assert list(result.curves) == [0.1, 0.2, 0.5]
+    attacked = [~np.isnan(curve.margins[:, 0]) for curve in result.curves.values()]
+    fooled = [np.isfinite(curve.norms[:, -1]) for curve in result.curves.values()]
     assert attacked[0].all()
     assert (attacked[1] == ~fooled[0]).all()
     assert (attacked[2] == (attacked[1] & ~fooled[1])).all()

@@ -27,8 +27,8 @@ def test_the_search_itself_comes_within_its_step_of_the_norm() -> None:
     for problem in problems():
         best = problem.optimum("l2")
         threat = Threat("l2", 3.0 * float(best.max()), problem.box)
-        finding = attacks.run_attack("ddn", problem.objective, problem.images, threat, batch_size=7)
-        assert bool((finding.radius <= 1.05 * best).all()), problem.name
+        result = attacks.run_attack("ddn", problem.objective, problem.images, threat, batch_size=7)
+        assert bool((result.radius <= 1.05 * best).all()), problem.name
 
 
 def test_linf_is_refused() -> None:

@@ -26,19 +26,19 @@ def test_affine_scores_take_one_step(norm: Norm) -> None:
     for problem in problems()[:2]:
         best = problem.optimum(norm)
         threat = Threat(norm, 3.0 * float(best.max()), problem.box)
-        finding = attacks.run_attack(
+        result = attacks.run_attack(
             "deepfool", problem.objective, problem.images, threat, batch_size=7
         )
-        assert bool((finding.gradients == 4).all())  # one per rival of five classes
-        assert bool((finding.radius > best).all())  # lengthened by 2 %, where the box lets it
-        assert bool((finding.radius <= 1.0201 * best).all())
+        assert bool((result.gradients == 4).all())  # one per other class of five classes
+        assert bool((result.radius > best).all())  # lengthened by 2 %, where the box lets it
+        assert bool((result.radius <= 1.0201 * best).all())
 
 
 def test_fewer_rivals_cost_less_and_may_miss_the_nearest() -> None:
     problem = problems()[0]
     threat = Threat("l2", 9.0, problem.box)
     few = attacks.run_attack(
-        "deepfool", problem.objective, problem.images, threat, batch_size=7, rivals=1
+        "deepfool", problem.objective, problem.images, threat, batch_size=7, others=1
     )
     every = attacks.run_attack("deepfool", problem.objective, problem.images, threat, batch_size=7)
     assert int(few.gradients.sum()) < int(every.gradients.sum())

@@ -40,7 +40,7 @@ def test_the_largest_drift_of_a_linear_encoder_is_reached(norm: Norm, share: flo
     most = largest_drift(weight, norm)
     for factor, wanted in ((share, True), (1.0001, False)):
         objective = displace(model, images, threshold=factor * most)
-        finding = attacks.run_attack(
+        result = attacks.run_attack(
             "embedding_shift",
             objective,
             images,
@@ -49,8 +49,8 @@ def test_the_largest_drift_of_a_linear_encoder_is_reached(norm: Norm, share: flo
             steps=40,
             batch_size=6,
         )
-        assert bool((finding.success == wanted).all()), factor
-        assert bool((finding.gradients == 24 * 41).all())
+        assert bool((result.success == wanted).all()), factor
+        assert bool((result.gradients == 24 * 41).all())
 
 
 def test_labels_are_not_looked_at() -> None:

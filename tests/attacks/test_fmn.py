@@ -28,16 +28,16 @@ def test_the_search_itself_is_as_near_before_anything_is_shrunk(norm: Norm) -> N
     for problem in problems():
         best = problem.optimum(norm)
         threat = Threat(norm, 3.0 * float(best.max()), problem.box)
-        finding = attacks.run_attack("fmn", problem.objective, problem.images, threat, batch_size=7)
-        assert bool((finding.radius <= 1.01 * best).all()), problem.name
+        result = attacks.run_attack("fmn", problem.objective, problem.images, threat, batch_size=7)
+        assert bool((result.radius <= 1.01 * best).all()), problem.name
 
 
 def test_nothing_is_found_below_the_optimum() -> None:
     problem = problems()[0]
     threat = Threat("l2", 0.99 * problem.optimum("l2"), problem.box)
-    finding = attacks.run_attack("fmn", problem.objective, problem.images, threat, batch_size=7)
-    assert not bool(finding.success.any())
-    assert torch.equal(finding.adversarials, problem.images)
+    result = attacks.run_attack("fmn", problem.objective, problem.images, threat, batch_size=7)
+    assert not bool(result.success.any())
+    assert torch.equal(result.adversarials, problem.images)
 
 
 def test_options_that_do_nothing_are_refused() -> None:

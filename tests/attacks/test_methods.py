@@ -28,13 +28,13 @@ def test_nobody_wins_below_the_optimum_and_who_looks_wins_far_above(
         for eps, wanted in ((0.99 * float(best.min()), False), (1.5 * float(best.max()), True)):
             threat = Threat(norm, eps, problem.box)
             objective, images = problem.objective, problem.images
-            finding = attacks.run_attack(attack, objective, images, threat, batch_size=7)
-            norms = perturbation_norm(finding.adversarials - images, norm)
+            result = attacks.run_attack(attack, objective, images, threat, batch_size=7)
+            norms = perturbation_norm(result.adversarials - images, norm)
             assert bool((norms <= eps * (1 + 1e-6)).all())
-            found = finding.success
-            assert bool((objective.margin(finding.adversarials)[found] > 0).all())
-            assert bool((finding.radius[found] >= best[found] * (1 - 1e-6)).all())
-            assert torch.equal(finding.adversarials[~found], images[~found])
+            found = result.success
+            assert bool((objective.margin(result.adversarials)[found] > 0).all())
+            assert bool((result.radius[found] >= best[found] * (1 - 1e-6)).all())
+            assert torch.equal(result.adversarials[~found], images[~found])
             if not wanted or attack not in BLIND:
                 assert bool((found == wanted).all()), (problem.name, eps)
 
@@ -86,16 +86,16 @@ def test_every_backward_pass_is_counted(attack: str, norm: Norm) -> None:
         left = model(problem.images).argmax(1)
     counted.rows[0] = 0
     budgets = problem.optimum(norm)
-    finding = attacks.run_attack(
+    result = attacks.run_attack(
         attack, misclassify(model, left), problem.images, Threat(norm, 2.0 * budgets), batch_size=7
     )
-    said, rows = int(finding.gradients.sum()), counted.rows[0]
+    said, rows = int(result.gradients.sum()), counted.rows[0]
     # Those who stop early stay in the batch, whose shape is fixed, while others go on.
     if attack in ("pgd", "fmn", "ddn", "embedding_shift", "noise"):
         assert said == rows
     else:
         assert 0 < said <= rows
-        assert rows <= 7 * int(finding.gradients.max()) or attack == "boundary_walk"
+        assert rows <= 7 * int(result.gradients.max()) or attack == "boundary_walk"
 
 
 @pytest.mark.parametrize("norm", NORMS)
@@ -109,10 +109,10 @@ def test_the_reference_too_wins_above_the_optimum_and_not_below(norm: Norm) -> N
     assert float(best.max()) < {"l2": 0.6, "linf": 0.25, "l1": 0.3}[norm]
     below, above = 0.98 * float(best.min()), 1.2 * float(best.max())
     for eps, wanted in ((below, False), (above, True))[norm == "l2" :]:
-        finding = attacks.run_attack(
+        result = attacks.run_attack(
             "autoattack", misclassify(model, left), images, Threat(norm, eps)
         )
-        assert bool((finding.success == wanted).all())
+        assert bool((result.success == wanted).all())
 
 
 @pytest.mark.parametrize("attack, norm", OURS)

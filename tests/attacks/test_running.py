@@ -65,10 +65,10 @@ def test_autoattack_finds_what_pgd_finds_and_leaves_the_generators_alone() -> No
     expected = torch.rand(1), np.random.rand()  # noqa: NPY002
     torch.manual_seed(3)
     np.random.seed(3)  # noqa: NPY002
-    finding = attacks.run_attack("autoattack", objective, images, threat)
+    result = attacks.run_attack("autoattack", objective, images, threat)
     assert (torch.rand(1), np.random.rand()) == expected  # noqa: NPY002
     pgd = attacks.run_attack("pgd", objective, images, threat)
-    assert bool((finding.success | ~pgd.success).all())
+    assert bool((result.success | ~pgd.success).all())
     assert objective.classifier is not None
     assert all(weight.grad is None for weight in objective.classifier.parameters())
 
@@ -76,18 +76,18 @@ def test_autoattack_finds_what_pgd_finds_and_leaves_the_generators_alone() -> No
 def test_two_classes_are_treated_and_the_note_says_how() -> None:
     model, images = small_classifier(classes=2), some_images(4)
     objective = misclassify(model, model(images).argmax(1))
-    finding = attacks.run_attack("autoattack", objective, images, Threat("linf", 0.5))
-    assert "no targeted APGD" in finding.note
-    assert bool(finding.success.any())
+    result = attacks.run_attack("autoattack", objective, images, Threat("linf", 0.5))
+    assert "no targeted APGD" in result.note
+    assert bool(result.success.any())
 
 
 def test_who_is_wrong_at_the_start_has_radius_zero() -> None:
     model, images = small_classifier(), some_images(5)
     other = (model(images).argmax(1) + 1) % 6
-    finding = attacks.attacked_radius(
+    result = attacks.attacked_radius(
         "pgd", misclassify(model, other), images, norm="l2", eps_grid=[0.1]
     )
-    assert bool((finding.radius == 0).all())
+    assert bool((result.radius == 0).all())
 
 
 def test_steps_that_cannot_cross_the_ball_are_refused() -> None:
@@ -129,10 +129,10 @@ def test_points_on_the_rim_of_a_small_ball_count(norm: Norm, dtype: torch.dtype)
     eps = {"l2": 0.1, "linf": 2 / 255}[norm]
     assert 3 < int((exact < eps).sum()) < 37
     objective = misclassify(model, model(images).argmax(1))
-    finding = attacks.run_attack("pgd", objective, images, Threat(norm, eps))
-    assert bool(finding.success[exact < eps].all())
-    assert not bool(finding.success[exact > eps].any())
-    assert bool((finding.radius[finding.success] <= eps * (1 + 1e-6)).all())
+    result = attacks.run_attack("pgd", objective, images, Threat(norm, eps))
+    assert bool(result.success[exact < eps].all())
+    assert not bool(result.success[exact > eps].any())
+    assert bool((result.radius[result.success] <= eps * (1 + 1e-6)).all())
     everywhere = attacks.run_attack("pgd", objective, images, Threat(norm, 1.05 * exact))
     assert bool(everywhere.success[exact > 1e-4].all())
 
@@ -145,9 +145,9 @@ def test_a_pixel_of_the_size_of_eps_is_pulled_inside_too() -> None:
         return attacks.Candidates(0 * images, torch.zeros(len(images), dtype=torch.int64))
 
     objective = Objective(lambda points: 1.0 + 0 * points.flatten(1).sum(1))
-    finding = attacks.run_attack(dark, objective, images, Threat("linf", 2 / 255), batch_size=1)
-    assert bool(finding.success.all())
-    assert 0.007 < float(finding.deployed[0]) <= 2 / 255 * (1 + 1e-6)
+    result = attacks.run_attack(dark, objective, images, Threat("linf", 2 / 255), batch_size=1)
+    assert bool(result.success.all())
+    assert 0.007 < float(result.deployed[0]) <= 2 / 255 * (1 + 1e-6)
 
 
 class _Plateau(torch.nn.Module):
@@ -166,8 +166,8 @@ def test_pgd_leaves_a_plateau_on_which_no_gradient_leads_on(restarts: int) -> No
     )
     points = images.clone().requires_grad_()
     assert not bool(torch.autograd.grad(objective.margin(points).sum(), points)[0].any())
-    finding = attacks.run_attack("pgd", objective, images, Threat("linf", 0.4), restarts=restarts)
-    assert bool(finding.success.any() if restarts == 1 else finding.success.all())
+    result = attacks.run_attack("pgd", objective, images, Threat("linf", 0.4), restarts=restarts)
+    assert bool(result.success.any() if restarts == 1 else result.success.all())
 
 
 def test_passes_parameters_and_stages_of_all_budgets_add_up() -> None:
@@ -176,24 +176,23 @@ def test_passes_parameters_and_stages_of_all_budgets_add_up() -> None:
     assert model is not None
     handle = model.encoder.register_forward_hook(lambda _, rows, __: seen.append(len(rows[0])))
     options = {"norm": "l2", "eps_grid": [0.05, 0.5, 5.0], "batch_size": 6}
-    finding = attacks.attacked_radius("pgd", objective, images, steps=7, restarts=1, **options)
+    result = attacks.attacked_radius("pgd", objective, images, steps=7, restarts=1, **options)
     handle.remove()
-    assert (finding.parameters["steps"], finding.parameters["restarts"]) == (7, 1)
-    assert torch.equal(torch.stack(list(finding.stages.values())).sum(0), finding.gradients)
-    assert set(finding.stages) == {"search", "shrink", "walk", "confirm"}
-    assert bool((finding.stages["search"] % 7 == 0).all())
-    assert finding.forwards is not None and finding.failed is not None
+    assert (result.parameters["steps"], result.parameters["restarts"]) == (7, 1)
+    assert torch.equal(torch.stack(list(result.stages.values())).sum(0), result.gradients)
+    assert set(result.stages) == {"search", "shrink", "walk", "confirm"}
+    assert bool((result.stages["search"] % 7 == 0).all())
+    assert result.forwards is not None and result.failed is not None
     # What is not counted is one verification of each attack's points.
-    assert 0.7 * sum(seen) < int(finding.forwards.sum()) <= sum(seen)
-    assert bool((finding.failed < finding.radius * 1.0001).all())
+    assert 0.7 * sum(seen) < int(result.forwards.sum()) <= sum(seen)
+    assert bool((result.failed < result.radius * 1.0001).all())
 
 
 def test_passes_of_an_attack_are_those_of_the_network() -> None:
     objective, images = setting(10)
-    finding = attacks.run_attack(
-        "pgd", objective, images, Threat("l2", 1e-6), steps=5, batch_size=4
-    )
-    # Ordering rivals; 6 points per run; one more look at the margin where the loss is another.
-    assert finding.forwards is not None
-    assert finding.forwards.tolist() == [1 + 6 + 12] * 10
-    assert finding.gradients.tolist() == [10] * 10
+    result = attacks.run_attack("pgd", objective, images, Threat("l2", 1e-6), steps=5, batch_size=4)
+    # Ordering other classes; 6 points per run; one more look at the margin where the loss is
+    # another.
+    assert result.forwards is not None
+    assert result.forwards.tolist() == [1 + 6 + 12] * 10
+    assert result.gradients.tolist() == [10] * 10

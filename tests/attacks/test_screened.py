@@ -40,11 +40,11 @@ def case(request: pytest.FixtureRequest) -> tuple[Screening, Objective, torch.Te
 def test_exactly_those_fall_that_can(case) -> None:
     found, objective, _, eps, norm = case
     exact = setting(norm)[3]
-    assert found.finding.success.tolist() == (exact < eps).tolist()
-    radius = found.finding.radius[found.finding.success]
+    assert found.result.success.tolist() == (exact < eps).tolist()
+    radius = found.result.radius[found.result.success]
     assert bool((radius <= eps * (1 + 1e-6)).all())
-    margin = objective.margin(found.finding.adversarials)
-    assert bool((margin[found.finding.success] > 0).all())
+    margin = objective.margin(found.result.adversarials)
+    assert bool((margin[found.result.success] > 0).all())
 
 
 def test_certified_images_cost_one_look_and_survivors_the_whole_reference(case) -> None:
@@ -52,9 +52,9 @@ def test_certified_images_cost_one_look_and_survivors_the_whole_reference(case) 
     most, least = attacks.reference_cost(5, norm, size=(4, 4))
     screens = 8
     for row, name in enumerate(found.decided):
-        spent, alone = found.finding.gradients[row], found.reference_gradients[row]
+        spent, alone = found.result.gradients[row], found.reference_gradients[row]
         if name == "certified":
-            assert (int(spent), int(found.finding.forwards[row])) == (0, 1)
+            assert (int(spent), int(found.result.forwards[row])) == (0, 1)
             assert int(alone) == most.gradients
         elif name == "survived":
             assert int(spent) == screens + most.gradients
@@ -69,8 +69,8 @@ def test_certified_images_cost_one_look_and_survivors_the_whole_reference(case) 
 def test_stages_add_up(case) -> None:
     found, *_ = case
     assert [stage.name for stage in found.stages] == list(STAGES[:-1])
-    assert sum(stage.gradients for stage in found.stages) == int(found.finding.gradients.sum())
-    assert sum(stage.forwards for stage in found.stages) == int(found.finding.forwards.sum())
+    assert sum(stage.gradients for stage in found.stages) == int(found.result.gradients.sum())
+    assert sum(stage.forwards for stage in found.stages) == int(found.result.forwards.sum())
     left = 12
     for stage in found.stages:
         assert stage.entered == left
@@ -86,7 +86,7 @@ def test_the_saving_stays_below_its_ceiling_and_reaches_nine_tenths(case) -> Non
 def test_the_reference_alone_is_not_overstated_and_finds_no_more(case) -> None:
     found, objective, images, eps, norm = case
     alone = attacks.run_attack("autoattack", objective, images, Threat(norm, eps))
-    assert bool((found.finding.success | ~alone.success).all())
+    assert bool((found.result.success | ~alone.success).all())
     assert bool((found.reference_gradients <= alone.gradients).all())
     assert alone.forwards is not None  # shared among images here and there, their sum is right
     assert int(found.reference_forwards.sum()) <= int(alone.forwards.sum())
@@ -97,8 +97,8 @@ def test_an_image_the_adversary_has_at_the_start_is_never_certified() -> None:
     other = misclassify(model, (model(images).argmax(1) + 1) % 5)
     found = attacks.screened(other, images, Threat("l2", 0.1), certified=9 * exact)
     assert found.decided == ("start",) * 4
-    assert found.finding.radius.tolist() == [0.0] * 4
-    assert int(found.finding.gradients.sum()) == 0
+    assert found.result.radius.tolist() == [0.0] * 4
+    assert int(found.result.gradients.sum()) == 0
 
 
 def test_a_radius_covers_the_rim_of_its_ball_and_nothing_beyond() -> None:
@@ -110,7 +110,7 @@ def test_a_radius_covers_the_rim_of_its_ball_and_nothing_beyond() -> None:
     certified = torch.stack([at, below, above, 0.999999 * at])
     found = attacks.screened(objective, images, Threat("l2", eps), certified=certified)
     assert found.decided == ("certified", "pgd", "certified", "pgd")
-    assert found.finding.success.tolist() == [False, True, False, True]
+    assert found.result.success.tolist() == [False, True, False, True]
 
 
 def test_a_radius_in_float32_is_not_rounded_up_to_eps() -> None:
@@ -132,7 +132,7 @@ def test_what_only_the_reference_finds_is_found(monkeypatch: pytest.MonkeyPatch)
     found = attacks.screened(objective, images, Threat("linf", float(exact.max()) * 1.1))
     assert found.decided == ("reference",) * 3
     assert bool((found.reference_gradients >= 101).all())
-    assert "points depend on the batch" in found.finding.note
+    assert "points depend on the batch" in found.result.note
 
 
 def still(objective, images, threat, *, seeds, steps, restarts):

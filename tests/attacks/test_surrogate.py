@@ -24,8 +24,8 @@ def objective() -> Objective:
 
 def value(loss: str, *, factor: float = 1.0, shift: float = 0.0) -> torch.Tensor:
     images = (factor * SCORES + shift).view(2, 1, 1, 5)
-    rivals = RIVALS if loss.endswith("-targeted") else None
-    return surrogate(objective(), loss, rivals)(images)
+    others = RIVALS if loss.endswith("-targeted") else None
+    return surrogate(objective(), loss, others)(images)
 
 
 def test_values_are_those_of_the_formulas() -> None:

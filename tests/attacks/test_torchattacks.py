@@ -58,22 +58,22 @@ def test_without_the_package_the_cure_is_named(monkeypatch: pytest.MonkeyPatch) 
 @pytest.mark.parametrize("name", ["CW", "DeepFool", "FAB", "PGDL2", "JSMA", "OnePixel"])
 def test_points_are_verified_and_gradients_counted(name: str) -> None:
     objective, images = setting()
-    finding = attacks.run_attack("torchattacks", objective, images, Threat("l2", 0.8), name=name)
-    assert bool((finding.radius[finding.success] <= 0.8 * (1 + 1e-6)).all())
-    assert bool((objective.margin(finding.adversarials)[finding.success] > 0).all())
-    assert bool((finding.gradients > 0).all()) == (name != "OnePixel")
-    assert finding.forwards is not None
-    assert bool((finding.forwards > 0).all())
+    result = attacks.run_attack("torchattacks", objective, images, Threat("l2", 0.8), name=name)
+    assert bool((result.radius[result.success] <= 0.8 * (1 + 1e-6)).all())
+    assert bool((objective.margin(result.adversarials)[result.success] > 0).all())
+    assert bool((result.gradients > 0).all()) == (name != "OnePixel")
+    assert result.forwards is not None
+    assert bool((result.forwards > 0).all())
 
 
 def test_parameters_are_those_the_attack_really_has() -> None:
     objective, images = setting()
-    finding = attacks.run_attack("torchattacks", objective, images, Threat("linf", 0.2), name="PGD")
-    assert finding.parameters["steps"] == 10
-    assert finding.parameters["eps"] == 0.2
-    assert finding.parameters["alpha"] == pytest.approx(0.05)  # the package's 2/255 of 8/255
-    assert "PGD(eps=0.2, alpha=0.05, steps=10" in finding.note
-    assert finding.gradients.tolist() == [10] * 6
+    result = attacks.run_attack("torchattacks", objective, images, Threat("linf", 0.2), name="PGD")
+    assert result.parameters["steps"] == 10
+    assert result.parameters["eps"] == 0.2
+    assert result.parameters["alpha"] == pytest.approx(0.05)  # the package's 2/255 of 8/255
+    assert "PGD(eps=0.2, alpha=0.05, steps=10" in result.note
+    assert result.gradients.tolist() == [10] * 6
     with pytest.raises(InputError, match="cross"):
         attacks.run_attack(
             "torchattacks", objective, images, Threat("linf", 0.2), name="PGD", steps=2
@@ -83,9 +83,9 @@ def test_parameters_are_those_the_attack_really_has() -> None:
 def test_its_autoattack_is_labeled_as_what_it_is() -> None:
     objective, images = setting()
     threat = Threat("linf", 0.3)
-    finding = attacks.run_attack("torchattacks", objective, images, threat, name="AutoAttack")
-    assert "10 steps instead of 100" in finding.note
-    assert bool(finding.success.all())
+    result = attacks.run_attack("torchattacks", objective, images, threat, name="AutoAttack")
+    assert "10 steps instead of 100" in result.note
+    assert bool(result.success.all())
 
 
 def test_deepfool_reaches_the_exact_distance_of_a_linear_model() -> None:
@@ -93,13 +93,13 @@ def test_deepfool_reaches_the_exact_distance_of_a_linear_model() -> None:
     images = 0.3 + 0.4 * torch.rand(6, 2, 4, 4, generator=torch.Generator().manual_seed(2))
     exact = exact_distance(model, images, "l2")
     objective = misclassify(model, model(images).argmax(1))
-    finding = attacks.run_attack(
+    result = attacks.run_attack(
         "torchattacks", objective, images, Threat("l2", 2.0), name="DeepFool"
     )
-    inside = finding.success & (exact < 0.2)
+    inside = result.success & (exact < 0.2)
     assert int(inside.sum()) >= 2
-    assert bool((finding.radius[inside] >= exact[inside] * (1 - 1e-6)).all())
-    assert bool((finding.radius[inside] <= exact[inside] * 1.03).all())
+    assert bool((result.radius[inside] >= exact[inside] * (1 - 1e-6)).all())
+    assert bool((result.radius[inside] <= exact[inside] * 1.03).all())
 
 
 def test_cw_is_not_misled_by_negative_scores() -> None:
@@ -194,10 +194,8 @@ def test_losses_that_need_more_classes_or_channels_are_refused() -> None:
     budgets = torch.tensor([0.1, 0.2])
     with pytest.raises(InputError, match="one eps"):
         attacks.run_attack("torchattacks", objective, images, Threat("linf", budgets), name="PGD")
-    finding = attacks.run_attack(
-        "torchattacks", objective, images, Threat("l2", budgets), name="CW"
-    )
-    assert bool((finding.radius[finding.success] <= budgets[finding.success] * (1 + 1e-6)).all())
+    result = attacks.run_attack("torchattacks", objective, images, Threat("l2", budgets), name="CW")
+    assert bool((result.radius[result.success] <= budgets[result.success] * (1 + 1e-6)).all())
 
 
 def test_parameters_and_passes_of_all_budgets_are_kept() -> None:
@@ -215,11 +213,11 @@ def test_attacks_in_l1_are_as_good_as_they_say(name: str) -> None:
     objective, images = setting()
     near = attacks.attacked_radius("fmn", objective, images, norm="l1", eps_grid=[9.0]).radius
     eps = 2.0 * float(near.max())
-    finding = attacks.run_attack("torchattacks", objective, images, Threat("l1", eps), name=name)
-    assert bool(finding.success.any())
-    assert bool((finding.radius[finding.success] <= eps * (1 + 1e-6)).all())
-    assert bool((finding.radius >= 0.99 * near).all())
-    assert "projected" not in finding.note
+    result = attacks.run_attack("torchattacks", objective, images, Threat("l1", eps), name=name)
+    assert bool(result.success.any())
+    assert bool((result.radius[result.success] <= eps * (1 + 1e-6)).all())
+    assert bool((result.radius >= 0.99 * near).all())
+    assert "projected" not in result.note
 
 
 def test_attacks_without_l1_are_refused_there() -> None:

@@ -88,9 +88,9 @@ def plain_radius(layers: nn.Sequential, image: Tensor, norm: CertifiedNorm) -> f
     """Bisect for the largest radius at which all margins stay positive."""
     *inner, last = lines_of(layers)
     predicted = int(layers(image[None]).argmax())
-    rivals = [k for k in range(CLASSES) if k != predicted]
+    others = [k for k in range(CLASSES) if k != predicted]
     margins = Line(
-        last.weight[predicted] - last.weight[rivals], last.bias[predicted] - last.bias[rivals]
+        last.weight[predicted] - last.weight[others], last.bias[predicted] - last.bias[others]
     )
     low, high = 0.0, 2.0
     for _ in range(30):

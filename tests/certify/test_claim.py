@@ -1,4 +1,4 @@
-"""The radius of an image is that of its nearest rival, whoever it is."""
+"""The radius of an image is that of its nearest other class, whoever it is."""
 
 import math
 

@@ -44,7 +44,7 @@ def test_the_slopes_are_those_of_the_differences(norm: CertifiedNorm) -> None:
     model, image = small_classifier().double(), some_images(1)[0].double()
     order = 2.0 if norm == "l2" else 1.0
     blocks = list(MODULE._blocks(image, 40, 0.7, norm, torch.Generator().manual_seed(5)))
-    equal = torch.ones(model.num_classes)  # no rival is farther than the others
+    equal = torch.ones(model.num_classes)  # no other class is farther than the others
     found = MODULE._slopes(model, iter(blocks), 2, equal, 1e9, norm, 12)
     points = torch.cat(blocks).requires_grad_()
     for rival in range(6):

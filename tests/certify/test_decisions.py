@@ -66,7 +66,8 @@ def test_it_stops_when_the_capital_is_one_over_alpha() -> None:
 
 @pytest.mark.parametrize("form", ["mean", "clip"])
 def test_every_rival_has_to_be_shown(form) -> None:
-    # Relative margins .857 and .33 (see test_smoothing): the first rival alone proves nothing.
+    # Relative margins .857 and .33 (see test_smoothing): the first other class alone proves
+    # nothing.
     head = LinearHead(torch.tensor([[1.0, 0.0], [0.5, 0.3], [0.3, 2.0]]), torch.zeros(3))
     model, image = constant_embedding([1.0, 0.0], head), torch.zeros(1, 1, 4, 4)
     options = {"form": form, "sigma": 0.5, "n": 4000, "clip": 1.0}

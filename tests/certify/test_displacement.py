@@ -103,7 +103,7 @@ def test_no_attack_moves_the_embedding_further(norm: CertifiedNorm) -> None:
     model, images = small_classifier().double(), some_images().double()
     bound = network_lipschitz_bound(model.encoder, norm=norm)
     claim = displacement(model, images, threshold=0.3, norm=norm, prepared=bound)
-    finding = attacks.attacked_radius(
+    result = attacks.attacked_radius(
         "pgd",
         displace(model, images, threshold=0.3),
         images,
@@ -112,8 +112,8 @@ def test_no_attack_moves_the_embedding_further(norm: CertifiedNorm) -> None:
         box=None,
         batch_size=16,
     )
-    assert bool((claim.budget > 0).all()) and bool(torch.isfinite(finding.radius).any())
-    assert bool((claim.budget <= finding.radius).all())
+    assert bool((claim.budget > 0).all()) and bool(torch.isfinite(result.radius).any())
+    assert bool((claim.budget <= result.radius).all())
     eps = float(claim.budget.min())
     drift = displacement(model, images, eps=eps, norm=norm).drift
     within = Threat(norm, eps, None)
@@ -126,7 +126,7 @@ def test_no_attack_moves_the_embedding_further(norm: CertifiedNorm) -> None:
 def test_pgd_reaches_the_bound_on_the_circle_and_beats_one_that_is_too_large() -> None:
     model, images = turning_classifier(), points()
     claim = displacement(model, images, threshold=0.5)
-    finding = attacks.attacked_radius(
+    result = attacks.attacked_radius(
         "pgd",
         displace(model, images, threshold=0.5),
         images,
@@ -135,11 +135,11 @@ def test_pgd_reaches_the_bound_on_the_circle_and_beats_one_that_is_too_large() -
         box=None,
         batch_size=8,
     )
-    assert bool((claim.budget <= finding.radius).all())
+    assert bool((claim.budget <= result.radius).all())
     # Planted: the arc for the chord (0.5 for 2 arcsin 0.25), and the small-angle formula.
     size = images.flatten(1).norm(dim=1)
     for wrong in (1.05 * claim.budget, size * math.tan(0.5)):
-        assert bool((wrong > finding.radius).any())
+        assert bool((wrong > result.radius).any())
 
 
 def test_without_the_sphere_the_drift_is_the_norm_times_the_budget() -> None:

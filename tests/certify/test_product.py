@@ -32,7 +32,7 @@ NORMS = get_args(CertifiedNorm)
 def test_no_attack_beats_it(head: str, norm: CertifiedNorm) -> None:
     model, images = small_classifier(head=head), some_images()
     claim = product(model, images, norm=norm)
-    finding = attacks.attacked_radius(
+    result = attacks.attacked_radius(
         "pgd",
         misclassify(model, claim.predicted),
         images,
@@ -42,7 +42,7 @@ def test_no_attack_beats_it(head: str, norm: CertifiedNorm) -> None:
         batch_size=16,
     )
     assert bool((claim.radius > 0).any())
-    assert bool((claim.radius <= finding.radius * (1 + 1e-6)).all())
+    assert bool((claim.radius <= result.radius * (1 + 1e-6)).all())
 
 
 def test_classes_may_be_permuted() -> None:

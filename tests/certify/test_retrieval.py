@@ -57,8 +57,8 @@ def test_on_the_line_the_radius_is_exact(k: int, seed: int) -> None:
         exact = min(moves[nearer >= k].abs().tolist(), default=torch.inf)
         assert int(claim.rank[row]) == 1 + int(nearer[len(moves) // 2])
         assert float(claim.radius[row]) <= exact
-        # All rivals of the first item on the line are overtaken in one direction, so in order; in
-        # general k > 1 rivals on both sides need not be reached in one place.
+        # All other classes of the first item on the line are overtaken in one direction, so in
+        # order; in general k > 1 other classes on both sides need not be reached in one place.
         assert (k > 1 and row < 8) or float(claim.radius[row]) >= exact - 2e-4
         assert (float(claim.radius[row]) > 0) == (int(claim.rank[row]) <= k)
 
@@ -73,7 +73,7 @@ def test_a_list_longer_than_claimed_would_be_wrong() -> None:
 
 
 def distance_to_loss(model: Classifier, image: Tensor, gallery: Tensor, item: int, k: int) -> float:
-    """How far x must move on the plane for k rivals to be nearer, by search over angles."""
+    """How far x must move on the plane for k other classes to be nearer, by search over angles."""
     angles = torch.linspace(0, 2 * torch.pi, 200_001, dtype=torch.float64)
     rays = torch.stack([angles.cos(), angles.sin()], 1)
     gaps = torch.cdist(rays, gallery, compute_mode="donot_use_mm_for_euclid_dist")
@@ -100,12 +100,12 @@ def test_on_the_circle_the_radius_of_the_nearest_is_exact(seed: int, spread: flo
             exact = distance_to_loss(model, image, gallery, int(claim.items[row]), k)
             radius = float(claim.radius[row])
             assert radius <= exact + 1e-4
-            # With k = 2 the two rivals need not be reached in one place.
+            # With k = 2 the two other classes need not be reached in one place.
             assert k > 1 or radius >= exact - 1e-3
 
 
 def test_past_a_quarter_turn_the_sphere_ends_first() -> None:
-    # A long rival opposite the item: f would have to turn by more than 90 degrees to lose.
+    # A long other class opposite the item: f would have to turn by more than 90 degrees to lose.
     gallery = torch.tensor([[-0.8, 0.6], [1.52, -1.14]], dtype=torch.float64)
     model = circle_classifier()
     images = torch.tensor([[0.1, 1.0], [0.3, 0.9]], dtype=torch.float64).view(2, 1, 1, 2)
@@ -223,7 +223,7 @@ def test_a_list_as_long_as_the_gallery_is_never_left() -> None:
 
 
 def test_an_offset_larger_than_the_difference_settles_the_order() -> None:
-    # A rival so long that no point of the sphere is nearer to it than to the item.
+    # Another class so long that no point of the sphere is nearer to it than to the item.
     gallery = torch.tensor([[0.0, 1.0], [0.0, 5.0]], dtype=torch.float64)
     model, images, _ = far_apart()
     claim = retrieval(model, images, gallery, items=torch.zeros(12, dtype=torch.int64))
@@ -342,14 +342,14 @@ class Corners(nn.Module):
         return torch.where(images.flatten(1) > 0, 0.5, -0.5)
 
 
-# The item, four rivals that differ from it in one sign each, and one that differs in all.
+# The item, four other classes that differ from it in one sign each, and one that differs in all.
 CORNERS = torch.cat([torch.ones(1, 4), 1.0 - 2.0 * torch.eye(4), -torch.ones(1, 4)]) / 2.0
 
 
 @pytest.mark.parametrize("k", [1, 4])
 def test_each_of_k_rivals_is_bounded_at_a_kth_of_alpha(k: int) -> None:
-    # The k-th smallest of all radii is the smallest once the k - 1 nearest rivals are left out, and
-    # then all of alpha / k is for one.
+    # The k-th smallest of all radii is the smallest once the k - 1 nearest other classes are left
+    # out, and then all of alpha / k is for one.
     model = Classifier(Encoder(Corners(), image_shape=(1, 1, 4)), PrototypeHead(torch.eye(4)))
     image, item = torch.tensor([0.2, 0.25, 0.3, 0.4]).view(1, 1, 1, 4), torch.tensor([0])
     noise = Noise(sigma=0.5, n=1000, alpha=0.04, batch_size=1000)

@@ -28,11 +28,11 @@ def bounds(power: float, cliff: float) -> "tuple[Tensor, list[float], object]":
         positive = (margins > 0).masked_fill(OWN[row], True).all(dim=1)
         zeros.append(float(grid[::200][positive].max()))
 
-    def evaluate(rows: Tensor, radius: Tensor, rivals: Tensor) -> Tensor:
+    def evaluate(rows: Tensor, radius: Tensor, others: Tensor) -> Tensor:
         whole = torch.zeros(len(START)).double()
         whole[rows] = radius
         tried.extend(radius.tolist())
-        return at(whole)[rows[:, None], rivals]
+        return at(whole)[rows[:, None], others]
 
     return torch.tensor(zeros).double(), tried, evaluate
 

@@ -279,7 +279,7 @@ def test_the_short_cut_over_rivals_is_the_smallest_of_all_bounds(spread: float) 
     assert isinstance(model.head, PrototypeHead)
     weight = model.head.weight.double()
     bias = spread * torch.linspace(-1.0, 1.0, 6).double()
-    if spread:  # with offsets the thresholds of the rivals differ
+    if spread:  # with offsets the thresholds of the other classes differ
         model = Classifier(model.encoder, LinearHead(weight.float(), bias.float())).eval()
         bias = bias.float().double()
     claim = smoothing(model, images, n=60, n_select=40, sigma=0.5, alpha=0.05, form="mean")

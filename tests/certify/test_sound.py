@@ -57,7 +57,7 @@ def test_no_attack_beats_the_best_and_none_is_better(
         assert bool((claim.radius <= best.radius * 1.05 + 1e-9).all())
         assert bool((claim.radius >= claims["product"].radius).all())
         assert torch.equal(claim.predicted, model(images).argmax(1))
-    finding = attacks.attacked_radius(
+    result = attacks.attacked_radius(
         "pgd",
         misclassify(model, best.predicted),
         images,
@@ -68,7 +68,7 @@ def test_no_attack_beats_the_best_and_none_is_better(
         steps=20,
     )
     for claim in claims.values():
-        assert bool((claim.radius <= finding.radius * (1 + 1e-6)).all())
+        assert bool((claim.radius <= result.radius * (1 + 1e-6)).all())
 
 
 @pytest.mark.parametrize("norm", NORMS)

@@ -1,4 +1,4 @@
-"""A stranger's encoder comes in, and bad files are refused."""
+"""A external model's encoder comes in, and bad files are refused."""
 
 import json
 from dataclasses import replace

@@ -57,7 +57,9 @@ def test_run_certifies_and_attacks_one_subject(place: Path, tmp_path: Path) -> N
     assert summary.pairs >= 3 and not summary.violations
     assert (images["certified"] > 0).any()
     assert (images["certified"] <= images["attacked"]).all()
-    assert summary.certified_accuracy  # the sandwich is about the model that was measured
+    assert (
+        summary.certified_accuracy
+    )  # the certified-attacked curve is about the model that was measured
     assert (tmp_path / "run" / "report.html").is_file()
 
 

@@ -52,10 +52,10 @@ def test_displace_has_a_gradient_at_the_image_itself() -> None:
     slope = torch.autograd.grad(objective.margin(points).sum(), points)[0]
     assert bool((slope.flatten(1).norm(dim=1) > 0).all())
     # One run of PGD begins at the image; without a slope there it would never leave.
-    finding = attacks.run_attack(
+    result = attacks.run_attack(
         "pgd", objective, images, Threat("l2", 2.0), restarts=1, batch_size=4
     )
-    assert bool(finding.success.all())
+    assert bool(result.success.all())
 
 
 def test_the_gradient_of_displace_is_that_of_the_distance() -> None:

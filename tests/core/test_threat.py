@@ -45,5 +45,5 @@ def test_small_budgets_in_float32_count(norm: Norm) -> None:
 
     objective = Objective(aim(torch.arange(50)), aim=aim)
     for attack in ("pgd", "apgd"):
-        finding = attacks.run_attack(attack, objective, images, Threat(norm, eps), batch_size=16)
-        assert bool(finding.success.all()), attack
+        result = attacks.run_attack(attack, objective, images, Threat(norm, eps), batch_size=16)
+        assert bool(result.success.all()), attack

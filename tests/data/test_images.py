@@ -1,4 +1,4 @@
-"""Images of strangers: what is refused before anything is decoded, and what is not."""
+"""Images of others: what is refused before anything is decoded, and what is not."""
 
 import ast
 import io

@@ -1,4 +1,4 @@
-"""Parquet files of strangers: columns, pages, paths and metadata that are not as they should be."""
+"""Parquet files of others: columns, pages, paths and metadata that are not as they should be."""
 
 import io
 import json

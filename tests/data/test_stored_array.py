@@ -1,4 +1,4 @@
-"""Arrays of strangers: archives and headers that do not hold what they say."""
+"""Arrays of others: archives and headers that do not hold what they say."""
 
 from pathlib import Path
 

@@ -1,4 +1,4 @@
-"""Folders of strangers: pipes, devices, links, and names that are no text; option texts too."""
+"""Folders of others: pipes, devices, links, and names that are no text; option texts too."""
 
 import sys
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""Names of strangers in tables and figures stay text."""
+"""Names of others in tables and figures stay text."""
 
 import csv
 import importlib

@@ -19,7 +19,7 @@ from tests.cli.random_checkpoint import random_checkpoint
 from tests.network import small_classifier, some_images
 
 
-def scene(*, count: int = 6, repeats: int = 1) -> ComparisonInputs:
+def inputs(*, count: int = 6, repeats: int = 1) -> ComparisonInputs:
     images = (255 * some_images(count).permute(0, 2, 3, 1)).to(torch.uint8).numpy()
     names = tuple("abcdef")
     dataset = Dataset("random/test", images, np.arange(count) % 6, names)
@@ -44,7 +44,7 @@ def test_an_absent_package_is_said_with_its_cure(
 ) -> None:
     monkeypatch.setitem(sys.modules, MODULES[name], None)  # as if it were not installed
     with pytest.raises(AbsentError, match=r"^no .*(pip install|checkout)"):
-        PEERS[name](scene())
+        PEERS[name](inputs())
 
 
 def test_every_peer_is_tested_for_absence() -> None:
@@ -73,7 +73,7 @@ def test_an_absent_peer_is_skipped_and_fails_nothing(
 def test_no_speed_without_agreement(agree: bool) -> None:
     calls: list[str] = []
     found = compare_programs(
-        scene(repeats=3),
+        inputs(repeats=3),
         "task",
         "other 1.0",
         ours=lambda: calls.append("ours"),
@@ -131,6 +131,6 @@ def test_points_that_do_not_win_have_no_norm() -> None:
 
 def test_two_certificates_of_a_lipschitz_network_agree() -> None:
     pytest.importorskip("deel.torchlip")
-    (found,) = PEERS["torchlip"](scene())
+    (found,) = PEERS["torchlip"](inputs())
     assert found.agree, found.agreement
     assert found.ratio is not None and found.repeats == 1

@@ -34,7 +34,7 @@ def peer_cell(suite: Suite, cell: Cell, place: Place) -> dict[str, Any]:
     def read(split: Split) -> Dataset:
         return read_split(suite, place, cell.data, split=split, seed=cell.seed, classes=names)
 
-    scene = ComparisonInputs(
+    inputs = ComparisonInputs(
         model=model.to(place.device).eval(),
         test=read("test"),
         train=read("train"),
@@ -44,7 +44,7 @@ def peer_cell(suite: Suite, cell: Cell, place: Place) -> dict[str, Any]:
         seed=cell.seed,
     )
     before = os.getloadavg()[0]
-    rows = PEERS[cell.peer](scene)
+    rows = PEERS[cell.peer](inputs)
     machine = {
         "device": device_name(place.device),
         "threads": torch.get_num_threads(),

@@ -49,21 +49,21 @@ class Sampling:
     batch_size: int = 40
 
 
-def art_clever(scene: ComparisonInputs) -> list[Comparison]:
+def art_clever(inputs: ComparisonInputs) -> list[Comparison]:
     """Compare the mean score over images and runs, then time.
 
     Args:
-        scene: Model and images.
+        inputs: Model and images.
 
     Returns:
         One comparison, in L2.
     """
     import_peer("art.metrics", cure=ART_CURE, variable=ART_VARIABLE)
     sampling = Sampling()
-    images = scene.test.batch(range(min(_IMAGES, len(scene.test)))).images.to(scene.device)
+    images = inputs.test.batch(range(min(_IMAGES, len(inputs.test)))).images.to(inputs.device)
     mine, other = (
-        our_scores(sampling, scene.model, images),
-        art_scores(sampling, scene.model, images, scene.model.num_classes),
+        our_scores(sampling, inputs.model, images),
+        art_scores(sampling, inputs.model, images, inputs.model.num_classes),
     )
     numbers = iter(range(10**6))
 
@@ -81,7 +81,7 @@ def art_clever(scene: ComparisonInputs) -> list[Comparison]:
     task = f"CLEVER, l2 ball {sampling.ball}, {sampling.batches} x {sampling.samples} points, "
     return [
         compare_programs(
-            scene,
+            inputs,
             f"{task}{len(images)} images",
             named("adversarial-robustness-toolbox"),
             ours=one(mine),
@@ -92,7 +92,7 @@ def art_clever(scene: ComparisonInputs) -> list[Comparison]:
 
 
 def our_scores(sampling: Sampling, model: Classifier, images: Tensor) -> Scores:
-    """Score by ours, all rivals.
+    """Score by ours, all other classes.
 
     Args:
         sampling: What is sampled.
@@ -120,7 +120,7 @@ def our_scores(sampling: Sampling, model: Classifier, images: Tensor) -> Scores:
 
 
 def art_scores(sampling: Sampling, module: nn.Module, images: Tensor, classes: int) -> Scores:
-    """Score by ART's `clever_u`, all rivals.
+    """Score by ART's `clever_u`, all other classes.
 
     Args:
         sampling: What is sampled.

@@ -22,13 +22,13 @@ _GAP = 0.1  # between the mean radii of images that both certify, relative
 _Outcome = tuple[np.ndarray, np.ndarray]
 
 
-def art_smoothing(scene: ComparisonInputs) -> list[Comparison]:
+def art_smoothing(inputs: ComparisonInputs) -> list[Comparison]:
     """Compare predictions and radii, then time.
 
     Both take votes, the same numbers of samples and the Clopper-Pearson bound; the noise differs.
 
     Args:
-        scene: Model and images.
+        inputs: Model and images.
 
     Returns:
         One comparison.
@@ -38,19 +38,20 @@ def art_smoothing(scene: ComparisonInputs) -> list[Comparison]:
     )
     import_peer(
         "statsmodels.stats.proportion",
-        cure=f"ART needs it for smoothing: pip install statsmodels, or into a folder of {ART_VARIABLE}",
+        cure="ART needs it for smoothing: pip install statsmodels, or into a folder of "
+        f"{ART_VARIABLE}",
         variable=ART_VARIABLE,
     )
     from art.estimators.certification.randomized_smoothing import (  # pyright: ignore
         PyTorchRandomizedSmoothing,
     )
 
-    images = scene.test.batch(range(min(_IMAGES, len(scene.test)))).images.to(scene.device)
+    images = inputs.test.batch(range(min(_IMAGES, len(inputs.test)))).images.to(inputs.device)
     wrapped: Any = PyTorchRandomizedSmoothing(
-        model=scene.model,
+        model=inputs.model,
         loss=nn.CrossEntropyLoss(),
         input_shape=tuple(images.shape[1:]),
-        nb_classes=scene.model.num_classes,
+        nb_classes=inputs.model.num_classes,
         device_type="gpu" if images.is_cuda else "cpu",
         sample_size=N_SELECT,
         scale=SIGMA,
@@ -60,25 +61,25 @@ def art_smoothing(scene: ComparisonInputs) -> list[Comparison]:
 
     def ours() -> _Outcome:
         claim = smoothing(
-            scene.model,
+            inputs.model,
             images,
             sigma=SIGMA,
             n=N,
             n_select=N_SELECT,
             alpha=ALPHA,
             form="vote",
-            seeds=[example_seed(scene.seed, row, "peer") for row in range(len(images))],
-            batch_size=scene.batch_size,
+            seeds=[example_seed(inputs.seed, row, "peer") for row in range(len(images))],
+            batch_size=inputs.batch_size,
         )
         return claim.predicted.cpu().numpy(), claim.radius.cpu().numpy()
 
     def theirs() -> _Outcome:
-        np.random.seed(scene.seed)  # noqa: NPY002 ART uses the global generator
-        return wrapped.certify(pixels, n=N, batch_size=scene.batch_size)
+        np.random.seed(inputs.seed)  # noqa: NPY002 ART uses the global generator
+        return wrapped.certify(pixels, n=N, batch_size=inputs.batch_size)
 
     return [
         compare_programs(
-            scene,
+            inputs,
             f"smoothing, sigma {SIGMA}, {N_SELECT} + {N} samples, vote, {len(images)} images",
             named("adversarial-robustness-toolbox"),
             ours=ours,

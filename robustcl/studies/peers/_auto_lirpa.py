@@ -32,14 +32,14 @@ MORE_STEPS = 8  # of the bisection, where radii are far below where it starts
 _SMALLER = 0.99  # median of our radius over theirs below which ours is not as good
 
 
-def auto_lirpa(scene: ComparisonInputs) -> list[Comparison]:
+def auto_lirpa(inputs: ComparisonInputs) -> list[Comparison]:
     """Compare certified radii, then time.
 
     Ours is `sound`, theirs plain CROWN in float32 with the radius found by bisection, as `crown`
     does. Both radii are proved, so the larger one is the better.
 
     Args:
-        scene: Model and images.
+        inputs: Model and images.
 
     Returns:
         One comparison per norm.
@@ -48,23 +48,23 @@ def auto_lirpa(scene: ComparisonInputs) -> list[Comparison]:
         UnsupportedError: When the peer cannot state the margins of the model.
     """
     import_peer("auto_LiRPA", cure=_CURE, variable=VARIABLE)
-    images = scene.test.batch(range(min(_IMAGES, len(scene.test)))).images.to(scene.device)
+    images = inputs.test.batch(range(min(_IMAGES, len(inputs.test)))).images.to(inputs.device)
     found = []
     for norm in BOTH:
-        prepared = prepared_model(scene.model, norm=norm, method="auto_lirpa")
+        prepared = prepared_model(inputs.model, norm=norm, method="auto_lirpa")
         task = verification_problem(prepared, images)
-        if not can_be_peered(scene.model, task):
+        if not can_be_peered(inputs.model, task):
             raise UnsupportedError(
                 "auto_LiRPA does not see through an input normalization in L2 and knows no "
                 "projection to the sphere; compare a model without them"
             )
         found.append(
             compare_programs(
-                scene,
+                inputs,
                 f"certified radius, {norm}, {len(images)} images",
                 named("auto_LiRPA"),
-                ours=partial(_ours, scene.model, images, norm, prepared),
-                theirs=partial(peer_crown, scene.model, task),
+                ours=partial(_ours, inputs.model, images, norm, prepared),
+                theirs=partial(peer_crown, inputs.model, task),
                 agreement=_agreement,
                 most_repeats=_MOST_REPEATS,
             )

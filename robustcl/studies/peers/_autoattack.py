@@ -26,28 +26,28 @@ _NAMES: dict[str, Any] = {"l2": "L2", "linf": "Linf"}
 _MOST_REPEATS = 3
 
 
-def compare_autoattack(scene: ComparisonInputs) -> list[Comparison]:
+def compare_autoattack(inputs: ComparisonInputs) -> list[Comparison]:
     """Compare robust accuracy, then time, at L2 0.5 and Linf 8/255.
 
     Ours is the same package behind a certificate and a round of PGD; the time of the certificate
     is part of it.
 
     Args:
-        scene: Model and images.
+        inputs: Model and images.
 
     Returns:
         One comparison per norm.
     """
     import_peer("pyautoattack", cure="pip install pyautoattack")
     logging.getLogger("auto-attack").setLevel(logging.WARNING)
-    batch = scene.test.batch(range(len(scene.test))).to(scene.device)
+    batch = inputs.test.batch(range(len(inputs.test))).to(inputs.device)
     found = []
     for norm, eps in BUDGETS.items():
         threat = Threat(norm, eps)
-        arguments = (scene.model, batch.images, batch.labels, threat, scene.batch_size)
+        arguments = (inputs.model, batch.images, batch.labels, threat, inputs.batch_size)
         found.append(
             compare_programs(
-                scene,
+                inputs,
                 f"AutoAttack 'standard', {norm} {eps:.4g}, {len(batch)} images",
                 named("pyautoattack"),
                 ours=lambda arguments=arguments: screened_robust(*arguments),
@@ -132,7 +132,7 @@ def screened_robust(
     found = attacks.screened(
         misclassify(model, labels), images, threat, certified=certified, batch_size=batch_size
     )
-    return ~found.finding.success
+    return ~found.result.success
 
 
 def _agreement(ours: Tensor, theirs: Tensor) -> tuple[bool, str]:

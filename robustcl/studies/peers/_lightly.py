@@ -69,31 +69,31 @@ class Pictures(TorchDataset):
         return self.transform(self.images[row]), 0
 
 
-def lightly(scene: ComparisonInputs) -> list[Comparison]:
+def lightly(inputs: ComparisonInputs) -> list[Comparison]:
     """Compare the value of NT-Xent, then the time of an epoch of views, and of training.
 
     The images are uniform noise of 32 x 32 x 3: no time depends on what they show.
 
     Args:
-        scene: Device, seed and repeats.
+        inputs: Device, seed and repeats.
 
     Returns:
         Two comparisons.
     """
     import_peer("lightly.loss", cure="pip install lightly")
-    draws = np.random.default_rng(scene.seed)
+    draws = np.random.default_rng(inputs.seed)
     images = draws.integers(0, 256, size=(IMAGES, SIDE, SIDE, 3), dtype=np.uint8)
     dataset = Dataset("noise/train", images, np.zeros(IMAGES, dtype=np.int64), ("none",), False)
-    pipeline = Pipeline(device=scene.device)
+    pipeline = Pipeline(device=inputs.device)
     ours, theirs = own_epochs(dataset, pipeline), lightly_epochs(dataset, pipeline)
     return [
         compare_programs(
-            scene,
+            inputs,
             f"SimCLR, {part} of {IMAGES} images of 32 x 32 x 3, {pipeline.network}",
             named("lightly"),
             ours=mine,
             theirs=other,
-            agreement=lambda *_: _losses_agree(scene.seed),
+            agreement=lambda *_: _losses_agree(inputs.seed),
         )
         for part, mine, other in zip(("views", "training steps"), ours, theirs, strict=True)
     ]

@@ -25,11 +25,11 @@ _MOST_REPEATS = 3
 FARTHER = 1.01  # mean of the ratios of radii above which ours is not as good
 
 
-def compare_torchattacks(scene: ComparisonInputs) -> list[Comparison]:
+def compare_torchattacks(inputs: ComparisonInputs) -> list[Comparison]:
     """Compare mean radii, then time, of `boundary_walk` with three attacks and the reference FAB.
 
     Args:
-        scene: Model and images.
+        inputs: Model and images.
 
     Returns:
         One comparison per attack, in L2; FAB in both norms.
@@ -43,7 +43,7 @@ def compare_torchattacks(scene: ComparisonInputs) -> list[Comparison]:
         ("FAB", "pyautoattack", "l2", reference_fab),
         ("FAB", "pyautoattack", "linf", reference_fab),
     ]
-    return [_compared(scene, *entry) for entry in theirs]
+    return [_compared(inputs, *entry) for entry in theirs]
 
 
 def _of_package(name: str, **options: float) -> Points:
@@ -51,18 +51,18 @@ def _of_package(name: str, **options: float) -> Points:
 
 
 def _compared(
-    scene: ComparisonInputs, name: str, package: str, norm: Norm, theirs: Points
+    inputs: ComparisonInputs, name: str, package: str, norm: Norm, theirs: Points
 ) -> Comparison:
-    images = scene.test.batch(range(len(scene.test))).images.to(scene.device)
+    images = inputs.test.batch(range(len(inputs.test))).images.to(inputs.device)
     with torch.no_grad():
-        left = scene.model(images).argmax(dim=1)
+        left = inputs.model(images).argmax(dim=1)
 
     def norms(points: Points) -> Tensor:
-        found = points(scene.model, images, left, norm)
-        return verified_norms(scene.model, images, found, left, norm)
+        found = points(inputs.model, images, left, norm)
+        return verified_norms(inputs.model, images, found, left, norm)
 
     return compare_programs(
-        scene,
+        inputs,
         f"boundary_walk against {name}, {norm}, {len(images)} images",
         named(package),
         ours=partial(norms, partial(our_points, "boundary_walk")),

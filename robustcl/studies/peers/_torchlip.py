@@ -20,7 +20,7 @@ WIDTH = 64
 _SMALLER = 0.99  # median of our radius over theirs below which ours is not as good
 
 
-def torchlip(scene: ComparisonInputs) -> list[Comparison]:
+def torchlip(inputs: ComparisonInputs) -> list[Comparison]:
     """Compare certified L2 radii of one 1-Lipschitz network, then time.
 
     The network has three `SpectralLinear` layers with MaxMin between and fresh weights. Theirs is
@@ -28,23 +28,23 @@ def torchlip(scene: ComparisonInputs) -> list[Comparison]:
     bounds the norms of the exported weights from above, in floating point as well.
 
     Args:
-        scene: Images; the model plays no role.
+        inputs: Images; the model plays no role.
 
     Returns:
         One comparison.
     """
     peer = import_peer("deel.torchlip", cure="pip install deel-torchlip")
-    images = scene.test.batch(range(len(scene.test))).images.to(scene.device)
-    torch.manual_seed(scene.seed)
+    images = inputs.test.batch(range(len(inputs.test))).images.to(inputs.device)
+    torch.manual_seed(inputs.seed)
     size = math.prod(images.shape[1:])
     layers: list[nn.Module] = [nn.Flatten()]
     for before, after in ((size, WIDTH), (WIDTH, WIDTH)):
         layers += [peer.SpectralLinear(before, after), MaxMin()]
-    layers.append(peer.SpectralLinear(WIDTH, scene.test.num_classes))
-    lipschitz = nn.Sequential(*layers).to(scene.device).eval()
+    layers.append(peer.SpectralLinear(WIDTH, inputs.test.num_classes))
+    lipschitz = nn.Sequential(*layers).to(inputs.device).eval()
     plain = nn.Sequential(*(_exported(layer) for layer in lipschitz)).requires_grad_(False)
-    model = Classifier.from_scores(plain, image_shape=scene.test.image_shape).eval()
-    model.to(scene.device)
+    model = Classifier.from_scores(plain, image_shape=inputs.test.image_shape).eval()
+    model.to(inputs.device)
     prepared = prepared_model(model, norm="l2", method="torchlip")
 
     def ours() -> Tensor:
@@ -57,7 +57,7 @@ def torchlip(scene: ComparisonInputs) -> list[Comparison]:
 
     return [
         compare_programs(
-            scene,
+            inputs,
             f"certified L2 radius of a 1-Lipschitz network, {len(images)} images",
             named("deel-torchlip"),
             ours=ours,

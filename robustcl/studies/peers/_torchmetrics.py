@@ -16,7 +16,7 @@ BINS, PER_BIN, CLASSES = 15, 1000, 100
 _CLOSE = 1e-5  # torchmetrics computes in float32
 
 
-def torchmetrics(scene: ComparisonInputs) -> list[Comparison]:
+def torchmetrics(inputs: ComparisonInputs) -> list[Comparison]:
     """Compare values, then time.
 
     torchmetrics cuts confidence into bins of equal width, this toolkit into bins of equal count.
@@ -24,13 +24,13 @@ def torchmetrics(scene: ComparisonInputs) -> list[Comparison]:
     Labels are drawn so that the error is far from 0.
 
     Args:
-        scene: Seed and device; model and images play no role.
+        inputs: Seed and device; model and images play no role.
 
     Returns:
         One comparison.
     """
     peer = import_peer("torchmetrics.functional.classification", cure="pip install torchmetrics")
-    shares, labels = (part.to(scene.device) for part in _draw(scene.seed))
+    shares, labels = (part.to(inputs.device) for part in _draw(inputs.seed))
 
     def ours() -> float:
         return calibration_error(*top_label(shares, labels), bins=BINS)
@@ -43,7 +43,7 @@ def torchmetrics(scene: ComparisonInputs) -> list[Comparison]:
 
     return [
         compare_programs(
-            scene,
+            inputs,
             f"calibration error, {BINS} bins, {len(labels):,} images, {CLASSES} classes",
             named("torchmetrics"),
             ours=ours,

@@ -77,7 +77,7 @@ class Comparison:
 
 
 def compare_programs(
-    scene: ComparisonInputs,
+    inputs: ComparisonInputs,
     task: str,
     package: str,
     *,
@@ -89,7 +89,7 @@ def compare_programs(
     """Compare results first, then times, in turn.
 
     Args:
-        scene: Repeats and device.
+        inputs: Repeats and device.
         task: What both do.
         package: The other package and its version.
         ours: One way; what it returns is compared.
@@ -102,12 +102,12 @@ def compare_programs(
     """
     # The first run of each is the warm-up as well.
     agree, text = agreement(ours(), theirs())
-    clock = "wall" if scene.device.startswith("cuda") else "processor"
-    turns = min(scene.repeats, most_repeats or scene.repeats)
+    clock = "wall" if inputs.device.startswith("cuda") else "processor"
+    turns = min(inputs.repeats, most_repeats or inputs.repeats)
     empty = (None,) * 5
     if not agree:
         return Comparison(task, package, agree, text, *empty, clock=clock, repeats=0)
-    pairs = interleaved(ours, theirs, repeats=turns, device=scene.device, warm=False)
+    pairs = interleaved(ours, theirs, repeats=turns, device=inputs.device, warm=False)
     found = ratio(pairs, clock=clock)
     return Comparison(
         task=task,

@@ -153,10 +153,10 @@ def test_the_leap_lowers_what_lines_prove(bias: tuple[float, ...]) -> None:
     found = []
     for prepared in (plain, leaping):
         task = verification_problem(prepared, image)
-        rivals = torch.tensor([[k for k in range(3) if k != int(task.predicted)]])
+        others = torch.tensor([[k for k in range(3) if k != int(task.predicted)]])
         radius = torch.tensor([0.05]).double()
-        found.append(margins_at(task, rows, radius, rivals, Effort()))
-        sizes = task.directions[0, rivals[0]].norm(dim=1)
+        found.append(margins_at(task, rows, radius, others, Effort()))
+        sizes = task.directions[0, others[0]].norm(dim=1)
     assert bool((found[0] - found[1] >= 0.01 * sizes).all())
 
 

@@ -1,4 +1,4 @@
-"""Class vectors of strangers: files that are no text, endless, or not finite."""
+"""Class vectors of others: files that are no text, endless, or not finite."""
 
 import os
 from pathlib import Path
