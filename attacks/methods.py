@@ -3,20 +3,10 @@
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from robustcl.attacks._apgd import apgd
-from robustcl.attacks._autoattack import autoattack
-from robustcl.attacks._boundary_walk import boundary_walk
-from robustcl.attacks._ddn import ddn
-from robustcl.attacks._deepfool import deepfool
-from robustcl.attacks._embedding_shift import embedding_shift
-from robustcl.attacks._every_view import every_view
-from robustcl.attacks._fmn import fmn
-from robustcl.attacks._noise import noise
-from robustcl.attacks._pgd import pgd
-from robustcl.attacks._surface import surface
-from robustcl.attacks._torchattacks import named_torchattack, torchattacks
+from robustcl.attacks._torchattacks import named_torchattack
 from robustcl.attacks.results import Candidates
 from robustcl.core.choices import NORMS, Norm
+from robustcl.core.lazy import declared
 from robustcl.core.specification import Specification, check_options, choose, parse_specification
 from robustcl.declarations.attacks import ATTACK_ROWS
 
@@ -46,19 +36,9 @@ class Attack:
     norms: tuple[Norm, ...] = NORMS
 
 
+# An attack is the function of its file's name.
 ATTACK_FUNCTIONS: dict[str, Callable[..., Candidates]] = {
-    "pgd": pgd,
-    "apgd": apgd,
-    "fmn": fmn,
-    "ddn": ddn,
-    "deepfool": deepfool,
-    "boundary_walk": boundary_walk,
-    "embedding_shift": embedding_shift,
-    "surface": surface,
-    "every_view": every_view,
-    "noise": noise,
-    "autoattack": autoattack,
-    "torchattacks": torchattacks,
+    name: declared(f"attacks._{name}:{name}") for name in ATTACK_ROWS
 }
 ATTACKS: dict[str, Attack] = {
     name: Attack(ATTACK_FUNCTIONS[name], **vars(row)) for name, row in ATTACK_ROWS.items()

@@ -7,43 +7,52 @@ from typing import Any
 
 from torch import Tensor
 
-from robustcl.certify._certified_radius import certified_radius
-from robustcl.certify._clever import clever
-from robustcl.certify._crown import Effort, crown
-from robustcl.certify._first_order import first_order
-from robustcl.certify._geodesic import check_sphere, geodesic
-from robustcl.certify._jacobian_norm import jacobian_norm
-from robustcl.certify._local import check_stairs, local
-from robustcl.certify._multi_view import PreparedViews, compare_views, multi_view, prepared_views
-from robustcl.certify._product import product
-from robustcl.certify._smoothing import smoothing
+from robustcl.certify._crown import Effort
+from robustcl.certify._geodesic import check_sphere
+from robustcl.certify._local import check_stairs
+from robustcl.certify._multi_view import PreparedViews, compare_views, prepared_views
 from robustcl.certify.claim import Claim
 from robustcl.certify.image_by_image import compare_model
 from robustcl.certify.norms import check_certified_norm
 from robustcl.certify.pairs import affine_head
 from robustcl.certify.preparation import PreparedModel, prepared_model
 from robustcl.certify.smoothing_noise import check_smoothing
-from robustcl.core.choices import CERTIFIED_NORMS, CertifiedNorm
+from robustcl.core.choices import CERTIFIED_NORMS, CertifiedNorm, Guarantee
 from robustcl.core.classifier import Classifier
 from robustcl.core.errors import InputError
+from robustcl.core.lazy import declared
 from robustcl.core.specification import Specification, check_options, choose, parse_specification
-from robustcl.declarations.claims import CLAIMS, ClaimRow
+from robustcl.declarations.claims import CLAIMS
 
 Prepare = Callable[[Classifier, CertifiedNorm, dict[str, Any]], Any]
 
 
 @dataclass(frozen=True)
-class Method(ClaimRow):
+class Method:
     """Pair a row of the table of claims with what computes it.
 
     Args:
+        name: Of the row, like all that follow up to the reference.
+        norms: Norms it gives radii for.
+        guarantee: 'deterministic', 'probabilistic' or 'estimate'.
+        subject: The classifier the claim is about.
+        claim: One line.
+        reference: The paper.
+        home: Where the function is, if not in its name's file.
         function: (classifier, images, *, norm, ...) to a `Claim`.
         prepare: (classifier, norm, options) to what `function` takes as `prepared`, or None; called
             once per model, it refuses what the method cannot treat.
     """
 
+    name: str
+    norms: tuple[CertifiedNorm, ...]
+    guarantee: Guarantee
+    subject: str
+    claim: str
+    reference: str
+    home: str
     function: Callable[..., Claim]
-    prepare: Prepare | None = None
+    prepare: Prepare | None
 
     def treats(self, norm: str) -> bool:
         """Say whether there are radii in a norm.
@@ -58,52 +67,48 @@ class Method(ClaimRow):
         return norm in self.norms or (norm == "l1" and proves_l1)
 
 
-def _traced(classifier: Classifier, norm: CertifiedNorm, options: dict[str, Any]) -> Any:
+def _prepare_network(classifier: Classifier, norm: CertifiedNorm, options: dict[str, Any]) -> Any:
     check_stairs(options.get("stairs", 1))
     names = ("steps", "slope_steps", "splits", "units")
     Effort(**{key: options[key] for key in names if options.get(key) is not None})
     return prepared_model(classifier, norm=norm, method="a certificate of the model itself")
 
 
-def _traced_views(classifier: Classifier, norm: CertifiedNorm, options: dict[str, Any]) -> Any:
+def _prepare_views(classifier: Classifier, norm: CertifiedNorm, options: dict[str, Any]) -> Any:
     del options
     return prepared_views(classifier, norm=norm)
 
 
-def _on_sphere(classifier: Classifier, norm: CertifiedNorm, options: dict[str, Any]) -> Any:
+def _prepare_on_sphere(classifier: Classifier, norm: CertifiedNorm, options: dict[str, Any]) -> Any:
     check_sphere(classifier)
-    return _traced(classifier, norm, options)
+    return _prepare_network(classifier, norm, options)
 
 
-def _has_affine_head(classifier: Classifier, norm: CertifiedNorm, options: dict[str, Any]) -> None:
+def _check_affine_head(
+    classifier: Classifier, norm: CertifiedNorm, options: dict[str, Any]
+) -> None:
     del norm, options
     affine_head(classifier, method="jacobian_norm")
 
 
-def _can_be_smoothed(classifier: Classifier, norm: CertifiedNorm, options: dict[str, Any]) -> None:
+def _check_smoothed(classifier: Classifier, norm: CertifiedNorm, options: dict[str, Any]) -> None:
     del norm
     names = ("sigma", "n", "n_select", "alpha", "form", "clip", "bound", "target")
     check_smoothing(classifier, **{key: options[key] for key in names if key in options})
 
 
-# What computes each row of the table, and what prepares a model for it.
-CERTIFICATE_FUNCTIONS: dict[str, tuple[Callable[..., Claim], Prepare | None]] = {
-    "product": (product, _traced),
-    "geodesic": (geodesic, _on_sphere),
-    "local": (local, _traced),
-    "crown": (crown, _traced),
-    "sound": (certified_radius, _traced),
-    "multi_view": (multi_view, _traced_views),
-    "smoothing": (smoothing, _can_be_smoothed),
-    "first_order": (first_order, None),
-    "jacobian_norm": (jacobian_norm, _has_affine_head),
-    "clever": (clever, None),
+PREPARATIONS: dict[str, Prepare | None] = {
+    "": None,
+    "network": _prepare_network,
+    "sphere": _prepare_on_sphere,
+    "views": _prepare_views,
+    "smoothing": _check_smoothed,
+    "affine head": _check_affine_head,
 }
 METHODS: dict[str, Method] = {
     row.name: Method(
-        **vars(row),
-        function=CERTIFICATE_FUNCTIONS[row.name][0],
-        prepare=CERTIFICATE_FUNCTIONS[row.name][1],
+        **{**vars(row), "prepare": PREPARATIONS[row.prepare]},
+        function=declared(f"certify.{row.home or f'_{row.name}:{row.name}'}"),
     )
     for row in CLAIMS
 }

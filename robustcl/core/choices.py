@@ -20,6 +20,3 @@ Draw = Literal["stratified", "first"]
 
 Aggregate = Literal["embedding", "score", "max", "vote", "confidence"]
 AGGREGATES: tuple[Aggregate, ...] = get_args(Aggregate)
-
-Optimizer = Literal["adamw", "sgd", "lars", "muon"]
-OPTIMIZERS: tuple[Optimizer, ...] = get_args(Optimizer)

@@ -89,3 +89,16 @@ def lazy_exports(package: str) -> tuple[Callable[[str], object], Callable[[], li
         return sorted(names["__all__"])
 
     return get, listed
+
+
+def declared(home: str) -> Any:
+    """Import what a declaration names.
+
+    Args:
+        home: MODULE:NAME below `robustcl`, as in 'attacks._pgd:pgd'.
+
+    Returns:
+        The function or class.
+    """
+    module, _, name = home.partition(":")
+    return getattr(importlib.import_module(f"robustcl.{module}"), name)

@@ -2,34 +2,24 @@
 
 from collections.abc import Sequence
 from dataclasses import replace
+from inspect import signature
 from pathlib import Path
 
 import numpy as np
 
 from robustcl.core.choices import Draw, Matching, Split
 from robustcl.core.errors import InputError
-from robustcl.data._digits import list_digits
-from robustcl.data._imagefolder import list_imagefolder
-from robustcl.data._npz import list_npz
-from robustcl.data._parquet import list_parquet
-from robustcl.data._torchvision import TORCHVISION, list_torchvision
+from robustcl.core.lazy import declared
 from robustcl.data.class_names import match_labels, matched_names
 from robustcl.data.dataset import Dataset
 from robustcl.data.images import check_size
 from robustcl.data.listing import Listing
 from robustcl.data.splits import check_split, draw_order
+from robustcl.declarations.sources import SOURCE_ROWS
 
-PATH_SOURCES: dict[str, tuple[str, ...]] = {
-    "imagefolder": ("size", "split"),
-    "parquet": ("size", "split"),
-    "npz": ("split",),
-}
-SOURCES = (
-    "digits",
-    *TORCHVISION,
-    "imagefolder:PATH[,size=N]",
-    "parquet:PATH[,size=N]",
-    "npz:PATH",
+SOURCES = tuple(
+    name if row.takes is None else f"{name}:PATH" + ("[,size=N]" if "size" in row.takes else "")
+    for name, row in SOURCE_ROWS.items()
 )
 
 
@@ -96,32 +86,30 @@ def _listed(
     spec: str, side: Split, *, root: str | Path | None, download: bool, seed: int
 ) -> Listing:
     name, colon, rest = spec.partition(":")
-    if name in PATH_SOURCES:
+    row = SOURCE_ROWS.get(name)
+    if row is None or (colon and row.takes is None):
+        raise InputError(f"unknown data source {spec!r}; known are {', '.join(SOURCES)}")
+    given: dict[str, object] = {"name": name, "split": side, "seed": seed}
+    given |= {"root": root, "download": download}
+    if row.takes is not None:
         if not rest:
             raise InputError(f"{spec!r} has no path; write {name}:PATH")
-        path, size, whole = _options(name, rest, spec)
-        if name == "imagefolder":
-            return list_imagefolder(path, split=side, size=size, seed=seed, whole=whole)
-        if name == "parquet":
-            return list_parquet(path, split=side, size=size, seed=seed, whole=whole)
-        return list_npz(path, split=side, seed=seed, whole=whole)
-    if colon or name not in ("digits", *TORCHVISION):
-        raise InputError(f"unknown data source {spec!r}; known are {', '.join(SOURCES)}")
-    if name == "digits":
-        return list_digits(split=side, seed=seed)
-    return list_torchvision(name, split=side, root=root, download=download)
+        given["path"], given["size"], given["whole"] = _options(name, row.takes, rest, spec)
+    listed = declared(f"data.{row.home}")
+    return listed(**{key: given[key] for key in signature(listed).parameters if key in given})
 
 
-def _options(source: str, text: str, spec: str) -> tuple[Path, int | None, bool]:
+def _options(
+    source: str, takes: tuple[str, ...], text: str, spec: str
+) -> tuple[Path, int | None, bool]:
     # Options are split from the right, so that a path may hold commas.
     size, whole = None, False
     while "," in text and "=" in text.rpartition(",")[2]:
         text, _, option = text.rpartition(",")
         key, _, value = option.partition("=")
-        if key not in PATH_SOURCES[source]:
+        if key not in takes:
             raise InputError(
-                f"unknown option {key!r} in {spec!r}; {source} takes "
-                f"{', '.join(PATH_SOURCES[source])}"
+                f"unknown option {key!r} in {spec!r}; {source} takes {', '.join(takes)}"
             )
         if key == "size":
             if not (value.isascii() and value.isdecimal() and len(value) < 10) or int(value) < 1:

@@ -18,6 +18,9 @@ class ClaimRow:
         subject: The classifier the claim is about.
         claim: One line.
         reference: The paper.
+        prepare: What a model is prepared by once, a key of `certify.methods.PREPARATIONS`; '' for
+            nothing.
+        home: MODULE:FUNCTION in `certify`; by default the function of its name's file.
     """
 
     name: str
@@ -26,6 +29,8 @@ class ClaimRow:
     subject: str
     claim: str
     reference: str
+    prepare: str = ""
+    home: str = ""
 
 
 CLAIMS = (
@@ -36,6 +41,7 @@ CLAIMS = (
         "model",
         "margin over the product of guaranteed layer norms, last layer pair by pair",
         "Tsuzuku et al. 2018",
+        prepare="network",
     ),
     ClaimRow(
         "geodesic",
@@ -44,6 +50,7 @@ CLAIMS = (
         "model",
         "distance of h to the edge of its class's cone over the product of norms",
         "Hein and Andriushchenko 2017",
+        prepare="sphere",
     ),
     ClaimRow(
         "local",
@@ -52,6 +59,7 @@ CLAIMS = (
         "model",
         "margin over gradient bounds that hold on the ball, integrated up a staircase",
         "Hein and Andriushchenko 2017; Weng et al. 2018",
+        prepare="network",
     ),
     ClaimRow(
         "crown",
@@ -60,14 +68,17 @@ CLAIMS = (
         "model",
         "margins bounded by lines over the ball, offsets coupled in L2",
         "Zhang et al. 2018; Chiu et al. 2025",
+        prepare="network",
     ),
     ClaimRow(
         "sound",
         ("l2", "linf"),
         "deterministic",
         "model",
-        "the best of product, local and crown, rival by rival",
+        "the best of product, local and crown, class by class",
         "see product, local, crown",
+        prepare="network",
+        home="_certified_radius:certified_radius",
     ),
     ClaimRow(
         "multi_view",
@@ -76,6 +87,7 @@ CLAIMS = (
         MULTI_VIEW,
         "mean margin over the mean of the views' norms times the encoder's, or a majority",
         "own; Tsuzuku et al. 2018 for one view",
+        prepare="views",
     ),
     ClaimRow(
         "smoothing",
@@ -85,6 +97,7 @@ CLAIMS = (
         "class by votes (or mean embedding, clipped pairs) of noisy copies, wrong with "
         "probability <= alpha",
         "Cohen et al. 2019; Salman et al. 2019; Waudby-Smith and Ramdas 2023",
+        prepare="smoothing",
     ),
     ClaimRow(
         "first_order",
@@ -101,6 +114,7 @@ CLAIMS = (
         "model",
         "margin over the Jacobian's norm at the image; proves nothing",
         "Tsuzuku et al. 2018",
+        prepare="affine head",
     ),
     ClaimRow(
         "clever",

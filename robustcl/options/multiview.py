@@ -28,7 +28,8 @@ class MultiviewOptions(LabeledDataOptions):
         eps: Budget of the attacks; 0.25 in L2, 8/255 in Linf and 12 in L1 by default.
         attacked: Images that are attacked: the first of those tested.
         attack: The attack on every model; points found against one are tried on all.
-        held_out: Images on which temperatures are fitted.
+        held_out: Images on which temperatures are fitted; by default 500, or a third of smaller
+            data.
         held_out_data: Other data to hold out from; by default that of --data.
         noise: Standard deviation of the noise on the corrupted images.
         ensemble: Checkpoints whose mean score is the compute-matched baseline, as A,B,C.
@@ -52,7 +53,7 @@ class MultiviewOptions(LabeledDataOptions):
     eps: str | None = None
     attacked: int = 200
     attack: str = "every_view:steps=20,restarts=2"
-    held_out: int = 500
+    held_out: int | None = None
     held_out_data: str | None = None
     noise: float = 0.1
     ensemble: str | None = None

@@ -43,7 +43,7 @@ class ProbeOptions(DataOptions):
 
     checkpoint: tyro.conf.Positional[Path]
     out: Path
-    head: Literal["prototype", "linear", "lipschitz_linear", "knn", "fine_tune"] | None = None
+    head: str | None = None
     protocol: Literal["slf", "alf", "aff"] | None = None
     labels: float = 1.0
     label_seed: int = 0

@@ -4,7 +4,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-from robustcl.core.choices import Optimizer
+from robustcl.declarations.robust import encoder_of
 from robustcl.options.shared import DataOptions
 
 
@@ -16,7 +16,8 @@ class TrainOptions(DataOptions):
         out: The checkpoint, ending in .safetensors; its log goes beside it as .csv, drawn as .png.
         recipe: A TOML file with any of these options; the command line goes before it.
         arch: small_convnet, strided_convnet, batch_norm_convnet, cifar_resnet18 or, for --robust
-            lipschitz, lipschitz_convnet or lipschitz_convnet_large.
+            lipschitz, lipschitz_convnet or lipschitz_convnet_large. By default lipschitz_convnet
+            for --robust lipschitz, else small_convnet.
         loss: Losses joined by plus signs: simclr, supcon, suncet, debiased, hard_negative, filter,
             semantic, batch_prototypes, margin_suncet and cross_entropy, with options as in
             simclr+suncet:temperature=.1,weight=.5,until=50 or
@@ -63,13 +64,13 @@ class TrainOptions(DataOptions):
 
     out: Path
     recipe: Path | None = None
-    arch: str = "small_convnet"
+    arch: str | None = None
     loss: str = "simclr"
     labels: float = 1.0
     label_seed: int = 0
     targets: str = "simplex"
     epochs: int = 30
-    optimizer: Optimizer = "adamw"
+    optimizer: str = "adamw"
     learning_rate: float = 2e-3
     weight_decay: float = 1e-4
     momentum: float = 0.9
@@ -94,3 +95,8 @@ class TrainOptions(DataOptions):
     overwrite: bool = False
     json: bool = False
     quiet: bool = False
+
+    @property
+    def encoder(self) -> str:
+        """The encoder that is trained."""
+        return self.arch or encoder_of(self.robust)

@@ -18,6 +18,7 @@ from robustcl.core.errors import InputError
 from robustcl.core.files import read_bytes
 from robustcl.core.output_folder import check_output
 from robustcl.data.images import opened_image
+from robustcl.declarations.losses import LOSS_ROWS
 from robustcl.report.figures import STYLE
 
 _COLORS = ("C0", "C1", "C2", "C4", "C5", "C9", "C3")
@@ -70,19 +71,6 @@ def training_curves(
         ax.legend(loc="best", handlelength=1.4)
 
 
-# The names of `robustcl.training.losses.sums.LOSSES`, which need torch; a test compares them.
-_LOSSES = {
-    "nt_xent": "SimCLR (NT-Xent)",
-    "sup_con": "SupCon",
-    "suncet": "SuNCEt",
-    "debiased": "debiased",
-    "hard_negative": "hard negatives",
-    "false_negative_filter": "false-negative filter",
-    "semantic": "semantic targets",
-    "cross_entropy": "cross-entropy",
-    "margin_suncet": "SuNCEt with a margin",
-    "batch_prototypes": "batch prototypes",
-}
 PANEL = (3.5, 2.55)  # inches
 DPI = 150  # of the style
 SOFTWARE = "robustcl"  # what a picture says of who drew it
@@ -116,7 +104,7 @@ PANELS = (
         "and its parts, without their weights",
         {
             "loss": "sum",
-            **_LOSSES,
+            **{name: row.title for name, row in LOSS_ROWS.items()},
             "penalty": "penalty",
             "adversarial": "attacked views",
             "consistency": "noisy views apart",

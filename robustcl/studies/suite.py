@@ -4,7 +4,7 @@ import importlib.util
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any
 
 from msgspec import Meta
 
@@ -18,6 +18,7 @@ from robustcl.core.schema import parse
 from robustcl.core.specification import choose
 from robustcl.core.threat import check_norm
 from robustcl.data.corruptions import CORRUPTIONS
+from robustcl.declarations.heads import FITTED
 from robustcl.evaluation.config import DEFAULT_EPS
 from robustcl.options.recipe_file import check_types
 from robustcl.options.train import TrainOptions
@@ -93,7 +94,7 @@ class _ModelEntry:
     """
 
     checkpoint: str = ""
-    head: Literal["", "prototype", "linear", "knn", "fine_tune"] = ""
+    head: str = ""
 
 
 SUITES = Path(__file__).with_name("suites")
@@ -271,6 +272,8 @@ def _model(name: str, entries: Mapping[str, Any], shared: Mapping[str, Any]) -> 
     plain = parse(
         _ModelEntry, entries, what=where, error=InputError, cure="mend the suite", strange=True
     )
+    if plain.head and plain.head not in FITTED:
+        raise InputError(f"{where}: unknown head {plain.head!r}; use {', '.join(FITTED)}")
     if plain.checkpoint and set(own) - {"arch"}:
         raise InputError(f"{where} has a checkpoint and is trained ({', '.join(own)}); keep one")
     training = own if plain.checkpoint else {**shared, **own}

@@ -21,7 +21,6 @@ from robustcl.training.position import Position, resumed, saved
 from robustcl.training.processes import rank_and_count, same_everywhere
 from robustcl.training.recipe import TrainRecipe
 from robustcl.training.robust.inner_attack import InnerAttack
-from robustcl.training.robust.lipschitz import Lipschitz, end_lipschitz
 from robustcl.training.start_run import TrainingRun, begin_training
 from robustcl.training.train_step import train_step
 from robustcl.training.weight_average import averaged, step_average
@@ -120,8 +119,8 @@ def _trained(run: TrainingRun, files: Files, progress: bool, observe: Observe | 
             show(place.done, f"epoch {place.epoch} loss {place.rows[-1]['loss']:.3f}")
     if run.average is not None:
         run.model.load_state_dict(run.average.state_dict())
-    if isinstance(run.method, Lipschitz):
-        end_lipschitz(run.encoder.backbone)
+    if run.method is not None:
+        run.method.end(run.encoder.backbone)
     run.encoder.eval()
     return _finished(run, place)
 

@@ -7,6 +7,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from robustcl.core.lazy import declared
+from robustcl.declarations.optimizers import OPTIMIZERS
 from robustcl.training.recipe import TrainRecipe
 
 
@@ -206,19 +208,38 @@ def build_optimizer(weights: list[nn.Parameter], recipe: TrainRecipe) -> torch.o
     Returns:
         The optimizer.
     """
-    rate, decay = recipe.learning_rate, recipe.weight_decay
-    fused = True if weights[0].is_cuda else None
-    if recipe.optimizer == "adamw":
-        return torch.optim.AdamW(weights, lr=rate, weight_decay=decay, fused=fused)
-    if recipe.optimizer == "muon":
-        return Muon(weights, lr=rate, weight_decay=decay, momentum=recipe.momentum)
-    if recipe.optimizer == "lars":
-        return Lars(weights, lr=rate, weight_decay=decay, momentum=recipe.momentum)
+    return declared(f"training.{OPTIMIZERS[recipe.optimizer]}")(weights, recipe)
+
+
+def build_adamw(weights: list[nn.Parameter], recipe: TrainRecipe) -> torch.optim.Optimizer:
+    """Return AdamW, see `build_optimizer`."""
+    return torch.optim.AdamW(
+        weights,
+        lr=recipe.learning_rate,
+        weight_decay=recipe.weight_decay,
+        fused=True if weights[0].is_cuda else None,
+    )
+
+
+def build_sgd(weights: list[nn.Parameter], recipe: TrainRecipe) -> torch.optim.Optimizer:
+    """Return SGD with Nesterov momentum, see `build_optimizer`."""
     return torch.optim.SGD(
         weights,
-        lr=rate,
-        weight_decay=decay,
+        lr=recipe.learning_rate,
+        weight_decay=recipe.weight_decay,
         momentum=recipe.momentum,
         nesterov=recipe.momentum > 0,
-        fused=fused,
+        fused=True if weights[0].is_cuda else None,
     )
+
+
+def build_lars(weights: list[nn.Parameter], recipe: TrainRecipe) -> torch.optim.Optimizer:
+    """Return LARS, see `build_optimizer`."""
+    rate, decay = recipe.learning_rate, recipe.weight_decay
+    return Lars(weights, lr=rate, weight_decay=decay, momentum=recipe.momentum)
+
+
+def build_muon(weights: list[nn.Parameter], recipe: TrainRecipe) -> torch.optim.Optimizer:
+    """Return Muon, see `build_optimizer`."""
+    rate, decay = recipe.learning_rate, recipe.weight_decay
+    return Muon(weights, lr=rate, weight_decay=decay, momentum=recipe.momentum)

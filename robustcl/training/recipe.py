@@ -4,19 +4,19 @@ import math
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from robustcl.core.choices import OPTIMIZERS, Optimizer
 from robustcl.core.errors import InputError
 from robustcl.core.seeds import check_seed
 from robustcl.data.views.options import ViewOptions
-from robustcl.training.losses.sums import LABELED, Term, parse_losses
+from robustcl.declarations.losses import LOSS_ROWS
+from robustcl.declarations.optimizers import OPTIMIZERS
+from robustcl.training.losses.sums import Term, parse_losses
 from robustcl.training.robust._deacl import Deacl
 from robustcl.training.robust._dynacl import Dynacl
 from robustcl.training.robust._gradient_penalty import GradientPenalty
 from robustcl.training.robust.attacked import Attacked
-from robustcl.training.robust.methods import Robust, parse_robust
+from robustcl.training.robust.method import RobustMethod
+from robustcl.training.robust.methods import parse_robust
 
-# Losses that look at more than a batch, which is there only where they are trained.
-OWN_STATE = ("cross_entropy", "false_negative_filter", "semantic")
 _MOST = 10**9  # epochs, or batches of a step
 
 
@@ -69,7 +69,7 @@ class TrainRecipe:
     batch_size: int = 256
     accumulate: int = 1
     labeled_batch: int | None = None
-    optimizer: Optimizer = "adamw"
+    optimizer: str = "adamw"
     learning_rate: float = 1e-3
     weight_decay: float = 1e-4
     momentum: float = 0.9
@@ -157,14 +157,14 @@ class TrainRecipe:
             )
         known = {term.name for term in self.terms}
         for term in method.goal_terms:
-            if term.name in OWN_STATE and term.name not in known:
+            if LOSS_ROWS[term.name].keeps_state and term.name not in known:
                 raise InputError(
                     f"goal={method.goal} of {self.robust!r} learns nothing by itself; name it in "
                     f"the loss too (now {self.loss!r})"
                 )
 
     @property
-    def method(self) -> Robust | None:
+    def method(self) -> RobustMethod | None:
         """How training is made robust, read from its text."""
         return parse_robust(self.robust)
 
@@ -178,7 +178,7 @@ class TrainRecipe:
         """Whether a loss, or what an attack raises, needs labels."""
         goal = self.method.goal_terms if isinstance(self.method, Attacked) else ()
         return any(
-            term.name in (*LABELED, "sup_con", "batch_prototypes") or term.options.get("confidence")
+            LOSS_ROWS[term.name].labels != "none" or term.options.get("confidence")
             for term in (*self.terms, *goal)
         )
 

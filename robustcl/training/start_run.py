@@ -24,10 +24,8 @@ from robustcl.training.optimizers import build_optimizer
 from robustcl.training.processes import check_divisible
 from robustcl.training.recipe import TrainRecipe
 from robustcl.training.robust._acl import Acl
-from robustcl.training.robust._gradient_penalty import GradientPenalty, check_penalty_network
 from robustcl.training.robust.inner_attack import InnerAttack
-from robustcl.training.robust.lipschitz import Lipschitz, begin_lipschitz
-from robustcl.training.robust.methods import Robust
+from robustcl.training.robust.method import RobustMethod
 from robustcl.training.targets import embed_targets, load_targets
 
 PROJECTION = 128  # outputs of the projector
@@ -76,7 +74,7 @@ class TrainingRun:
     prototypes: Tensor
     views: ViewOptions
     probes: tuple[NormProbe, ...]
-    method: Robust | None
+    method: RobustMethod | None
     attack: InnerAttack | None
     teacher: Encoder | None
     classes: nn.Linear | None
@@ -119,8 +117,9 @@ def begin_training(
             f"{recipe.batch_size} x accumulate {recipe.accumulate}; lower the batch size"
         )
     check_divisible(recipe.batch_size, "batch_size")
-    if isinstance(recipe.method, GradientPenalty):
-        check_penalty_network(encoder)
+    method = recipe.method
+    if method is not None:
+        method.check_encoder(encoder)
     known = known_labels(dataset, recipe)
     generator = torch.Generator(device).manual_seed(recipe.seed)
     encoder.to(device).train()
@@ -128,8 +127,8 @@ def begin_training(
     if recipe.log_norm_penalty:
         shape = dataset.image_shape
         probes = norm_probes(encoder.backbone, image_shape=shape, generator=generator)
-    if isinstance(recipe.method, Lipschitz):
-        begin_lipschitz(encoder.backbone, recipe.method)
+    if method is not None:
+        method.begin(encoder.backbone)
     labels = torch.from_numpy(known).to(device)
     size = _embedding_size(encoder, dataset, device)
     model = encoder

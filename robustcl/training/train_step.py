@@ -17,8 +17,6 @@ from robustcl.training.losses.gathering import gather_embeddings
 from robustcl.training.losses.sums import LossBatch, Term, weighted_sum
 from robustcl.training.norm_penalty import log_norm_penalty
 from robustcl.training.processes import mean_gradients, own_rows, rank_and_count
-from robustcl.training.robust.lipschitz import Lipschitz, after_lipschitz_step
-from robustcl.training.robust.methods import epoch_views, robust_loss
 from robustcl.training.robust.views_step import ViewsStep
 from robustcl.training.start_run import TrainingRun
 
@@ -70,8 +68,8 @@ def train_step(run: TrainingRun, rows: Tensor, *, epoch: int, rate: float) -> di
             sums[name] = sums.get(name, 0.0) + value.detach() / recipe.accumulate
     mean_gradients(weight for group in run.optimizer.param_groups for weight in group["params"])
     run.optimizer.step()
-    if isinstance(run.method, Lipschitz):
-        after_lipschitz_step(run.encoder.backbone)
+    if run.method is not None:
+        run.method.after_step(run.encoder.backbone)
     return sums
 
 
@@ -93,7 +91,7 @@ def _loss(run: TrainingRun, rows: Tensor, epoch: int) -> tuple[Tensor, dict[str,
             attack=run.attack,
             teacher=run.teacher,
         )
-        return robust_loss(run.method, step)
+        return run.method.loss(step)
     embeddings = encode(drawn.views)
     total, parts = losses(embeddings, remembers=True)
     if run.probes:
@@ -105,7 +103,9 @@ def _loss(run: TrainingRun, rows: Tensor, epoch: int) -> tuple[Tensor, dict[str,
 
 
 def _drawn(run: TrainingRun, rows: Tensor, epoch: int) -> Drawn:
-    options = epoch_views(run.method, run.views, epoch=epoch, epochs=run.recipe.epochs)
+    options = run.views
+    if run.method is not None:
+        options = run.method.views(options, epoch=epoch, epochs=run.recipe.epochs)
     views = [*simclr_views(run.images[rows], options=options, generator=run.generator)]
     labeled = None
     if run.labeled is not None:

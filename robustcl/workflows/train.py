@@ -2,6 +2,7 @@
 
 from dataclasses import asdict, replace
 from functools import partial
+from inspect import signature
 from typing import Any
 
 import torch
@@ -21,6 +22,7 @@ from robustcl.models.architectures import build_backbone, embedding_size
 from robustcl.models.checkpoint import load_checkpoint, save_checkpoint
 from robustcl.models.description import Description
 from robustcl.models.dual_batch_norm import ADVERSARIAL
+from robustcl.models.encoders import ARCHITECTURES
 from robustcl.models.heads.fitting import fit_head
 from robustcl.options.train import TrainOptions
 from robustcl.records.ranks import rank
@@ -66,12 +68,6 @@ def tell_targets(recipe: TrainRecipe, dataset: Dataset) -> dict[str, Any]:
         f"{min(found.caps):.2f} / L for an encoder of Lipschitz constant L"
     )
     return {"targets": asdict(found)}
-
-
-SIZED = (  # take image_size
-    *("small_convnet", "strided_convnet", "batch_norm_convnet"),
-    *("lipschitz_convnet", "lipschitz_convnet_large"),
-)
 
 
 def train(options: TrainOptions) -> int:
@@ -211,7 +207,7 @@ def _description(
     stated = {"weights_seed": options.seed, "data": dataset.name, **kept}
     stated["data_hash"] = dataset.hash()  # by which --resume knows a run that is over
     return Description(
-        architecture=options.arch,
+        architecture=options.encoder,
         arguments=arguments,
         image_shape=dataset.image_shape,
         recipe={**recipe.to_dict(), **stated},
@@ -257,7 +253,7 @@ def _teacher(
 def _arguments(options: TrainOptions, recipe: TrainRecipe, dataset: Dataset) -> dict[str, int]:
     shape = dataset.image_shape
     arguments: dict[str, int] = {"channels": shape[0]}
-    if options.arch in SIZED:
+    if "image_size" in signature(ARCHITECTURES.get(options.encoder, dict)).parameters:
         arguments["image_size"] = shape[1]
     if isinstance(recipe.method, Lipschitz) and recipe.method.layers != "patch":
         arguments["overlapping"] = 1
@@ -276,7 +272,7 @@ def _trained(
 
     def attempt(batch_size: int) -> tuple[Encoder, TrainLog]:
         torch.manual_seed(options.seed)
-        encoder = Encoder(build_backbone(options.arch, arguments), image_shape=shape)
+        encoder = Encoder(build_backbone(options.encoder, arguments), image_shape=shape)
         log = train_encoder(
             encoder,
             dataset,

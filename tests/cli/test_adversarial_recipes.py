@@ -27,4 +27,4 @@ def test_recipes(name: str, size: str) -> None:
     assert recipe.method.threat.eps == 8 / 255 and recipe.method.threat.norm == "linf"
     assert recipe.projector == (512 if not size and name != "deacl" else 0)
     assert options.projector == (0 if size else 512)
-    assert build_backbone(options.arch, {"channels": 3}) is not None
+    assert build_backbone(options.encoder, {"channels": 3}) is not None

@@ -13,7 +13,6 @@ from robustcl.cli.main import robustcl
 from robustcl.core.errors import InputError
 from robustcl.report import training_figure as module
 from robustcl.report.training_figure import PANELS, read_log, training_curves, write_training_figure
-from robustcl.training.losses.sums import LOSSES
 
 EPOCHS = np.arange(1, 31)
 
@@ -66,10 +65,6 @@ def test_a_single_loss_is_drawn_once(tmp_path: Path, monkeypatch: pytest.MonkeyP
     assert [*alone["Loss"]] == ["sum"]
     weighted = drawn(a_log(tmp_path / "b.csv", nt_xent=9 * np.exp(-EPOCHS / 9)), monkeypatch)
     assert len(weighted["Loss"]) == 2
-
-
-def test_every_loss_has_a_label() -> None:
-    assert set(module._LOSSES) == set(LOSSES)
 
 
 def test_the_last_value_stands_beside_the_title() -> None:

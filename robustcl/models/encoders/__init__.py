@@ -5,18 +5,16 @@ from functools import partial
 
 from torch import nn
 
+from robustcl.core.lazy import declared
+from robustcl.declarations.encoders import ENCODER_ROWS
 from robustcl.models.encoders.convnets import batch_norm_convnet, small_convnet, strided_convnet
 from robustcl.models.encoders.lipschitz import lipschitz_convnet
 from robustcl.models.encoders.max_min import MaxMin
 from robustcl.models.encoders.resnets import cifar_resnet18
 
 ARCHITECTURES: dict[str, Callable[..., nn.Module]] = {
-    "batch_norm_convnet": batch_norm_convnet,
-    "cifar_resnet18": cifar_resnet18,
-    "lipschitz_convnet": lipschitz_convnet,
-    "lipschitz_convnet_large": partial(lipschitz_convnet, size="large"),
-    "small_convnet": small_convnet,
-    "strided_convnet": strided_convnet,
+    name: partial(declared(f"models.encoders.{row.home}"), **row.options)
+    for name, row in ENCODER_ROWS.items()
 }
 
 __all__ = [

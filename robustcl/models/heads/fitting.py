@@ -10,17 +10,10 @@ from robustcl.core.batching import fixed_size
 from robustcl.core.classifier import Classifier, Encoder
 from robustcl.core.errors import InputError, RunError
 from robustcl.core.hashes import raw_bytes
+from robustcl.core.lazy import declared
 from robustcl.core.modules import eval_mode
 from robustcl.data.dataset import Dataset
-from robustcl.models.heads import knn, linear, lipschitz_linear, prototype
-
-FITS = {
-    "prototype": prototype,
-    "linear": linear,
-    "lipschitz_linear": lipschitz_linear,
-    "knn": knn,
-}
-_HEADS = tuple(FITS)
+from robustcl.declarations.heads import HEAD_ROWS
 
 
 @torch.inference_mode(False)
@@ -42,7 +35,8 @@ def fit_head(
     Args:
         encoder: The encoder; moved to the device.
         dataset: Training images with labels.
-        kind: 'prototype', 'linear', 'lipschitz_linear' (for 1-Lipschitz encoders) or 'knn'.
+        kind: A key of `HEAD_ROWS`: 'prototype', 'linear', 'lipschitz_linear' (for 1-Lipschitz
+            encoders) or 'knn'.
         batch_size: Images per model call.
         device: Where to compute.
         noise: Standard deviation of Gaussian noise added to the images, as in the smoothed model
@@ -58,8 +52,8 @@ def fit_head(
             has an embedding with a direction.
         RunError: When the encoder changed, which would be a defect.
     """
-    if kind not in _HEADS:
-        raise InputError(f"unknown head {kind!r}; use {', '.join(_HEADS)}")
+    if kind not in HEAD_ROWS:
+        raise InputError(f"unknown head {kind!r}; use {', '.join(HEAD_ROWS)}")
     if not dataset.labeled:
         raise InputError(f"{dataset.name!r} has no labels; a head needs them")
     before = encoder_hash(encoder)
@@ -79,7 +73,8 @@ def fit_head(
     if warn:
         among = f"the {len(dataset)} that the head is fitted on"
         warn_abstained(lost, "left out of the fit", among=among)
-    head = FITS[kind](points[known], labels[known], num_classes=dataset.num_classes)
+    fit = declared(f"models.heads.{HEAD_ROWS[kind].home}")
+    head = fit(points[known], labels[known], num_classes=dataset.num_classes)
     return Classifier(encoder, head, class_names=dataset.class_names).eval()
 
 

@@ -36,6 +36,8 @@ from robustcl.workflows.outputs import refuse_inside_data
 
 _DEFAULT_EPS = {"l2": "0.25", "linf": "8/255", "l1": "12"}
 
+_HELD_OUT = 500  # images at most, where the user says nothing
+
 
 def multiview(options: MultiviewOptions) -> int:
     """Run `robustcl multiview`.
@@ -163,7 +165,7 @@ def chosen_images(
     Raises:
         InputError: When there are too few, or they have no labels.
     """
-    if options.held_out < 1:
+    if options.held_out is not None and options.held_out < 1:
         raise InputError(f"--held-out {options.held_out} leaves none; temperatures need images")
     if options.limit is not None and options.limit < 1:
         raise InputError(f"--limit {options.limit} leaves no image; use 1 or more")
@@ -172,17 +174,17 @@ def chosen_images(
     if options.held_out_data is not None:
         other = replace(everything, data=options.held_out_data)
         held = _in_order(read_data(other, split=options.split, classes=classes), options, draw)
-        return _told(
-            whole, whole.select(slice(options.limit)), held.select(slice(options.held_out))
-        )
-    limit = options.limit or len(whole) - options.held_out
-    if limit < 1 or limit + options.held_out > len(whole):
+        count = _HELD_OUT if options.held_out is None else options.held_out
+        return _told(whole, whole.select(slice(options.limit)), held.select(slice(count)))
+    count = min(_HELD_OUT, len(whole) // 3) if options.held_out is None else options.held_out
+    limit = options.limit or len(whole) - count
+    if limit < 1 or limit + count > len(whole):
         raise InputError(
             f"{whole.name!r} has {len(whole)} images, not {max(limit, 1)} to test and "
-            f"{options.held_out} to hold out; lower --limit or --held-out"
+            f"{count} to hold out; lower --limit or --held-out"
         )
     test = whole.select(slice(limit))
-    return _told(whole, test, whole.select(slice(limit, limit + options.held_out)))
+    return _told(whole, test, whole.select(slice(limit, limit + count)))
 
 
 def _in_order(dataset: Dataset, options: MultiviewOptions, draw: Draw) -> Dataset:

@@ -60,7 +60,7 @@ def semantic(
     if targets.ndim != 2 or targets.shape[1] != first.shape[1]:
         raise InputError(
             f"targets of shape {tuple(targets.shape)} for embeddings of size {first.shape[1]}; "
-            "bring them to that size by robustcl.training.targets.vectors"
+            "bring them to that size by robustcl.training.targets.embed_targets"
         )
     highest = int(labels.max()) if len(labels) else -1
     if highest >= len(targets):

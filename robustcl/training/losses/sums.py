@@ -1,5 +1,6 @@
 """Add losses with weights."""
 
+import inspect
 import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, fields
@@ -10,47 +11,26 @@ import torch
 from torch import Tensor
 
 from robustcl.core.errors import InputError
+from robustcl.core.lazy import declared
 from robustcl.core.schema import objection_to
 from robustcl.core.specification import Specification, check_options, choose, parse_specification
-from robustcl.training.losses._batch_prototypes import batch_prototypes
-from robustcl.training.losses._cross_entropy import cross_entropy
-from robustcl.training.losses._debiased import debiased, debiased_of
-from robustcl.training.losses._false_negative_filter import (
-    FilterRule,
-    false_negative_filter,
-    filtered_of,
-    suspects,
-)
-from robustcl.training.losses._hard_negative import hard_negative, hard_negative_of
-from robustcl.training.losses._margin_suncet import margin_suncet
-from robustcl.training.losses._nt_xent import nt_xent, nt_xent_of
-from robustcl.training.losses._semantic import semantic
-from robustcl.training.losses._suncet import suncet, suncet_of
-from robustcl.training.losses._sup_con import sup_con, sup_con_of
+from robustcl.declarations.losses import LOSS_ROWS
+from robustcl.training.losses._false_negative_filter import FilterRule, filtered_of, suspects
 from robustcl.training.losses.similarities import similarities
 
 LOSSES: dict[str, Callable[..., Tensor]] = {
-    "batch_prototypes": batch_prototypes,
-    "cross_entropy": cross_entropy,
-    "debiased": debiased,
-    "false_negative_filter": false_negative_filter,
-    "hard_negative": hard_negative,
-    "margin_suncet": margin_suncet,
-    "nt_xent": nt_xent,
-    "semantic": semantic,
-    "suncet": suncet,
-    "sup_con": sup_con,
+    name: declared(f"training.losses._{name}:{name}") for name in LOSS_ROWS
 }
-ALIASES = {"simclr": "nt_xent", "supcon": "sup_con", "filter": "false_negative_filter"}
-LABELED = (
-    "cross_entropy",
-    "margin_suncet",
-    "semantic",
-    "suncet",
-)  # of labeled images only; they may have a batch of their own
-PAIRLESS = ("cross_entropy", "semantic")  # compare images with classes, not with each other
-RAW = {"batch_prototypes": batch_prototypes, "margin_suncet": margin_suncet}  # of raw embeddings
+ALIASES = {row.alias: name for name, row in LOSS_ROWS.items() if row.alias}
+LABELED = tuple(name for name, row in LOSS_ROWS.items() if row.labels == "only")
+_OF_LOGITS: dict[str, Callable[..., Tensor]] = {
+    name: declared(f"training.losses._{name}:{name}_of")
+    for name, row in LOSS_ROWS.items()
+    if row.sees == "pairs" and name != "false_negative_filter"
+}
 _TIMES = ("weight", "after", "until")
+_CONDITIONS = {"top_k", "threshold", "class_prior", "confidence"}
+_CLASS_PRIOR = 0.1  # of ten classes; the default of `debiased` too
 
 
 @dataclass(frozen=True)
@@ -100,7 +80,7 @@ class Term:
         """Return the rule of a false-negative filter.
 
         Returns:
-            The rule.
+            The rule; with class_prior 0.1 where no condition is given.
 
         Raises:
             InputError: When an option is unknown.
@@ -114,6 +94,8 @@ class Term:
             wrong = objection_to(_rule_types()[key], chosen[key])
             if wrong:
                 raise InputError(f"{key} {chosen[key]!r} of filter: {wrong}")
+        if not _CONDITIONS & chosen.keys():
+            chosen["class_prior"] = _CLASS_PRIOR
         return FilterRule(**chosen)
 
     def active(self, epoch: int) -> bool:
@@ -204,10 +186,10 @@ def weighted_sum(
         if not term.active(epoch):
             continue
         seen = labeled if labeled is not None and term.name in LABELED else batch
-        if term.name in PAIRLESS:
+        if LOSS_ROWS[term.name].sees == "classes":
             value = _of_classes(term, seen)
-        elif term.name in RAW:
-            value = RAW[term.name](seen.first, seen.second, seen.labels, **term.options)
+        elif LOSS_ROWS[term.name].sees == "embeddings":
+            value = LOSSES[term.name](seen.first, seen.second, seen.labels, **term.options)
         else:
             logits = similarities(seen.first, seen.second, temperature=term.temperature)
             value = _of_logits(term, logits, seen)
@@ -223,8 +205,8 @@ def pair_weights(terms: tuple[Term, ...], batch: LossBatch, *, epoch: int = 0) -
     """Return how strongly the losses push each view j away from each view i.
 
     Args:
-        terms: The losses; those in `PAIRLESS`, which compare no two images, are left out, and so
-            are those of raw embeddings, which are no functions of s_ij.
+        terms: The losses; those that see no pairs are left out, since they are no functions of
+            s_ij.
         batch: The batch.
         epoch: Epochs that are over.
 
@@ -236,14 +218,15 @@ def pair_weights(terms: tuple[Term, ...], batch: LossBatch, *, epoch: int = 0) -
     first, second = batch.first.detach(), batch.second.detach()
     total = similarities(first, second, temperature=1.0).new_zeros(count, count)
     for term in terms:
-        if term.name in (*PAIRLESS, *RAW) or not term.active(epoch):
+        if LOSS_ROWS[term.name].sees != "pairs" or not term.active(epoch):
             continue
         logits = similarities(first, second, temperature=term.temperature)
         with torch.enable_grad():
             value = _of_logits(term, logits.requires_grad_(), batch)
             (slope,) = torch.autograd.grad(value, logits)
         # Losses of labeled images are means over fewer views than all.
-        views = count if term.name != "suncet" else 2 * int((batch.labels >= 0).sum())
+        labeled = LOSS_ROWS[term.name].labels == "only"
+        views = 2 * int((batch.labels >= 0).sum()) if labeled else count
         total += term.weight * views * slope / term.temperature
     return total.fill_diagonal_(0.0)
 
@@ -253,26 +236,18 @@ def _of_classes(term: Term, seen: LossBatch) -> Tensor:
     if term.name == "cross_entropy":
         if seen.classes is None:
             raise InputError("cross_entropy needs the weight and the bias of a class layer")
-        return cross_entropy(*views, *seen.classes, **term.options)
+        return LOSSES["cross_entropy"](*views, *seen.classes, **term.options)
     if seen.targets is None:
         raise InputError("semantic needs class targets; give --targets simplex")
-    return semantic(*views, seen.targets, **term.options)
+    return LOSSES["semantic"](*views, seen.targets, **term.options)
 
 
 def _of_logits(term: Term, logits: Tensor, batch: LossBatch) -> Tensor:
     numbers = {**(LOSSES[term.name].__kwdefaults__ or {}), **term.options}
-    match term.name:
-        case "nt_xent":
-            return nt_xent_of(logits)
-        case "sup_con":
-            return sup_con_of(logits, batch.labels)
-        case "suncet":
-            return suncet_of(logits, batch.labels)
-        case "debiased":
-            return debiased_of(logits, **numbers)
-        case "hard_negative":
-            return hard_negative_of(logits, **numbers)
-        case _:
-            views = (batch.first, batch.second, batch.labels)
-            found = suspects(*views, batch.thresholds, batch.prototypes, rule=term.rule())
-            return filtered_of(logits, found)
+    if term.name in _OF_LOGITS:
+        function = _OF_LOGITS[term.name]
+        offered, taken = {**numbers, "labels": batch.labels}, inspect.signature(function).parameters
+        return function(logits, **{key: offered[key] for key in taken if key in offered})
+    views = (batch.first, batch.second, batch.labels)
+    found = suspects(*views, batch.thresholds, batch.prototypes, rule=term.rule())
+    return filtered_of(logits, found)

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 
 import torch
 from torch import Tensor
+from typing_extensions import override
 
 from robustcl.core.errors import InputError
 from robustcl.models.dual_batch_norm import ADVERSARIAL, CLEAN, using_branch
@@ -31,6 +32,10 @@ class Acl(Attacked):
         super().__post_init__()
         if not 0.0 < self.weight <= 1.0:
             raise InputError(f"weight {self.weight} of acl is not a share in (0, 1]; try 0.5")
+
+    @override
+    def loss(self, step: ViewsStep) -> Losses:
+        return acl(self, step)
 
 
 def acl(method: Acl, step: ViewsStep, *, weight: float | None = None) -> Losses:

@@ -4,8 +4,10 @@ from dataclasses import dataclass
 
 import torch
 from torch import Tensor
+from typing_extensions import override
 
 from robustcl.core.errors import InputError
+from robustcl.data.views.options import ViewOptions, weak_views
 from robustcl.training.robust.attacked import LOSS, SHIFT, Attacked, attacked_views, turned
 from robustcl.training.robust.views_step import Losses, ViewsStep
 
@@ -38,6 +40,14 @@ class Deacl(Attacked):
             )
         if self.attack == "free":
             raise InputError("deacl has no clean pass whose gradient is free; use attack=fast")
+
+    @override
+    def views(self, views: ViewOptions, *, epoch: int, epochs: int) -> ViewOptions:
+        return weak_views(views)
+
+    @override
+    def loss(self, step: ViewsStep) -> Losses:
+        return deacl(self, step)
 
 
 def student_loss(clean: Tensor, moved: Tensor, teacher: Tensor, *, weight: float = 2.0) -> Tensor:

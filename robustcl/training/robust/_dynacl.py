@@ -2,7 +2,10 @@
 
 from dataclasses import dataclass
 
+from typing_extensions import override
+
 from robustcl.core.errors import InputError
+from robustcl.data.views.options import ViewOptions, anneal_views
 from robustcl.training.robust._acl import Acl, acl
 from robustcl.training.robust.views_step import Losses, ViewsStep
 
@@ -50,6 +53,14 @@ class Dynacl(Acl):
                 f"period {self.period} of dynacl is longer than training ({epochs} epochs), so the "
                 f"views would never weaken; lower it, or leave it out for {_length(epochs)}"
             )
+
+    @override
+    def views(self, views: ViewOptions, *, epoch: int, epochs: int) -> ViewOptions:
+        return anneal_views(views, strength(epoch, epochs=epochs, period=self.period))
+
+    @override
+    def loss(self, step: ViewsStep) -> Losses:
+        return dynacl(self, step)
 
 
 def _length(epochs: int) -> int:

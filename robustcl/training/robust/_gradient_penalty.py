@@ -6,11 +6,14 @@ from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
+from typing_extensions import override
 
 from robustcl.core.choices import Norm
+from robustcl.core.classifier import Encoder
 from robustcl.core.errors import InputError
 from robustcl.training.losses.similarities import unit
 from robustcl.training.robust.inner_attack import check_training_norm
+from robustcl.training.robust.method import RobustMethod
 from robustcl.training.robust.views_step import Losses, ViewsStep
 
 DROPOUT = (nn.Dropout, nn.Dropout1d, nn.Dropout2d, nn.Dropout3d, nn.AlphaDropout)
@@ -18,7 +21,7 @@ DIRECTIONS = ("batch", "random")
 
 
 @dataclass(frozen=True, kw_only=True)
-class GradientPenalty:
+class GradientPenalty(RobustMethod):
     """State a finite-difference penalty on the encoder's gradient.
 
     Args:
@@ -58,6 +61,14 @@ class GradientPenalty:
             )
         if not 0.0 < self.h < math.inf:
             raise InputError(f"step h {self.h} of penalty is not positive and finite; try 0.01")
+
+    @override
+    def check_encoder(self, encoder: Encoder) -> None:
+        check_penalty_network(encoder)
+
+    @override
+    def loss(self, step: ViewsStep) -> Losses:
+        return penalized_loss(self, step)
 
 
 def penalized_loss(method: GradientPenalty, step: ViewsStep) -> Losses:

@@ -6,13 +6,15 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 from torch.nn import functional
+from typing_extensions import override
 
 from robustcl.core.errors import InputError
+from robustcl.training.robust.method import RobustMethod
 from robustcl.training.robust.views_step import Losses, ViewsStep
 
 
 @dataclass(frozen=True, kw_only=True)
-class NoisyViews:
+class NoisyViews(RobustMethod):
     """State training on noisy views, for certificates by smoothing.
 
     Args:
@@ -37,6 +39,10 @@ class NoisyViews:
             raise InputError(
                 f"consistency {self.consistency} of noise is negative or not finite; use 0 for none"
             )
+
+    @override
+    def loss(self, step: ViewsStep) -> Losses:
+        return noisy_views(self, step)
 
 
 def noisy_views(method: NoisyViews, step: ViewsStep) -> Losses:

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 
 import torch
 from torch import Tensor
+from typing_extensions import override
 
 from robustcl.core.errors import InputError
 from robustcl.training.robust.attacked import SHIFT, Attacked, attacked_views, turned
@@ -33,6 +34,10 @@ class Rocl(Attacked):
             raise InputError(f"weight {self.weight} of rocl is negative or not finite; try 1/256")
         if self.attack == "free":
             raise InputError("rocl has no clean pass whose gradient is free; use attack=fast")
+
+    @override
+    def loss(self, step: ViewsStep) -> Losses:
+        return rocl(self, step)
 
 
 def rocl(method: Rocl, step: ViewsStep) -> Losses:

@@ -16,6 +16,7 @@ from robustcl.core.threat import Threat
 from robustcl.models.dual_batch_norm import ADVERSARIAL, using_branch
 from robustcl.training.losses.sums import Term, parse_losses
 from robustcl.training.robust.inner_attack import check_training_norm
+from robustcl.training.robust.method import RobustMethod
 from robustcl.training.robust.views_step import ViewsStep
 
 _DEFAULT_EPS: dict[Norm, float] = {"linf": 8 / 255, "l2": 0.5}
@@ -24,7 +25,7 @@ LOSS, SHIFT = "loss", "shift"
 
 
 @dataclass(frozen=True, kw_only=True)
-class Attacked:
+class Attacked(RobustMethod):
     """State how training views are attacked.
 
     Args:

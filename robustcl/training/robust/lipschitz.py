@@ -5,17 +5,19 @@ from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
+from typing_extensions import override
 
 from robustcl.core.errors import InputError, UnsupportedError
 from robustcl.models.encoders.max_min import MaxMin
 from robustcl.models.encoders.sorted_halves import to_halves, to_pairs
+from robustcl.training.robust.method import RobustMethod
 
 CLAIMED = 1.0  # the Lipschitz constant of an encoder trained so
 NEUTRAL = (MaxMin, nn.Flatten, nn.Identity)
 
 
 @dataclass(frozen=True, kw_only=True)
-class Lipschitz:
+class Lipschitz(RobustMethod):
     """State how an encoder is kept 1-Lipschitz.
 
     Args:
@@ -37,6 +39,18 @@ class Lipschitz:
             )
         if self.layers not in ("patch", "orthogonal", "aol"):
             raise InputError(f"layers {self.layers!r} is unknown; use patch, orthogonal or aol")
+
+    @override
+    def begin(self, backbone: nn.Module) -> None:
+        begin_lipschitz(backbone, self)
+
+    @override
+    def after_step(self, backbone: nn.Module) -> None:
+        after_lipschitz_step(backbone)
+
+    @override
+    def end(self, backbone: nn.Module) -> None:
+        end_lipschitz(backbone)
 
 
 def begin_lipschitz(backbone: nn.Module, method: Lipschitz) -> None:

@@ -80,7 +80,6 @@ def test_autocast_does_not_touch_the_numbers() -> None:
         ("simclear", "unknown loss"),
         ("simclr:tau=1", "no option 'tau'"),
         ("simclr:temperature=0", "not positive"),
-        ("filter", "no condition"),
         ("filter:beta=1", "no option 'beta'"),
         ("simclr:weight=-1", "weight"),
         ("simclr:until=0", "until"),

@@ -7,8 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from robustcl.data._torchvision import TORCHVISION
-from robustcl.data.loading import PATH_SOURCES
+from robustcl.declarations.sources import SOURCE_ROWS
 from tests.docs.commands import PROGRAMS, options_of, read_only, script_options
 from tests.docs.pages import PAGES, ROOT, Command, command, inline_commands, text_of
 
@@ -53,7 +52,7 @@ def test_the_command_in_a_recipe_can_be_run(recipe: Path, monkeypatch: pytest.Mo
     assert words["--recipe"] == str(recipe.relative_to(ROOT))
     assert words["--out"].endswith(".safetensors")
     source = words["--data"].partition(":")[0]
-    assert source in TORCHVISION or source in PATH_SOURCES
+    assert source in SOURCE_ROWS
 
 
 def test_an_option_that_does_not_exist_is_seen() -> None:
