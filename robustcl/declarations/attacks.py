@@ -56,7 +56,7 @@ ATTACK_ROWS: dict[str, AttackRow] = {
         norms=("l2", "linf"),
     ),
     "boundary_walk": AttackRow(
-        "nearest point: along the boundaries of up to nine rivals towards the image",
+        "nearest point: along the boundaries of up to nine other classes towards the image",
         "projection of Croce and Hein 2020 (FAB)",
         minimum_norm=True,
     ),
