@@ -2,13 +2,16 @@
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor
 
 from robustcl.attacks.curve import LossCurve
 from robustcl.attacks.steps import column
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 
 @dataclass(frozen=True, eq=False)
@@ -74,6 +77,26 @@ class AttackResult:
     def confirmed(self) -> Tensor:
         """(B,) whether the radius is finite."""
         return torch.isfinite(self.radius)
+
+    def frame(self) -> "pd.DataFrame":
+        """Return one row per image: attack, success, norms, gradient evaluations.
+
+        Returns:
+            The table; norms in pixel units, infinite where nothing was found.
+        """
+        import pandas as pd  # slow to import
+
+        return pd.DataFrame({
+            "attack": self.attack,
+            "success": self.success.cpu().numpy(),
+            "deployed": self.deployed.cpu().numpy(),
+            "radius": self.radius.cpu().numpy(),
+            "gradients": self.gradients.cpu().numpy(),
+        })
+
+    def __str__(self) -> str:
+        head = f"{self.attack}: {int(self.success.sum())} of {len(self.success)} images fooled"
+        return f"{head}\n{self.frame().to_string(max_rows=12)}"
 
 
 def join_candidates(searches: Sequence[Candidates]) -> Candidates:

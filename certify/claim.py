@@ -2,12 +2,16 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
 
 from robustcl.core.abstention import ABSTAINED, answered
 from robustcl.core.choices import Guarantee
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 NO_RIVAL = -1
 
@@ -32,8 +36,8 @@ class Claim:
             model's own, evaluated in float64 on the image alone; -1 where scores are not finite.
         radius: (B,) float64, in pixel units; 0 where nothing is claimed. Perturbations of norm
             strictly below it are covered.
-        rival: (B,) the class whose boundary is nearest as far as the method can tell; -1:
-        none.
+        rival: (B,) the other class whose boundary is nearest as far as the method can tell; -1:
+            none.
     """
 
     method: str | tuple[str, ...]
@@ -43,6 +47,26 @@ class Claim:
     predicted: Tensor
     radius: Tensor
     rival: Tensor
+
+    def frame(self) -> "pd.DataFrame":
+        """Return one row per image: method, predicted class, radius, nearest other class.
+
+        Returns:
+            The table; radii in pixel units.
+        """
+        import pandas as pd  # slow to import
+
+        method = self.method if isinstance(self.method, str) else list(self.method)
+        return pd.DataFrame({
+            "method": method,
+            "predicted": self.predicted.cpu().numpy(),
+            "radius": self.radius.cpu().numpy(),
+            "rival": self.rival.cpu().numpy(),
+        })
+
+    def __str__(self) -> str:
+        head = f"{self.guarantee} {self.norm} radii about the {self.subject}"
+        return f"{head}\n{self.frame().to_string(max_rows=12)}"
 
 
 def join_claims(claims: Sequence[Claim]) -> Claim:

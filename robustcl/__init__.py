@@ -23,11 +23,14 @@ if TYPE_CHECKING:
     from robustcl.core.objectives import Objective, displace, misclassify, outrank
     from robustcl.core.threat import Threat
     from robustcl.models.checkpoint import load_checkpoint
+    from robustcl.models.heads.fitting import fit_head
     from robustcl.models.multi_view import MultiView
+    from robustcl.workflows.library import AuditResult, audit, load, save, train
 
     __version__: str
 
 __all__ = [
+    "AuditResult",
     "CheckpointError",
     "Classifier",
     "Encoder",
@@ -40,11 +43,16 @@ __all__ = [
     "UnsupportedError",
     "ViolationError",
     "attacks",
+    "audit",
     "certify",
     "displace",
+    "fit_head",
+    "load",
     "load_checkpoint",
     "misclassify",
     "outrank",
+    "save",
+    "train",
 ]
 
 if not TYPE_CHECKING:

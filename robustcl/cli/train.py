@@ -1,5 +1,5 @@
 """Run `train`."""
 
-from robustcl.workflows.train import train
+from robustcl.workflows.train import train_and_save as train
 
 __all__ = ["train"]

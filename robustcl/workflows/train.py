@@ -70,7 +70,7 @@ def tell_targets(recipe: TrainRecipe, dataset: Dataset) -> dict[str, Any]:
     return {"targets": asdict(found)}
 
 
-def train(options: TrainOptions) -> int:
+def train_and_save(options: TrainOptions) -> int:
     """Run `robustcl train`.
 
     Args:

@@ -11,7 +11,7 @@ from robustcl.core.errors import InputError
 from robustcl.options.train import TrainOptions
 from robustcl.training import Files, train_encoder
 from robustcl.training.logs import tensorboard_log
-from robustcl.workflows.train import train
+from robustcl.workflows.train import train_and_save
 from tests.training.test_loop import PLAIN, digits, encoder
 
 REASON = "tensorboard is not installed; pip install 'robustcl[tensorboard]' runs these tests"
@@ -81,7 +81,7 @@ def test_without_the_package_the_cure_comes_before_the_data(
     place = tmp_path / "a.safetensors"
     options = TrainOptions(data="npz:nowhere", out=place, tensorboard=tmp_path / "events")
     with pytest.raises(InputError, match=r"pip install 'robustcl\[tensorboard\]'"):
-        train(options)
+        train_and_save(options)
     with tensorboard_log(None) as write:
         write({"steps": 1, "loss": 1.0})
     assert not list(tmp_path.iterdir())

@@ -17,7 +17,7 @@ from robustcl.studies.options import training_options
 from robustcl.studies.place import Place
 from robustcl.studies.suite import Suite
 from robustcl.workflows.probe import probe
-from robustcl.workflows.train import train
+from robustcl.workflows.train import train_and_save
 
 
 def model_cell(suite: Suite, cell: Cell, place: Place) -> dict[str, Any]:
@@ -42,7 +42,7 @@ def model_cell(suite: Suite, cell: Cell, place: Place) -> dict[str, Any]:
         state = encoder.with_suffix(".state.safetensors")  # the last that a training removes
         row = _last_row(options) if _is_sound(encoder) and not state.exists() else None
         if row is None:  # not trained, or not to its end, or what it measured is lost
-            train(replace(options, overwrite=True))
+            train_and_save(replace(options, overwrite=True))
             row = _last_row(options)
         metrics = training_metrics(suite.metrics, row or {})
     if cell.model.head:
