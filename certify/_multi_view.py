@@ -64,7 +64,7 @@ class PreparedViews:
         spatial: The same in L2.
     """
 
-    prepared_model: PreparedModel
+    traced: PreparedModel
     norms: tuple[float, ...]
     spatial: tuple[float, ...]
 

@@ -53,7 +53,7 @@ class Table:
 
     name: str
     values: pd.DataFrame
-    spelled_out: pd.DataFrame | None = None
+    spelled: pd.DataFrame | None = None
     links: Sequence[str] = ()
 
 

@@ -150,7 +150,7 @@ def test_the_answer_is_withheld_by_an_exact_bound_on_fresh_samples() -> None:
     for row, point in enumerate(centers.points):
         generator = torch.Generator().manual_seed(row)
         chosen, fresh = (
-            MODULE.noisy_outputs(first, images[row], noise, generator) for _ in range(2)
+            MODULE.noisy_embeddings(first, images[row], noise, generator) for _ in range(2)
         )
         radii = (chosen[:64] - chosen[:, 0]).abs().sort(dim=1).values[:, count - 1]
         assert float(point) == float(chosen[radii.argmin()])

@@ -98,12 +98,12 @@ def test_only_one_module_writes_to_the_terminal() -> None:
                     found |= {name} if _writes(node) else set()
                     bars |= {name} if ast.unparse(node.func).endswith("Console") else set()
     # The second writes fixed words where a signal ends the process at once.
-    assert found <= {"robustcl/core/terminal.py", "robustcl/core/stopping.py"}
+    assert found <= {"robustcl/core/terminal.py", "robustcl/core/last_handler.py"}
     # Tables of our own words, and bars, whose texts are escaped and hold no markup.
     assert bars <= {
-        "robustcl/commands/methods.py",
-        "robustcl/auditing/evaluate.py",
-        "robustcl/training/progress.py",
+        "robustcl/cli/methods.py",
+        "robustcl/evaluation/measuring.py",
+        "robustcl/training/logs.py",
     }
 
 

@@ -84,7 +84,7 @@ def furnish_readme(folder: Path) -> None:
 
 def furnish_bench(folder: Path) -> None:
     """Add the suite `quick` with one epoch, one norm and twelve images."""
-    text = (ROOT / "robustcl" / "bench" / "suites" / "quick.toml").read_text(encoding="utf-8")
+    text = (ROOT / "robustcl" / "studies" / "suites" / "quick.toml").read_text(encoding="utf-8")
     for old, new in (
         ("limit = 100", "limit = 12"),
         ("epochs = 120", "epochs = 1"),

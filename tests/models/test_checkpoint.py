@@ -20,8 +20,8 @@ from robustcl.models.stored_file import DESCRIPTION_KEY, STORED_CHECKSUM, read_s
 from tests.cli.write_signed import write_signed
 from tests.network import some_images
 
-GOLDEN = Path(__file__).parent / "golden" / "checkpoints" / "old.safetensors"
-SHIPPED = Path(__file__).parents[1] / "benchmarks" / "checkpoints"
+GOLDEN = Path(__file__).parents[1] / "golden" / "checkpoints" / "old.safetensors"
+SHIPPED = Path(__file__).parents[2] / "benchmarks" / "checkpoints"
 ARGUMENTS = {"channels": 1, "image_size": 8, "width": 2, "embedding_size": 3}
 DESCRIPTION = Description("batch_norm_convnet", ARGUMENTS, (1, 8, 8), (0.3,), (0.4,), 3)
 # Printed by the commit that wrote the golden file.

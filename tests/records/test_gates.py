@@ -21,7 +21,7 @@ BEATEN = [clean(0, 0, 0), certificate(0, 0, 0, 0.3), attack(0, 0, 0, 0.1)]
 @pytest.fixture(autouse=True)
 def no_drawing(monkeypatch: pytest.MonkeyPatch) -> None:
     """Leave the page out, whose drawing takes seconds."""
-    monkeypatch.setattr(page, "write_page", lambda run, summary: run.folder / "report.html")
+    monkeypatch.setattr(page, "write_run_page", lambda run, summary: run.folder / "report.html")
 
 
 def code_of(folder: Path, *gates: str) -> int:

@@ -20,10 +20,8 @@ from robustcl.records.examples import load_examples
 from robustcl.records.reading import config_hash, load_run, read_manifest
 from robustcl.records.study_file import read_study
 from robustcl.records.summary import summarize
-from robustcl.report.suite_folder import load_suite_run
 
 GOLDEN = Path(__file__).resolve().parents[1] / "golden" / "runs"
-RESULTS = Path(__file__).resolve().parents[2] / "benchmarks" / "results"
 WORD = "wrote no checksums"
 
 
@@ -153,37 +151,3 @@ def test_no_machine_is_named_in_the_golden_files() -> None:
         if place.suffix in (".json", ".jsonl", ".md"):  # no path from the root
             assert not re.search(r"""(^|[\s"'=:])/[a-z]+/""", place.read_text(encoding="utf-8"))
     assert sum(p.stat().st_size for p in GOLDEN.rglob("*") if p.is_file()) < 100_000
-
-
-@pytest.mark.parametrize(
-    "place",
-    sorted({place.parent for place in RESULTS.rglob("records-*.jsonl")}),
-    ids=lambda place: "/".join(place.relative_to(RESULTS).parts),
-)
-def test_published_runs_still_load(place: Path) -> None:
-    run = load_run(place)
-    summary = summarize(run)
-    assert summary.n == run.manifest["num_examples"]
-    published = place / "summary.json"
-    if published.is_file():
-        before = json.loads(published.read_text(encoding="utf-8"))
-        assert summary.to_dict()["clean_accuracy"] == before["clean_accuracy"]
-        assert summary.to_dict()["median_certified_radius"] == before["median_certified_radius"]
-
-
-@pytest.mark.parametrize(
-    "place",
-    sorted({
-        p.parent for p in RESULTS.glob("*/manifest.json") if (p.parent / "report.html").exists()
-    }),
-    ids=lambda place: place.name,
-)
-def test_published_suites_still_load(place: Path) -> None:
-    manifest = read_manifest(place)
-    if "suite" not in manifest:
-        return
-    suite = load_suite_run(place)
-    assert len(suite.cells) == len(manifest["cells"])
-    for cell in suite.cells:
-        if cell["kind"] == "study" and cell["status"] == "done":
-            assert read_study(place / cell["cell"])[0]["models"]
