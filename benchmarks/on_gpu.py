@@ -89,9 +89,8 @@ def agreement(options: argparse.Namespace) -> dict[str, Any]:
 def _resnet50(options: argparse.Namespace) -> Classifier:
     torch.manual_seed(0)
     side = 32 if options.small else 224
-    network = torchvision.models.resnet50(weights=None)
-    network.fc = nn.Identity()
-    encoder = Encoder(network, image_shape=(3, side, side))
+    network = nn.Sequential(*list(torchvision.models.resnet50(weights=None).children())[:-1])
+    encoder = Encoder(nn.Sequential(network, nn.Flatten()), image_shape=(3, side, side))
     return Classifier(encoder, PrototypeHead(torch.randn(10, 2048))).eval().to(options.device)
 
 
@@ -160,14 +159,14 @@ def vmap(options: argparse.Namespace) -> dict[str, Any]:
         return classifier.raw_embeddings(one[None])[0]
 
     def together() -> object:
-        _, pull = torch.func.vjp(embedding, image)
-        return torch.func.vmap(pull)(rows)
+        return torch.func.vmap(torch.func.vjp(embedding, image)[1])(rows)
 
     def in_turn() -> object:
-        _, pull = torch.func.vjp(embedding, image)
-        return [pull(row) for row in rows]
+        vjp = torch.func.vjp(embedding, image)[1]
+        return [vjp(row) for row in rows]
 
-    together(), in_turn()
+    for one in (together, in_turn):
+        one()
     spent = [seconds_of(one, options.device) for one in (together, in_turn)]
     return {"rows": len(rows), "loop over vmap": spent[1] / spent[0]}
 
@@ -196,7 +195,7 @@ TASKS: dict[str, Callable[[argparse.Namespace], dict[str, Any]]] = {
 
 
 def main(words: list[str] | None = None) -> None:
-    parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
+    parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
     parser.add_argument("--out", type=Path, required=True, help="lines of JSON; gone on with")
     parser.add_argument("--device", default="cuda", help="where to measure")
     parser.add_argument("--minutes", type=float, default=12.0, help="no task begins after them")

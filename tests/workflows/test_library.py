@@ -55,14 +55,15 @@ def test_an_audit_tells_the_same_as_its_parts(classifier: robustcl.Classifier) -
 
 def test_a_plain_network_and_plain_tensors_are_audited(tmp_path: Path) -> None:
     torch.manual_seed(0)
-    network = nn.Sequential(nn.Flatten(), nn.Linear(12, 3)).train()
+    layer = nn.Linear(12, 3)
+    network = nn.Sequential(nn.Flatten(), layer).train()
     images, labels = torch.rand(5, 3, 2, 2), torch.tensor([0, 1, 2, 0, 1])
     result = robustcl.audit(
         network, (images, labels), methods="product", attacks="", norm="linf", out=tmp_path / "run"
     )
     assert network.training
-    weight = network[1].weight.detach().double()
-    scores = (images.flatten(1).double() @ weight.T) + network[1].bias.detach().double()
+    weight = layer.weight.detach().double()
+    scores = (images.flatten(1).double() @ weight.T) + layer.bias.detach().double()
     best = scores.argmax(dim=1)
     gaps = scores.gather(1, best[:, None]) - scores
     slopes = (weight[best][:, None] - weight[None]).abs().sum(dim=2)
