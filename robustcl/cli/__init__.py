@@ -1,1 +1,5 @@
-"""Commands: one file each, an options dataclass and a function."""
+"""The command line: one file per command."""
+
+from robustcl.cli.main import CERTIFY, ROBUSTCL, certify, robustcl
+
+__all__ = ["CERTIFY", "ROBUSTCL", "certify", "robustcl"]

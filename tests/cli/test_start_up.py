@@ -52,11 +52,8 @@ def test_what_is_loaded_when() -> None:
 
 
 def test_python_m_starts_without_torch_too() -> None:
-    program = "import sys; sys.argv = ['-m', 'methods', '--json']; import robustcl.certify"
-    check = (
-        "import atexit, sys, os; atexit.register(lambda: os._exit(40 + ('torch' in sys.modules)))"
-    )
-    done = subprocess.run(
-        [sys.executable, "-c", f"{check}\n{program}"], capture_output=True, check=False
-    )
-    assert done.returncode == 40 and json.loads(done.stdout)["methods"]
+    words = [sys.executable, "-X", "importtime", "-m", "robustcl.certify", "methods", "--json"]
+    done = subprocess.run(words, capture_output=True, text=True, check=True)
+    assert json.loads(done.stdout)["methods"]
+    loaded = {line.rpartition("|")[2].strip() for line in done.stderr.splitlines()}
+    assert "robustcl.cli.main" in loaded and "torch" not in loaded

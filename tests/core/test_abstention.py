@@ -8,7 +8,6 @@ import pytest
 import torch
 from torch import nn
 
-from robustcl.auditing import ensemble_baseline, fresh_views
 from robustcl.calibration import measure_calibration
 from robustcl.certify import clever, first_order, jacobian_norm
 from robustcl.core.abstention import directed, on_sphere, predict, warn_abstained
@@ -20,6 +19,7 @@ from robustcl.evaluation.clean_records import calibration_of, shares_of, tempera
 from robustcl.models.heads import LinearHead, PrototypeHead, knn, linear, prototype
 from robustcl.models.heads.fitting import fit_head
 from robustcl.studies.cell_kinds.calibration_cell import measured
+from robustcl.studies.multiview import baselines
 from robustcl.training.measuring import _knn_accuracy
 
 NAN, INF = torch.nan, torch.inf
@@ -175,12 +175,12 @@ def test_ensembles_and_fresh_views_that_abstain_are_not_robust(monkeypatch) -> N
         plan=plan, device="cpu", ensemble=Dead(), test=held, held_out=held, tell=None
     )
     model: Any = Dead()
-    assert fresh_views._right(study, model, images, labels).mean(dim=0).tolist() == [0, 1, 0, 1]
-    monkeypatch.setattr(ensemble_baseline, "all_images", lambda data: images)
-    monkeypatch.setattr(ensemble_baseline, "staged", lambda study, name, compute: compute())
+    assert baselines._right(study, model, images, labels).mean(dim=0).tolist() == [0, 1, 0, 1]
+    monkeypatch.setattr(baselines, "all_images", lambda data: images)
+    monkeypatch.setattr(baselines, "staged", lambda study, name, compute: compute())
     nobody = torch.tensor([False, False, True, False])  # what is wrong at the start counts as won
-    monkeypatch.setattr(ensemble_baseline, "adversarials", lambda *_: (images, nobody))
-    found = ensemble_baseline.ensemble_baseline(study, labels)
+    monkeypatch.setattr(baselines, "adversarials", lambda *_: (images, nobody))
+    found = baselines.ensemble_baseline(study, labels)
     assert found is not None
     assert found["robust"] == found["clean"]["accuracy"] == 0.5
     assert found["clean"]["abstained"] == 1

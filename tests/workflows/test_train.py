@@ -97,7 +97,6 @@ def test_an_interrupted_run_is_not_overwritten(tmp_path: Path, capsys) -> None:
         (["--loss", "semantic", "--targets", "words:nowhere.txt"], "no file"),
         (["--loss", "semantic", "--targets", "taxonomy"], "the taxonomy has no 0"),
         (["--batch-size", "1"], "batch_size 1 gives no negatives"),
-        (["--loss", "filter"], "no condition"),
         (["--out", "model.pt"], "does not end in .safetensors"),
     ],
 )
