@@ -43,6 +43,7 @@ if TYPE_CHECKING:
         compare,
         parse_method,
         prepare,
+        prepare_all,
     )
     from robustcl.certify.preparation import prepared_model
     from robustcl.certify.smoothing_noise import choose_clip
@@ -77,6 +78,7 @@ __all__ = [
     "pairwise_slopes",
     "parse_method",
     "prepare",
+    "prepare_all",
     "prepared_model",
     "prepared_views",
     "product",

@@ -67,10 +67,14 @@ class Method:
         return norm in self.norms or (norm == "l1" and proves_l1)
 
 
-def _prepare_network(classifier: Classifier, norm: CertifiedNorm, options: dict[str, Any]) -> Any:
+def _check_effort(options: dict[str, Any]) -> None:
     check_stairs(options.get("stairs", 1))
     names = ("steps", "slope_steps", "splits", "units")
     Effort(**{key: options[key] for key in names if options.get(key) is not None})
+
+
+def _prepare_network(classifier: Classifier, norm: CertifiedNorm, options: dict[str, Any]) -> Any:
+    _check_effort(options)
     return prepared_model(classifier, norm=norm, method="a certificate of the model itself")
 
 
@@ -174,6 +178,35 @@ def prepare(specification: Specification, classifier: Classifier, *, norm: str) 
     options: dict[str, Any] = dict(specification.options)
     computed = _computed(method, norm)
     return None if method.prepare is None else method.prepare(classifier, computed, options)
+
+
+def prepare_all(texts: Iterable[str], classifier: Classifier, *, norm: str) -> dict[str, Any]:
+    """Prepare a model for several methods, and write its network as steps only once.
+
+    Args:
+        texts: The methods, as in 'sound:splits=4'.
+        classifier: The model.
+        norm: 'l2', 'linf' or 'l1'.
+
+    Returns:
+        What `prepare` returns, by method.
+    """
+    found: dict[str, Any] = {}
+    shared: dict[str, PreparedModel] = {}
+    for text in texts:
+        specification = parse_method(text)
+        method, options = METHODS[specification.name], dict(specification.options)
+        computed = _computed(method, norm)
+        if method.prepare in (_prepare_network, _prepare_on_sphere) and computed in shared:
+            if method.prepare is _prepare_on_sphere:
+                check_sphere(classifier)
+            _check_effort(options)
+            found[text] = shared[computed]
+            continue
+        found[text] = prepare(specification, classifier, norm=norm)
+        if isinstance(found[text], PreparedModel):
+            shared[computed] = found[text]
+    return found
 
 
 def certificate(

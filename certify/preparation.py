@@ -55,7 +55,7 @@ class PreparedModel:
 
 
 def prepared_model(classifier: Classifier, *, norm: CertifiedNorm, method: str) -> PreparedModel:
-    """Trace a model once, for any number of images.
+    """Write a model as steps once, for any number of images.
 
     Args:
         classifier: A classifier with a prototype, linear or identity head.

@@ -104,10 +104,10 @@ def _evaluated(
     with eval_mode(classifier):
         try:
             classifier.to(device)
-            prepared = {
-                text: certify.prepare(certify.parse_method(text), classifier, norm=audit.norm)
-                for text in audit.methods
-            }
+            begun_at = time.monotonic()
+            prepared = certify.prepare_all(audit.methods, classifier, norm=audit.norm)
+            if tell is not None and not rank() and any(p is not None for p in prepared.values()):
+                tell(f"the network was read in {time.monotonic() - begun_at:.1f} s")
             labels = dataset.labels.tolist()
             begun = start_run(folder, manifest, resume=resume, mixed=mixed, labels=labels)
             manifest = read_manifest(folder) | {

@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from robustcl import certify
-from robustcl.core.errors import RunError
+from robustcl.core.errors import InputError, RunError
 from robustcl.data import Dataset
 from robustcl.evaluation.config import EvaluationConfig
 from robustcl.evaluation.measuring import evaluate
@@ -91,3 +91,16 @@ def test_a_suite_states_it_too(form: str, stated: bool) -> None:
         },
     )
     assert ("defaults" in suite.to_dict()) == stated
+
+
+def test_methods_share_one_prepared_model_and_each_checks_its_options() -> None:
+    classifier = small_classifier()
+    found = certify.prepare_all(
+        ("product", "geodesic", "sound:splits=2,slope_steps=10", "clever"), classifier, norm="l2"
+    )
+    assert (
+        found["product"] is found["geodesic"] is found["sound:splits=2,slope_steps=10"] is not None
+    )
+    assert found["clever"] is None
+    with pytest.raises(InputError, match="stairs"):
+        certify.prepare_all(("product", "local:stairs=0"), classifier, norm="l2")
