@@ -9,6 +9,7 @@ from robustcl.core.seeds import check_seed
 from robustcl.data.views.options import ViewOptions
 from robustcl.declarations.losses import LOSS_ROWS
 from robustcl.declarations.optimizers import OPTIMIZERS
+from robustcl.options.train_fields import TrainFields
 from robustcl.training.losses.sums import Term, parse_losses
 from robustcl.training.robust._deacl import Deacl
 from robustcl.training.robust._dynacl import Dynacl
@@ -21,67 +22,20 @@ _MOST = 10**9  # epochs, or batches of a step
 
 
 @dataclass(frozen=True)
-class TrainRecipe:
+class TrainRecipe(TrainFields):
     """State a contrastive training run in full.
 
+    The fields of `TrainFields`, and these:
+
     Args:
-        loss: Losses joined by plus signs, see `parse_losses`, as in 'simclr+suncet:until=50'.
-        labels: Share of training images whose labels the losses see, balanced over classes.
-        label_seed: Seed of the choice of these images.
-        targets: Class vectors of the semantic loss, see `load_targets`.
-        epochs: Passes over the data.
-        batch_size: Images per batch (two views each); an incomplete last batch is dropped.
-        accumulate: Batches per optimizer step; negatives come from one batch only.
-        labeled_batch: Images in the class-stratified batch that `suncet`, `semantic` and
-            `cross_entropy` see beside each batch; 0 for none (they see the labeled images of the
-            batch). None chooses a quarter of the batch, one image per class at least, where such a
-            loss has few labels.
-        optimizer: 'adamw', 'sgd' with Nesterov momentum, 'lars', or 'muon' for layers that are kept
-            orthogonal.
-        learning_rate: Peak of the schedule; LARS wants about 0.3 per 256 images of a step,
-            Muon about 0.02.
-        weight_decay: Decoupled for AdamW and Muon; an L2 penalty for SGD and LARS.
-        momentum: Of SGD, LARS and Muon.
-        ema: Decay per step of the moving average of weights, which is what is kept and measured;
-            0 for none.
-        warmup: Share of the schedule in which the rate rises linearly; a cosine to 0 follows.
-        projector: Hidden units of a perceptron between embedding and losses, which is thrown away
-            after training; 0 puts the losses on the embedding itself, which certificates are about.
-        robust: How training is made robust, see `parse_robust`, as in 'penalty:weight=.1',
-            'noise:sigma=.25,consistency=1' or 'acl:eps=4/255,steps=1'; '' for not at all.
-        log_norm_penalty: Weight of log(product of layer norms) - log(mean |h|).
         views: How views are drawn; None chooses by data set.
-        autocast: Run the encoder in bfloat16; losses stay in float32.
-        compile: Compile the encoder, which takes a minute and pays off in long runs.
-        max_seconds: The schedule ends by then at the latest; the run then depends on the
-            machine's speed. None for no limit.
         seed: Seed of the order, the views and the norm probes; the caller seeds the weights.
 
     Raises:
         InputError: When a value is not usable.
     """
 
-    loss: str = "simclr"
-    labels: float = 1.0
-    label_seed: int = 0
-    targets: str = "simplex"
-    epochs: int = 100
-    batch_size: int = 256
-    accumulate: int = 1
-    labeled_batch: int | None = None
-    optimizer: str = "adamw"
-    learning_rate: float = 1e-3
-    weight_decay: float = 1e-4
-    momentum: float = 0.9
-    ema: float = 0.0
-    warmup: float = 0.05
-    projector: int = 0
-    robust: str = ""
-    log_norm_penalty: float = 0.0
     views: ViewOptions | None = None
-    autocast: bool = False
-    compile: bool = False
-    max_seconds: float | None = None
     seed: int = 0
 
     def __post_init__(self) -> None:
