@@ -119,7 +119,7 @@ def _tail(network: Network) -> tuple[tuple[Affine, ...], int]:
     # The affine operations that h ends with, and the position before them.
     last: list[Affine] = []
     position = len(network.steps) - 1
-    while isinstance(operation := network.steps[position].operation, Affine):
+    while (operation := network.steps[position].operation.affine) is not None:
         last.append(operation)
         (position,) = network.steps[position].sources
     return tuple(last), position

@@ -101,6 +101,11 @@ class Affine(Operation):
 
     @property
     @override
+    def affine(self) -> "Affine":
+        return self
+
+    @property
+    @override
     def is_mixing(self) -> bool:
         return True
 

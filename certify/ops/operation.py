@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import Self
+from typing import TYPE_CHECKING, Self
 
 import torch
 from torch import Tensor
@@ -22,6 +22,9 @@ from robustcl.certify.ops.scalar_function import ScalarFunction
 from robustcl.certify.rounding import down, round_up, up
 from robustcl.core.choices import CertifiedNorm
 from robustcl.core.errors import UnsupportedError
+
+if TYPE_CHECKING:
+    from robustcl.certify.ops.affine import Affine
 
 Shape = tuple[int, ...]
 ANY_MODEL = "smoothing:form=vote certifies any model, first_order estimates"
@@ -50,6 +53,11 @@ class Operation:
     def is_mixing(self) -> bool:
         """Whether it adds numbers up, so that lines of their own may bound them more tightly."""
         return False
+
+    @property
+    def affine(self) -> "Affine | None":
+        """The operation itself where it is an affine map."""
+        return None
 
     @property
     def function(self) -> ScalarFunction | None:
