@@ -1,1 +1,1 @@
-"""What everything else stands on: files, schemas and text. Nothing here loads torch."""
+"""What everything else stands on: errors, threats, objectives, the classifier, files, text."""

@@ -1,1 +1,1 @@
-"""What certificates claim and what attacks do, as plain data. Nothing here loads torch."""
+"""What attacks, certificates, losses, heads and the like are, as plain data, without torch."""

@@ -1,1 +1,1 @@
-"""Tests."""
+"""Tests of robustcl.workflows."""
