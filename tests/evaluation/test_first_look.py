@@ -79,7 +79,8 @@ def test_a_run_says_beforehand_how_long_it_may_take(tmp_path: Path) -> None:
     evaluate(model, data, audit, tmp_path / "run", progress=False,
              tell=lambda text: told.append((text, time.monotonic())))  # fmt: skip
     ended = time.monotonic()
-    ((text, said_at),) = told
+    (read, _), (text, said_at) = told
+    assert read.startswith("the network was read in ")
     assert text.startswith("expected time: roughly ")
     assert begun < said_at < ended
     clean = load_run(tmp_path / "run").clean
