@@ -1,9 +1,12 @@
 """Export a module as a functional graph of calls, and refuse what an export freezes in silence."""
 
+import io
+import logging
 import operator
 import threading
 import warnings
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, redirect_stderr
 from dataclasses import dataclass
 from functools import cache
 
@@ -58,7 +61,7 @@ def exported(
             writes to itself, draws random numbers, or returns anything but one tensor.
     """
     _begin_autograd()
-    with _EXPORTING, warnings.catch_warnings():
+    with _EXPORTING, _unheard(), warnings.catch_warnings():
         warnings.simplefilter("ignore")
         try:
             one = torch.export.export(exact_copy(module), (images[:1].clone(),), strict=False)
@@ -77,6 +80,18 @@ def exported(
             ) from error
     _check_signature(whole)
     return _program(whole)
+
+
+@contextmanager
+def _unheard() -> Iterator[None]:
+    # What cannot be exported is refused in one line; torch would print whole graphs besides.
+    before = logging.root.manager.disable
+    logging.disable(logging.CRITICAL)
+    try:
+        with redirect_stderr(io.StringIO()):
+            yield
+    finally:
+        logging.disable(before)
 
 
 @cache

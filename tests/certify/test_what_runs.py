@@ -347,3 +347,14 @@ def test_weights_of_another_shape_count_as_they_are() -> None:
 def test_what_is_no_classifier_is_refused() -> None:
     with pytest.raises(InputError, match="Linear is no Classifier"):
         product(nn.Linear(2, 2), torch.rand(1, *SHAPE))
+
+
+def test_what_cannot_be_exported_is_refused_and_nothing_else_is_printed(capfd) -> None:
+    def forward(self: Any, x: Tensor) -> Tensor:
+        h = torch.relu(self.first(x.flatten(1)))
+        return self.last(h if bool(h.sum() > 0) else -h)
+
+    model = scores(Called(forward, first=nn.Linear(36, 8), last=nn.Linear(8, 3)))
+    with pytest.raises(UnsupportedError, match="looks at the numbers it computes"):
+        product(model, torch.rand(2, *SHAPE))
+    assert capfd.readouterr() == ("", "")
