@@ -96,6 +96,7 @@ class AttackResult:
 
     def __str__(self) -> str:
         head = f"{self.attack}: {int(self.success.sum())} of {len(self.success)} images fooled"
+        head += "; attacked radii in the norm of the threat, pixel units"
         return f"{head}\n{self.frame().to_string(max_rows=12)}"
 
 

@@ -23,6 +23,7 @@ from robustcl.core.specification import split_specifications
 from robustcl.data.dataset import Dataset
 from robustcl.data.loading import load_data
 from robustcl.data.splits import draw_order
+from robustcl.data.subsets import label_subset
 from robustcl.declarations.robust import encoder_of
 from robustcl.evaluation.config import DEFAULT_EPS, EvaluationConfig
 from robustcl.evaluation.measuring import evaluate
@@ -38,6 +39,7 @@ from robustcl.report.page import write_report
 from robustcl.report.tables import tables
 from robustcl.training.loop import train_encoder
 from robustcl.training.recipe import TrainRecipe
+from robustcl.training.robust import NoisyViews
 
 Images = Tensor | np.ndarray
 Data = str | Dataset | tuple[Images, Images | Sequence[int]]
@@ -178,7 +180,7 @@ def train(
             source is used.
         arch: An encoder of this package, or torchvision:NAME, timm:NAME; None for the one that
             `robust` wants, or small_convnet.
-        out: A checkpoint to write, ending in .safetensors; None for none.
+        out: A new checkpoint to write, ending in .safetensors; None for none.
         teacher: What the student of robust='deacl' learns from.
         device: Where to train.
         progress: Whether to show a bar on stderr.
@@ -186,15 +188,18 @@ def train(
             labels, seed, ...
 
     Returns:
-        The classifier on the CPU, in eval mode; an encoder where the data has no labels.
+        The classifier on the CPU, in eval mode; its head has seen the share `labels` of the labels
+        and, for robust='noise', the same noise. An encoder where there are no labels.
 
     Raises:
-        InputError: When the data or an option is not usable.
+        InputError: When the data or an option is not usable, or `out` exists.
     """
     unknown = set(options) - set(signature(TrainRecipe).parameters)
     if unknown:
         raise InputError(f"unknown option {min(unknown)!r}; see robustcl.training.TrainRecipe")
     recipe = TrainRecipe(**options)
+    if out is not None:  # said before the work, not after it
+        _check_new(Path(out))
     dataset = _dataset(data, split="train", seed=recipe.seed)
     name = arch or encoder_of(recipe.robust)
     arguments: dict[str, int] = {"channels": dataset.image_shape[0]}
@@ -212,7 +217,13 @@ def train(
         teacher=teacher,
     )
     encoder.to("cpu").eval()
-    model = fit_head(encoder, dataset) if dataset.labeled else encoder
+    model = encoder
+    if dataset.labeled and recipe.labels > 0.0:  # no label that the losses may not see
+        rows = label_subset(
+            dataset.labels, recipe.labels, num_classes=dataset.num_classes, seed=recipe.label_seed
+        )
+        noise = recipe.method.sigma if isinstance(recipe.method, NoisyViews) else 0.0
+        model = fit_head(encoder, dataset.select(rows), noise=noise, seed=recipe.seed)
     if out is not None:
         save(out, model, arch=name, arguments=arguments)
     return model
@@ -267,6 +278,13 @@ def save(
     save_checkpoint(Path(path), model, described)
 
 
+def _check_new(place: Path) -> None:
+    if place.suffix != ".safetensors":
+        raise InputError(f"{str(place)!r} does not end in .safetensors; name it so")
+    if place.exists():
+        raise InputError(f"{str(place)!r} exists; give another name, or remove it first")
+
+
 def _texts(given: str | Sequence[str]) -> tuple[str, ...]:
     if isinstance(given, str):
         return split_specifications(given) if given else ()
@@ -295,8 +313,11 @@ def _dataset(
     if isinstance(data, str):
         return load_data(data, split=split, limit=limit, seed=seed, classes=classes)
     if not isinstance(data, Dataset):
-        images, labels = (np.asarray(torch.as_tensor(part).cpu()) for part in data)
-        data = Dataset("images", images.transpose(0, 2, 3, 1), labels)
+        pixels, known = (torch.as_tensor(part).detach().cpu() for part in data)
+        if pixels.ndim != 4:
+            raise InputError(f"images of shape {tuple(pixels.shape)} are not (N, C, H, W)")
+        pixels = pixels.float() if pixels.dtype == torch.bfloat16 else pixels
+        data = Dataset("images", pixels.numpy().transpose(0, 2, 3, 1), known.numpy())
     if limit is None or limit >= len(data):
         return data
     return data.select(np.sort(draw_order(data.labels, seed=seed)[:limit]))

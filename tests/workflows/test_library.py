@@ -10,6 +10,7 @@ from torch import nn
 import robustcl
 from robustcl.certify import product
 from robustcl.data import load_data
+from robustcl.data.subsets import label_subset
 
 
 @pytest.fixture(scope="module")
@@ -90,3 +91,36 @@ def test_a_claim_and_an_attack_print_short_tables(classifier: robustcl.Classifie
     result = robustcl.attacks.run_attack("pgd", objective, images, robustcl.Threat("l2", 0.5))
     assert list(result.frame()["success"]) == result.success.tolist()
     assert str(result).startswith("pgd: ")
+
+
+def test_the_head_sees_no_label_that_the_losses_may_not_see() -> None:
+    options = {"loss": "simclr+supcon", "labels": 0.05, "epochs": 1, "seed": 2, "label_seed": 4}
+    model = robustcl.train("digits", **options)
+    assert isinstance(model, robustcl.Classifier)
+    data = load_data("digits", split="train", seed=2)
+    rows = label_subset(data.labels, 0.05, num_classes=10, seed=4)
+    wanted = robustcl.fit_head(model.encoder, data.select(rows)).head.state_dict()
+    everything = robustcl.fit_head(model.encoder, data).head.state_dict()
+    found = model.head.state_dict()
+    assert all(torch.equal(found[name], wanted[name]) for name in wanted)
+    assert not torch.equal(found["weight"], everything["weight"])
+
+
+def test_a_file_that_exists_is_not_replaced(tmp_path: Path) -> None:
+    place = tmp_path / "mine.safetensors"
+    place.write_text("mine")
+    with pytest.raises(robustcl.InputError, match="exists"):
+        robustcl.train("digits", epochs=1, out=place)
+    with pytest.raises(robustcl.InputError, match="does not end in"):
+        robustcl.train("digits", epochs=1, out=tmp_path / "x.pt")
+    assert place.read_text() == "mine"
+
+
+def test_tensors_of_other_types_and_shapes(classifier: robustcl.Classifier) -> None:
+    images, labels = torch.rand(4, 1, 8, 8), torch.arange(4)
+    found = robustcl.audit(classifier, (images.bfloat16(), labels), methods="product", attacks="")
+    rounded = (images.bfloat16().float(), labels)
+    wanted = robustcl.audit(classifier, rounded, methods="product", attacks="")
+    assert list(found.frame()["certified"]) == list(wanted.frame()["certified"])
+    with pytest.raises(robustcl.InputError, match="are not"):
+        robustcl.audit(classifier, (images[0], labels[:1]))
