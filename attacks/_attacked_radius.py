@@ -1,8 +1,9 @@
 """Find the smallest verified perturbation of each image."""
 
 import time
-from collections.abc import Sequence
-from dataclasses import replace
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, replace
+from functools import partial
 from itertools import pairwise
 from typing import Any
 
@@ -77,30 +78,53 @@ def attacked_radius(
     inputs = attack_inputs(objective, images, Threat(norm, eps_grid[-1], box), seeds, batch_size)
     with eval_mode(objective.classifier):
         start = measure(objective, inputs.images, batch_size=batch_size) > 0
-    times = [time.monotonic()]
-    nearest = ATTACKS[choose(attack, ATTACKS, what="attack")].minimum_norm
     found = _none_but(attack, start, inputs.images, options)
-    for eps in eps_grid[-1:] if nearest else eps_grid:
-        rows = torch.nonzero(torch.isinf(found.deployed))[:, 0]
+    for stage in _stages(attack, eps_grid, options):
+        begun = time.monotonic()
+        rows = torch.nonzero(stage.concerns(found))[:, 0]
         if len(rows):
-            tried = _run(inputs.select(rows), attack, eps=eps, **options)
-            found = _with(found, rows, "search", _failed_at(eps, tried, found, rows))
-    times.append(time.monotonic())
-    rows = torch.nonzero(torch.isfinite(found.deployed) & (found.deployed > 0))[:, 0]
-    if len(rows):
-        part, near = inputs.select(rows), _of(found, rows)
-        near = _shrink(part, near, times=0 if nearest else _BISECTIONS)
-        found = _with(found, rows, "shrink", near)
-        times.append(time.monotonic())
-        found = _with(found, rows, "walk", _walk(part, _of(found, rows)))
-    times.append(time.monotonic())
-    spans = [after - before for before, after in pairwise(times)]
-    seconds = dict(zip(("search", "shrink", "walk"), spans, strict=False))
-    return confirm(replace(found, success=torch.isfinite(found.deployed), seconds=seconds), inputs)
+            later = stage.run(inputs.select(rows), _of(found, rows))
+            found = _with(found, rows, stage.name, later)
+        seconds = found.seconds.get(stage.name, 0.0) + time.monotonic() - begun
+        found = replace(found, seconds={**found.seconds, stage.name: seconds})
+    return confirm(replace(found, success=torch.isfinite(found.deployed)), inputs)
+
+
+@dataclass(frozen=True)
+class _Stage:
+    # A stage of the pipeline: for which images it is run, and what it makes of what was found.
+    name: str
+    concerns: Callable[[AttackResult], Tensor]
+    run: Callable[[AttackInputs, AttackResult], AttackResult]
+
+
+def _stages(attack: str, eps_grid: Sequence[float], options: dict[str, Any]) -> Iterable[_Stage]:
+    # Search at rising budgets, then bisect, then walk along the boundary.
+    nearest = ATTACKS[choose(attack, ATTACKS, what="attack")].minimum_norm
+    for eps in eps_grid[-1:] if nearest else eps_grid:
+        yield _Stage("search", _open, partial(_search, attack=attack, eps=eps, options=options))
+    yield _Stage("shrink", _beaten, partial(_shrink, times=0 if nearest else _BISECTIONS))
+    yield _Stage("walk", _beaten, _walk)
+
+
+def _open(found: AttackResult) -> Tensor:
+    return torch.isinf(found.deployed)
+
+
+def _beaten(found: AttackResult) -> Tensor:
+    return torch.isfinite(found.deployed) & (found.deployed > 0)
 
 
 def _run(inputs: AttackInputs, attack: str, eps: float | Tensor, **options: Any) -> AttackResult:
     return searched(attack, replace(inputs, threat=replace(inputs.threat, eps=eps)), **options)
+
+
+def _search(
+    inputs: AttackInputs, found: AttackResult, *, attack: str, eps: float, options: dict[str, Any]
+) -> AttackResult:
+    assert found.failed is not None
+    tried = _run(inputs, attack, eps=eps, **options)
+    return replace(tried, failed=torch.where(tried.success, found.failed, eps))
 
 
 def _none_but(attack: str, start: Tensor, images: Tensor, options: dict[str, Any]) -> AttackResult:
@@ -110,11 +134,6 @@ def _none_but(attack: str, start: Tensor, images: Tensor, options: dict[str, Any
         attack, images.clone(), start, norms, torch.full_like(norms, torch.inf), zeros,
         dict(options), forwards=zeros + 1, failed=torch.zeros_like(norms),
     )  # fmt: skip
-
-
-def _failed_at(eps: float, tried: AttackResult, found: AttackResult, rows: Tensor) -> AttackResult:
-    assert found.failed is not None
-    return replace(tried, failed=torch.where(tried.success, found.failed[rows], eps))
 
 
 def _of(found: AttackResult, rows: Tensor) -> AttackResult:

@@ -24,7 +24,9 @@ from robustcl.core.lazy import declared
 from robustcl.core.specification import Specification, check_options, choose, parse_specification
 from robustcl.declarations.claims import CLAIMS
 
-Prepare = Callable[[Classifier, CertifiedNorm, dict[str, Any]], Any]
+# What a method computes once per model: None where it needs nothing of the kind.
+Prepared = PreparedModel | PreparedViews | None
+Prepare = Callable[[Classifier, CertifiedNorm, dict[str, Any]], Prepared]
 
 
 @dataclass(frozen=True)
@@ -73,17 +75,23 @@ def _check_effort(options: dict[str, Any]) -> None:
     Effort(**{key: options[key] for key in names if options.get(key) is not None})
 
 
-def _prepare_network(classifier: Classifier, norm: CertifiedNorm, options: dict[str, Any]) -> Any:
+def _prepare_network(
+    classifier: Classifier, norm: CertifiedNorm, options: dict[str, Any]
+) -> Prepared:
     _check_effort(options)
     return prepared_model(classifier, norm=norm, method="a certificate of the model itself")
 
 
-def _prepare_views(classifier: Classifier, norm: CertifiedNorm, options: dict[str, Any]) -> Any:
+def _prepare_views(
+    classifier: Classifier, norm: CertifiedNorm, options: dict[str, Any]
+) -> Prepared:
     del options
     return prepared_views(classifier, norm=norm)
 
 
-def _prepare_on_sphere(classifier: Classifier, norm: CertifiedNorm, options: dict[str, Any]) -> Any:
+def _prepare_on_sphere(
+    classifier: Classifier, norm: CertifiedNorm, options: dict[str, Any]
+) -> Prepared:
     check_sphere(classifier)
     return _prepare_network(classifier, norm, options)
 
@@ -162,7 +170,7 @@ def changed_defaults(texts: Iterable[str]) -> list[str]:
     return sorted(found)
 
 
-def prepare(specification: Specification, classifier: Classifier, *, norm: str) -> Any:
+def prepare(specification: Specification, classifier: Classifier, *, norm: str) -> Prepared:
     """Compute once per model what a method needs for every batch.
 
     Args:
@@ -180,7 +188,7 @@ def prepare(specification: Specification, classifier: Classifier, *, norm: str) 
     return None if method.prepare is None else method.prepare(classifier, computed, options)
 
 
-def prepare_all(texts: Iterable[str], classifier: Classifier, *, norm: str) -> dict[str, Any]:
+def prepare_all(texts: Iterable[str], classifier: Classifier, *, norm: str) -> dict[str, Prepared]:
     """Prepare a model for several methods, and write its network as steps only once.
 
     Args:
@@ -191,7 +199,7 @@ def prepare_all(texts: Iterable[str], classifier: Classifier, *, norm: str) -> d
     Returns:
         What `prepare` returns, by method.
     """
-    found: dict[str, Any] = {}
+    found: dict[str, Prepared] = {}
     shared: dict[str, PreparedModel] = {}
     for text in texts:
         specification = parse_method(text)
@@ -216,7 +224,7 @@ def certificate(
     *,
     norm: str = "l2",
     seeds: Sequence[int] | None = None,
-    prepared: Any = None,
+    prepared: Prepared = None,
 ) -> Claim:
     """Apply one method of the table.
 
@@ -245,7 +253,7 @@ def certificate(
     return claim if norm == computed else replace(claim, norm=norm)
 
 
-def compare(prepared: Any, classifier: Classifier, points: Tensor) -> None:
+def compare(prepared: Prepared, classifier: Classifier, points: Tensor) -> None:
     """Refuse a model whose float64 scores at some points are not those that were certified.
 
     Args:

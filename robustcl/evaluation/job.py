@@ -19,6 +19,8 @@ from robustcl.evaluation.config import EvaluationConfig
 if TYPE_CHECKING:
     import pandas as pd
 
+    from robustcl.certify.methods import Prepared
+
 
 @dataclass(frozen=True, eq=False)
 class EvaluationJob:
@@ -45,7 +47,7 @@ class EvaluationJob:
     folder: Path
     manifest: dict[str, Any]
     device: str | torch.device
-    prepared: dict[str, Any]
+    prepared: dict[str, Prepared]
     batch_size: int = 1
     proved: pd.DataFrame | None = None
     images: pd.DataFrame | None = None

@@ -10,6 +10,7 @@ from torch import Tensor
 
 from robustcl.certify import certified_radius, prepared_model
 from robustcl.certify._local import first_radii
+from robustcl.certify.preparation import PreparedModel
 from robustcl.certify.search import CLOSE
 from robustcl.certify.verification_problem import VerificationProblem, verification_problem
 from robustcl.core.choices import CertifiedNorm
@@ -143,7 +144,9 @@ def peer_crown(
     return low
 
 
-def _ours(model: Classifier, images: Tensor, norm: CertifiedNorm, prepared: Any) -> Tensor:
+def _ours(
+    model: Classifier, images: Tensor, norm: CertifiedNorm, prepared: PreparedModel
+) -> Tensor:
     return certified_radius(model, images, norm=norm, prepared=prepared).radius
 
 
