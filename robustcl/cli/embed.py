@@ -9,7 +9,7 @@ from robustcl.core.terminal import answer
 from robustcl.models.heads.fitting import embed_images
 from robustcl.options.embed import EmbedOptions
 from robustcl.workflows.data import read_data
-from robustcl.workflows.models import load_and_tell
+from robustcl.workflows.models import load_and_tell, model_request
 from robustcl.workflows.outputs import check_embeddings, refuse_inside_data
 
 
@@ -27,7 +27,7 @@ def embed(options: EmbedOptions) -> int:
     """
     check_embeddings(options.out, overwrite=options.overwrite)
     refuse_inside_data(options.out, options.data)
-    loaded = load_and_tell(options.checkpoint, arch=options.arch)
+    loaded = load_and_tell(options.checkpoint, model_request(options))
     dataset = read_data(options, split=options.split)
     raw = embed_images(
         loaded.encoder, dataset, batch_size=options.batch_size, device=options.device

@@ -9,7 +9,7 @@ from robustcl.core.numbers import norm_name
 from robustcl.core.terminal import answer, emit, say
 from robustcl.evaluation.reproducer import load_reproducer, replay
 from robustcl.options.reproduce import ReproduceOptions
-from robustcl.workflows.models import Views, load_and_tell, with_views
+from robustcl.workflows.models import Views, load_and_tell, model_request, with_views
 
 
 def reproduce(options: ReproduceOptions) -> int:
@@ -25,7 +25,7 @@ def reproduce(options: ReproduceOptions) -> int:
         InputError: When the checkpoint has no head.
     """
     found = load_reproducer(options.file)
-    loaded, claim = load_and_tell(options.checkpoint, arch=options.arch), found.violation
+    loaded, claim = load_and_tell(options.checkpoint, model_request(options)), found.violation
     classifier = loaded.classifier
     if classifier is None:
         raise InputError(f"{str(options.checkpoint)!r} has no head; give the checkpoint of the run")

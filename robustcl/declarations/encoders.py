@@ -19,9 +19,11 @@ class EncoderRow:
 
 ENCODER_ROWS: dict[str, EncoderRow] = {
     "batch_norm_convnet": EncoderRow("convnets:batch_norm_convnet"),
+    "cifar_resnet": EncoderRow("residual:cifar_resnet"),
     "cifar_resnet18": EncoderRow("resnets:cifar_resnet18"),
     "lipschitz_convnet": EncoderRow("lipschitz:lipschitz_convnet"),
     "lipschitz_convnet_large": EncoderRow("lipschitz:lipschitz_convnet", {"size": "large"}),
     "small_convnet": EncoderRow("convnets:small_convnet"),
+    "stack": EncoderRow("stacked:stack"),
     "strided_convnet": EncoderRow("convnets:strided_convnet"),
 }

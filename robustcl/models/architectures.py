@@ -32,7 +32,9 @@ def is_factory(architecture: str) -> bool:
     return ":" in architecture and architecture.split(":")[0] not in ("torchvision", "timm")
 
 
-def build_backbone(architecture: str, arguments: Mapping[str, Any]) -> nn.Module:
+def build_backbone(
+    architecture: str, arguments: Mapping[str, Any], *, whole: bool = False, layer: str = ""
+) -> nn.Module:
     """Build a network that maps normalized images to features.
 
     torchvision's and timm's classification layer is replaced by the identity.
@@ -43,6 +45,8 @@ def build_backbone(architecture: str, arguments: Mapping[str, Any]) -> nn.Module
             `package.module:factory`, which imports and runs that code: pass on only what the
             caller has typed, never what a file says.
         arguments: Keyword arguments.
+        whole: Whether torchvision's and timm's networks keep their classification layer.
+        layer: A linear layer of the whole network that is replaced by the identity; '' for none.
 
     Returns:
         The network with fresh weights.
@@ -50,6 +54,38 @@ def build_backbone(architecture: str, arguments: Mapping[str, Any]) -> nn.Module
     Raises:
         InputError: When the name is unknown or the arguments do not fit.
     """
+    network = _named_network(architecture, arguments, whole=whole)
+    if layer:
+        take_off(network, layer)
+    return network
+
+
+def take_off(network: nn.Module, layer: str) -> nn.Linear:
+    """Replace a linear layer by the identity.
+
+    Args:
+        network: The network; changed in place.
+        layer: The layer's name.
+
+    Returns:
+        The layer.
+
+    Raises:
+        InputError: When there is no such linear layer.
+    """
+    parent, _, name = layer.rpartition(".")
+    try:
+        owner = network.get_submodule(parent)
+        found = owner.get_submodule(name)
+    except AttributeError:
+        found, owner = None, network
+    if not isinstance(found, nn.Linear):
+        raise InputError(f"{layer[:80]!r} is no linear layer of a {type(network).__name__}")
+    owner.register_module(name, nn.Identity())
+    return found
+
+
+def _named_network(architecture: str, arguments: Mapping[str, Any], *, whole: bool) -> nn.Module:
     source, _, name = architecture.partition(":")
     reads = [key for key in arguments if any(key.startswith(word) for word in READING)]
     if reads and not is_factory(architecture):
@@ -66,9 +102,9 @@ def build_backbone(architecture: str, arguments: Mapping[str, Any]) -> nn.Module
         if architecture in ARCHITECTURES:
             return ARCHITECTURES[architecture](**arguments)
         if source == "torchvision":
-            return _torchvision(name, arguments)
+            return _torchvision(name, arguments, whole=whole)
         if source == "timm":
-            return _timm(name, arguments)
+            return _timm(name, arguments, whole=whole)
         network = getattr(importlib.import_module(source), name)(**arguments)
     except InputError:
         raise
@@ -139,12 +175,14 @@ def embedding_size(backbone: nn.Module, image_shape: tuple[int, int, int]) -> in
     return int(output.shape[1])
 
 
-def _torchvision(name: str, arguments: Mapping[str, Any]) -> nn.Module:
+def _torchvision(name: str, arguments: Mapping[str, Any], *, whole: bool) -> nn.Module:
     from torchvision import models
 
     if name not in models.list_models(models):
         raise InputError(f"torchvision has no classification model {name!r}; try resnet18")
     network = models.get_model(name, weights=None, **arguments)
+    if whole:
+        return network
     children = dict(network.named_children())
     layer = next((name for name in CLASSIFICATION_LAYERS if name in children), None)
     if layer is None:
@@ -153,7 +191,7 @@ def _torchvision(name: str, arguments: Mapping[str, Any]) -> nn.Module:
     return network
 
 
-def _timm(name: str, arguments: Mapping[str, Any]) -> nn.Module:
+def _timm(name: str, arguments: Mapping[str, Any], *, whole: bool) -> nn.Module:
     try:
         import timm  # pyright: ignore[reportMissingImports]
     except ImportError as error:
@@ -166,4 +204,5 @@ def _timm(name: str, arguments: Mapping[str, Any]) -> nn.Module:
         raise InputError(
             f"timm's {plain!r} has no weights {tag!r}; use {', '.join(sorted(tags)) or 'no tag'}"
         )
-    return timm.create_model(name, pretrained=False, num_classes=0, **arguments)
+    given = arguments if whole else {**arguments, "num_classes": 0}
+    return timm.create_model(name, pretrained=False, **given)

@@ -4,21 +4,23 @@ import math
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from robustcl.core.checks import objection_to_numbers, short, weight_type
-from robustcl.core.classifier import Classifier, Encoder
+from robustcl.core.classifier import Classifier, Encoder, IdentityHead
 from robustcl.core.errors import CheckpointError, InputError
 from robustcl.core.memory import is_out_of_memory
 from robustcl.core.schema import parse
 from robustcl.models.architectures import REASON, build_backbone, is_factory
-from robustcl.models.description import Description, build_head, describe_head
+from robustcl.models.description import OWN_HEADS, Description, build_head, describe_head
 from robustcl.models.dual_batch_norm import BRANCHES
 from robustcl.models.encoders import ARCHITECTURES
 from robustcl.models.outline import outline, outlined_size
-from robustcl.models.stored_file import Stored, read_stored, write_stored
+from robustcl.models.stored_file import Stored, content_hash, read_stored, write_stored
+from robustcl.models.weights.placing import Placement
 
 DUAL = ("acl", "dynacl")  # trained with two BatchNorm branches
 _ROUNDING = 2.0**-7  # a mean in bfloat16, as an encoder has that was converted and converted back
@@ -36,6 +38,8 @@ class Loaded:
         description: Its description.
         hash: SHA-256 of the file.
         notes: What could not be checked, a sentence each, for commands to print.
+        facts: What was found out about a model that is no checkpoint, a line each, likewise.
+        placement: Where the tensors of a weight file went; None for others.
     """
 
     encoder: Encoder
@@ -43,6 +47,8 @@ class Loaded:
     description: Description
     hash: str
     notes: tuple[str, ...] = ()
+    facts: tuple[str, ...] = ()
+    placement: Placement | None = None
 
 
 def save_checkpoint(path: Path, model: Encoder | Classifier, description: Description) -> None:
@@ -58,15 +64,35 @@ def save_checkpoint(path: Path, model: Encoder | Classifier, description: Descri
     """
     if path.suffix != ".safetensors":
         raise CheckpointError(f"{str(path)!r} does not end in .safetensors; name it so")
+    write_stored(path, *_entries(model, description))
+
+
+def hash_of(model: Encoder | Classifier, description: Description) -> str:
+    """Hash all that a checkpoint of a model would hold, without writing one.
+
+    Args:
+        model: An encoder, or a classifier with its head.
+        description: As in `save_checkpoint`.
+
+    Returns:
+        64 hexadecimal digits; another network, head or normalization has others.
+    """
+    return content_hash(*_entries(model, description))
+
+
+def _entries(
+    model: Encoder | Classifier, description: Description
+) -> tuple[dict[str, Any], dict[str, Tensor]]:
     entries = asdict(description)
     encoder = model.encoder if isinstance(model, Classifier) else model
     tensors = {f"encoder.{name}": value for name, value in encoder.state_dict().items()}
     entries |= {"head": None, "head_arguments": {}, "class_names": ()}
     if isinstance(model, Classifier):
-        entries["head"], entries["head_arguments"] = describe_head(model.head)
+        head, numbers = describe_head(model.head, normalizes=model.normalizes)
+        entries["head"], entries["head_arguments"] = head, numbers
         entries["class_names"] = model.class_names
         tensors |= {f"head.{name}": value for name, value in model.head.state_dict().items()}
-    write_stored(path, entries, tensors)
+    return entries, tensors
 
 
 @torch.inference_mode(False)
@@ -107,7 +133,9 @@ def load_checkpoint(path: str | Path, *, arch: str | None = None) -> Loaded:
     classifier = None
     if description.head is not None:
         head = _head(description, _under(tensors, "head."), place)
-        classifier = Classifier(encoder, head, class_names=description.class_names).eval()
+        own = description.head in OWN_HEADS
+        names = description.class_names
+        classifier = Classifier(encoder, head, class_names=names, normalizes=not own).eval()
     return Loaded(encoder, classifier, description, stored.hash, _notes(stored, place))
 
 
@@ -186,7 +214,7 @@ def _under(tensors: Mapping[str, Tensor], prefix: str) -> dict[str, Tensor]:
 def _encoder(description: Description, tensors: dict[str, Tensor], place: Path) -> Encoder:
     # In the type that it was saved in, so that no number is rounded.
     size = _outlined(description, tensors, place)
-    backbone = build_backbone(description.architecture, description.arguments)
+    backbone = build_backbone(description.architecture, description.arguments, **_form(description))
     given = tensors.get("mean")
     kind = given.dtype if given is not None else None
     if kind in _KINDS and weight_type(backbone) not in (None, kind):
@@ -209,12 +237,17 @@ def _encoder(description: Description, tensors: dict[str, Tensor], place: Path) 
     return encoder
 
 
+def _form(description: Description) -> dict[str, Any]:
+    # A head of the network itself stands for one of its layers, or for none.
+    return {"whole": description.head in OWN_HEADS, "layer": description.head_layer}
+
+
 def _outlined(description: Description, tensors: dict[str, Tensor], place: Path) -> int | None:
     # Before a number is allocated: what the description asks for is what the file holds.
     # Returns the size of embeddings where that can be told.
     own = _under(tensors, "backbone.")
     try:
-        found = outline(description.architecture, description.arguments, own)
+        found = outline(description.architecture, description.arguments, own, **_form(description))
     except InputError as error:
         raise CheckpointError(
             f"the description in {str(place)!r} is not usable: {error}"
@@ -313,6 +346,8 @@ def _head(description: Description, tensors: dict[str, Tensor], place: Path) -> 
             f"{str(place)!r} has an unusable head ({error}); probe it again"
         ) from error
     sizes = {value.shape[1] for value in tensors.values() if value.ndim == 2}
+    if isinstance(head, IdentityHead):
+        sizes = {head.num_classes}
     if description.embedding_size and sizes != {description.embedding_size}:
         raise CheckpointError(
             f"{str(place)!r} has a head for embeddings of size {sizes} on an encoder of size "

@@ -9,6 +9,7 @@ from msgspec import Meta
 from torch import Tensor, nn
 
 from robustcl.core.checks import short
+from robustcl.core.classifier import IdentityHead
 from robustcl.core.errors import CheckpointError, InputError
 from robustcl.core.schema import parse
 from robustcl.models.architectures import check_image_size
@@ -29,13 +30,18 @@ class Description:
         mean: Channel means of the input normalization.
         std: Channel standard deviations.
         embedding_size: d.
-        head: 'prototype', 'linear', 'knn', or None.
+        head: 'prototype', 'linear', 'knn', 'own_linear' (the network's own classification layer, on
+            features that are not normalized), 'own_scores' (none: the network puts out scores), or
+            None.
         head_arguments: Numbers the head needs besides its tensors.
         class_names: K names, or none without a head.
         recipe: How it was trained.
         version: Version of robustcl that wrote it.
         lipschitz_constant: What the maker claims of the raw embedding in L2, in pixel units; None
             for nothing. Certificates compute their own, and commands refuse a claim below it.
+        head_layer: Name of the layer that an 'own_linear' head stands for.
+        input_from: How images are brought to `image_shape`, as in 'resize 256, crop 224, bicubic';
+            '' where nothing is known.
         normalization: Where mean and std of a converted encoder come from, as in 'stated' or
             'assumed'; '' where it was trained here, or converted by an earlier version.
 
@@ -57,6 +63,8 @@ class Description:
     version: str = ""
     lipschitz_constant: Positive | None = None
     normalization: str = ""
+    head_layer: str = ""
+    input_from: str = ""
 
     def __post_init__(self) -> None:
         check_image_size(self.image_shape)
@@ -69,6 +77,8 @@ class Description:
 
 
 MOST_CLASSES = 1_000_000
+# Heads of the network itself, which see features as they are, not on the sphere.
+OWN_HEADS = ("own_linear", "own_scores")
 
 
 @dataclass(frozen=True)
@@ -86,11 +96,12 @@ class KnnArguments:
     temperature: Annotated[float, Meta(gt=0.0)] = 0.1
 
 
-def describe_head(head: nn.Module) -> tuple[str, dict[str, Any]]:
+def describe_head(head: nn.Module, *, normalizes: bool = True) -> tuple[str, dict[str, Any]]:
     """Name a head and the numbers it needs besides its tensors.
 
     Args:
-        head: A prototype, linear or kNN head.
+        head: A prototype, linear, kNN or identity head.
+        normalizes: Whether the classifier puts embeddings on the sphere.
 
     Returns:
         Its name and arguments.
@@ -98,10 +109,17 @@ def describe_head(head: nn.Module) -> tuple[str, dict[str, Any]]:
     Raises:
         CheckpointError: When it is another.
     """
+    if isinstance(head, IdentityHead) and not normalizes:
+        return "own_scores", {"num_classes": head.num_classes}
+    if isinstance(head, LinearHead):
+        return ("linear" if normalizes else "own_linear"), {}
+    if not normalizes:
+        raise CheckpointError(
+            f"a head of type {type(head).__name__} on embeddings that are not normalized cannot be "
+            "saved; use a linear one"
+        )
     if isinstance(head, PrototypeHead):
         return "prototype", {}
-    if isinstance(head, LinearHead):
-        return "linear", {}
     if isinstance(head, KNNHead):
         return "knn", asdict(KnnArguments(head.k, head.num_classes, head.temperature))
     raise CheckpointError(f"a head of type {type(head).__name__} cannot be saved; use a known head")
@@ -127,7 +145,12 @@ def build_head(name: str, arguments: Mapping[str, Any], tensors: Mapping[str, Te
     try:
         if name == "prototype":
             return PrototypeHead(tensors["weight"])
-        if name == "linear":
+        if name == "own_scores":
+            count = arguments.get("num_classes")
+            if type(count) is not int or not 2 <= count <= MOST_CLASSES:
+                raise InputError(f"num_classes {count!r} of its scores is no number of classes")
+            return IdentityHead(count)
+        if name in ("linear", "own_linear"):
             return LinearHead(tensors["weight"], tensors["bias"])
         if name == "knn":
             if tensors["labels"].dtype != torch.int64:

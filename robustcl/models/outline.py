@@ -28,7 +28,12 @@ class TooLargeError(BaseException):
 
 
 def outline(
-    architecture: str, arguments: Mapping[str, Any], given: Mapping[str, Tensor]
+    architecture: str,
+    arguments: Mapping[str, Any],
+    given: Mapping[str, Tensor],
+    *,
+    whole: bool = False,
+    layer: str = "",
 ) -> nn.Module | None:
     """Build a network on torch's meta device, where tensors have shapes and take no memory.
 
@@ -36,6 +41,8 @@ def outline(
         architecture: As in `build_backbone`.
         arguments: Its keyword arguments.
         given: The tensors that it is to be filled with, under any names.
+        whole: As in `build_backbone`.
+        layer: Likewise.
 
     Returns:
         The network; None for a factory, whose code is the caller's own, and where a constructor
@@ -52,9 +59,9 @@ def outline(
     try:
         try:
             with torch.device("meta"):
-                return _built(architecture, arguments, given)
+                return _built(architecture, arguments, given, whole=whole, layer=layer)
         except InputError:  # also of what only the meta device cannot do
-            _built(architecture, arguments, given)
+            _built(architecture, arguments, given, whole=whole, layer=layer)
             return None
     except (TooLargeError, RuntimeError) as error:  # build_backbone lets memory's end pass
         text = repr(dict(arguments))
@@ -79,7 +86,12 @@ def _check_counts(arguments: object, where: str) -> None:
 
 
 def _built(
-    architecture: str, arguments: Mapping[str, Any], given: Mapping[str, Tensor]
+    architecture: str,
+    arguments: Mapping[str, Any],
+    given: Mapping[str, Tensor],
+    *,
+    whole: bool,
+    layer: str,
 ) -> nn.Module:
     most = _PARTS * len(given) + FREE_PARTS
     there = sum(value.numel() for value in given.values() if is_plain(value))
@@ -102,7 +114,7 @@ def _built(
     ]
     try:
         with _patience():
-            return build_backbone(architecture, arguments)
+            return build_backbone(architecture, arguments, whole=whole, layer=layer)
     finally:
         for hook in hooks:
             hook.remove()

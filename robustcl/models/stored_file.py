@@ -63,6 +63,20 @@ def write_stored(path: Path, entries: Mapping[str, Any], tensors: Mapping[str, T
     write_tensors(path, copies, metadata)
 
 
+def content_hash(entries: Mapping[str, Any], tensors: Mapping[str, Tensor]) -> str:
+    """Hash a description and tensors as they would be written.
+
+    Args:
+        entries: The description's entries; the version that writes them does not count.
+        tensors: By name.
+
+    Returns:
+        64 hexadecimal digits.
+    """
+    text = json.dumps({**entries, "version": ""}, sort_keys=True)
+    return checksum(text, {name: value.detach().cpu() for name, value in tensors.items()})
+
+
 def write_tensors(path: Path, tensors: Mapping[str, Tensor], metadata: Mapping[str, str]) -> None:
     """Write tensors whole; equal ones give equal bytes.
 

@@ -6,11 +6,12 @@ from pathlib import Path
 import tyro
 
 from robustcl.core.choices import Split
+from robustcl.options.model_fields import ModelFields
 from robustcl.options.shared import DataOptions
 
 
 @dataclass(frozen=True, kw_only=True)
-class EmbedOptions(DataOptions):
+class EmbedOptions(ModelFields, DataOptions):
     """Write index, embeddings (unit length), raw norms, labels and class names to an .npz file.
 
     Labels are the data's own: `class_names` says which is which, and -1 stands where there is none.
@@ -19,15 +20,13 @@ class EmbedOptions(DataOptions):
     An embedding that is 0 or not finite has no direction: its row is NaN, and the image is named.
 
     Args:
-        checkpoint: The encoder.
+        checkpoint: The encoder: a checkpoint of robustcl, or a weight file.
         out: The file, ending in .npz.
         split: train or test.
-        arch: Needed only for a checkpoint made from package.module:factory.
         overwrite: Replace an existing file.
     """
 
     checkpoint: tyro.conf.Positional[Path]
     out: Path
     split: Split = "test"
-    arch: str | None = None
     overwrite: bool = False

@@ -6,11 +6,12 @@ from pathlib import Path
 import tyro
 
 from robustcl.core.choices import Norm, Split
+from robustcl.options.model_fields import ModelFields
 from robustcl.options.shared import LabeledDataOptions
 
 
 @dataclass(frozen=True, kw_only=True)
-class MultiviewOptions(LabeledDataOptions):
+class MultiviewOptions(ModelFields, LabeledDataOptions):
     """Does it help to look many times? Compare multi-view inference with the single view.
 
     Temperatures are fitted on images of the same split that are not tested, after the views were
@@ -18,7 +19,8 @@ class MultiviewOptions(LabeledDataOptions):
     class.
 
     Args:
-        checkpoint: The .safetensors file, with a head (see `robustcl probe`).
+        checkpoint: A checkpoint with a head (see `robustcl probe`), or a weight file of a
+            classifier.
         out: The folder of the study: new, empty, or that of a study.
         split: Split of the data that is tested and held out from: not the one trained on.
         views: shift, crop, noise or training, with options as in shift:pixels=2,flip=false.
@@ -38,7 +40,6 @@ class MultiviewOptions(LabeledDataOptions):
             draws, which multiplies the cost of an attack; 20 or more by rule, 0 for none.
         resume: Go on with the study in --out; stages that are damaged are computed again.
         mixed_versions: Go on although robustcl or torch is another version; both are recorded.
-        arch: Needed only for a checkpoint made from package.module:factory.
         json: Write one JSON object on stdout.
         quiet: Say less.
     """
@@ -61,6 +62,5 @@ class MultiviewOptions(LabeledDataOptions):
     draws: int = 0
     resume: bool = False
     mixed_versions: bool = False
-    arch: str | None = None
     json: bool = False
     quiet: bool = False

@@ -7,11 +7,12 @@ from typing import Literal
 import tyro
 
 from robustcl.core.choices import Norm
+from robustcl.options.model_fields import ModelFields
 from robustcl.options.shared import DataOptions
 
 
 @dataclass(frozen=True, kw_only=True)
-class ProbeOptions(DataOptions):
+class ProbeOptions(ModelFields, DataOptions):
     """Fit a head on labeled images of the training split.
 
     With prototype, linear and knn the encoder's weights and BatchNorm statistics stay as they are,
@@ -20,7 +21,7 @@ class ProbeOptions(DataOptions):
     adversarial contrastive learning train on all images instead.
 
     Args:
-        checkpoint: The encoder.
+        checkpoint: The encoder: a checkpoint of robustcl, or a weight file.
         out: The new checkpoint, ending in .safetensors.
         head: prototype (where nothing else is asked for), linear, lipschitz_linear (without
             offsets, rows of norm 1 at most) or knn; fine_tune trains the encoder with a linear
@@ -35,7 +36,6 @@ class ProbeOptions(DataOptions):
         norm: l2 or linf, the norm of that budget.
         steps: Steps of that attack.
         beta: Weight of the adversarial part in aff.
-        arch: Needed only for a checkpoint made from package.module:factory.
         overwrite: Replace an existing checkpoint.
         json: Write one JSON object on stdout.
         quiet: No progress bar.
@@ -53,7 +53,6 @@ class ProbeOptions(DataOptions):
     norm: Norm = "linf"
     steps: int = 10
     beta: float = 6.0
-    arch: str | None = None
     overwrite: bool = False
     json: bool = False
     quiet: bool = False

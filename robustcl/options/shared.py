@@ -5,7 +5,8 @@ from pathlib import Path
 
 import tyro
 
-from robustcl.core.choices import Aggregate, Matching, Norm, Split
+from robustcl.core.choices import Aggregate, Norm, Split
+from robustcl.options.model_fields import ModelFields
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -40,18 +41,22 @@ class LabeledDataOptions(DataOptions):
     Args:
         classes: names (a class is the one of the same name; data with another class is refused),
             known (likewise, but images of other classes are left out), or positions (label k is
-            the class at position k, whatever its name).
+            the class at position k, whatever its name). Or a text file with one class name per
+            line, which names the classes of a model that has numbers for them.
     """
 
-    classes: Matching = "names"
+    classes: str = "names"
 
 
 @dataclass(frozen=True, kw_only=True)
-class EvaluationOptions(LabeledDataOptions):
+class EvaluationOptions(ModelFields, LabeledDataOptions):
     """Say which checkpoint is measured, and where the records go.
 
     Args:
-        checkpoint: The .safetensors file, with a head (see `robustcl probe`).
+        checkpoint: The model: a checkpoint of robustcl, or a weight file (.safetensors, or .pt,
+            .pth, .ckpt, .bin without code).
+        head: native insists on the model's own classification layer, which is the default where it
+            has one; `robustcl probe` fits others.
         out: The run folder: new, empty, or that of a run.
         split: Split of the data: train or test.
         norm: l2, linf or l1; radii are in pixel units of images in [0, 1].
@@ -62,7 +67,6 @@ class EvaluationOptions(LabeledDataOptions):
         resume: Go on with the run in --out; what is damaged there is measured again.
         mixed_versions: Go on although robustcl or torch is another version; both are recorded.
         plan: Predict from two batches how long so many processes would take, and run nothing.
-        arch: Needed only for a checkpoint made from package.module:factory.
         json: Write one JSON object on stdout.
         quiet: No progress bars.
     """
@@ -77,6 +81,6 @@ class EvaluationOptions(LabeledDataOptions):
     resume: bool = False
     mixed_versions: bool = False
     plan: int | None = None
-    arch: str | None = None
+    head: str | None = None
     json: bool = False
     quiet: bool = False

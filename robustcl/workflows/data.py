@@ -16,6 +16,7 @@ from robustcl.data.class_names import absent_classes, some_names
 from robustcl.options.shared import DataOptions, LabeledDataOptions
 from robustcl.records.ranks import rank
 from robustcl.records.reading import read_manifest
+from robustcl.workflows.models import matching_of
 
 
 def read_data(
@@ -46,6 +47,7 @@ def read_data(
         raise InputError(f"--batch-size {options.batch_size} is below 1")
     check_seed(options.seed, "--seed")
     check_device(options.device)
+    matching = matching_of(options.classes) if isinstance(options, LabeledDataOptions) else "names"
     load = partial(
         load_data,
         options.data,
@@ -56,7 +58,7 @@ def read_data(
         seed=options.seed,
         draw=draw,
         classes=classes,
-        matching=options.classes if isinstance(options, LabeledDataOptions) else "names",
+        matching=matching,
     )
     dataset = patiently(load, what=options.data)
     tell_data(dataset, classes=classes)

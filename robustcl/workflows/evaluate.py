@@ -25,7 +25,14 @@ from robustcl.models.checkpoint import Loaded, own_accuracy
 from robustcl.options.shared import EvaluationOptions
 from robustcl.records.ranks import own_device, rank, rank_count
 from robustcl.workflows.data import old_rule, read_data
-from robustcl.workflows.models import Views, checked_constant, load_and_tell, with_views
+from robustcl.workflows.models import (
+    Views,
+    checked_constant,
+    load_and_tell,
+    model_request,
+    names_file,
+    with_views,
+)
 from robustcl.workflows.outputs import refuse_inside_data
 
 
@@ -44,7 +51,8 @@ def load_with_head(options: EvaluationOptions) -> tuple[Classifier, Loaded]:
     if options.plan is None and not rank():  # others wait until the first has found it usable
         refuse_inside_data(options.out, options.data)
         OutputFolder(options.out).check_start()
-    loaded = load_and_tell(options.checkpoint, arch=options.arch)
+    names = names_file(options.classes)
+    loaded = load_and_tell(options.checkpoint, model_request(options, class_names=names))
     if loaded.classifier is None:
         raise InputError(
             f"{str(options.checkpoint)!r} has no head; fit one by: robustcl probe "

@@ -1,5 +1,7 @@
 """Load the models that a command names."""
 
+import re
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -9,34 +11,169 @@ import torch
 from torch import Tensor, nn
 
 from robustcl.certify.bounds.networks import network_lipschitz_bound
-from robustcl.core.choices import Aggregate
+from robustcl.core.choices import MATCHINGS, Aggregate, Matching
 from robustcl.core.classifier import Classifier, Encoder
 from robustcl.core.errors import InputError
-from robustcl.core.terminal import say
+from robustcl.core.files import parse_json, read_text
+from robustcl.core.schema import objection_to_values
+from robustcl.core.terminal import printable, say
 from robustcl.data.class_names import same_classes, some_names
 from robustcl.data.views import ViewOptions, default_views
-from robustcl.models.checkpoint import Loaded, load_checkpoint
+from robustcl.models.architectures import check_image_size
+from robustcl.models.checkpoint import Loaded
 from robustcl.models.description import Description
 from robustcl.models.inference_views import draw_views
 from robustcl.models.multi_view import MultiView
+from robustcl.models.normalization import stated_normalization
+from robustcl.models.sources.opening import open_model
+from robustcl.models.sources.request import ModelRequest
+from robustcl.options.model_fields import ModelFields
 from robustcl.records.ranks import rank
 
 
-def load_and_tell(path: str | Path, *, arch: str | None = None) -> Loaded:
-    """Load a checkpoint; the first process writes its notes on stderr.
+def load_and_tell(model: str | Path, request: ModelRequest | None = None) -> Loaded:
+    """Open a model; the first process writes what was found out about it on stderr.
 
     Args:
-        path: The file.
-        arch: As in `load_checkpoint`.
+        model: Where it is, see `open_model`.
+        request: What the user says about it.
 
     Returns:
         What is in it.
     """
-    loaded = load_checkpoint(path, arch=arch)
+    loaded = open_model(model, request)
     if rank() == 0:
+        for fact in loaded.facts:
+            say(fact)
         for note in loaded.notes:
             say(f"note: {note}")
     return loaded
+
+
+def model_request(options: ModelFields, *, class_names: Sequence[str] = ()) -> ModelRequest:
+    """Read what the options say about a model.
+
+    Args:
+        options: The options.
+        class_names: Of its classes.
+
+    Returns:
+        The request; the network's own head is wanted where `--head native` is given, and is not
+        where another head is.
+
+    Raises:
+        InputError: When an option is not usable.
+    """
+    shape = None if options.input_size is None else parse_size(options.input_size)
+    head = getattr(options, "head", None)
+    return ModelRequest(
+        arch=options.arch,
+        arguments=read_arguments(options.arguments),
+        network=options.network,
+        image_shape=shape,
+        normalization=stated_normalization(
+            options.mean, options.std, channels=shape[0] if shape else 3
+        ),
+        own_head=None if head is None else head == "native",
+        class_names=tuple(class_names),
+    )
+
+
+MOST_NAMES = 2**24  # bytes of a file of class names
+_SIDE = re.compile(r"[1-9][0-9]{0,8}")
+
+
+def read_arguments(text: str) -> dict[str, Any]:
+    """Read keyword arguments in JSON.
+
+    Args:
+        text: An object such as {"channels": 1}.
+
+    Returns:
+        The arguments.
+
+    Raises:
+        InputError: When the text is no JSON object.
+    """
+    try:
+        found = parse_json(text)
+    except ValueError as error:
+        raise InputError(f"--arguments {text[:200]!r} {error}") from error
+    if not isinstance(found, dict):
+        raise InputError(f'--arguments {text[:200]!r} is no object; write {{"channels": 1}}')
+    wrong = objection_to_values(found)
+    if wrong:
+        raise InputError(f'--arguments: {printable(wrong)}; write {{"channels": 1}}')
+    return found
+
+
+def parse_size(text: str) -> tuple[int, int, int]:
+    """Read 224 or 3x224x224.
+
+    Args:
+        text: The size.
+
+    Returns:
+        (C, H, W).
+
+    Raises:
+        InputError: When the text is neither.
+    """
+    parts = text.lower().split("x")
+    right = all(_SIDE.fullmatch(part) for part in parts) and len(parts) in (1, 3)
+    if not right:
+        raise InputError(f"cannot read --input-size {text[:200]!r}; write 224 or 3x224x224")
+    numbers = [int(part) for part in parts]
+    shape = (
+        (3, numbers[0], numbers[0]) if len(numbers) == 1 else (numbers[0], numbers[1], numbers[2])
+    )
+    check_image_size(shape)
+    return shape
+
+
+def names_file(classes: str) -> tuple[str, ...]:
+    """Read the class names that `--classes FILE` gives.
+
+    Args:
+        classes: The option: a word that says how classes are matched, or a file.
+
+    Returns:
+        One name per line of the file; none for a word.
+
+    Raises:
+        InputError: When it is neither, or a name is empty or stands twice.
+    """
+    if classes in MATCHINGS:
+        return ()
+    place = Path(classes)
+    if not place.is_file():
+        raise InputError(
+            f"--classes {classes!r} is none of {', '.join(MATCHINGS)}, and no file of class names"
+        )
+    names = [line.strip() for line in read_text(place, most=MOST_NAMES).splitlines()]
+    while names and not names[-1]:
+        names.pop()
+    twice = [name for name, count in Counter(names).items() if count > 1]
+    if not names or twice or "" in names:
+        what = "an empty line" if "" in names else f"the name {twice[0]!r} twice" if twice else "no"
+        raise InputError(
+            f"{classes!r} has {what} class name; write one name per line"
+            if not names
+            else f"{classes!r} has {what}; write one name per line"
+        )
+    return tuple(names)
+
+
+def matching_of(classes: str) -> Matching:
+    """Say how classes are matched.
+
+    Args:
+        classes: The option `--classes`.
+
+    Returns:
+        The word, or 'names' where the option names a file.
+    """
+    return classes if classes in MATCHINGS else "names"
 
 
 class _Mean(nn.Module):
@@ -51,13 +188,13 @@ class _Mean(nn.Module):
 
 
 def load_ensemble(
-    members: list[Path], *, arch: str | None, device: str, classes: Sequence[str]
+    members: list[Path], *, request: ModelRequest, device: str, classes: Sequence[str]
 ) -> Classifier | None:
     """Load the compute-matched baseline.
 
     Args:
         members: Checkpoints with a head.
-        arch: For checkpoints made from package.module:factory.
+        request: What the user says about them.
         device: Where to compute.
         classes: The class names of the model that the mean is compared with; the members have the
             same, in the same order.
@@ -68,7 +205,7 @@ def load_ensemble(
     Raises:
         InputError: When one has no head, or they do not fit together.
     """
-    loaded = [load_and_tell(place, arch=arch).classifier for place in members]
+    loaded = [load_and_tell(place, request).classifier for place in members]
     if not loaded:
         return None
     models = [model for model in loaded if model is not None]

@@ -25,7 +25,7 @@ from robustcl.training import fine_tune
 from robustcl.training.protocols import PROTOCOLS, ProtocolOptions, aff, alf, slf
 from robustcl.workflows.attack import ATTACK_EPS
 from robustcl.workflows.data import read_data
-from robustcl.workflows.models import load_and_tell
+from robustcl.workflows.models import load_and_tell, model_request
 from robustcl.workflows.outputs import check_checkpoint, refuse_inside_data
 
 
@@ -71,7 +71,7 @@ def probe(options: ProbeOptions) -> int:
     name = options.protocol or options.head or "prototype"
     check_checkpoint(options.out, overwrite=options.overwrite)
     refuse_inside_data(options.out, options.data)
-    loaded = load_and_tell(options.checkpoint, arch=options.arch)
+    loaded = load_and_tell(options.checkpoint, replace(model_request(options), own_head=False))
     dataset = _labeled(read_data(options, split="train"), options)
     _doubt_inputs(loaded.encoder, dataset, options)
     before = encoder_hash(loaded.encoder)

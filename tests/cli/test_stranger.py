@@ -16,7 +16,8 @@ from robustcl.core.errors import CheckpointError, InputError
 from robustcl.models.architectures import build_backbone
 from robustcl.models.checkpoint import load_checkpoint, save_checkpoint
 from robustcl.models.description import Description
-from robustcl.models.importing import place_weights
+from robustcl.models.weights.contents import networks_in
+from robustcl.models.weights.placing import find_match
 from robustcl.records.reading import load_run
 from tests.cli.write_signed import write_signed
 from tests.network import small_classifier, some_images
@@ -73,7 +74,7 @@ def test_the_probe_leaves_the_encoder_alone(stranger: Path) -> None:
 def test_a_partial_load_is_refused_unless_told(stranger: Path, tmp_path: Path, capsys) -> None:
     state = torch.load(stranger / "weights.pth", weights_only=True)
     part = {key: value for key, value in state.items() if "layer4" not in key}
-    part["odd.weight"] = torch.zeros(3)
+    part["backbone.odd.weight"] = torch.zeros(3)
     torch.save(part, tmp_path / "part.pth")
     arguments = ["convert", str(tmp_path / "part.pth"), "--arch", "torchvision:resnet18"]
     arguments += ["--input-size", "32", "--out", str(tmp_path / "part.safetensors")]
@@ -157,10 +158,12 @@ def test_a_file_cannot_make_a_library_read_other_files() -> None:
 def test_a_teacher_and_a_student_are_told_apart() -> None:
     layer = torch.nn.Linear(2, 3)
     state = {
-        f"{prefix}{k}": v for prefix in ("net.", "model.") for k, v in layer.state_dict().items()
+        f"{prefix}{k}": v + number
+        for number, prefix in enumerate(("net.", "model."))
+        for k, v in layer.state_dict().items()
     }
-    with pytest.raises(CheckpointError, match="two candidates"):
-        place_weights(layer, state)
+    with pytest.raises(CheckpointError, match="2 networks of the file fit: 'net', 'model'"):
+        find_match(layer, networks_in(state))
 
 
 def test_a_sound_file_may_begin_like_a_pickle(tmp_path: Path) -> None:

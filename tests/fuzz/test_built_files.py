@@ -13,7 +13,7 @@ from robustcl.models.checkpoint import load_checkpoint, save_checkpoint
 from robustcl.models.description import Description
 from robustcl.models.encoders import small_convnet
 from robustcl.models.heads import PrototypeHead
-from robustcl.models.weight_file import read_weights
+from robustcl.models.weights.reading import read_networks
 from robustcl.options.recipe_file import with_recipe
 from robustcl.options.train import TrainOptions
 from robustcl.records.arrays import array_faults, every_row
@@ -68,8 +68,8 @@ def test_weight_files(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     weights = small_convnet(**ARGUMENTS).state_dict()
     torch.save(weights, "sound.pth")
-    assert read_weights("sound.pth").keys() == weights.keys()
-    found = accepted(build_files.weight_files(tmp_path, weights), read_weights)
+    assert read_networks("sound.pth")[0].tensors.keys() == weights.keys()
+    found = accepted(build_files.weight_files(tmp_path, weights), read_networks)
     assert all(what.startswith(TAKEN) for what in found), found
     assert not (tmp_path / "ran-a-program").exists()
 

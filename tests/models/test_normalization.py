@@ -15,7 +15,7 @@ from robustcl.core.errors import InputError
 from robustcl.models.checkpoint import load_checkpoint
 from robustcl.models.description import Description
 from robustcl.models.encoders import small_convnet
-from robustcl.models.importing import timm_twins
+from robustcl.models.weights.placing import timm_twins
 from robustcl.models.normalization import stated_normalization
 
 ARGUMENTS = {"channels": 3, "image_size": 8, "width": 4, "embedding_size": 6}
@@ -169,7 +169,7 @@ def test_timm_s_configuration_is_taken(
     assert found is not None and found.mean == mean
     assert found.normalization.startswith(f"timm's configuration of {name}")
     said = "".join(capsys.readouterr())
-    assert f"normalization ({found.normalization})" in said
+    assert f"({found.normalization})" in said
     assert ("differ in their normalization" in said) == warned == ("warning" in said)
 
 

@@ -22,6 +22,7 @@ from robustcl.data.class_names import absent_classes, check_classes, some_names
 from robustcl.data.splits import draw_order
 from robustcl.evaluation.manifest import device_name, package_versions, rows_entry
 from robustcl.models.inference_views import draw_views
+from robustcl.models.sources.request import ModelRequest
 from robustcl.options.multiview import MultiviewOptions
 from robustcl.records.reading import SCHEMA, config_hash
 from robustcl.records.study_file import write_study
@@ -31,7 +32,7 @@ from robustcl.studies.multiview.outputs import Study
 from robustcl.studies.multiview.plan import StudyPlan
 from robustcl.studies.multiview.results import run_study
 from robustcl.workflows.data import old_rule, read_data
-from robustcl.workflows.models import load_and_tell, load_ensemble, trained_views
+from robustcl.workflows.models import load_and_tell, load_ensemble, model_request, trained_views
 from robustcl.workflows.outputs import refuse_inside_data
 
 _DEFAULT_EPS = {"l2": "0.25", "linf": "8/255", "l1": "12"}
@@ -60,7 +61,7 @@ def multiview(options: MultiviewOptions) -> int:
 
 def _multiview(options: MultiviewOptions, plan: StudyPlan) -> int:
     started = time.monotonic()
-    loaded = load_and_tell(options.checkpoint, arch=options.arch)
+    loaded = load_and_tell(options.checkpoint, model_request(options))
     if loaded.classifier is None:
         raise InputError(f"{str(options.checkpoint)!r} has no head; fit one by: robustcl probe")
     draw = old_rule(options.out, resume=options.resume)
@@ -87,7 +88,10 @@ def _multiview(options: MultiviewOptions, plan: StudyPlan) -> int:
         device=options.device,
         tell=(lambda _: None) if options.quiet else say,
         ensemble=load_ensemble(
-            members, arch=options.arch, device=options.device, classes=single.class_names
+            members,
+            request=ModelRequest(arch=options.arch),
+            device=options.device,
+            classes=single.class_names,
         ),
         training=training,
     )  # fmt: skip

@@ -124,7 +124,9 @@ def lightly_loader(dataset: Dataset, pipeline: Pipeline) -> DataLoader:
         A loader of ((first, second), labels, names).
     """
     from lightly.data import LightlyDataset  # pyright: ignore[reportMissingImports]
-    from lightly.transforms import SimCLRTransform  # pyright: ignore[reportMissingImports]
+    from lightly.transforms.simclr_transform import (  # pyright: ignore[reportMissingImports]
+        SimCLRTransform,
+    )
 
     transform = SimCLRTransform(
         input_size=SIDE,
@@ -137,7 +139,7 @@ def lightly_loader(dataset: Dataset, pipeline: Pipeline) -> DataLoader:
         normalize=None,
     )
     return DataLoader(
-        LightlyDataset.from_torch_dataset(Pictures(dataset), transform=transform),
+        LightlyDataset.from_torch_dataset(Pictures(dataset), transform=transform),  # pyright: ignore[reportArgumentType]
         batch_size=pipeline.batch_size,
         shuffle=True,
         drop_last=True,

@@ -1,11 +1,12 @@
 """Read weight files of others, and run nothing that they name."""
 
+import argparse
 import pickle
+import re
 import warnings
 import zipfile
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
 
 import torch
 from safetensors.torch import load_file
@@ -17,6 +18,7 @@ from robustcl.core.files import objection_to_file
 from robustcl.core.tensor_header import check_memory, read_header
 from robustcl.core.terminal import printable
 from robustcl.models.stored_file import has_description, read_stored
+from robustcl.models.weights.contents import SHOWN, FaultError, StoredNetwork, networks_in
 
 MOST_ENTRIES = 200_000
 _ARCHIVE_TIMES = (
@@ -75,26 +77,35 @@ def _stated_entries(place: Path) -> int:
     return max(counts)
 
 
-WRAPPERS = ("state_dict", "model", "model_state_dict", "net")
 MOST_TENSORS = 200_000
 _TIMES = 8  # bytes that tensors may claim for each byte that the file holds
 _FREE_BYTES = 2**26  # what they may claim besides
 _REASON = 300  # signs of a library's error
-SHOWN, MENTIONED = 60, 8  # signs of a key, and keys, in a message
+_POINTER = b"version https://git-lfs"
+_PAGES = (b"<!doctype", b"<html", b"<?xml", b"<head")
+# Files of other kinds, by their first bytes or their ending.
+_KINDS = ((b"\x89HDF\r\n", "an HDF5 file"), (b"\x1f\x8b", "compressed by gzip"),
+          (b"%PDF", "a PDF"), (b"{", "a text in JSON"))  # fmt: skip
+_ENDINGS = {
+    ".onnx": "an ONNX graph", ".h5": "a file of Keras", ".msgpack": "a file of Flax",
+    ".tflite": "a file of TensorFlow", ".pb": "a file of TensorFlow", ".npz": "arrays of numpy",
+    ".gguf": "a file of GGML",
+}  # fmt: skip
 
 
-def read_weights(path: str | Path) -> dict[str, Tensor]:
-    """Read tensors from a .safetensors file, or a .pt or .pth with `weights_only=True`.
+def read_networks(path: str | Path) -> list[StoredNetwork]:
+    """Read the networks in a .safetensors file, or a .pt or .pth with `weights_only=True`.
 
-    A flipped bit is found where the file has a checksum: in checkpoints of robustcl, and in .pt
-    and .pth files in the form of a zip archive, which torch itself does not check. In other files
-    it is found where it makes the file unreadable or a number infinite, and not otherwise.
+    Beside tensors and plain values an `argparse.Namespace` is let in, as inert data. A flipped bit
+    is found where the file has a checksum: in checkpoints of robustcl, and in .pt and .pth files in
+    the form of a zip archive, which torch itself does not check. In other files it is found where
+    it makes the file unreadable or a number infinite, and not otherwise.
 
     Args:
         path: The file.
 
     Returns:
-        Tensors by key.
+        At least one network.
 
     Raises:
         CheckpointError: When the file is missing or damaged, needs unpickling, or has no tensors.
@@ -106,19 +117,18 @@ def read_weights(path: str | Path) -> dict[str, Tensor]:
     if objection:
         raise CheckpointError(f"{str(place)!r} {objection}; give a weight file")
     if is_checkpoint(place):
-        return read_stored(place).tensors
+        return networks_in(read_stored(place).tensors)
     try:
-        found = _read(place)
-        _check_tensors(found)
+        _refuse_strangers(place)
+        found = networks_in(_read(place))
+        for network in found:
+            _check_tensors(network.tensors)
     except CheckpointError:
         raise
-    except _FaultError as error:  # in words that follow the file's name
+    except FaultError as error:  # in words that follow the file's name
         raise CheckpointError(f"{str(place)!r} {error}") from error
     except pickle.UnpicklingError as error:
-        raise CheckpointError(
-            f"{str(place)!r} holds more than tensors and would run code when loaded; where you "
-            "trust it, save its state_dict() alone, or as .safetensors"
-        ) from error
+        raise CheckpointError(f"{str(place)!r} {_of_pickle(error)}") from error
     except (Exception, RecursionError) as error:  # damage makes torch's readers fail in many ways
         # The first sentence: torch's later ones advise to allow code.
         said = str(error).partition("\n")[0].partition(". ")[0]
@@ -140,65 +150,69 @@ def is_checkpoint(path: str | Path) -> bool:
     return place.suffix == ".safetensors" and has_description(place)
 
 
-def _read(place: Path) -> dict[str, Tensor]:
+def _read(place: Path) -> object:
     if place.suffix == ".safetensors":
         try:
             read_header(place)
         except ValueError as error:
-            raise _FaultError(f"{error}; copy it again") from error
+            raise FaultError(f"{error}; copy it again") from error
         return load_file(place)
     try:
         check_memory(place.stat().st_size)
     except ValueError as error:
-        raise _FaultError(f"{error}; give a smaller file") from error
+        raise FaultError(f"{error}; give a smaller file") from error
     check_archive(place)
-    with warnings.catch_warnings():
+    with warnings.catch_warnings(), torch.serialization.safe_globals([argparse.Namespace]):
         warnings.simplefilter(
             "ignore"
         )  # of kinds of tensors that are refused where they are wanted
-        return _tensors(torch.load(place, map_location="cpu", weights_only=True))
+        return torch.load(place, map_location="cpu", weights_only=True)
 
 
-def _tensors(content: Any) -> dict[str, Tensor]:
-    # A table may hold itself: those that were entered before are not entered again.
-    seen: set[int] = set()
-    while isinstance(content, Mapping) and id(content) not in seen:
-        seen.add(id(content))
-        inner = (content[key] for key in WRAPPERS if isinstance(content.get(key), Mapping))
-        content = next(inner, content)
-    entries = content if isinstance(content, Mapping) else {}
-    given = {key: value for key, value in entries.items() if isinstance(value, Tensor)}
-    strange = next((key for key in given if type(key) not in (str, int)), None)
-    if strange is not None:
-        raise _FaultError(f"has a tensor under a {type(strange).__name__}; name tensors by texts")
-    found = {str(key): value for key, value in given.items()}
-    if len(found) < len(given):
-        raise _FaultError("has two tensors of one name, a text and a number; save a state_dict()")
-    if found:
-        return found
-    within = [str(key)[:SHOWN] for key, value in entries.items() if _holds_tensors(value)]
-    if within:
-        raise _FaultError(
-            f"holds no tensors by name itself, but its entries {within[:MENTIONED]} do; save "
-            "the one that is the encoder"
+def _refuse_strangers(place: Path) -> None:
+    with place.open("rb") as stream:
+        start = stream.read(512)
+    text = start.lstrip().lower()
+    if start.startswith(_POINTER):
+        raise FaultError("is a pointer of Git LFS, not the weights; fetch them by: git lfs pull")
+    if text.startswith(_PAGES):
+        raise FaultError(
+            "is a web page saved in place of the weights; download the file itself (the raw link)"
         )
-    raise _FaultError("holds no tensors by name; save a state_dict()")
+    kind = next((what for mark, what in _KINDS if start.startswith(mark)), None)
+    kind = kind or _ENDINGS.get(place.suffix.lower())
+    if kind is not None:
+        raise FaultError(f"is {kind}; give weights that torch or safetensors saved")
+    if zipfile.is_zipfile(place):
+        with zipfile.ZipFile(place) as archive:
+            names = archive.namelist()[:MOST_ENTRIES]
+        if any(name.endswith("/constants.pkl") for name in names):
+            raise FaultError(
+                "is a TorchScript program, whose code is not run on a file's word; save its "
+                "state_dict(), or write a factory that loads it, and give FILE.py:factory"
+            )
+        if not any(name.endswith("data.pkl") for name in names):
+            raise FaultError("is a zip archive without weights; unpack it first")
 
 
-def _holds_tensors(value: Any) -> bool:
-    if isinstance(value, list | tuple):
-        return any(_of_tensors(part) for part in value)
-    return _of_tensors(value)
-
-
-def _of_tensors(value: Any) -> bool:
-    return isinstance(value, Mapping) and any(isinstance(part, Tensor) for part in value.values())
+def _of_pickle(error: pickle.UnpicklingError) -> str:
+    # What torch says names the class, and then advises to allow it, which is not passed on.
+    named = re.search(r"GLOBAL ([\w.]+)", str(error))
+    what = f" ({printable(named[1][:SHOWN])})" if named else ""
+    return (
+        f"holds more than tensors{what} and would run code when loaded; load it where it was "
+        "made and save its state_dict() alone, or as .safetensors"
+    )
 
 
 def _check_tensors(found: Mapping[str, Tensor]) -> None:
     # A view of few numbers may claim to be many: by a stride of 0, or many views of the same ones.
     if len(found) > MOST_TENSORS:
-        raise _FaultError(f"holds {len(found):,} tensors, more than {MOST_TENSORS:,}")
+        raise FaultError(f"holds {len(found):,} tensors, more than {MOST_TENSORS:,}")
+    if any(value.is_quantized for value in found.values()):
+        raise FaultError(
+            "holds the tensors of a quantized network; give the weights from before that"
+        )
     claimed, held = 0, dict[int, int]()
     for value in found.values():
         if not is_plain(value):
@@ -207,11 +221,7 @@ def _check_tensors(found: Mapping[str, Tensor]) -> None:
         storage = value.untyped_storage()
         held[storage.data_ptr()] = storage.nbytes()
     if claimed > _TIMES * sum(held.values()) + _FREE_BYTES:
-        raise _FaultError(
+        raise FaultError(
             f"claims tensors of {claimed:,} bytes and holds {sum(held.values()):,}: its views "
             "repeat numbers; save contiguous copies"
         )
-
-
-class _FaultError(Exception):
-    """Say what is wrong with a file, in words that follow its name."""

@@ -1,0 +1,1 @@
+"""Weight files of others: read them, find the networks inside, name and place their tensors."""
