@@ -16,6 +16,7 @@ from robustcl.data.parquet_file import ParquetFile, open_parquet, read_group, re
 from robustcl.data.read_labels import read_labels
 from robustcl.data.splits import check_split, split_rows
 from robustcl.data.streamed_images import Fetch, hold_images
+from robustcl.data.transform import ImageTransform, square
 
 IMAGE_COLUMNS = ("img", "image")
 LABEL_COLUMNS = ("label", "fine_label", "labels")
@@ -50,20 +51,27 @@ def parquet(
     Raises:
         InputError: When the file, a column or an image is missing, or an image cannot be decoded.
     """
-    return list_parquet(path, split=split, size=size, seed=seed, whole=whole).dataset()
+    return list_parquet(path, split=split, transform=square(size), seed=seed, whole=whole).dataset()
 
 
 def list_parquet(
-    path: str | Path, *, split: Split, size: int | None, seed: int, whole: bool
+    path: str | Path,
+    *,
+    split: Split,
+    transform: ImageTransform,
+    seed: int,
+    whole: bool,
+    strict: bool = True,
 ) -> Listing:
     """List what `parquet` loads.
 
     Args:
         path: A folder or a file.
         split: 'train' or 'test'.
-        size: Side in pixels; None for none.
+        transform: What is done to each image.
         seed: Seed of a split that is drawn.
         whole: Serve all rows of a single file for both splits.
+        strict: Whether an image that cannot be decoded is refused, or left out.
 
     Returns:
         The listing.
@@ -85,7 +93,8 @@ def list_parquet(
             _fetcher(opened, columns),
             rows,
             names=lambda row: f"row {row} of {files[0].name}",
-            size=size,
+            transform=transform,
+            strict=strict,
         ),
         labeled=labeled,
     )

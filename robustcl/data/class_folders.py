@@ -13,10 +13,13 @@ STRAY = frozenset({
     *("__macosx", "@eadir", "lost+found", "$recycle.bin", "system volume information"),
     *("__pycache__", "thumbs.db", "desktop.ini", "#recycle"),
 })
-SPLIT_LIKE = frozenset({
-    *("train", "training", "test", "testing", "val", "valid", "validation", "eval", "evaluation"),
-    *("dev", "holdout", "held_out", "trainset", "testset", "valset"),
-})
+# Names of folders that stand for a split, the one that is taken first, first.
+_SPLIT_NAMES: dict[str, tuple[str, ...]] = {
+    "train": ("train", "training", "trainset", "train_set"),
+    "test": ("test", "testing", "testset", "test_set", "val", "valid", "validation", "valset",
+             "eval", "evaluation", "dev", "holdout", "held_out"),
+}  # fmt: skip
+SPLIT_LIKE = frozenset(name for names in _SPLIT_NAMES.values() for name in names)
 _SHOWN = 3
 _CURE = "remove it from the images"
 
@@ -89,7 +92,7 @@ def class_folders(folder: Path) -> ClassFolders:
     return ClassFolders(classes, () if classes else loose, tuple(notes))
 
 
-def split_folder(root: Path, split: str) -> Path | None:
+def split_folder(root: Path, split: str) -> tuple[Path | None, str]:
     """Find the folder of a split.
 
     Args:
@@ -97,27 +100,44 @@ def split_folder(root: Path, split: str) -> Path | None:
         split: 'train' or 'test'.
 
     Returns:
-        root/train or root/test; None where the root has neither, so that a split must be drawn.
+        The folder, such as root/train or root/val; None where the root has none, so that a split
+        must be drawn. And what a person should be told, '' for nothing.
 
     Raises:
-        InputError: When the root has the other split only.
+        InputError: When the root has the other split only, or a folder may be a split or a class.
     """
-    names = {entry.name for entry in _entries(root) if is_folder(entry)}
-    if split in names:
-        others = sorted(n for n in names if n.casefold() not in SPLIT_LIKE and not _is_stray(n))
-        if others and not {"train", "test"} <= names:
-            raise InputError(
-                f"{str(root)!r} holds {split!r} beside {_some(others)}, so it may be a split or a "
-                "class; put classes into train and test folders, each of the same classes"
-            )
-        return root / split
-    if names & {"train", "test"}:
+    names = {
+        entry.name for entry in _entries(root) if is_folder(entry) and not _is_stray(entry.name)
+    }
+    by_side = {
+        side: sorted((n for n in names if n.casefold() in known),
+                     key=lambda n, known=known: (known.index(n.casefold()), n != n.casefold(), n))
+        for side, known in _SPLIT_NAMES.items()
+    }  # fmt: skip
+    both = bool(by_side["train"] and by_side["test"])
+    if not any(by_side.values()):
+        return None, ""
+    others = sorted(n for n in names if n.casefold() not in SPLIT_LIKE)
+    own = by_side[split]
+    if others and not both:
+        there = (by_side["train"] or by_side["test"])[0]
+        raise InputError(
+            f"{str(root)!r} holds {there!r} beside {_some(others)}, so it may be a split or a "
+            "class; put classes into train and test folders, each of the same classes"
+        )
+    if not own:
         there = " and ".join(repr(n) for n in sorted(names) if n.casefold() in SPLIT_LIKE)
         raise InputError(
             f"{str(root)!r} has {there} but no {split!r} folder; add it, or name one folder with "
-            ",split=all, as in imagefolder:PATH/val,split=all"
+            f",split=all, as in imagefolder:PATH/{sorted(names)[0]},split=all"
         )
-    return None
+    twice = [n for n in own if n.casefold() == own[0].casefold()]
+    if len(twice) > 1:
+        raise InputError(f"{str(root)!r} has {_some(twice)}; which is the {split} split?")
+    told = f"the {split} split is the folder {own[0]!r}" if own[0] != split else ""
+    rest = [name for name in own[1:] if told or split == "test"]
+    besides = f", and {_some(rest)} is left aside" if rest else ""
+    return root / own[0], (told or (f"the {split} split is {own[0]!r}" if rest else "")) + besides
 
 
 def _entries(folder: Path) -> list[Path]:

@@ -8,17 +8,19 @@ import threading
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import BinaryIO
 
 import numpy as np
 import torch
-from PIL import Image, UnidentifiedImageError
+from PIL import Image, ImageOps, UnidentifiedImageError
 
 from robustcl.core.errors import InputError
 from robustcl.core.files import open_file
 from robustcl.core.memory import require_memory
 from robustcl.data.image_heads import objection_to_head
+from robustcl.data.transform import ImageTransform, square
 
 GRAY_MODES = ("1", "L", "LA")
 DEEP_MODES = ("I", "F")
@@ -26,20 +28,44 @@ _SMALL = 16384
 _Shape = tuple[tuple[int, int], str] | None  # width and height of all images, and whose they are
 
 
+class BadImageError(InputError):
+    """Raised for an image that cannot be decoded, and that may be left out."""
+
+
+@dataclass
+class Seen:
+    """Hold what was found in files while they were decoded.
+
+    Args:
+        bad: By position, why an image cannot be decoded.
+        turned: Positions of images that carry an EXIF orientation.
+    """
+
+    bad: dict[int, str] = field(default_factory=dict)
+    turned: set[int] = field(default_factory=set)
+
+
 def decode(
-    sources: Sequence[bytes | Path], *, names: Sequence[str], size: int | None = None
+    sources: Sequence[bytes | Path],
+    *,
+    names: Sequence[str],
+    size: int | None = None,
+    transform: ImageTransform | None = None,
+    seen: Seen | None = None,
 ) -> np.ndarray:
     """Decode images by PIL; JPEG contents by torchvision, which gives the same pixels sooner.
 
-    With `size`, the shorter side is resized to it (bilinear, antialiased, aspect kept) and the
-    central square is cut out; a radius is then measured in the pixels of that square. The EXIF
-    orientation is ignored and transparency is dropped.
+    Transparency is dropped. The EXIF orientation is ignored where the transform does not say
+    otherwise.
 
     Args:
         sources: File contents, or paths.
         names: What to call each image in messages.
-        size: Side of the square in pixels; None keeps the pixels as they are, in which case all
-            images must have one size.
+        size: Stands for the transform `square(size)`.
+        transform: What is done to each image; where it does not bring them to one size, all must
+            have one.
+        seen: Receives the images that cannot be decoded, which are then left out, and those with an
+            EXIF orientation; None refuses an image that cannot be decoded.
 
     Returns:
         (N, H, W, C) uint8; C = 1 when every image is gray, else 3.
@@ -50,20 +76,38 @@ def decode(
     """
     if not sources:
         raise InputError("there are no images to decode; check the path")
+    how = transform or square(size)
     pairs = list(zip(sources, names, strict=True))
     shape = None
-    if size is None:
-        shape = _check_first(pairs)
+    if how.crop is None:
+        shape = _check_first(pairs, how, skip=seen is not None)
     else:
-        check_size(size)
-        _require_room(pairs, (size, size), 3)
+        check_size(how.crop)
+        _require_room(pairs, (how.crop, how.crop), 3)
+
+    def work(number: int) -> np.ndarray | None:
+        try:
+            return _decode_one(*pairs[number], how, shape, number, seen)
+        except BadImageError as error:
+            if seen is None:
+                raise
+            seen.bad[number] = str(error)
+            return None
+
     few = len(pairs) == 1 or all(isinstance(s, bytes) and len(s) < _SMALL for s in sources)
     if few:
         # Measured: for small images threads cost more than they save.
-        arrays = [_decode_one(source, name, size, shape) for source, name in pairs]
+        found = [work(number) for number in range(len(pairs))]
     else:
         with ThreadPoolExecutor(max_workers=min(os.cpu_count() or 1, 16)) as pool:
-            arrays = list(pool.map(lambda pair: _decode_one(pair[0], pair[1], size, shape), pairs))
+            found = list(pool.map(work, range(len(pairs))))
+    arrays = [array for array in found if array is not None]
+    if not arrays:
+        raise InputError(
+            f"no image can be decoded; the first: {next(iter(seen.bad.values()))}"
+            if seen and seen.bad
+            else "there are no images to decode"
+        )
     if any(array.shape[2] == 3 for array in arrays):
         arrays = [np.repeat(a, 3, axis=2) if a.shape[2] == 1 else a for a in arrays]
     return np.stack(arrays)
@@ -84,13 +128,49 @@ def check_size(size: int) -> None:
         )
 
 
-def _check_first(pairs: list[tuple[bytes | Path, str]]) -> tuple[tuple[int, int], str]:
-    # The size that all images must have, and the name of the first, which has it.
-    with opened_image(*pairs[0]) as first:
-        width, height = first.size
-        channels = 1 if first.mode in GRAY_MODES else 3
-    _require_room(pairs, (width, height), channels)
-    return (width, height), pairs[0][1]
+def _check_first(
+    pairs: list[tuple[bytes | Path, str]], how: ImageTransform, *, skip: bool
+) -> tuple[tuple[int, int], str]:
+    # The size that all images must have, and the name of the first that opens, which has it.
+    for number, pair in enumerate(pairs):
+        try:
+            with opened_image(*pair) as first:
+                width, height = _upright_size(first, how)
+                channels = 1 if first.mode in GRAY_MODES else 3
+        except BadImageError:
+            if not skip or number == len(pairs) - 1:
+                raise
+            continue
+        _require_room(pairs, (width, height), channels)
+        return (width, height), pair[1]
+    raise InputError("there are no images to decode; check the path")
+
+
+_ORIENTATION = 0x0112
+_TURNED = range(2, 9)  # orientations that turn or mirror
+_SIDEWAYS = range(5, 9)  # and change width and height
+
+
+def orientation_of(image: Image.Image) -> int:
+    """Return the EXIF orientation of an image.
+
+    Args:
+        image: The image.
+
+    Returns:
+        1 to 8; 1, as it is, also where there is none or it is none of these.
+    """
+    try:
+        found = image.getexif().get(_ORIENTATION, 1)
+    except Exception:  # noqa: BLE001 damaged metadata; the pixels are what counts
+        return 1
+    return found if found in _TURNED else 1
+
+
+def _upright_size(image: Image.Image, how: ImageTransform) -> tuple[int, int]:
+    width, height = image.size
+    turned = how.upright and orientation_of(image) in _SIDEWAYS
+    return (height, width) if turned else (width, height)
 
 
 def _require_room(
@@ -103,24 +183,44 @@ def _require_room(
     )
 
 
-def _decode_one(source: bytes | Path, name: str, size: int | None, shape: _Shape) -> np.ndarray:
-    if size is None and isinstance(source, bytes) and source.startswith(JPEG):
+def _decode_one(
+    source: bytes | Path,
+    name: str,
+    how: ImageTransform,
+    shape: _Shape,
+    number: int,
+    seen: Seen | None,
+) -> np.ndarray:
+    plain = how == ImageTransform() and isinstance(source, bytes) and source.startswith(JPEG)
+    if plain and b"Exif" not in source[:4096]:
         array = jpeg_tensor(source, name).permute(1, 2, 0).numpy()
         if array.shape[2] in (1, 3):
             _check_shape((array.shape[1], array.shape[0]), name, shape)
             return array
     with opened_image(source, name) as image:
-        if size is None:
-            _check_shape(image.size, name, shape)
+        turned = orientation_of(image)
+        if turned > 1 and seen is not None:
+            seen.turned.add(number)
+        if how.crop is None:
+            _check_shape(_upright_size(image, how), name, shape)
         else:
-            check_pixels(*_resized(image.size, size), name, resized=f" when resized to size={size}")
+            said = f" when resized to size={how.resize}"
+            check_pixels(*how.resized(image.size), name, resized=said)
+            if min(how.resized(image.size)) < how.crop:
+                raise InputError(
+                    f"{name} has {image.width}x{image.height} pixels and no crop of {how.crop}; "
+                    "add ',resize=N'"
+                )
         if image.mode in DEEP_MODES or image.mode.startswith("I;"):
             raise InputError(f"{name} has mode {image.mode}; convert it to 8 bits per channel")
         mode = "L" if image.mode in GRAY_MODES else "RGB"
+        mode = {None: mode, 1: "L", 3: "RGB"}[how.channels]
         if image.mode == mode:
             image.load()
         pixels = image if image.mode == mode else image.convert(mode)
-        array = np.asarray(pixels if size is None else _square(pixels, size))
+        if how.upright and turned > 1:
+            pixels = ImageOps.exif_transpose(pixels) or pixels
+        array = np.asarray(how.of_picture(pixels))
     return array if array.ndim == 3 else array[..., None]
 
 
@@ -131,18 +231,6 @@ def _check_shape(size: tuple[int, int], name: str, shape: _Shape) -> None:
             f"{name} has {size[0]}x{size[1]} pixels but {shape[1]} has {wide}x{high}; "
             "add ',size=N' to resize and crop them"
         )
-
-
-def _resized(size: tuple[int, int], side: int) -> tuple[int, int]:
-    scale = side / min(size)
-    return max(round(size[0] * scale), side), max(round(size[1] * scale), side)
-
-
-def _square(image: Image.Image, size: int) -> Image.Image:
-    wide, high = _resized(image.size, size)
-    resized = image.resize((wide, high), Image.Resampling.BILINEAR)
-    left, top = (wide - size) // 2, (high - size) // 2
-    return resized.crop((left, top, left + size, top + size))
 
 
 FORMATS = ("PNG", "JPEG", "BMP", "GIF", "WEBP", "TIFF", "PPM")
@@ -173,14 +261,15 @@ def opened_image(source: Source, name: str) -> Iterator[Image.Image]:
         The image, of at most `MOST_PIXELS` pixels; of several frames the first.
 
     Raises:
-        InputError: When it is no ordinary file, of another format, too large, or damaged.
+        InputError: When it is no ordinary file, or too large.
+        BadImageError: When it is of another format, or damaged.
         MemoryError: When memory runs out all the same.
     """
     with _opened_stream(source, name) as stream:
         try:
             found = objection_to_head(stream)
             if found is not None:
-                raise InputError(f"{name} cannot be decoded ({found}); {IMAGE_CURE}")
+                raise BadImageError(f"{name} cannot be decoded ({found}); {IMAGE_CURE}")
             with Image.open(stream, formats=FORMATS) as image:
                 # WebP's decoder holds several images of this size.
                 most = MOST_PIXELS // 2 if image.format == "WEBP" else MOST_PIXELS
@@ -191,7 +280,7 @@ def opened_image(source: Source, name: str) -> Iterator[Image.Image]:
         except (InputError, MemoryError):
             raise
         except UnidentifiedImageError as error:
-            raise InputError(
+            raise BadImageError(
                 f"{name} cannot be decoded (it is no image of a known format: {_NAMED}); "
                 f"{IMAGE_CURE}"
             ) from error
@@ -202,7 +291,7 @@ def opened_image(source: Source, name: str) -> Iterator[Image.Image]:
             ) from error
         except Exception as error:  # decoders of damaged files raise a dozen kinds
             reason = " ".join(str(error).split()) or type(error).__name__
-            raise InputError(f"{name} cannot be decoded ({reason}); {IMAGE_CURE}") from error
+            raise BadImageError(f"{name} cannot be decoded ({reason}); {IMAGE_CURE}") from error
 
 
 def check_pixels(
@@ -240,7 +329,8 @@ def jpeg_tensor(content: bytes, name: str) -> torch.Tensor:
         (C, H, W) uint8, in as many channels as the file has.
 
     Raises:
-        InputError: When it is too large or damaged.
+        InputError: When it is too large.
+        BadImageError: When it is damaged.
     """
     _check_bytes(len(content), name)
     # Every start of a frame in the file counts, also of a thumbnail, so that no decoder's own
@@ -257,7 +347,7 @@ def jpeg_tensor(content: bytes, name: str) -> torch.Tensor:
             pixels = decode_jpeg(torch.frombuffer(bytearray(content), dtype=torch.uint8))
         except RuntimeError as error:
             reason = " ".join(str(error).split())
-            raise InputError(f"{name} cannot be decoded ({reason}); {IMAGE_CURE}") from error
+            raise BadImageError(f"{name} cannot be decoded ({reason}); {IMAGE_CURE}") from error
     assert isinstance(pixels, torch.Tensor)
     return pixels
 

@@ -6,9 +6,9 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from robustcl.data.dataset import Dataset
-from robustcl.data.streamed_images import StreamedImages
+from robustcl.data.streamed_images import Pixels, StreamedImages
 
-Load = Callable[[np.ndarray], np.ndarray | StreamedImages]
+Load = Callable[[np.ndarray], np.ndarray | StreamedImages | Pixels]
 
 
 @dataclass(frozen=True, eq=False)
@@ -41,14 +41,20 @@ class Listing:
             The data set; it knows its rows where some were chosen.
         """
         chosen = np.arange(len(self.labels)) if rows is None else rows
+        found, notes = self.load(chosen), self.notes
+        if isinstance(found, Pixels):
+            if len(found.kept) < len(chosen):
+                rows = chosen = chosen[found.kept]
+            notes = (*notes, *found.notes)
+            found = found.images
         return Dataset(
             name=self.name,
-            images=self.load(chosen),
+            images=found,
             labels=self.labels[chosen],
             class_names=self.class_names,
             labeled=self.labeled,
             rows=rows,
-            notes=self.notes,
+            notes=notes,
         )
 
 

@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 from inspect import signature
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -15,12 +16,11 @@ from robustcl.data.dataset import Dataset
 from robustcl.data.images import check_size
 from robustcl.data.listing import Listing
 from robustcl.data.splits import check_split, draw_order
+from robustcl.data.transform import COLORS, INTERPOLATIONS, ImageTransform
 from robustcl.declarations.sources import SOURCE_ROWS
 
-SOURCES = tuple(
-    name if row.takes is None else f"{name}:PATH" + ("[,size=N]" if "size" in row.takes else "")
-    for name, row in SOURCE_ROWS.items()
-)
+SOURCES = tuple(name if row.takes is None else f"{name}:PATH" for name, row in SOURCE_ROWS.items())
+_OPTIONS = ("size", "resize", "interpolation", "color", "exif")  # of every source
 
 
 def load_data(
@@ -34,13 +34,17 @@ def load_data(
     draw: Draw = "stratified",
     classes: Sequence[str] | None = None,
     matching: Matching = "names",
+    strict: bool = True,
+    transform: ImageTransform | None = None,
 ) -> Dataset:
     """Load the data set that a specification names.
 
     Known are digits, cifar10, cifar100, mnist, fashion-mnist, svhn, stl10, imagefolder:PATH,
-    parquet:PATH and npz:PATH. After a PATH may follow `,size=N` (imagefolder and parquet: resize
-    the shorter side to N, crop the center) and `,split=all` (serve all images of a source that
-    has no split of its own, instead of drawing 80/20 by seed).
+    parquet:PATH, npz:PATH, hub:PATH (saved by the `datasets` library), webdataset:PATH (tar files),
+    or a path alone, whose content tells. Options may follow: `,size=N` (resize the shorter side to
+    N, or to that of `,resize=N`, and crop the center), `,interpolation=bicubic`, `,color=rgb` or
+    `gray`, `,exif=apply`, `,labels=FILE` (a table of labels beside a flat folder) and `,split=all`
+    (serve all images of a source that has no split of its own, instead of drawing 80/20 by seed).
 
     Args:
         spec: The specification.
@@ -55,6 +59,8 @@ def load_data(
         classes: The class names of the classifier that the data is for; labels become positions
             among them (see `match_labels`). None keeps the data's own.
         matching: How classes are matched, see `match_labels`.
+        strict: Whether a file that cannot be decoded is refused; otherwise it is left out and told.
+        transform: What is done to each image where the specification does not say.
 
     Returns:
         The data set; it knows the rows that were drawn, and notes tell what was left out.
@@ -66,7 +72,9 @@ def load_data(
     side = check_split(split)
     if limit is not None and limit < 1:
         raise InputError(f"limit {limit} is below 1; leave it out to use every image")
-    listing = _listed(spec, side, root=root, download=download, seed=seed)
+    listing = _listed(
+        spec, side, root=root, download=download, seed=seed, strict=strict, transform=transform
+    )
     rows, names, notes = np.arange(len(listing.labels)), listing.class_names, listing.notes
     labels = listing.labels
     if classes is not None and listing.labeled:
@@ -83,41 +91,107 @@ def load_data(
 
 
 def _listed(
-    spec: str, side: Split, *, root: str | Path | None, download: bool, seed: int
+    spec: str,
+    side: Split,
+    *,
+    root: str | Path | None,
+    download: bool,
+    seed: int,
+    strict: bool,
+    transform: ImageTransform | None,
 ) -> Listing:
-    name, colon, rest = spec.partition(":")
+    named, options = _parted(spec)
+    name, colon, path = named.partition(":")
     row = SOURCE_ROWS.get(name)
     if row is None or (colon and row.takes is None):
-        raise InputError(f"unknown data source {spec!r}; known are {', '.join(SOURCES)}")
-    given: dict[str, object] = {"name": name, "split": side, "seed": seed}
-    given |= {"root": root, "download": download}
-    if row.takes is not None:
-        if not rest:
-            raise InputError(f"{spec!r} has no path; write {name}:PATH")
-        given["path"], given["size"], given["whole"] = _options(name, row.takes, rest, spec)
+        name, path = _found_source(named, spec), named
+        row = SOURCE_ROWS[name]
+    elif row.takes is not None and not path:
+        raise InputError(f"{spec!r} has no path; write {name}:PATH")
+    known = (*(row.takes or ()), *_OPTIONS)
+    unknown = next((key for key in options if key not in known), None)
+    if unknown is not None:
+        raise InputError(f"unknown option {unknown!r} in {spec!r}; {name} takes {', '.join(known)}")
+    if options.get("split", "all") != "all":
+        raise InputError(f"split {options['split']!r} in {spec!r} is unknown; only split=all is")
+    how = _transform(options, spec, transform or ImageTransform())
+    given: dict[str, object] = {"name": name, "split": side, "seed": seed, "strict": strict}
+    given |= {"root": root, "download": download, "path": Path(path), "transform": how}
+    given |= {"whole": "split" in options, "labels": options.get("labels")}
     listed = declared(f"data.{row.home}")
-    return listed(**{key: given[key] for key in signature(listed).parameters if key in given})
+    wanted = signature(listed).parameters
+    listing = listed(**{key: given[key] for key in wanted if key in given})
+    if how == ImageTransform() or "transform" in wanted:
+        return listing
+    return replace(listing, load=lambda rows: how.of_array(np.asarray(listing.load(rows))))
 
 
-def _options(
-    source: str, takes: tuple[str, ...], text: str, spec: str
-) -> tuple[Path, int | None, bool]:
+def _parted(spec: str) -> tuple[str, dict[str, str]]:
     # Options are split from the right, so that a path may hold commas.
-    size, whole = None, False
+    text, options = spec, dict[str, str]()
     while "," in text and "=" in text.rpartition(",")[2]:
         text, _, option = text.rpartition(",")
         key, _, value = option.partition("=")
-        if key not in takes:
+        options[key] = value
+    return text, options
+
+
+def _found_source(text: str, spec: str) -> str:
+    # A path alone: what lies there tells which source it is.
+    try:
+        place = Path(text)
+        there = bool(text) and place.exists()
+    except (OSError, ValueError):  # too long, or a zero byte
+        there = False
+    if not there:
+        raise InputError(
+            f"unknown data source {spec[:300]!r}; known are {', '.join(SOURCES)}, or the path of a "
+            "folder or file of images"
+        )
+    if not place.is_dir():
+        endings = {".npz": "npz", ".parquet": "parquet", ".tar": "webdataset", ".arrow": "hub"}
+        found = endings.get(place.suffix.lower())
+        if found is None:
             raise InputError(
-                f"unknown option {key!r} in {spec!r}; {source} takes {', '.join(takes)}"
+                f"{text[:300]!r} is no folder, and no file that ends in {', '.join(endings)}"
             )
-        if key == "size":
-            if not (value.isascii() and value.isdecimal() and len(value) < 10) or int(value) < 1:
-                raise InputError(f"size {value!r} in {spec!r} is not a whole number >= 1")
-            size = int(value)
-            check_size(size)
-        elif value != "all":
-            raise InputError(f"split {value!r} in {spec!r} is unknown; only split=all is")
-        else:
-            whole = True
-    return Path(text), size, whole
+        return found
+    names = {entry.name for entry in place.iterdir()}
+    if names & {"dataset_dict.json", "state.json"} or any(n.endswith(".arrow") for n in names):
+        return "hub"
+    kinds = (("parquet", "*.parquet"), ("parquet", "data/*.parquet"), ("webdataset", "*.tar"))
+    for source, pattern in kinds:
+        if any(place.glob(pattern)):
+            return source
+    return "npz" if names & {"train.npz", "test.npz"} else "imagefolder"
+
+
+def _transform(options: dict[str, str], spec: str, otherwise: ImageTransform) -> ImageTransform:
+    # What the options say; what they do not say is as the model's own files have it.
+    given: dict[str, Any] = {}
+    for key in ("size", "resize"):
+        if key in options:
+            given[key] = _side(key, options[key], spec)
+    if "size" in given:
+        given["crop"] = given.pop("size")
+        given.setdefault("resize", given["crop"])
+    how = options.get("interpolation", otherwise.interpolation)
+    if how not in INTERPOLATIONS:
+        raise InputError(f"interpolation {how[:60]!r} is none of {', '.join(INTERPOLATIONS)}")
+    color, exif = options.get("color"), options.get("exif")
+    if color not in (None, *COLORS) or exif not in (None, "apply"):
+        wrong = f"color={color}" if color not in (None, *COLORS) else f"exif={exif}"
+        raise InputError(f"{wrong[:60]!r} in {spec[:200]!r}; write color=rgb, color=gray, "
+                         "exif=apply")  # fmt: skip
+    if color is not None:
+        given["channels"] = COLORS[color]
+    if exif is not None:
+        given["upright"] = True
+    return replace(otherwise, interpolation=how, **given)
+
+
+def _side(key: str, value: str, spec: str) -> int:
+    if not (value.isascii() and value.isdecimal() and len(value) < 10) or int(value) < 1:
+        raise InputError(f"{key} {value[:60]!r} in {spec[:200]!r} is not a whole number >= 1")
+    check_size(int(value))
+    return int(value)

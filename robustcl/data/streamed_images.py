@@ -8,7 +8,18 @@ import numpy as np
 
 from robustcl.core.errors import InputError
 from robustcl.core.files import read_file
-from robustcl.data.images import GRAY_MODES, IMAGE_CURE, MOST_FILE, Source, decode, opened_image
+from robustcl.data.images import (
+    GRAY_MODES,
+    IMAGE_CURE,
+    MOST_FILE,
+    BadImageError,
+    Seen,
+    Source,
+    decode,
+    opened_image,
+    orientation_of,
+)
+from robustcl.data.transform import ImageTransform
 
 _MOST_BYTES = 256 * 2**20  # of decoded images that are held in memory; larger sets are streamed
 _CHECKED = 1024  # images whose files are read at once before a run
@@ -23,7 +34,7 @@ class StreamedImages:
         fetch: Positions in the source to file contents or paths.
         rows: (N,) positions in the source.
         image: (H, W, C) of every image.
-        size: Side to which images are resized and cropped (see `decode`); None for none.
+        transform: What is done to each image.
         digest: Hash of all files of the source that `rows` named at first, in hexadecimal digits.
         names: Position in the source to a name for messages.
     """
@@ -31,7 +42,7 @@ class StreamedImages:
     fetch: Fetch
     rows: np.ndarray
     image: tuple[int, int, int]
-    size: int | None
+    transform: ImageTransform
     digest: str
     names: Callable[[int], str]
 
@@ -63,7 +74,9 @@ class StreamedImages:
         """
         places = self.rows[rows]
         images = decode(
-            self.fetch(places), names=[self.names(p) for p in places.tolist()], size=self.size
+            self.fetch(places),
+            names=[self.names(p) for p in places.tolist()],
+            transform=self.transform,
         )
         colors = self.image[2]
         return np.repeat(images, colors, axis=3) if images.shape[3] < colors else images
@@ -94,14 +107,34 @@ class StreamedImages:
 
     def identity(self) -> bytes:
         """Return what tells these images from others: a hash of the files and the choice."""
-        digest = hashlib.sha256(f"{self.digest} {self.size}".encode())
+        digest = hashlib.sha256(f"{self.digest} {self.transform.key}".encode())
         digest.update(self.rows.astype("<i8").tobytes())
         return digest.digest()
 
 
+@dataclass(frozen=True, eq=False)
+class Pixels:
+    """Hold images of which some may have been left out.
+
+    Args:
+        images: (M, H, W, C) uint8, or what stands for it.
+        kept: (M,) positions among those that were asked for.
+        notes: What was left out, a sentence each.
+    """
+
+    images: np.ndarray | StreamedImages
+    kept: np.ndarray
+    notes: tuple[str, ...] = ()
+
+
 def hold_images(
-    fetch: Fetch, rows: np.ndarray, *, names: Callable[[int], str], size: int | None
-) -> np.ndarray | StreamedImages:
+    fetch: Fetch,
+    rows: np.ndarray,
+    *,
+    names: Callable[[int], str],
+    transform: ImageTransform,
+    strict: bool = True,
+) -> Pixels:
     """Decode images at once where they fit into memory, else when they are asked for.
 
     Before a large set is streamed, the head of every file is read: images of other sizes are
@@ -111,33 +144,99 @@ def hold_images(
         fetch: Positions in the source to file contents or paths.
         rows: (N,) positions in the source.
         names: Position in the source to a name for messages.
-        size: Side to which images are resized and cropped; None for none.
+        transform: What is done to each image.
+        strict: Whether a file that cannot be decoded is refused; otherwise it is left out and told.
 
     Returns:
-        (N, H, W, C) uint8, or what stands for it.
+        The images.
 
     Raises:
         InputError: When an image cannot be read, or the sizes differ.
     """
-    first = decode(fetch(rows[:1]), names=[names(int(row)) for row in rows[:1]], size=size)
+    seen = Seen()
+    first = _first_image(fetch, rows, names, transform, strict=strict)
     if first.nbytes * len(rows) <= _MOST_BYTES:
-        return decode(fetch(rows), names=[names(row) for row in rows.tolist()], size=size)
+        called = [names(row) for row in rows.tolist()]
+        found = None if strict else seen
+        images = decode(fetch(rows), names=called, transform=transform, seen=found)
+    else:
+        images = _streamed(fetch, rows, first, names, transform, None if strict else seen)
+    kept = np.array([k for k in range(len(rows)) if k not in seen.bad], dtype=np.int64)
+    return Pixels(images, kept, _notes(seen, [names(int(rows[k])) for k in sorted(seen.bad)],
+                                       transform))  # fmt: skip
+
+
+def _first_image(
+    fetch: Fetch,
+    rows: np.ndarray,
+    names: Callable[[int], str],
+    transform: ImageTransform,
+    *,
+    strict: bool,
+) -> np.ndarray:
+    for number, row in enumerate(rows.tolist()):
+        try:
+            return decode(fetch(rows[number : number + 1]), names=[names(row)],
+                          transform=transform)  # fmt: skip
+        except BadImageError:
+            if strict or number == len(rows) - 1:
+                raise
+    raise InputError("there are no images to decode; check the path")
+
+
+def _notes(seen: Seen, bad: list[str], transform: ImageTransform) -> tuple[str, ...]:
+    notes = []
+    if bad:
+        count = "1 image was" if len(bad) == 1 else f"{len(bad)} images were"
+        more = ", ..." if len(bad) > 3 else ""
+        reason = next(iter(seen.bad.values())).partition(" cannot be decoded ")[2]
+        notes.append(
+            f"{count} left out that cannot be decoded: {', '.join(bad[:3])}{more} "
+            f"{reason.rpartition(';')[0]}; --strict refuses the data instead"
+        )
+    if seen.turned and not transform.upright:
+        count = "1 image carries" if len(seen.turned) == 1 else f"{len(seen.turned)} images carry"
+        notes.append(
+            f"{count} an EXIF orientation, which is ignored, as torchvision's loader does; add "
+            "',exif=apply' to the data to turn such images upright"
+        )
+    return tuple(notes)
+
+
+def _streamed(
+    fetch: Fetch,
+    rows: np.ndarray,
+    first: np.ndarray,
+    names: Callable[[int], str],
+    transform: ImageTransform,
+    seen: Seen | None,
+) -> StreamedImages:
     high, wide = first.shape[1:3]
     digest, colored = hashlib.sha256(), False
     for start in range(0, len(rows), _CHECKED):
         chunk = rows[start : start + _CHECKED]
-        for row, source in zip(chunk.tolist(), fetch(chunk), strict=True):
+        for offset, (row, source) in enumerate(zip(chunk.tolist(), fetch(chunk), strict=True)):
             content = _content(source)
+            try:
+                mode, (width, height), turned = _head(content, names(row), transform)
+            except BadImageError as error:
+                if seen is None:
+                    raise
+                seen.bad[start + offset] = str(error)
+                continue
             digest.update(hashlib.sha256(content).digest())
-            mode, (width, height) = _head(content, names(row))
             colored = colored or mode not in GRAY_MODES
-            if size is None and (height, width) != (high, wide):
+            if turned and seen is not None:
+                seen.turned.add(start + offset)
+            if transform.crop is None and (height, width) != (high, wide):
                 raise InputError(
                     f"{names(row)} has {width}x{height} pixels but {names(int(rows[0]))} has "
                     f"{wide}x{high}; add ',size=N' to resize and crop them"
                 )
-    image = (high, wide, 3 if colored else 1)
-    return StreamedImages(fetch, rows, image, size, digest.hexdigest(), names)
+    channels = transform.channels or (3 if colored else 1)
+    bad = seen.bad if seen is not None else {}
+    kept = rows[[k for k in range(len(rows)) if k not in bad]]
+    return StreamedImages(fetch, kept, (high, wide, channels), transform, digest.hexdigest(), names)
 
 
 def _content(source: Source) -> bytes:
@@ -146,6 +245,10 @@ def _content(source: Source) -> bytes:
     )
 
 
-def _head(content: bytes, name: str) -> tuple[str, tuple[int, int]]:
+def _head(
+    content: bytes, name: str, transform: ImageTransform
+) -> tuple[str, tuple[int, int], bool]:
     with opened_image(content, name) as image:
-        return image.mode, image.size
+        turned = orientation_of(image)
+        size = image.size[::-1] if transform.upright and turned > 4 else image.size
+        return image.mode, (size[0], size[1]), turned > 1

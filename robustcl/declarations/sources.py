@@ -9,8 +9,10 @@ class SourceRow:
 
     Args:
         home: MODULE:FUNCTION in `data`, which lists its images: it takes those of `path`, `name`,
-            `split`, `size`, `seed`, `whole`, `root` and `download` that it needs, by name.
-        takes: Options that may follow a path; None for a source without one.
+            `split`, `transform`, `seed`, `whole`, `labels`, `strict`, `root` and `download` that it
+            needs, by name.
+        takes: Options of its own that may follow a path, beside those of every source; None for a
+            source without a path.
     """
 
     home: str
@@ -25,7 +27,9 @@ SOURCE_ROWS: dict[str, SourceRow] = {
     "fashion-mnist": SourceRow("_torchvision:list_torchvision"),
     "svhn": SourceRow("_torchvision:list_torchvision"),
     "stl10": SourceRow("_torchvision:list_torchvision"),
-    "imagefolder": SourceRow("_imagefolder:list_imagefolder", ("size", "split")),
-    "parquet": SourceRow("_parquet:list_parquet", ("size", "split")),
+    "imagefolder": SourceRow("_imagefolder:list_imagefolder", ("split", "labels")),
+    "parquet": SourceRow("_parquet:list_parquet", ("split",)),
     "npz": SourceRow("_npz:list_npz", ("split",)),
+    "hub": SourceRow("_hub:list_hub", ("split",)),
+    "webdataset": SourceRow("_webdataset:list_webdataset", ("split",)),
 }

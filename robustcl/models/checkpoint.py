@@ -14,6 +14,7 @@ from robustcl.core.classifier import Classifier, Encoder, IdentityHead
 from robustcl.core.errors import CheckpointError, InputError
 from robustcl.core.memory import is_out_of_memory
 from robustcl.core.schema import parse
+from robustcl.data.transform import ImageTransform
 from robustcl.models.architectures import REASON, build_backbone, is_factory
 from robustcl.models.description import OWN_HEADS, Description, build_head, describe_head
 from robustcl.models.dual_batch_norm import BRANCHES
@@ -39,6 +40,7 @@ class Loaded:
         hash: SHA-256 of the file.
         notes: What could not be checked, a sentence each, for commands to print.
         facts: What was found out about a model that is no checkpoint, a line each, likewise.
+        transform: How the model's own files bring images to its size; None where they do not say.
         placement: Where the tensors of a weight file went; None for others.
     """
 
@@ -49,6 +51,7 @@ class Loaded:
     notes: tuple[str, ...] = ()
     facts: tuple[str, ...] = ()
     placement: Placement | None = None
+    transform: ImageTransform | None = None
 
 
 def save_checkpoint(path: Path, model: Encoder | Classifier, description: Description) -> None:

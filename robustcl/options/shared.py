@@ -14,10 +14,14 @@ class DataOptions:
     """Say which data, and where to compute.
 
     Args:
-        data: digits, cifar10, cifar100, mnist, fashion-mnist, svhn, stl10, imagefolder:PATH,
-            parquet:PATH or npz:PATH, with ',size=N' to resize and crop.
+        data: A folder or file of images (class folders, with or without train and test; a flat
+            folder with a table of labels; parquet; .npz; .tar of WebDataset; saved by the datasets
+            library), or digits, cifar10, cifar100, mnist, fashion-mnist, svhn, stl10. Options
+            follow a comma, as in PATH,size=224,resize=256,interpolation=bicubic, color=rgb or gray,
+            exif=apply, labels=FILE, split=all.
         data_root: Folder of torchvision's data sets.
         download: Download what is missing.
+        strict: Refuse data with an image that cannot be decoded; by default it is left out and told.
         limit: Use N images only, drawn by --seed with the same share of every class; a larger N
             keeps those of a smaller one.
         device: cpu, cuda, cuda:1, ...
@@ -28,6 +32,7 @@ class DataOptions:
     data: str
     data_root: Path | None = None
     download: bool = False
+    strict: bool = False
     limit: int | None = None
     device: str = "cpu"
     batch_size: int = 128

@@ -13,6 +13,7 @@ from robustcl.core.seeds import check_seed
 from robustcl.core.terminal import say
 from robustcl.data import Dataset, load_data
 from robustcl.data.class_names import absent_classes, some_names
+from robustcl.data.transform import ImageTransform
 from robustcl.options.shared import DataOptions, LabeledDataOptions
 from robustcl.records.ranks import rank
 from robustcl.records.reading import read_manifest
@@ -25,6 +26,7 @@ def read_data(
     split: Split,
     classes: Sequence[str] | None = None,
     draw: Draw = "stratified",
+    transform: ImageTransform | None = None,
 ) -> Dataset:
     """Load the data that the options name, and say what was found.
 
@@ -33,6 +35,7 @@ def read_data(
         split: 'train' or 'test'.
         classes: The class names of the classifier that the data is for; None where there is none.
         draw: How `--limit` draws, see `load_data`.
+        transform: How the model's own files bring images to its size; None for not.
 
     Returns:
         The split.
@@ -59,6 +62,8 @@ def read_data(
         draw=draw,
         classes=classes,
         matching=matching,
+        strict=options.strict,
+        transform=transform,
     )
     dataset = patiently(load, what=options.data)
     tell_data(dataset, classes=classes)

@@ -111,6 +111,7 @@ def evaluate_checkpoint(
         split=options.split,
         classes=classifier.class_names,
         draw=old_rule(options.out, resume=options.resume),
+        transform=loaded.transform,
     )
     if require and not dataset.labeled:
         raise InputError(

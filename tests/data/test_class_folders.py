@@ -65,22 +65,31 @@ def test_files_that_are_no_images_by_name_are_said(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    "names", [("Train", "Test"), ("training", "validation"), ("TRAIN", "TEST"), ("val", "eval")]
+    "names", [("Train", "Test"), ("training", "validation"), ("TRAIN", "TEST"), ("train", "val")]
 )
-def test_splits_by_other_names_are_no_classes(tmp_path: Path, names: tuple[str, ...]) -> None:
-    for name in names:
-        two_classes(tmp_path / name)
-    with pytest.raises(InputError, match="look like splits"):
-        load_data(f"imagefolder:{tmp_path}")
+def test_splits_by_other_names_are_splits(tmp_path: Path, names: tuple[str, str]) -> None:
+    two_classes(tmp_path / names[0])
+    fill(two_classes(tmp_path / names[1]) / "ant", count=5)
+    for split, name, count in (("train", names[0], 4), ("test", names[1], 7)):
+        data = load_data(f"imagefolder:{tmp_path}", split=split)
+        assert data.class_names == ("ant", "bee") and len(data) == count
+        told = [note for note in data.notes if f"is the folder {name!r}" in note]
+        assert bool(told) == (name != split)
 
 
-def test_train_and_val_ask_for_test(tmp_path: Path) -> None:
-    for name in ("train", "val"):
-        two_classes(tmp_path / name)
-    with pytest.raises(InputError, match=r"'train' and 'val' but no 'test'.*PATH/val,split=all"):
-        load_data(f"imagefolder:{tmp_path}", split="test")
-    assert len(load_data(f"imagefolder:{tmp_path}", split="train")) == 4
-    assert len(load_data(f"imagefolder:{tmp_path / 'val'},split=all")) == 4
+def test_a_lone_split_is_not_taken_for_the_other(tmp_path: Path) -> None:
+    two_classes(tmp_path / "val")
+    with pytest.raises(InputError, match=r"'val' but no 'train'.*PATH/val,split=all"):
+        load_data(f"imagefolder:{tmp_path}", split="train")
+    assert len(load_data(f"imagefolder:{tmp_path}", split="test")) == 4
+
+
+def test_of_test_and_val_test_is_taken_and_said(tmp_path: Path) -> None:
+    for count, name in enumerate(("train", "val", "test"), start=2):
+        fill(tmp_path / name / "ant", count=count)
+        fill(tmp_path / name / "bee", count=count)
+    data = load_data(f"imagefolder:{tmp_path}", split="test")
+    assert len(data) == 8 and any("'val' is left aside" in note for note in data.notes)
 
 
 def test_a_class_called_train_is_asked_about(tmp_path: Path) -> None:

@@ -249,7 +249,7 @@ def test_unknown_sources_name_the_known_ones() -> None:
         ("npz:absent.npz", "there is no file"),
         ("imagefolder:absent", "there is no folder"),
         ("imagefolder:x,size=0", "whole number"),
-        ("npz:x,size=3", "unknown option 'size'"),
+        ("npz:x,labels=3", "unknown option 'labels'"),
         ("npz:x,split=train", "only split=all"),
     ],
 )

@@ -52,7 +52,7 @@ def test_any_specification_is_refused_in_one_line(tmp_path: Path) -> None:
     specs = [f"{source}:{path}" for source in ("npz", "parquet", "imagefolder") for path in PATHS]
     specs += [f"imagefolder:{tmp_path},size={size}" for size in sizes]
     specs += [f"parquet:{tmp_path},size={size}" for size in sizes]
-    specs += ["", ":", ",", "npz:", "npz:,", "npz:=", "npz:a,split=", "digits:", "digits,size=3"]
+    specs += ["", ":", ",", "npz:", "npz:,", "npz:=", "npz:a,split=", "digits:", "digits,colour=3"]
     specs += [NOWHERE, ENDLESS, "\0", "\udce9", f"npz:{tmp_path}", f"npz:{tmp_path},{ENDLESS}=1"]
     for spec in specs:
         with pytest.raises(InputError) as caught:

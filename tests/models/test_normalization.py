@@ -15,8 +15,8 @@ from robustcl.core.errors import InputError
 from robustcl.models.checkpoint import load_checkpoint
 from robustcl.models.description import Description
 from robustcl.models.encoders import small_convnet
-from robustcl.models.weights.placing import timm_twins
 from robustcl.models.normalization import stated_normalization
+from robustcl.models.weights.placing import timm_twins
 
 ARGUMENTS = {"channels": 3, "image_size": 8, "width": 4, "embedding_size": 6}
 IMAGENET = ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))

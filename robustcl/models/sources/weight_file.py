@@ -18,7 +18,7 @@ from robustcl.models.description import Description
 from robustcl.models.normalization import Normalization, assumed, in_weights, of_architecture
 from robustcl.models.outline import outline
 from robustcl.models.own_head import own_classifier
-from robustcl.models.sources.request import ModelRequest, ImageShape
+from robustcl.models.sources.request import ImageShape, ModelRequest
 from robustcl.models.weights.contents import StoredNetwork, places_text
 from robustcl.models.weights.matching import FOLLOWERS, Match, chosen, matches, namings_of
 from robustcl.models.weights.placing import (
@@ -326,7 +326,9 @@ def normalization_text(mean: tuple[float, ...], std: tuple[float, ...]) -> str:
     return "mean {}, std {}".format(*rows)
 
 
-def _of_choice(network: nn.Module, networks: Sequence[StoredNetwork], match: Match) -> tuple[str, ...]:
+def _of_choice(
+    network: nn.Module, networks: Sequence[StoredNetwork], match: Match
+) -> tuple[str, ...]:
     every = matches(tensors_of(network), networks, namings_of(network))
     others = [other.place for other in every if other.place != match.place]
     if not others or not match.complete:
