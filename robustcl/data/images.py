@@ -191,8 +191,8 @@ def _decode_one(
     number: int,
     seen: Seen | None,
 ) -> np.ndarray:
-    plain = how == ImageTransform() and isinstance(source, bytes) and source.startswith(JPEG)
-    if plain and b"Exif" not in source[:4096]:
+    quick = isinstance(source, bytes) and source.startswith(JPEG) and b"Exif" not in source[:4096]
+    if isinstance(source, bytes) and quick and how == ImageTransform():
         array = jpeg_tensor(source, name).permute(1, 2, 0).numpy()
         if array.shape[2] in (1, 3):
             _check_shape((array.shape[1], array.shape[0]), name, shape)

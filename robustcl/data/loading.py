@@ -138,8 +138,8 @@ def _parted(spec: str) -> tuple[str, dict[str, str]]:
 
 def _found_source(text: str, spec: str) -> str:
     # A path alone: what lies there tells which source it is.
+    place = Path(text)
     try:
-        place = Path(text)
         there = bool(text) and place.exists()
     except (OSError, ValueError):  # too long, or a zero byte
         there = False

@@ -25,6 +25,7 @@ class ImageTransform:
             leaves it.
         channels: Make it gray (1) or colored (3); None keeps it, and colors all where one is.
         resize: Resize its shorter side to so many pixels, its aspect kept; None for not.
+        squash: Resize both sides to that, whatever its aspect.
         interpolation: How; antialiased, as Pillow does it.
         crop: Cut out the central square of so many pixels; None for not.
 
@@ -37,6 +38,7 @@ class ImageTransform:
     interpolation: Interpolation = "bilinear"
     channels: int | None = None
     upright: bool = False
+    squash: bool = False
 
     def __post_init__(self) -> None:
         if self.crop is not None and self.resize is not None and self.crop > self.resize:
@@ -46,8 +48,9 @@ class ImageTransform:
             )
 
     def __str__(self) -> str:
+        how = "squash" if self.squash else "resize"
         parts = [
-            f"resize {self.resize} ({self.interpolation})" if self.resize else "",
+            f"{how} to {self.resize} ({self.interpolation})" if self.resize else "",
             f"crop {self.crop}" if self.crop else "",
             {None: "", 1: "gray", 3: "rgb"}[self.channels],
             "turned upright by EXIF" if self.upright else "",
@@ -76,6 +79,8 @@ class ImageTransform:
         """
         if self.resize is None:
             return size
+        if self.squash:
+            return self.resize, self.resize
         scale = self.resize / min(size)
         return max(round(size[0] * scale), self.resize), max(round(size[1] * scale), self.resize)
 

@@ -11,7 +11,9 @@ from torch import Tensor, nn
 from robustcl.core.errors import InputError
 from robustcl.core.memory import is_out_of_memory
 from robustcl.models.encoders import ARCHITECTURES
+from robustcl.models.hub_networks import HUBS, open_clip_network, transformers_network
 
+LIBRARIES = ("torchvision", "timm", *HUBS)
 CLASSIFICATION_LAYERS = ("fc", "classifier", "heads", "head")
 # Arguments by which timm and torchvision would read or download other files.
 READING = ("weights", "pretrained", "checkpoint", "cache_dir", "url")
@@ -27,9 +29,9 @@ def is_factory(architecture: str) -> bool:
         architecture: The name.
 
     Returns:
-        False for registered, torchvision and timm names.
+        False for registered names and those of libraries.
     """
-    return ":" in architecture and architecture.split(":")[0] not in ("torchvision", "timm")
+    return ":" in architecture and architecture.split(":")[0] not in LIBRARIES
 
 
 def build_backbone(
@@ -105,6 +107,10 @@ def _named_network(architecture: str, arguments: Mapping[str, Any], *, whole: bo
             return _torchvision(name, arguments, whole=whole)
         if source == "timm":
             return _timm(name, arguments, whole=whole)
+        if source == "transformers":
+            return transformers_network(name, arguments)
+        if source == "open_clip":
+            return open_clip_network(name, arguments)
         network = getattr(importlib.import_module(source), name)(**arguments)
     except InputError:
         raise

@@ -14,6 +14,7 @@ from robustcl.core.checks import is_plain
 from robustcl.core.errors import InputError
 from robustcl.models.architectures import build_backbone, is_factory
 from robustcl.models.encoders import ARCHITECTURES
+from robustcl.models.hub_networks import HUBS
 
 _PARTS = 40  # modules and tensors registered for each tensor that is given, at most
 FREE_PARTS = 10_000  # what may be registered besides
@@ -54,7 +55,7 @@ def outline(
     """
     if is_factory(architecture):
         return None
-    if architecture not in ARCHITECTURES:
+    if architecture not in ARCHITECTURES and architecture.partition(":")[0] not in HUBS:
         _check_counts(arguments, architecture)
     try:
         try:

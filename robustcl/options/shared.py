@@ -21,7 +21,7 @@ class DataOptions:
             exif=apply, labels=FILE, split=all.
         data_root: Folder of torchvision's data sets.
         download: Download what is missing.
-        strict: Refuse data with an image that cannot be decoded; by default it is left out and told.
+        strict: Refuse data with an image that cannot be decoded, which is left out otherwise.
         limit: Use N images only, drawn by --seed with the same share of every class; a larger N
             keeps those of a smaller one.
         device: cpu, cuda, cuda:1, ...
