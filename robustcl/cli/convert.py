@@ -12,7 +12,7 @@ from robustcl.models.sources.request import ModelRequest
 from robustcl.models.sources.weight_file import open_weight_file
 from robustcl.models.weights.reading import is_checkpoint
 from robustcl.options.convert import ConvertOptions
-from robustcl.workflows.models import model_request
+from robustcl.workflows.models import approve_again, model_request
 from robustcl.workflows.outputs import check_checkpoint
 
 
@@ -43,6 +43,7 @@ def convert(options: ConvertOptions) -> int:
         loaded = open_model(options.weights, request)
     model = loaded.encoder if loaded.classifier is None else loaded.classifier
     save_checkpoint(options.out, model, loaded.description)
+    approve_again(loaded, options.out)
     for note in loaded.notes:
         say(f"warning: {note}")
     tell = partial(answer, json=options.json)

@@ -1,6 +1,5 @@
 """Build a backbone from its name."""
 
-import importlib
 import math
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -11,6 +10,7 @@ from torch import Tensor, nn
 from robustcl.core.errors import InputError
 from robustcl.core.memory import is_out_of_memory
 from robustcl.models.encoders import ARCHITECTURES
+from robustcl.models.factory import Factory, call_factory, find_factory
 from robustcl.models.hub_networks import HUBS, open_clip_network, transformers_network
 
 LIBRARIES = ("torchvision", "timm", *HUBS)
@@ -23,7 +23,7 @@ USUAL = (TypeError, AttributeError, ModuleNotFoundError, RuntimeError)
 
 
 def is_factory(architecture: str) -> bool:
-    """Tell whether a name is `package.module:factory`, whose code must be trusted by the caller.
+    """Tell whether a name is that of code of the user, which is run on the user's word only.
 
     Args:
         architecture: The name.
@@ -35,7 +35,11 @@ def is_factory(architecture: str) -> bool:
 
 
 def build_backbone(
-    architecture: str, arguments: Mapping[str, Any], *, whole: bool = False, layer: str = ""
+    architecture: str | Factory,
+    arguments: Mapping[str, Any],
+    *,
+    whole: bool = False,
+    layer: str = "",
 ) -> nn.Module:
     """Build a network that maps normalized images to features.
 
@@ -43,9 +47,9 @@ def build_backbone(
 
     Args:
         architecture: A name in `ARCHITECTURES`, `torchvision:NAME`, `timm:NAME` (or
-            `timm:NAME.TAG`, whose configuration is that of those weights), or
-            `package.module:factory`, which imports and runs that code: pass on only what the
-            caller has typed, never what a file says.
+            `timm:NAME.TAG`, whose configuration is that of those weights), or code of the user:
+            `FILE.py:factory`, `package.module:factory` or a `Factory`. It is run: pass on only what
+            the user has typed or approved, never what a file says.
         arguments: Keyword arguments.
         whole: Whether torchvision's and timm's networks keep their classification layer.
         layer: A linear layer of the whole network that is replaced by the identity; '' for none.
@@ -56,7 +60,11 @@ def build_backbone(
     Raises:
         InputError: When the name is unknown or the arguments do not fit.
     """
-    network = _named_network(architecture, arguments, whole=whole)
+    if isinstance(architecture, Factory) or is_factory(architecture):
+        code = architecture if isinstance(architecture, Factory) else find_factory(architecture)
+        network = call_factory(code, arguments)
+    else:
+        network = _named_network(architecture, arguments, whole=whole)
     if layer:
         take_off(network, layer)
     return network
@@ -90,7 +98,7 @@ def take_off(network: nn.Module, layer: str) -> nn.Linear:
 def _named_network(architecture: str, arguments: Mapping[str, Any], *, whole: bool) -> nn.Module:
     source, _, name = architecture.partition(":")
     reads = [key for key in arguments if any(key.startswith(word) for word in READING)]
-    if reads and not is_factory(architecture):
+    if reads:
         raise InputError(
             f"argument {reads[0]!r} of {architecture!r} reads other files; leave it out"
         )
@@ -98,7 +106,7 @@ def _named_network(architecture: str, arguments: Mapping[str, Any], *, whole: bo
     if architecture not in ARCHITECTURES and not (source and name):
         raise InputError(
             f"unknown architecture {architecture!r}; use {known}, torchvision:NAME, timm:NAME or "
-            "package.module:factory"
+            "FILE.py:factory"
         )
     try:
         if architecture in ARCHITECTURES:
@@ -111,27 +119,19 @@ def _named_network(architecture: str, arguments: Mapping[str, Any], *, whole: bo
             return transformers_network(name, arguments)
         if source == "open_clip":
             return open_clip_network(name, arguments)
-        network = getattr(importlib.import_module(source), name)(**arguments)
+        raise InputError(f"unknown architecture {architecture!r}; use {known}")
     except InputError:
         raise
-    except SystemExit as error:  # of the caller's own code, which is not to end the command
-        raise InputError(_unbuilt(architecture, error)) from error
-    except Exception as error:  # of that code or a library's
+    except Exception as error:  # of a library's code
         if is_out_of_memory(error):
             raise
         raise InputError(_unbuilt(architecture, error)) from error
-    if not isinstance(network, nn.Module):
-        raise InputError(f"{architecture!r} gives a {type(network).__name__}, not a nn.Module")
-    return network
 
 
 def _unbuilt(architecture: str, error: BaseException) -> str:
     reason = " ".join(str(error).split())[:REASON]
     what = reason if isinstance(error, USUAL) else f"{type(error).__name__}: {reason}"
-    return (
-        f"architecture {architecture!r} cannot be built ({what}); a module in this folder is "
-        "found with PYTHONPATH=."
-    )
+    return f"architecture {architecture!r} cannot be built ({what})"
 
 
 def check_image_size(image_shape: Sequence[int]) -> None:

@@ -19,6 +19,7 @@ from robustcl.models.architectures import REASON, build_backbone, is_factory
 from robustcl.models.description import OWN_HEADS, Description, build_head, describe_head
 from robustcl.models.dual_batch_norm import BRANCHES
 from robustcl.models.encoders import ARCHITECTURES
+from robustcl.models.factory import Factory, approve, approved, find_factory, same_code
 from robustcl.models.outline import outline, outlined_size
 from robustcl.models.stored_file import Stored, content_hash, read_stored, write_stored
 from robustcl.models.weights.placing import Placement
@@ -41,6 +42,7 @@ class Loaded:
         notes: What could not be checked, a sentence each, for commands to print.
         facts: What was found out about a model that is no checkpoint, a line each, likewise.
         transform: How the model's own files bring images to its size; None where they do not say.
+        factory: The user's code that built it; None where it was no such code.
         placement: Where the tensors of a weight file went; None for others.
     """
 
@@ -52,6 +54,7 @@ class Loaded:
     facts: tuple[str, ...] = ()
     placement: Placement | None = None
     transform: ImageTransform | None = None
+    factory: Factory | None = None
 
 
 def save_checkpoint(path: Path, model: Encoder | Classifier, description: Description) -> None:
@@ -104,8 +107,9 @@ def load_checkpoint(path: str | Path, *, arch: str | None = None) -> Loaded:
 
     Args:
         path: The file.
-        arch: For an architecture of the kind `package.module:factory`, the same name typed by the
-            caller.
+        arch: For a model that the user's own code builds, where that code is, typed by the user:
+            `FILE.py:factory` or `package.module:factory`. It is then kept as approved for this file
+            (see `models.factory`), and need not be typed again.
 
     Returns:
         The encoder, the classifier where there is a head, and the description.
@@ -117,12 +121,16 @@ def load_checkpoint(path: str | Path, *, arch: str | None = None) -> Loaded:
     place = Path(path)
     stored = read_stored(place)
     tensors, description = stored.tensors, _description(stored, place)
-    if is_factory(description.architecture) and arch != description.architecture:
-        raise CheckpointError(
-            f"{str(place)!r} was made by the code {description.architecture!r}, which is not run "
-            f"on a file's word; add --arch {description.architecture} if you trust it"
-        )
-    if arch is not None and arch != description.architecture:
+    built: str | Factory = description.architecture
+    if is_factory(description.architecture):
+        if arch is None:
+            try:
+                built = approved(stored.hash, description.architecture)
+            except CheckpointError as error:
+                raise CheckpointError(f"{str(place)!r}: {error}") from error
+        elif same_code(arch, description.architecture):
+            built = find_factory(arch)
+    if arch is not None and not isinstance(built, Factory) and arch != description.architecture:
         raise CheckpointError(
             f"{str(place)!r} holds {description.architecture!r}, not {arch!r}; leave out --arch"
         )
@@ -132,14 +140,18 @@ def load_checkpoint(path: str | Path, *, arch: str | None = None) -> Loaded:
             raise CheckpointError(f"{name!r} in {str(place)!r} {objection}; train or convert again")
     _check_names(tensors, description, place)
     _check_branch(tensors, description, place)
-    encoder = _encoder(description, _under(tensors, "encoder."), place)
+    encoder = _encoder(built, description, _under(tensors, "encoder."), place)
     classifier = None
     if description.head is not None:
         head = _head(description, _under(tensors, "head."), place)
         own = description.head in OWN_HEADS
         names = description.class_names
         classifier = Classifier(encoder, head, class_names=names, normalizes=not own).eval()
-    return Loaded(encoder, classifier, description, stored.hash, _notes(stored, place))
+    factory = built if isinstance(built, Factory) else None
+    if factory is not None and arch is not None:
+        approve(factory, stored.hash)
+    notes = _notes(stored, place)
+    return Loaded(encoder, classifier, description, stored.hash, notes, factory=factory)
 
 
 def own_accuracy(description: Description) -> float | None:
@@ -214,10 +226,12 @@ def _under(tensors: Mapping[str, Tensor], prefix: str) -> dict[str, Tensor]:
     return {k.removeprefix(prefix): value for k, value in tensors.items() if k.startswith(prefix)}
 
 
-def _encoder(description: Description, tensors: dict[str, Tensor], place: Path) -> Encoder:
+def _encoder(
+    built: str | Factory, description: Description, tensors: dict[str, Tensor], place: Path
+) -> Encoder:
     # In the type that it was saved in, so that no number is rounded.
     size = _outlined(description, tensors, place)
-    backbone = build_backbone(description.architecture, description.arguments, **_form(description))
+    backbone = build_backbone(built, description.arguments, **_form(description))
     given = tensors.get("mean")
     kind = given.dtype if given is not None else None
     if kind in _KINDS and weight_type(backbone) not in (None, kind):

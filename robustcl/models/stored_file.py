@@ -151,6 +151,18 @@ def read_stored(place: Path) -> Stored:
     return Stored(entries, tensors, hashlib.sha256(content).hexdigest(), verified)
 
 
+def file_hash(place: Path) -> str:
+    """Hash a file, as `read_stored` does.
+
+    Args:
+        place: The file.
+
+    Returns:
+        SHA-256 in hexadecimal digits.
+    """
+    return hashlib.sha256(place.read_bytes()).hexdigest()
+
+
 def has_description(place: Path) -> bool:
     """Tell whether a .safetensors file is a checkpoint of robustcl, damaged or not.
 

@@ -58,8 +58,9 @@ class EvaluationOptions(ModelFields, LabeledDataOptions):
     """Say which checkpoint is measured, and where the records go.
 
     Args:
-        checkpoint: The model: a checkpoint of robustcl, or a weight file (.safetensors, or .pt,
-            .pth, .ckpt, .bin without code).
+        checkpoint: The model: a checkpoint of robustcl, a weight file (.safetensors, or .pt, .pth,
+            .ckpt, .bin without code), a local folder of transformers, timm or open_clip, or
+            FILE.py:factory or package.module:factory, whose code is run.
         head: native insists on the model's own classification layer, which is the default where it
             has one; `robustcl probe` fits others.
         out: The run folder: new, empty, or that of a run.

@@ -22,11 +22,13 @@ from robustcl.data.views import ViewOptions, default_views
 from robustcl.models.architectures import check_image_size
 from robustcl.models.checkpoint import Loaded
 from robustcl.models.description import Description
+from robustcl.models.factory import approve
 from robustcl.models.inference_views import draw_views
 from robustcl.models.multi_view import MultiView
 from robustcl.models.normalization import stated_normalization
 from robustcl.models.sources.opening import open_model
 from robustcl.models.sources.request import ModelRequest
+from robustcl.models.stored_file import file_hash
 from robustcl.options.model_fields import ModelFields
 from robustcl.records.ranks import rank
 
@@ -48,6 +50,17 @@ def load_and_tell(model: str | Path, request: ModelRequest | None = None) -> Loa
         for note in loaded.notes:
             say(f"note: {note}")
     return loaded
+
+
+def approve_again(loaded: Loaded, checkpoint: Path) -> None:
+    """Keep that the user has named the code behind a checkpoint that was made with it just now.
+
+    Args:
+        loaded: The model that it was made from.
+        checkpoint: The new file.
+    """
+    if loaded.factory is not None:
+        approve(loaded.factory, file_hash(checkpoint))
 
 
 def model_request(options: ModelFields, *, class_names: Sequence[str] = ()) -> ModelRequest:

@@ -25,7 +25,7 @@ from robustcl.training import fine_tune
 from robustcl.training.protocols import PROTOCOLS, ProtocolOptions, aff, alf, slf
 from robustcl.workflows.attack import ATTACK_EPS
 from robustcl.workflows.data import read_data
-from robustcl.workflows.models import load_and_tell, model_request
+from robustcl.workflows.models import approve_again, load_and_tell, model_request
 from robustcl.workflows.outputs import check_checkpoint, refuse_inside_data
 
 
@@ -87,6 +87,7 @@ def probe(options: ProbeOptions) -> int:
     facts = {"head": name, "labels": len(dataset), "held_out": held and asdict(held)}
     recipe = {**loaded.description.recipe, "probe": {**facts, **_terms(options)}}
     save_checkpoint(options.out, classifier, replace(loaded.description, recipe=recipe))
+    approve_again(loaded, options.out)
     tell = partial(answer, json=options.json)
     tell(f"{name} head on {len(dataset)} labeled images: {accuracy:.1%} of them right")
     if not options.protocol:

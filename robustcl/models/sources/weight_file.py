@@ -15,6 +15,7 @@ from robustcl.core.terminal import printable
 from robustcl.models.architectures import build_backbone, embedding_size, is_factory
 from robustcl.models.checkpoint import Loaded, hash_of
 from robustcl.models.description import Description
+from robustcl.models.factory import find_factory
 from robustcl.models.normalization import Normalization, assumed, in_weights, of_architecture
 from robustcl.models.outline import outline
 from robustcl.models.own_head import own_classifier
@@ -91,8 +92,9 @@ def open_weight_file(place: Path, request: ModelRequest) -> Loaded:
     elif request.class_names:
         raise InputError(f"class names for {str(place)!r}, which has no classes of its own")
     untrained = {"missing": list(placement.missing)} if placement.missing else {}
+    factory = find_factory(plan.architecture) if is_factory(plan.architecture) else None
     description = Description(
-        architecture=plan.architecture,
+        architecture=factory.architecture if factory is not None else plan.architecture,
         arguments=plan.arguments,
         image_shape=shape,
         mean=normalization.mean,
@@ -108,7 +110,9 @@ def open_weight_file(place: Path, request: ModelRequest) -> Loaded:
     model = encoder if classifier is None else classifier
     facts = (*plan.facts, *_facts(placement, normalization, shape, classifier, layer))
     digest = hash_of(model, description)
-    return Loaded(encoder, classifier, description, digest, notes, facts, placement)
+    return Loaded(
+        encoder, classifier, description, digest, notes, facts, placement, factory=factory
+    )
 
 
 def _gray(encoder: Encoder) -> Tensor:
