@@ -4,11 +4,10 @@ import os
 
 os.environ["OMP_NUM_THREADS"] = "1"
 
+import pytest
 import torch
 
 torch.set_num_threads(1)
-
-import pytest
 
 
 @pytest.fixture(autouse=True)

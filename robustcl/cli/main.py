@@ -9,6 +9,7 @@ from typing import Any
 
 from robustcl.core.last_handler import ENVIRONMENT, exit_code, signals_stop
 from robustcl.core.processors import foreign_exits_abort, share_processors
+from robustcl.core.started import restart
 from robustcl.core.terminal import flush_streams, prepare_streams, tame_warnings
 
 CERTIFY = ("run", "demo", "methods")
@@ -56,6 +57,8 @@ def _main(
 ) -> int:
     # Nothing leaves as an exception: Python would end with code 1, which means a violation.
     own_process = arguments is None
+    if not own_process:
+        restart()
     if own_process:
         os.environ["MPLBACKEND"] = "agg"  # figures are files: a notebook's choice may be unusable
     try:

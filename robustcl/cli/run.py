@@ -4,11 +4,17 @@ from typing import cast
 
 from robustcl.core.budgets import read_budgets
 from robustcl.core.choices import Norm
+from robustcl.core.errors import InputError
 from robustcl.core.specification import split_specifications
 from robustcl.evaluation.config import DEFAULT_EPS, EvaluationConfig
+from robustcl.evaluation.minutes import BUDGETS
 from robustcl.options.run import RunOptions
+from robustcl.records.ranks import rank_count
 from robustcl.workflows.evaluate import evaluate_checkpoint, load_with_head, views_text
 from robustcl.workflows.outputs import finish, parse_gate
+from robustcl.workflows.within_minutes import evaluate_minutes
+
+_MOST_MINUTES = 60 * 24 * 30
 
 
 def run(options: RunOptions) -> int:
@@ -22,12 +28,40 @@ def run(options: RunOptions) -> int:
     """
     for gate in options.require:
         parse_gate(gate)
+    if options.minutes is not None:
+        return run_within(options)
     audit = evaluation_config(options)
     classifier, loaded = load_with_head(options)
     code = evaluate_checkpoint(options, audit, classifier, loaded, require=options.require)
     if code is not None:
         return code
     return finish(options.out, json=options.json, require=options.require)
+
+
+def run_within(options: RunOptions) -> int:
+    """Run `certify run --minutes M`.
+
+    Args:
+        options: The options.
+
+    Returns:
+        The exit code.
+
+    Raises:
+        InputError: When the minutes are no positive number, or asked for together with what takes
+            its own time.
+    """
+    minutes = options.minutes or 0.0
+    if not 0 < minutes <= _MOST_MINUTES:
+        raise InputError(f"--minutes {options.minutes} is out of range; give 1 or more")
+    if rank_count() > 1 or options.plan is not None:
+        raise InputError("--minutes is for one process, and plans by itself; leave out --plan")
+    audit = evaluation_config(options)
+    classifier, loaded = load_with_head(options)
+    code = evaluate_minutes(options, audit, classifier, loaded)
+    if code is not None:
+        return code
+    return finish(options.out, json=options.json, require=options.require, lower=True)
 
 
 def evaluation_config(options: RunOptions) -> EvaluationConfig:
@@ -39,7 +73,7 @@ def evaluation_config(options: RunOptions) -> EvaluationConfig:
     Returns:
         The audit.
     """
-    eps = DEFAULT_EPS[options.norm]
+    eps = DEFAULT_EPS[options.norm] if options.minutes is None else (BUDGETS[options.norm],)
     if options.eps is not None:
         eps = read_budgets(options.eps, options.norm)
     own = "product" if options.views is None else "multi_view"

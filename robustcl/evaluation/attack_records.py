@@ -41,6 +41,8 @@ def attack_records(
     if job.audit.screened:
         found, costs = _screened(job, batch, left, seeds, text)
         columns |= costs
+    elif job.audit.one_budget:
+        found = _at_one_budget(job, batch, left, seeds, text)
     else:
         found = _smallest(job, batch, left, seeds, text)
     compare_points(job, found.adversarials)
@@ -91,6 +93,22 @@ def not_attacked(job: EvaluationJob, batch: Batch, text: str) -> list[dict[str, 
     terms = {"norm": job.audit.norm, "eps": eps, "subject": job.audit.subject}
     terms |= {"ball_by": ""} if ball else {}
     return [{**row, **terms} for row in records_of(job, batch, "attack", text, **columns)]
+
+
+def _at_one_budget(
+    job: EvaluationJob, batch: Batch, left: Tensor, seeds: list[int], text: str
+) -> attacks.AttackResult:
+    specification = attacks.parse_attack(text)
+    options: dict[str, Any] = dict(specification.options)
+    return attacks.run_attack(
+        specification.name,
+        misclassify(job.classifier, left),
+        batch.images,
+        Threat(job.audit.norm, job.audit.eps[0]),
+        seeds=seeds,
+        batch_size=job.batch_size,
+        **options,
+    )
 
 
 def _smallest(

@@ -108,13 +108,40 @@ def measure_batch(
     there = batch.to(job.device)
     for kind, text in lacking:
         if kind == "attack" and job.images is None:
-            run = run_of(job.folder, job.manifest, records)  # attacks put certificates to the test
-            job = replace(job, proved=sound_certificates(run), images=per_image(run))
+            job = _with_certificates(job, records)
         say(text)
         records += _recorded(job, there, records, (kind, text), kept)
     sync_records(job.folder)
     fresh = ("clean", "clean") in lacking
     return [r["index"] for r in records if fresh and r["kind"] == "clean" and r["predicted"] < 0]
+
+
+def record_measure(
+    job: EvaluationJob, batch: Batch, before: _Records, measure: Measure, kept: Recorded
+) -> _Records:
+    """Write the records of a batch by one measure.
+
+    Args:
+        job: The job.
+        batch: The images, on the CPU.
+        before: Records of these images, those of earlier measures among them.
+        measure: Kind and method.
+        kept: What is on the disk; records that are there are not written again.
+
+    Returns:
+        The new records.
+    """
+    if measure[0] == "attack":
+        job = _with_certificates(job, before)
+    made = _recorded(job, batch.to(job.device), before, measure, kept)
+    sync_records(job.folder)
+    return made
+
+
+def _with_certificates(job: EvaluationJob, records: _Records) -> EvaluationJob:
+    # Attacks put certificates to the test.
+    run = run_of(job.folder, job.manifest, records)
+    return replace(job, proved=sound_certificates(run), images=per_image(run))
 
 
 def _recorded(

@@ -29,6 +29,8 @@ class EvaluationConfig:
         batch_size: Images per model call.
         screened: Whether AutoAttack, at one budget, is spared images that a deterministic
             certificate covers or PGD fools (see `attacks.screened`).
+        one_budget: Whether attacks are run at one budget only, without a search for the smallest
+            perturbation.
         test_certificates: Whether each deterministic certificate of the model is put to the test
             by an attack from the surface of its ball.
         views: The views of a multi-view model, in words; '' for a model of one view.
@@ -46,6 +48,7 @@ class EvaluationConfig:
     seed: int = 0
     batch_size: int = 128
     screened: bool = False
+    one_budget: bool = False
     test_certificates: bool = True
     views: str = ""
 
@@ -63,6 +66,8 @@ class EvaluationConfig:
         if self.batch_size < 1:
             raise InputError(f"batch_size {self.batch_size} is below 1")
         check_budgets(self.eps, self.norm)
+        if self.one_budget and len(self.eps) > 1:
+            raise InputError(f"attacks at one budget take one eps, not {self.eps}")
         others = [text for text in self.attacks if attacks.parse_attack(text).name != "autoattack"]
         if self.screened and (others or len(self.eps) > 1):
             raise InputError(

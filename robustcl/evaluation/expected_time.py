@@ -9,16 +9,20 @@ import torch
 
 from robustcl import attacks, certify
 from robustcl.attacks._torchattacks import named_torchattack
+from robustcl.core.classifier import Classifier
 from robustcl.core.modules import eval_mode
 from robustcl.data.dataset import Dataset
+from robustcl.evaluation.config import EvaluationConfig
 from robustcl.evaluation.job import EvaluationJob, seeds_of
 from robustcl.records.kinds import CERTIFIED_BALL
 
-_Passes = tuple[float, float]  # forward passes and gradients per image
-SHRINKING = 2.0
+Passes = tuple[float, float]  # forward passes and gradients per image
+# Gradients per image with which a point that was found is brought to the boundary: bisection by
+# PGD where the attack is none of minimum norm, and the walk along the boundary.
+BISECTION, WALK = 512.0, 40.0
 TIMED = 32  # images of a pass that is timed
 # Of the reference AutoAttack, for an image that withstands it.
-AUTOATTACK: _Passes = (7864.0, 1910.0)
+AUTOATTACK: Passes = (7864.0, 1910.0)
 
 
 def expected_seconds(job: EvaluationJob, dataset: Dataset) -> tuple[float, tuple[str, ...]]:
@@ -44,7 +48,7 @@ def expected_seconds(job: EvaluationJob, dataset: Dataset) -> tuple[float, tuple
     of_samples = of_attacks if len(filled) == len(images) else _times(job, filled)
     total, unknown = 0.0, []
     for kind, text in job.audit.measures:
-        passes = _passes(job, kind, text)
+        passes = passes_of(job.audit, job.classifier.evaluations, kind, text)
         if passes is not None:
             forward, gradient = of_samples if kind == "certificate" else of_attacks
             total += passes[0] * forward + passes[1] * gradient
@@ -55,8 +59,18 @@ def expected_seconds(job: EvaluationJob, dataset: Dataset) -> tuple[float, tuple
     return total * len(dataset), tuple(unknown)
 
 
-def _passes(job: EvaluationJob, kind: str, text: str) -> _Passes | None:
-    views = job.classifier.evaluations
+def passes_of(audit: EvaluationConfig, views: int, kind: str, text: str) -> Passes | None:
+    """Count the passes that a measure takes for an image, at most.
+
+    Args:
+        audit: What is measured.
+        views: Passes of one call of the model.
+        kind: Of the measure.
+        text: Its method.
+
+    Returns:
+        Forward passes and gradients; None for what does not go by passes, or is not known.
+    """
     if kind == "clean":
         return views, 0.0
     if kind == "certificate":
@@ -74,13 +88,16 @@ def _passes(job: EvaluationJob, kind: str, text: str) -> _Passes | None:
         return None
     attack = attacks.parse_attack(text)
     if attack.name == "autoattack":
-        return AUTOATTACK[0] * len(job.audit.eps), AUTOATTACK[1] * len(job.audit.eps)
+        return AUTOATTACK[0] * len(audit.eps), AUTOATTACK[1] * len(audit.eps)
     options = _options(attacks.ATTACKS[attack.name].function, attack.options)
-    budgets = 1 if attacks.ATTACKS[attack.name].minimum_norm else len(job.audit.eps)
+    budgets = 1 if attacks.ATTACKS[attack.name].minimum_norm else len(audit.eps)
     if attack.name == "noise":
         return budgets * views * float(options["draws"]), 0.0
-    # What is found at a budget is shrunk and walked to the boundary, which costs about as much.
-    return 0.0, SHRINKING * budgets * views * _steps(options)
+    if audit.one_budget:
+        return 0.0, views * _steps(options)
+    # What is found at a budget is brought to the boundary.
+    nearest = attacks.ATTACKS[attack.name].minimum_norm
+    return 0.0, views * (budgets * _steps(options) + WALK + (0.0 if nearest else BISECTION))
 
 
 def _steps(options: dict[str, Any]) -> float:
@@ -93,17 +110,37 @@ def _options(function: Callable[..., Any], given: dict[str, Any]) -> dict[str, A
     return {p.name: p.default for p in known if p.default is not p.empty} | given
 
 
-def _times(job: EvaluationJob, images: torch.Tensor) -> tuple[float, float]:
+def pass_times(classifier: Classifier, count: int, device: str | torch.device) -> Passes:
+    """Time a pass through the network on noise.
+
+    Args:
+        classifier: The model, on the device.
+        count: Images of a pass.
+        device: Where to compute.
+
+    Returns:
+        Seconds per image of a forward pass and of a gradient.
+    """
+    generator = torch.Generator().manual_seed(0)
+    images = torch.rand(count, *classifier.image_shape, generator=generator)
+    return _times_of(classifier, images.to(device))
+
+
+def _times(job: EvaluationJob, images: torch.Tensor) -> Passes:
+    return _times_of(job.classifier, images)
+
+
+def _times_of(classifier: Classifier, images: torch.Tensor) -> Passes:
     # Seconds per image of a forward pass and of a gradient, in a batch as full as the run's.
     def forward() -> None:
         with torch.no_grad():
-            job.classifier(images)
+            classifier(images)
 
     def gradient() -> None:
         points = images.detach().clone().requires_grad_()
-        torch.autograd.grad(job.classifier(points).sum(), points)
+        torch.autograd.grad(classifier(points).sum(), points)
 
-    with eval_mode(job.classifier), torch.enable_grad():
+    with eval_mode(classifier), torch.enable_grad():
         forward()  # a first call is slow
         return _timed(forward) / len(images), _timed(gradient) / len(images)
 

@@ -96,6 +96,7 @@ def _config(dataset: Dataset, audit: EvaluationConfig, origin: Origin) -> dict[s
         "checkpoint_hash": origin.checkpoint_hash,
         **rows_entry(dataset),
         **({"screened": True} if audit.screened else {}),
+        **({"one_budget": True} if audit.one_budget else {}),
         **({"views": audit.views} if audit.views else {}),
         **({"test_certificates": True} if audit.tests_balls else {}),
         **({"defaults": defaults} if defaults else {}),

@@ -77,7 +77,7 @@ def evaluate(
         InputError: When images or labels do not fit the classifier, or it is not usable.
         RunError: When the folder is not usable, or another session is at work there.
     """
-    _check(classifier, dataset)
+    check_audit(classifier, dataset)
     with run_session(folder):
         return _evaluated(
             classifier, dataset, audit, folder, origin=origin, device=device, resume=resume,
@@ -151,7 +151,16 @@ def _tell_time(job: EvaluationJob, dataset: Dataset, tell: Callable[[str], objec
     tell(f"expected time: roughly {time_text(seconds / rank_count())}{shared}{besides}")
 
 
-def _check(classifier: Classifier, dataset: Dataset) -> None:
+def check_audit(classifier: Classifier, dataset: Dataset) -> None:
+    """Refuse images or labels that do not fit a classifier.
+
+    Args:
+        classifier: The model.
+        dataset: The images.
+
+    Raises:
+        InputError: When it is not usable, or takes images of another shape, or has other classes.
+    """
     check_network(classifier, what="classifier")
     if dataset.image_shape != classifier.image_shape:
         raise InputError(

@@ -97,6 +97,7 @@ class ManifestFile:
     arrays: tuple[Name, ...] | None = None
     flags: tuple[FlagEntry, ...] | None = None
     batch_size_used: _Count | None = None
+    prefixes: dict[str, _Count] | None = None
 
     def __post_init__(self) -> None:
         for cell in self.cells:
@@ -121,6 +122,7 @@ class RunConfig:
     checkpoint_hash: str | None = None
     rows: str | None = None
     screened: bool = False
+    one_budget: bool = False
     test_certificates: bool = False
     defaults: Texts | None = None
 

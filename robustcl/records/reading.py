@@ -33,6 +33,9 @@ Fields and their types are declared in `record_kinds`, and every reader checks t
 `flags` of the manifest holds what checks of the model raised before it was attacked: `name`,
 `sentence`, `images` (indices; empty where the model as a whole is meant) and `rule`.
 
+`prefixes` of the manifest of a run within minutes says by method on how many of the first images it
+has ended; what lies beyond is in work, and is left out by every reader.
+
 `arrays/` holds what figures need besides: `embeddings.npz` (of the first images), `triples.npz`,
 `flagged.npz` and `curves-<attack>.npz`; further ranks write `NAME.<rank>.npz` beside them. Radii
 are in pixel units of images in [0, 1].
@@ -133,7 +136,7 @@ def load_run(folder: str | Path) -> Run:
     if kind is not None:
         raise RunError(f"{str(place)!r} is a {kind}, no run; give the folder of a run")
     ledger = Ledger(terms_of(manifest))
-    run = run_of(place, manifest, _sound(place, manifest, ledger))
+    run = _within_prefixes(run_of(place, manifest, _sound(place, manifest, ledger)))
     for fault in contradictions(place, ledger.repeated):
         raise fault.error()
     if manifest.get("complete"):
@@ -170,14 +173,30 @@ def _sound(folder: Path, manifest: Mapping[str, Any], ledger: Ledger) -> Iterato
 
 def _check_complete(folder: Path, manifest: Mapping[str, Any], ledger: Ledger) -> None:
     count = terms_of(manifest).count
+    prefixes = manifest.get("prefixes") or {}
     for kind, method in measures_of(manifest) if count else ():
         marks = ledger.done.get((kind, method), bytearray(count or 0))
+        marks = marks[: prefixes.get(method, count)]
         if not all(marks):
             raise RunError(
                 f"{str(folder)!r} is said to be complete and lacks {marks.count(0)} records, first "
                 f"that of image {marks.find(0)} by {method}; repeat the command of the run with "
                 "--resume, which computes them"
             )
+
+
+def _within_prefixes(run: Run) -> Run:
+    # Of a run within minutes, each method counts on the first images on which it has ended.
+    prefixes = run.manifest.get("prefixes") or {}
+    if not prefixes:
+        return run
+
+    def kept(table: pd.DataFrame) -> pd.DataFrame:
+        ends = table["method"].map(lambda name: prefixes.get(name, np.inf))
+        return table[table["index"] < ends].reset_index(drop=True)
+
+    return replace(run, clean=kept(run.clean), certificates=kept(run.certificates),
+                   attacks=kept(run.attacks))  # fmt: skip
 
 
 def _age_notes(folder: Path, manifest: Mapping[str, Any]) -> list[str]:

@@ -54,7 +54,11 @@ class Summary:
 
     Args:
         norm: 'l2', 'linf' or 'l1', the norm of every radius here.
-        n: Images, the denominator of every rate.
+        n: Images, the denominator of every rate but those of runs within minutes, whose methods
+            ended on fewer.
+        certified_n: The first images on which every deterministic certificate has ended; of them
+            are the certified rates.
+        attacked_n: Likewise of attacks.
         labeled: Whether the data has labels. Where it has none, rates of correct images are rates
             of images that keep their predicted class.
         clean_accuracy: Share of correct images; None without labels.
@@ -65,6 +69,7 @@ class Summary:
         headline_interval95: Its exact 95 % interval.
         headline_attacked: Accuracy after the attacks there, by the model itself; None without an
             attack.
+        attacked_interval95: Its exact 95 % interval.
         violations: Every certificate that an attack beat: index, method, certified, attack,
             attacked.
         pairs: Deterministic certificates compared with a perturbation that was found.
@@ -89,6 +94,8 @@ class Summary:
 
     norm: str
     n: int
+    certified_n: int
+    attacked_n: int
     labeled: bool
     clean_accuracy: float | None
     abstained: int
@@ -97,6 +104,7 @@ class Summary:
     headline_certified: float | None
     headline_interval95: tuple[float, float] | None
     headline_attacked: float | None
+    attacked_interval95: tuple[float, float] | None
     violations: list[dict[str, Any]]
     pairs: int
     median_certified_radius: float | None
@@ -141,10 +149,13 @@ def summarize(run: Run) -> Summary:
     sound, eps, radius = sound_certificates(run), largest_eps(run), headline_radius(run)
     grid = _grid(run, eps)
     right = images["correct"].to_numpy(dtype=bool)
+    certified, attacked = covered(sound, images), covered(model_attacks(run), images)
     beaten, pairs = violations(sound, pd.concat([model_attacks(run), ball_attacks(run)]))
     return Summary(
         norm=run_norm(run),
         n=len(images),
+        certified_n=len(certified),
+        attacked_n=len(attacked),
         labeled=is_labeled(run),
         clean_accuracy=float(right.mean()) if is_labeled(run) else None,
         abstained=int((images["predicted"] < 0).sum()),
@@ -154,14 +165,14 @@ def summarize(run: Run) -> Summary:
         pairs=pairs,
         largest_eps=eps,
         best_method=_best(run, images),
-        **_certified_side(images, grid, radius, measured=len(sound) > 0),
-        **_attacked_side(images, grid, radius, eps),
+        **_certified_side(certified, grid, radius, measured=len(sound) > 0),
+        **_attacked_side(attacked, grid, radius, eps),
         by_method={
-            str(name): _by_method(rows, images, grid, radius)
+            str(name): _by_method(rows, covered(rows, images), grid, radius)
             for name, rows in run.certificates.groupby("method")
         },
         by_attack={
-            str(name): _by_attack(rows, images, radius)
+            str(name): _by_attack(rows, covered(rows, images), radius)
             for name, rows in run.attacks.groupby("method")
             if name != CERTIFIED_BALL
         },
@@ -169,6 +180,23 @@ def summarize(run: Run) -> Summary:
         certified_balls=_certified_balls(run),
         seconds=float(run.manifest.get("seconds") or 0.0),
     )
+
+
+def covered(rows: pd.DataFrame, images: pd.DataFrame) -> pd.DataFrame:
+    """Keep the images on which every method of a table has ended.
+
+    Args:
+        rows: Records of one or several methods.
+        images: From `per_image`.
+
+    Returns:
+        The rows of `images` that have a record of each method; all of them where there is none.
+    """
+    if rows.empty:
+        return images
+    counts = rows.groupby("index")["method"].nunique()
+    whole = counts[counts == rows["method"].nunique()].index
+    return images[images.index.isin(whole)]
 
 
 def interval95(hits: int, n: int) -> tuple[float, float]:
@@ -232,7 +260,7 @@ def _attacked_side(
     images: pd.DataFrame, grid: list[float], radius: float, eps: float | None
 ) -> dict[str, Any]:
     if eps is None:
-        empty = ("headline_attacked", "median_attacked_radius")
+        empty = ("headline_attacked", "attacked_interval95", "median_attacked_radius")
         return {**dict.fromkeys(empty), "attacked_accuracy": []}
     counted = images["attacked"].where(images["correct"], 0.0)
     curve = [
@@ -242,6 +270,9 @@ def _attacked_side(
     ]
     return {
         "headline_attacked": dict(curve).get(radius),  # pyright: ignore[reportArgumentType]
+        "attacked_interval95": interval95(
+            int((images["correct"] & withstands(images["fooled"], radius)).sum()), len(images)
+        ),
         "median_attacked_radius": float(np.median(counted)),
         "attacked_accuracy": curve,
     }
@@ -285,6 +316,9 @@ def _by_method(
         "abstained": int((rows["predicted"] < 0).sum()),
         "median": float(np.median(counted)),
         "at_headline": None if estimate else _share(counted, right, radius),
+        "interval95": None
+        if estimate
+        else interval95(int((right & (counted >= radius)).sum()), len(images)),
         "curve": [] if estimate else _curve(counted, right, grid),
         "seconds": float(rows["seconds"].sum()),
     }
@@ -300,6 +334,7 @@ def _by_attack(rows: pd.DataFrame, images: pd.DataFrame, radius: float) -> dict[
         "found": int(np.isfinite(fooled(rows)).sum()),
         "median": float(np.median(counted)),
         "at_headline": float(kept.mean()),
+        "interval95": interval95(int(kept.sum()), len(kept)),
         "gradients": int(rows["gradients"].sum()),
         "note": "; ".join(sorted(set(rows["note"].dropna()))),
         "seconds": float(rows["seconds"].sum()),

@@ -54,7 +54,7 @@ def _coverage(run: Run, summary: Summary) -> list[str]:
     if summary.n < FEW_IMAGES:
         found.append(f"{summary.n} images are few; look at the intervals before the rates.")
     for name, entry in {**summary.by_method, **summary.by_attack}.items():
-        if entry["n"] < summary.n:
+        if entry["n"] < summary.n and not run.manifest.get("prefixes"):
             found.append(f"{name} has records for {entry['n']} of {summary.n} images only.")
     return found
 

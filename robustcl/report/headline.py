@@ -1,6 +1,8 @@
 """Say the result of a run in a few sentences, with norm, guarantee and subject."""
 
 import math
+from collections.abc import Mapping
+from typing import Any
 
 from robustcl.core.numbers import interval_text, norm_name, percent, radius_text
 from robustcl.records.summary import Summary
@@ -22,13 +24,13 @@ def headline(summary: Summary) -> str:
     if summary.headline_certified is None:
         parts.append(
             f"{place}, nothing is certified for the model itself: the run has no deterministic "
-            "certificate."
+            f"certificate{_attacked_clause(summary)}."
         )
     else:
         parts.append(
             f"{place}, {percent(summary.headline_certified)} "
-            f"{interval_text(summary.headline_interval95)} of {summary.n:,} images {keep} with a "
-            f"deterministic guarantee for {_subject(summary)}"
+            f"{interval_text(summary.headline_interval95)} of {summary.certified_n:,} images "
+            f"{keep} with a deterministic guarantee for {_subject(summary)}"
             f"{_attacked_clause(summary)}."
         )
     if not summary.by_attack:
@@ -73,12 +75,17 @@ def method_sentences(summary: Summary) -> list[str]:
     place = f"{norm_name(summary.norm)} {radius_text(summary.headline_radius, summary.norm)}"
     return [
         f"{name}, {entry['guarantee']}, about the {entry['subject']}: "
-        f"{percent(entry['at_headline'])} of {summary.n:,} images {keep} within {place}, "
+        f"{percent(entry['at_headline'])}{_interval(entry, summary)} of {entry['n']:,} images "
+        f"{keep} within {place}, "
         f"median radius {radius_text(entry['median'], summary.norm)}, {entry['abstained']:,} "
         "abstained"
         for name, entry in summary.by_method.items()
         if entry["guarantee"] == "probabilistic"
     ]
+
+
+def _interval(entry: Mapping[str, Any], summary: Summary) -> str:
+    return "" if entry["n"] == summary.n else f" {interval_text(entry['interval95'])}"
 
 
 def estimate_sentences(summary: Summary) -> list[str]:
@@ -140,7 +147,14 @@ def _attacked_clause(summary: Summary) -> str:
     if summary.headline_attacked is None:
         return ""
     left = "correct" if summary.labeled else "unchanged"
-    return f"; attacks left {percent(summary.headline_attacked)} {left}"
+    alike = summary.headline_certified is not None and summary.attacked_n == summary.certified_n
+    if alike or (summary.headline_certified is None and summary.attacked_n == summary.n):
+        return f"; attacks left {percent(summary.headline_attacked)} {left}"
+    interval = interval_text(summary.attacked_interval95)
+    return (
+        f"; attacks left {percent(summary.headline_attacked)} {interval} of "
+        f"{summary.attacked_n:,} images {left}"
+    )
 
 
 def _medians(summary: Summary, norm: str) -> str:

@@ -13,7 +13,7 @@ from robustcl.core.specification import parse_number
 from robustcl.core.terminal import answer, emit, say
 from robustcl.models.stored_file import has_description
 from robustcl.records.reading import load_run
-from robustcl.records.summary import Summary, summarize
+from robustcl.records.summary import Summary, interval95, summarize
 from robustcl.report.headline import clean_sentence, estimate_sentences, headline, method_sentences
 
 EMBEDDINGS = {"index", "embeddings", "norms", "labels", "class_names"}  # of `robustcl embed`
@@ -137,6 +137,7 @@ def finish(
     require: Sequence[str] = (),
     also: Mapping[str, Any] | None = None,
     lines: Sequence[str] = (),
+    lower: bool = False,
 ) -> int:
     """Write the report, say the headline, and check violations and gates.
 
@@ -146,6 +147,7 @@ def finish(
         require: Gates.
         also: Further entries of the JSON object.
         lines: Further sentences, said after the clean accuracy.
+        lower: Whether gates are held against the lower end of the 95 % interval.
 
     Returns:
         The exit code: 0, or 3 when a gate is missed; an incomplete run misses every gate.
@@ -183,10 +185,12 @@ def finish(
     if require and not run.manifest.get("complete"):
         tell("missed: every gate, as the run is not complete; go on with it by --resume")
         return 3
-    judged = [(gate, _value(summary, gate), parse_gate(gate)[2]) for gate in require]
+    value_of = _lower_end if lower else _value
+    judged = [(gate, value_of(summary, gate), parse_gate(gate)[2]) for gate in require]
     missed = [(gate, value) for gate, value, least in judged if value is None or value < least]
     for gate, value in missed:
-        tell(f"missed: {gate}, it is {'not measured' if value is None else f'{value:.4f}'}")
+        what = "the lower end of its 95 % interval is" if lower else "it is"
+        tell(f"missed: {gate}, {'not measured' if value is None else f'{what} {value:.4f}'}")
     return 3 if missed else 0
 
 
@@ -213,6 +217,14 @@ def accuracy_at(curve: Sequence[Sequence[float]], radius: float) -> float:
         The accuracy there, never above the true one; 0 beyond the curve.
     """
     return next((float(value) for at, value in curve if at >= radius * (1 - 1e-9)), 0.0)
+
+
+def _lower_end(summary: Summary, gate: str) -> float | None:
+    value = _value(summary, gate)
+    name = parse_gate(gate)[0]
+    counts = {"certified_accuracy": summary.certified_n, "attacked_accuracy": summary.attacked_n}
+    n = counts.get(name, summary.n)
+    return None if value is None else interval95(round(value * n), n)[0]
 
 
 def _value(summary: Summary, gate: str) -> float | None:
