@@ -85,9 +85,9 @@ class _Residual(nn.Module):
         head: nn.Module,
     ) -> None:
         super().__init__()
-        self.stem_relu = relu
         self.conv1 = stem
         self.bn1 = nn.BatchNorm2d(width)
+        self.relu = nn.ReLU() if relu else nn.Identity()
         self.maxpool = nn.MaxPool2d(3, 2, padding=1) if pool else nn.Identity()
         for number, stage in enumerate(stages, start=1):
             self.add_module(f"layer{number}", stage)
@@ -95,8 +95,7 @@ class _Residual(nn.Module):
         self.fc = head
 
     def forward(self, images: Tensor) -> Tensor:
-        points = self.bn1(self.conv1(images))
-        points = self.maxpool(torch.relu(points) if self.stem_relu else points)
+        points = self.maxpool(self.relu(self.bn1(self.conv1(images))))
         for number in range(1, self._count + 1):
             points = self.get_submodule(f"layer{number}")(points)
         return self.fc(points.mean((2, 3)))

@@ -134,7 +134,8 @@ def _planned(networks: Sequence[StoredNetwork], request: ModelRequest) -> _Plan:
     if request.network is not None:
         found = [one for one in found if _is_at(one.network, request.network)]
     leaders = [one for one in found if not FOLLOWERS & set(one.network.split("."))] or found
-    if len(leaders) > 1:
+    kinds = {(one.architecture, str(one.arguments)) for one in leaders}
+    if len(kinds) > 1:
         raise CheckpointError(_which(leaders))
     if not leaders:
         raise CheckpointError(_unknown(networks, request))
@@ -144,8 +145,8 @@ def _planned(networks: Sequence[StoredNetwork], request: ModelRequest) -> _Plan:
     side = one.arguments.get("img_size")
     shape = request.image_shape or ((3, side, side) if isinstance(side, int) else None)
     text = f"architecture: {one.architecture}{_in_words(one.arguments)}, by names and shapes"
-    plan = _Plan(one.architecture, one.arguments, False, shape, request.network or one.network,
-                 (text,), one.notes)  # fmt: skip
+    place = request.network or (one.network if len(leaders) == 1 else None)
+    plan = _Plan(one.architecture, one.arguments, False, shape, place, (text,), one.notes)
     return _with_head(plan, networks, request)
 
 

@@ -15,6 +15,28 @@ FOLLOWERS = frozenset({
     *("encoder_k", "momentum_backbone", "momentum_encoder", "backbone_momentum"),
     *("encoder_momentum", "target_encoder", "target_network", "target_net", "target_backbone"),
 })
+# What is not the encoder, by the first word of a key: heads, what second networks compare with,
+# and counts that profilers leave behind.
+_HEADS = (
+    *("fc.", "classifier.", "head.", "heads.", "head_dist.", "projector.", "projection_head."),
+    *(
+        "linear.",
+        "last_linear.",
+        "predictor.",
+        "decoder_embed.",
+        "decoder_blocks.",
+        "mask_token",
+        "decoder_pos_embed",
+        "decoder_norm.",
+        "decoder_pred.",
+        "prediction_head.",
+        "prototypes.",
+    ),
+    *("momentum_projector.", "momentum_classifier.", "projection_head_momentum."),
+    *("momentum_backbone.", "momentum_encoder.", "encoder_k.", "target_encoder."),
+    *("backbone_momentum.", "queue", "queue_ptr"),
+)
+_COUNTS = ("total_ops", "total_params")
 _LONGEST = 2000  # signs of a key
 
 
@@ -100,7 +122,7 @@ def namings_of(network: nn.Module) -> list[Naming]:
             continue
         if rule.endswith("left out") and pooled:
             objection = "the file numbers its layers as where there is no max-pooling"
-        if rule.endswith("only") and _has_activation(network, children):
+        if rule.endswith("only") and _has_activation(children):
             objection = "the file numbers its layers as where no activation follows the stem"
         for shortcut in (False, True):
             words = f"{rule}; {_SHORTCUT}" if shortcut else rule
@@ -126,10 +148,10 @@ def _by_number(names: Sequence[str], *, shortcut: bool) -> Callable[[str], str]:
     return spell
 
 
-def _has_activation(network: nn.Module, children: Mapping[str, nn.Module]) -> bool:
+def _has_activation(children: Mapping[str, nn.Module]) -> bool:
     # Whether the network does something without weights between its first layers.
     relu = children.get("relu")
-    return getattr(network, "stem_relu", True) and not isinstance(relu, nn.Identity)
+    return not isinstance(relu, nn.Identity)
 
 
 def matches(
@@ -226,3 +248,27 @@ def _within(wanted: str, place: str) -> bool:
     return f".{wanted.strip('.')}." in f".{place.replace('[', '.[')}.".replace("..", ".") or (
         f".{wanted.strip('.')}." in f".{place}."
     )
+
+
+def is_head(name: str) -> bool:
+    """Tell whether a key below a network's prefix belongs to a head.
+
+    Args:
+        name: The key without the prefix.
+
+    Returns:
+        Whether its first word is that of a head.
+    """
+    return any(name.startswith(word) if word.endswith(".") else name == word for word in _HEADS)
+
+
+def is_count(name: str) -> bool:
+    """Tell whether a key is a count that a profiler left behind.
+
+    Args:
+        name: The key.
+
+    Returns:
+        Whether its last word is that of one.
+    """
+    return name.rpartition(".")[2] in _COUNTS

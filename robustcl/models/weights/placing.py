@@ -11,18 +11,15 @@ from robustcl.core.checks import COUNTER, exactly, objection_to_numbers, objecti
 from robustcl.core.errors import CheckpointError
 from robustcl.core.terminal import printable
 from robustcl.models.weights.contents import StoredNetwork, places_text
-from robustcl.models.weights.matching import Match, chosen, matches, namings_of
-
-# What is not the encoder, by the first word of a key: heads, what second networks compare with,
-# and counts that profilers leave behind.
-_HEADS = (
-    *("fc.", "classifier.", "head.", "heads.", "head_dist.", "projector.", "projection_head."),
-    *("linear.", "last_linear.", "predictor.", "prediction_head.", "prototypes."),
-    *("momentum_projector.", "momentum_classifier.", "projection_head_momentum."),
-    *("momentum_backbone.", "momentum_encoder.", "encoder_k.", "target_encoder."),
-    *("backbone_momentum.", "queue", "queue_ptr"),
+from robustcl.models.weights.matching import (
+    Match,
+    chosen,
+    is_count,
+    is_head,
+    matches,
+    namings_of,
 )
-_COUNTS = ("total_ops", "total_params")
+
 _SHOWN = 200  # signs of a key in a message
 _SEVERAL = 4  # names that a message lists
 
@@ -187,7 +184,7 @@ def _inside(match: Match) -> tuple[str, ...]:
     counters = {key for key in match.rest if key.rpartition(".")[2] == COUNTER}
     modules = {key.rpartition(".")[0] for key in match.names}
     rest = [key for key in match.rest if own_name(match, key)]
-    counts = {key for key in rest if key.rpartition(".")[2] in _COUNTS}
+    counts = {key for key in rest if is_count(key)}
     counts |= {key for key in counters if key.rpartition(".")[0] in modules}
     return tuple(key for key in rest if not is_head(own_name(match, key)) and key not in counts)
 
@@ -206,18 +203,6 @@ def _converted(key: str, value: Tensor, wanted: Tensor) -> Tensor:
             "again"
         )
     return exact
-
-
-def is_head(name: str) -> bool:
-    """Tell whether a key below a network's prefix belongs to a head.
-
-    Args:
-        name: The key without the prefix.
-
-    Returns:
-        Whether its first word is that of a head.
-    """
-    return any(name.startswith(word) if word.endswith(".") else name == word for word in _HEADS)
 
 
 def _problem(

@@ -15,6 +15,7 @@ from torch import Tensor
 from robustcl.core.checks import COUNTER
 from robustcl.core.errors import CheckpointError
 from robustcl.models.weights.contents import StoredNetwork, Tensors
+from robustcl.models.weights.matching import is_count, is_head
 
 _INDEX = Path(__file__).with_name("torchvision_shapes.json")
 _STAGE = re.compile(r"(.*?)(layer1|[0-9]+)\.0\.conv1\.weight")
@@ -112,16 +113,34 @@ def _index() -> dict[str, dict[str, list[str]]]:
 
 
 def _of_torchvision(tensors: Tensors) -> Recognised | None:
-    names = {
-        name
-        for layer, entries in _index().items()
-        for name in entries.get(signature(tensors, layer), ())
-    }
+    # As it is; with its layers by number; without what contrastive training puts on top.
+    bare = {key: value for key, value in tensors.items() if not (is_head(key) or is_count(key))}
+    names: set[str] = set()
+    for form in (tensors, bare, _by_name(bare)):
+        for layer, entries in _index().items():
+            names.update(entries.get(signature(form, layer), ()))
+        if names:
+            break
     if not names:
         return None
     first, *others = sorted(names)
     question = f"torchvision's {', '.join([first, *others])} have these tensors" if others else ""
     return Recognised(f"torchvision:{first}", question=question)
+
+
+_CHILDREN = {
+    "0": "conv1", "1": "bn1", "4": "layer1", "5": "layer2", "6": "layer3", "7": "layer4",
+}  # fmt: skip
+
+
+def _by_name(tensors: Tensors) -> Tensors:
+    # Children of a residual network by number, by the names that torchvision gives them.
+    if not all(key.partition(".")[0] in _CHILDREN for key in tensors):
+        return {}
+    return {
+        f"{_CHILDREN[key.partition('.')[0]]}.{key.partition('.')[2]}": value
+        for key, value in tensors.items()
+    }
 
 
 def _prefixes(tensors: Tensors) -> Iterator[str]:

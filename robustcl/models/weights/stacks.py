@@ -19,6 +19,7 @@ NAME = "stack"
 _SIDES = (28, 32, 64, 96, 128, 224)
 _POOLS = {"max": "max_pool", "avg": "avg_pool"}
 Layer = list[str | int]
+_ImageShape = tuple[int, int, int]
 
 
 @dataclass(frozen=True)
@@ -149,8 +150,8 @@ def _features(stack: Stack, side: int, stride: int, padding: int) -> int | None:
 
 
 def stack_arguments(
-    text: str, stack: Stack, image_shape: tuple[int, int, int] | None
-) -> tuple[dict[str, Any], tuple[int, int, int]]:
+    text: str, stack: Stack, image_shape: _ImageShape | None
+) -> tuple[dict[str, Any], _ImageShape]:
     """Turn what a user states of a stack into the arguments of `stack`.
 
     Gaps of the positions are filled: one place is the activation; two between a convolution and a
@@ -185,23 +186,28 @@ def stack_arguments(
     strides = _per_layer(said.get("stride", "1"), stack, "stride")
     paddings = _per_layer(said.get("padding", "0"), stack, "padding")
     pool = _pool(said["pool"]) if "pool" in said else None
-    shape = image_shape or _found_shape(stack, strides, paddings, pool)
-    layers, side, seen = list[Layer](), shape[1], 0
-    flat = False
-    place = 0
+    layers = _layers(stack, activation, strides, paddings, pool)
+    return {"layers": layers}, image_shape or _found_shape(stack, layers)
+
+
+def _layers(
+    stack: Stack,
+    activation: str,
+    strides: list[int],
+    paddings: list[int],
+    pool: tuple[str, int] | None,
+) -> list[Layer]:
+    layers, flat, place, seen = list[Layer](), False, 0, 0
     for index, (number, weight, bias) in enumerate(stack.layers):
         wants_flat = len(weight) == 2 and not flat
         gap = number - place
         bare = wants_flat and index == 0 and gap == 0  # what calls the stack flattens images
-        fill, side = _filled(
-            gap, activation, pool, side, first=index == 0, flatten=wants_flat and not bare
-        )
-        layers += fill
+        flatten = wants_flat and not bare
+        layers += _filled(gap, activation, pool, first=index == 0, flatten=flatten)
         flat = flat or wants_flat
         if len(weight) == 4:
-            layers.append(["conv", weight[1], weight[0], weight[2], strides[seen], paddings[seen],
-                           int(bias)])  # fmt: skip
-            side = (side + 2 * paddings[seen] - weight[2]) // strides[seen] + 1
+            numbers = (weight[1], weight[0], weight[2], strides[seen], paddings[seen])
+            layers.append(["conv", *numbers, int(bias)])
             seen += 1
         elif len(weight) == 2:
             name = "flat_linear" if bare else "linear"
@@ -209,7 +215,7 @@ def stack_arguments(
         else:
             layers.append(["batch_norm", weight[0]])
         place = number + 1
-    return {"layers": layers}, shape
+    return layers
 
 
 def _per_layer(value: str, stack: Stack, what: str) -> list[int]:
@@ -231,12 +237,11 @@ def _filled(
     gap: int,
     activation: str,
     pool: tuple[str, int] | None,
-    side: int,
     *,
     first: bool,
     flatten: bool,
-) -> tuple[list[Layer], int]:
-    # The layers without weights in a gap, and the side of the images after them.
+) -> list[Layer]:
+    # The layers without weights in a gap.
     room = gap - int(flatten)
     layers: list[Layer] = []
     if not first and room >= 1:
@@ -244,7 +249,6 @@ def _filled(
         room -= 1
     if room >= 1 and pool is not None:
         layers.append([pool[0], pool[1], pool[1]])
-        side //= pool[1]
         room -= 1
     short = flatten and not first and not layers  # an activation, or the flattening, but not both
     if room != 0 or short:
@@ -252,14 +256,12 @@ def _filled(
                    *(["the flattening"] if flatten else [])]  # fmt: skip
         raise CheckpointError(
             f"{gap} places between two layers of the stack are not what {' and '.join(filling)} "
-            "fill; write its class in a file, and give --arch FILE.py:factory"
+            "fill; state pool=max2, or write its class in a file, and give --arch FILE.py:factory"
         )
-    return [*layers, ["flatten"]] if flatten else layers, side
+    return [*layers, ["flatten"]] if flatten else layers
 
 
-def _found_shape(
-    stack: Stack, strides: list[int], paddings: list[int], pool: tuple[str, int] | None
-) -> tuple[int, int, int]:
+def _found_shape(stack: Stack, layers: list[Layer]) -> _ImageShape:
     first = stack.layers[0][1]
     if len(first) == 2:
         for channels in (1, 3):
@@ -270,7 +272,7 @@ def _found_shape(
             f"the first layer takes {first[1]} numbers, which are no square image of 1 or 3 "
             "channels; state --input-size CxHxW"
         )
-    fitting = [side for side in range(4, 257) if _fits(stack, strides, paddings, pool, side)]
+    fitting = [side for side in range(4, 257) if _fits(layers, side)]
     if not fitting:
         raise CheckpointError(
             f"no square image of up to 256 pixels fits these strides and paddings ({stack}); "
@@ -280,26 +282,17 @@ def _found_shape(
     return first[1], usual[0], usual[0]
 
 
-def _fits(
-    stack: Stack,
-    strides: list[int],
-    paddings: list[int],
-    pool: tuple[str, int] | None,
-    side: int,
-) -> bool:
-    places = [number for number, _, _ in stack.layers]
-    seen = 0
-    for index, (_, shape, _) in enumerate(stack.layers):
-        if len(shape) == 2:
-            channels = stack.convolutions[-1][1][0]
-            return shape[1] == channels * side * side
-        if len(shape) == 4:
-            side = (side + 2 * paddings[seen] - shape[2]) // strides[seen] + 1
-            seen += 1
-            after = places[index + 1] - places[index] if index + 1 < len(places) else 0
-            flat = index + 1 < len(places) and len(stack.layers[index + 1][1]) == 2
-            if pool is not None and after - int(flat) > 2:
-                side //= pool[1]
+def _fits(layers: list[Layer], side: int) -> bool:
+    channels = 0
+    for layer in layers:
+        name, numbers = layer[0], [number for number in layer[1:] if isinstance(number, int)]
+        if name == "conv":
+            channels = numbers[1]
+            side = (side + 2 * numbers[4] - numbers[2]) // numbers[3] + 1
+        elif name in _POOLS.values():
+            side = (side - numbers[0]) // numbers[1] + 1
+        elif name == "linear":
+            return numbers[0] == channels * side * side
         if side < 1:
             return False
     return True
