@@ -17,6 +17,7 @@ ROBUSTCL = (
     "train",
     "convert",
     "probe",
+    "prompts",
     "embed",
     "attack",
     "multiview",

@@ -7,14 +7,12 @@ from robustcl.core.choices import Norm
 from robustcl.core.errors import InputError
 from robustcl.core.specification import split_specifications
 from robustcl.evaluation.config import DEFAULT_EPS, EvaluationConfig
-from robustcl.evaluation.minutes import BUDGETS
+from robustcl.evaluation.minutes import MINUTES_EPS, check_minutes
 from robustcl.options.run import RunOptions
 from robustcl.records.ranks import rank_count
 from robustcl.workflows.evaluate import evaluate_checkpoint, load_with_head, views_text
 from robustcl.workflows.outputs import finish, parse_gate
 from robustcl.workflows.within_minutes import evaluate_minutes
-
-_MOST_MINUTES = 60 * 24 * 30
 
 
 def run(options: RunOptions) -> int:
@@ -51,9 +49,7 @@ def run_within(options: RunOptions) -> int:
         InputError: When the minutes are no positive number, or asked for together with what takes
             its own time.
     """
-    minutes = options.minutes or 0.0
-    if not 0 < minutes <= _MOST_MINUTES:
-        raise InputError(f"--minutes {options.minutes} is out of range; give 1 or more")
+    check_minutes(options.minutes)
     if rank_count() > 1 or options.plan is not None:
         raise InputError("--minutes is for one process, and plans by itself; leave out --plan")
     audit = evaluation_config(options)
@@ -73,7 +69,7 @@ def evaluation_config(options: RunOptions) -> EvaluationConfig:
     Returns:
         The audit.
     """
-    eps = DEFAULT_EPS[options.norm] if options.minutes is None else (BUDGETS[options.norm],)
+    eps = DEFAULT_EPS[options.norm] if options.minutes is None else (MINUTES_EPS[options.norm],)
     if options.eps is not None:
         eps = read_budgets(options.eps, options.norm)
     own = "product" if options.views is None else "multi_view"

@@ -16,13 +16,13 @@ from robustcl.evaluation.config import EvaluationConfig
 from robustcl.evaluation.job import EvaluationJob, seeds_of
 from robustcl.records.kinds import CERTIFIED_BALL
 
-Passes = tuple[float, float]  # forward passes and gradients per image
+PassSeconds = tuple[float, float]  # forward passes and gradients per image
 # Gradients per image with which a point that was found is brought to the boundary: bisection by
 # PGD where the attack is none of minimum norm, and the walk along the boundary.
 BISECTION, WALK = 512.0, 40.0
 TIMED = 32  # images of a pass that is timed
 # Of the reference AutoAttack, for an image that withstands it.
-AUTOATTACK: Passes = (7864.0, 1910.0)
+AUTOATTACK: PassSeconds = (7864.0, 1910.0)
 
 
 def expected_seconds(job: EvaluationJob, dataset: Dataset) -> tuple[float, tuple[str, ...]]:
@@ -59,12 +59,12 @@ def expected_seconds(job: EvaluationJob, dataset: Dataset) -> tuple[float, tuple
     return total * len(dataset), tuple(unknown)
 
 
-def passes_of(audit: EvaluationConfig, views: int, kind: str, text: str) -> Passes | None:
+def passes_of(audit: EvaluationConfig, views: int, kind: str, text: str) -> PassSeconds | None:
     """Count the passes that a measure takes for an image, at most.
 
     Args:
         audit: What is measured.
-        views: Passes of one call of the model.
+        views: PassSeconds of one call of the model.
         kind: Of the measure.
         text: Its method.
 
@@ -110,7 +110,7 @@ def _options(function: Callable[..., Any], given: dict[str, Any]) -> dict[str, A
     return {p.name: p.default for p in known if p.default is not p.empty} | given
 
 
-def pass_times(classifier: Classifier, count: int, device: str | torch.device) -> Passes:
+def pass_times(classifier: Classifier, count: int, device: str | torch.device) -> PassSeconds:
     """Time a pass through the network on noise.
 
     Args:
@@ -126,11 +126,11 @@ def pass_times(classifier: Classifier, count: int, device: str | torch.device) -
     return _times_of(classifier, images.to(device))
 
 
-def _times(job: EvaluationJob, images: torch.Tensor) -> Passes:
+def _times(job: EvaluationJob, images: torch.Tensor) -> PassSeconds:
     return _times_of(job.classifier, images)
 
 
-def _times_of(classifier: Classifier, images: torch.Tensor) -> Passes:
+def _times_of(classifier: Classifier, images: torch.Tensor) -> PassSeconds:
     # Seconds per image of a forward pass and of a gradient, in a batch as full as the run's.
     def forward() -> None:
         with torch.no_grad():

@@ -32,7 +32,7 @@ from robustcl.core.terminal import line_of
 from robustcl.data.dataset import Dataset
 from robustcl.evaluation.clean_records import record_measure
 from robustcl.evaluation.config import EvaluationConfig
-from robustcl.evaluation.expected_time import AUTOATTACK, Passes, pass_times, passes_of
+from robustcl.evaluation.expected_time import AUTOATTACK, PassSeconds, pass_times, passes_of
 from robustcl.evaluation.job import EvaluationJob
 from robustcl.evaluation.manifest import NOWHERE, Origin, run_manifest
 from robustcl.evaluation.measuring import check_audit
@@ -47,20 +47,40 @@ from robustcl.records.writing import (
     update_manifest,
 )
 
-SLACK = 0.1  # of the minutes, by which a run may end late
-BATCH = 32  # images of a call, at most
+_SLACK = 0.1  # of the minutes, by which a run may end late
+_BATCH = 32  # images of a call, at most
 # Shares of the time for clean images, certificates and attacks.
-CLEAN, CERTIFIED, ATTACKED = 0.1, 0.38, 0.52
-ENOUGH = 100  # images for which samples and steps are given up first
-FEW_CLEAN, MOST_CLEAN = 50, 10_000
-SAMPLES = (10_000, 5_000, 2_000, 1_000, 500, 200, 100)
-STEPS = (100, 40, 20, 10)
-QUICK = 0.2  # seconds of an image within which deterministic certificates are computed
+_CLEAN, _CERTIFIED, _ATTACKED = 0.1, 0.38, 0.52
+_ENOUGH = 100  # images for which samples and steps are given up first
+_FEW_CLEAN, _MOST_CLEAN = 50, 10_000
+_SAMPLES = (10_000, 5_000, 2_000, 1_000, 500, 200, 100)
+_STEPS = (100, 40, 20, 10)
+_QUICK = 0.2  # seconds of an image within which deterministic certificates are computed
 _TRIED = 3e-3  # seconds of a pass beyond which they are not tried
-BUDGETS = {"l2": 0.25, "linf": 2 / 255, "l1": 3.0}
-CONFIRMING = 12  # gradients as long as which points are confirmed in float64, mostly
-PART = 0.06  # of the time, that images which are begun together may take
+MINUTES_EPS = {"l2": 0.25, "linf": 2 / 255, "l1": 3.0}
+_CONFIRMING = 12  # gradients as long as which points are confirmed in float64, mostly
+_PART = 0.06  # of the time, that images which are begun together may take
 _REPORT, _REPORTED = 4.0, 0.08  # seconds that the report takes, and their share at most
+
+
+_MOST_MINUTES = 60.0 * 24 * 30
+
+
+def check_minutes(minutes: float | None) -> float:
+    """Refuse what is no number of minutes.
+
+    Args:
+        minutes: The number.
+
+    Returns:
+        The same.
+
+    Raises:
+        InputError: When it is not positive, or more than a month.
+    """
+    if minutes is None or not 0.0 < minutes <= _MOST_MINUTES:
+        raise InputError(f"--minutes {minutes} is out of range; give 1 or more")
+    return minutes
 
 
 @dataclass(frozen=True)
@@ -79,7 +99,7 @@ class MinutesPlan:
     images: int
     most: dict[str, float]
     shares: dict[str, float]
-    passes: Passes
+    passes: PassSeconds
 
 
 def choose_plan(
@@ -93,7 +113,7 @@ def choose_plan(
 ) -> MinutesPlan:
     """Choose methods, images, samples and steps from a short measurement of time.
 
-    Passes through the network are timed on noise, and one deterministic certificate on a gray
+    PassSeconds through the network are timed on noise, and one deterministic certificate on a gray
     image: no image of the data is looked at.
 
     Args:
@@ -110,22 +130,22 @@ def choose_plan(
     Raises:
         InputError: When not even a few images fit in the time.
     """
-    batch = min(BATCH, audit.batch_size)
+    batch = min(_BATCH, audit.batch_size)
     forward, gradient = retry_smaller(lambda size: pass_times(classifier, size, device), batch)
     views = classifier.evaluations
     forward, gradient = views * forward, views * gradient
-    images = min(MOST_CLEAN, max(FEW_CLEAN, int(CLEAN * seconds / forward)))
-    if forward * FEW_CLEAN > 0.5 * seconds:
+    images = min(_MOST_CLEAN, max(_FEW_CLEAN, int(_CLEAN * seconds / forward)))
+    if forward * _FEW_CLEAN > 0.5 * seconds:
         raise InputError(
-            f"--minutes {seconds / 60:g} is too short: {FEW_CLEAN} images alone take "
-            f"{time_text(forward * FEW_CLEAN)}; give at least {math.ceil(forward * 100 / 30)}"
+            f"--minutes {seconds / 60:g} is too short: {_FEW_CLEAN} images alone take "
+            f"{time_text(forward * _FEW_CLEAN)}; give at least {math.ceil(forward * 100 / 30)}"
         )
     most: dict[str, float] = {}
     if methods:
-        text, cost = _certificate(classifier, audit, CERTIFIED * seconds, forward, device)
+        text, cost = _certificate(classifier, audit, _CERTIFIED * seconds, forward, device)
         audit, most[text] = replace(audit, methods=(text,)), cost
     if attacks:
-        text, cost, screened = _attack(audit, ATTACKED * seconds, forward, gradient, seconds)
+        text, cost, screened = _attack(audit, _ATTACKED * seconds, forward, gradient, seconds)
         most[text] = cost
         audit = replace(audit, attacks=(text,), screened=screened, one_budget=not screened)
     for kind, text in audit.measures[1:]:
@@ -134,8 +154,8 @@ def choose_plan(
     count = {"certificate": 0, "attack": 0}
     for kind, _ in audit.measures[1:]:
         count[kind] += 1
-    parts = {"certificate": CERTIFIED, "attack": ATTACKED}
-    whole = CLEAN + sum(share for kind, share in parts.items() if count[kind])
+    parts = {"certificate": _CERTIFIED, "attack": _ATTACKED}
+    whole = _CLEAN + sum(share for kind, share in parts.items() if count[kind])
     shares = {text: parts[kind] / count[kind] / whole for kind, text in audit.measures[1:]}
     return MinutesPlan(audit, images, most, shares, (forward, gradient))
 
@@ -151,9 +171,9 @@ def _certificate(
     # time for.
     if forward <= _TRIED and audit.norm != "l1":
         cost = _time_of_sound(classifier, audit, device)
-        if cost <= QUICK:
+        if cost <= _QUICK:
             return "sound", cost
-    n = next((n for n in SAMPLES if n * forward * ENOUGH <= seconds), SAMPLES[-1])
+    n = next((n for n in _SAMPLES if n * forward * _ENOUGH <= seconds), _SAMPLES[-1])
     return f"smoothing:sigma=.25,n={n},n_select=32", (n + 32) * forward
 
 
@@ -180,8 +200,8 @@ def _attack(
     reference = AUTOATTACK[0] * forward + AUTOATTACK[1] * gradient
     if audit.norm != "l1" and reference <= 0.3 * whole and not audit.views:
         return "autoattack", reference, True
-    steps = next((n for n in STEPS if n * gradient * ENOUGH <= seconds), STEPS[-1])
-    return f"pgd:steps={steps},restarts=1", (steps + CONFIRMING) * gradient, False
+    steps = next((n for n in _STEPS if n * gradient * _ENOUGH <= seconds), _STEPS[-1])
+    return f"pgd:steps={steps},restarts=1", (steps + _CONFIRMING) * gradient, False
 
 
 def _most(
@@ -269,7 +289,7 @@ def evaluate_within(
             manifest = read_manifest(folder) | {k: manifest[k] for k in ("versions", "device")}
             job = EvaluationJob(
                 classifier, exact_copy(classifier), audit, folder, manifest, device, prepared,
-                batch_size=min(BATCH, audit.batch_size, len(dataset)), session=begun.session,
+                batch_size=min(_BATCH, audit.batch_size, len(dataset)), session=begun.session,
             )  # fmt: skip
             clock = _Clock(begun_at, seconds, plan)
             work = _Work(job, dataset, recorded(folder, manifest, audit.measures, chunk=1))
@@ -330,15 +350,15 @@ class _Clock:
             0 where its time is over, or where one more image may take longer than the run may.
         """
         if text == "clean":
-            return BATCH
+            return _BATCH
         now, most = time.monotonic(), max(self._most[text], 1e-6)
-        last = self._begun + (1.0 + SLACK) * self._seconds - 2 * self._report
+        last = self._begun + (1.0 + _SLACK) * self._seconds - 2 * self._report
         if now >= self._left[text] or now + most > last:
             return 0
         # What the reference costs is mostly far below the most that it can: only the end bounds it.
         rare = self._plan.audit.screened and text in self._plan.audit.attacks
-        end = last - now if rare else min(self._left[text] - now, PART * self._seconds)
-        return max(1, min(BATCH, int(end / most), int((last - now) / most)))
+        end = last - now if rare else min(self._left[text] - now, _PART * self._seconds)
+        return max(1, min(_BATCH, int(end / most), int((last - now) / most)))
 
     def note(self, text: str, seconds: float) -> None:
         """Take note of what an image cost, where it is more than was thought.

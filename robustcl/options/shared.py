@@ -63,6 +63,8 @@ class EvaluationOptions(ModelFields, LabeledDataOptions):
             FILE.py:factory or package.module:factory, whose code is run.
         head: native insists on the model's own classification layer, which is the default where it
             has one; `robustcl probe` fits others.
+        prototypes: A file of text vectors as the head (`robustcl prompts` writes one): .npy (K, d)
+            or .safetensors. For a folder of CLIP, --classes FILE alone does both.
         out: The run folder: new, empty, or that of a run.
         split: Split of the data: train or test.
         norm: l2, linf or l1; radii are in pixel units of images in [0, 1].
@@ -88,5 +90,6 @@ class EvaluationOptions(ModelFields, LabeledDataOptions):
     mixed_versions: bool = False
     plan: int | None = None
     head: str | None = None
+    prototypes: Path | None = None
     json: bool = False
     quiet: bool = False

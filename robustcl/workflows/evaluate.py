@@ -22,6 +22,13 @@ from robustcl.evaluation.manifest import Origin
 from robustcl.evaluation.measuring import evaluate
 from robustcl.evaluation.plan import plan
 from robustcl.models.checkpoint import Loaded, own_accuracy
+from robustcl.models.sources.opening import open_model
+from robustcl.models.text_prototypes import (
+    has_text,
+    read_prototypes,
+    text_prototypes,
+    with_prototypes,
+)
 from robustcl.options.shared import EvaluationOptions
 from robustcl.records.ranks import own_device, rank, rank_count
 from robustcl.workflows.data import old_rule, read_data
@@ -31,6 +38,7 @@ from robustcl.workflows.models import (
     load_and_tell,
     model_request,
     names_file,
+    tell_model,
     with_views,
 )
 from robustcl.workflows.outputs import refuse_inside_data
@@ -51,8 +59,7 @@ def load_with_head(options: EvaluationOptions) -> tuple[Classifier, Loaded]:
     if options.plan is None and not rank():  # others wait until the first has found it usable
         refuse_inside_data(options.out, options.data)
         OutputFolder(options.out).check_start()
-    names = names_file(options.classes)
-    loaded = load_and_tell(options.checkpoint, model_request(options, class_names=names))
+    loaded = _opened(options)
     if loaded.classifier is None:
         raise InputError(
             f"{str(options.checkpoint)!r} has no head; fit one by: robustcl probe "
@@ -63,6 +70,23 @@ def load_with_head(options: EvaluationOptions) -> tuple[Classifier, Loaded]:
         return loaded.classifier, loaded
     views = Views(options.views, options.count, options.aggregate, options.seed)
     return with_views(loaded.classifier, views, loaded.description, options.data), loaded
+
+
+def _opened(options: EvaluationOptions) -> Loaded:
+    # The model with its own head, or with text prototypes as one.
+    names, place = names_file(options.classes), options.checkpoint
+    by_text = options.prototypes is not None or (bool(names) and place.is_dir() and has_text(place))
+    if not by_text:
+        return load_and_tell(place, model_request(options, class_names=names))
+    request = replace(model_request(options), own_head=False)
+    loaded = open_model(place, request)
+    if options.prototypes is not None:
+        found = read_prototypes(options.prototypes, names)
+    else:
+        found = text_prototypes(place, names)
+    loaded = with_prototypes(loaded, found)
+    tell_model(loaded)
+    return loaded
 
 
 def views_text(options: EvaluationOptions) -> str:

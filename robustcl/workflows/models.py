@@ -44,12 +44,21 @@ def load_and_tell(model: str | Path, request: ModelRequest | None = None) -> Loa
         What is in it.
     """
     loaded = open_model(model, request)
+    tell_model(loaded)
+    return loaded
+
+
+def tell_model(loaded: Loaded) -> None:
+    """Write what was found out about a model on stderr; of several processes the first does.
+
+    Args:
+        loaded: The model.
+    """
     if rank() == 0:
         for fact in loaded.facts:
             say(fact)
         for note in loaded.notes:
             say(f"note: {note}")
-    return loaded
 
 
 def approve_again(loaded: Loaded, checkpoint: Path) -> None:
