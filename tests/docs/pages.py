@@ -13,6 +13,7 @@ PAGES = tuple(
         (ROOT, "CONTRIBUTING.md"),
         (ROOT, "CHANGELOG.md"),
         (ROOT / "docs", "*.md"),
+        (ROOT / "docs" / "sources", "*.md"),
         (ROOT / "benchmarks" / "checkpoints", "*.md"),
     )
     for place in sorted(folder.glob(pattern))

@@ -16,7 +16,7 @@ import torch
 from robustcl.cli import main as cli
 from tests.docs.commands import read_only
 from tests.docs.pages import PAGES, Command, blocks_of, commands_of, text_of
-from tests.docs.stand_ins import FURNISHING, INSTALLING, READ_ONLY, furnish, substituted
+from tests.docs.stand_ins import FURNISHING, INSTALLING, READ_ONLY, REQUIRED, furnish, substituted
 
 PAGES_WITH_BLOCKS = tuple(page for page in PAGES if blocks_of(text_of(page)))
 SHELL, OUTPUT = ("bash", "sh", "console"), ("text",)
@@ -25,10 +25,12 @@ SHELL, OUTPUT = ("bash", "sh", "console"), ("text",)
 def run_page(
     page: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
 ) -> None:
+    for library in REQUIRED.get(page, ()):
+        pytest.importorskip(library, reason=f"{page} needs {library}")
     furnish(tmp_path)
     FURNISHING.get(page, lambda _: None)(tmp_path)
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(sys, "path", list(sys.path))
+    monkeypatch.setattr(sys, "path", [str(tmp_path), *sys.path])  # as in a session begun here
     session: dict[str, Any] = {"__name__": "__main__"}
     with torch.random.fork_rng(devices=[]):
         for block in substituted(page, blocks_of(text_of(page))):

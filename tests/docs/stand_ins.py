@@ -14,7 +14,9 @@ import torch
 import torchvision
 from PIL import Image
 
+from robustcl.models.encoders import cifar_resnet18
 from tests.docs.pages import ROOT, Block
+from tests.models.sources.hub_folders import open_clip_folder
 
 CIFAR10 = ("airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck")
 TRAIN, TEST = 1000, 260
@@ -96,7 +98,48 @@ def furnish_bench(folder: Path) -> None:
     (folder / "quick-in-small.toml").write_text(text, encoding="utf-8")
 
 
-FURNISHING = {"README.md": furnish_readme, "docs/bench.md": furnish_bench}
+def furnish_lightly(folder: Path) -> None:
+    """Add photos, and a checkpoint as Lightning writes it of a SimCLR module of lightly."""
+    furnish_readme(folder)
+    network = torchvision.models.resnet18()
+    backbone = torch.nn.Sequential(*list(network.children())[:-1])
+    state = {f"backbone.{key}": value for key, value in backbone.state_dict().items()}
+    state |= {"projection_head.layers.0.weight": torch.randn(64, 512)}
+    torch.save({"state_dict": state, "pytorch-lightning_version": "2.4"}, folder / "lightly.ckpt")
+
+
+def furnish_solo_learn(folder: Path) -> None:
+    """Add photos, and a checkpoint as solo-learn writes it."""
+    furnish_readme(folder)
+    network = cifar_resnet18(stem_padding=2)
+    state = {f"backbone.{key}": value for key, value in network.state_dict().items()}
+    state |= {"projector.0.weight": torch.randn(64, 512)}
+    torch.save({"state_dict": state}, folder / "solo.ckpt")
+
+
+def furnish_clip(folder: Path) -> None:
+    """Add photos, and the folder of a small open_clip model."""
+    furnish_readme(folder)
+    open_clip_folder(folder / "clip")
+
+
+FURNISHING = {
+    "README.md": furnish_readme,
+    "docs/bench.md": furnish_bench,
+    "docs/sources/torchvision.md": furnish_readme,
+    "docs/sources/timm.md": furnish_readme,
+    "docs/sources/hugging-face.md": furnish_readme,
+    "docs/sources/open-clip.md": furnish_clip,
+    "docs/sources/lightly.md": furnish_lightly,
+    "docs/sources/solo-learn.md": furnish_solo_learn,
+    "docs/sources/own-code.md": furnish_readme,
+}
+# Libraries without which a page cannot be run.
+REQUIRED = {
+    "docs/sources/timm.md": ("timm",),
+    "docs/sources/hugging-face.md": ("transformers",),
+    "docs/sources/open-clip.md": ("open_clip",),
+}
 
 
 def _cifar10(folder: Path) -> None:
