@@ -165,7 +165,8 @@ def check_audit(classifier: Classifier, dataset: Dataset) -> None:
     if dataset.image_shape != classifier.image_shape:
         raise InputError(
             f"{dataset.name!r} has images of shape {dataset.image_shape} (C, H, W) but the encoder "
-            f"takes {classifier.image_shape}; add ',size=N' to the data, or use other data"
+            f"takes {classifier.image_shape}; add ',size={classifier.image_shape[1]}' to the data, "
+            "or use other data"
         )
     check_classes(dataset, classifier.class_names)
 

@@ -66,6 +66,23 @@ def per_image(run: Run) -> pd.DataFrame:
     return images
 
 
+def covered(rows: pd.DataFrame, images: pd.DataFrame) -> pd.DataFrame:
+    """Keep the images on which every method of a table has ended.
+
+    Args:
+        rows: Records of one or several methods.
+        images: From `per_image`.
+
+    Returns:
+        The rows of `images` that have a record of each method; all of them where there is none.
+    """
+    if rows.empty:
+        return images
+    counts = rows.groupby("index")["method"].nunique()
+    whole = counts[counts == rows["method"].nunique()].index
+    return images[images.index.isin(whole)]
+
+
 def sound_certificates(run: Run) -> pd.DataFrame:
     """Select the deterministic certificates for the model that is measured.
 

@@ -24,6 +24,7 @@ from robustcl.records.beaten import violations
 from robustcl.records.images import (
     ball_attacks,
     counted_radii,
+    covered,
     fooled,
     is_labeled,
     model_attacks,
@@ -180,23 +181,6 @@ def summarize(run: Run) -> Summary:
         certified_balls=_certified_balls(run),
         seconds=float(run.manifest.get("seconds") or 0.0),
     )
-
-
-def covered(rows: pd.DataFrame, images: pd.DataFrame) -> pd.DataFrame:
-    """Keep the images on which every method of a table has ended.
-
-    Args:
-        rows: Records of one or several methods.
-        images: From `per_image`.
-
-    Returns:
-        The rows of `images` that have a record of each method; all of them where there is none.
-    """
-    if rows.empty:
-        return images
-    counts = rows.groupby("index")["method"].nunique()
-    whole = counts[counts == rows["method"].nunique()].index
-    return images[images.index.isin(whole)]
 
 
 def interval95(hits: int, n: int) -> tuple[float, float]:

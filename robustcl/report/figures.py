@@ -17,7 +17,14 @@ from matplotlib.figure import Figure
 from robustcl.core.numbers import norm_name, radius_text, seconds_text
 from robustcl.records.arrays import load_arrays
 from robustcl.records.examples import load_examples
-from robustcl.records.images import counted_radii, per_image, run_subject
+from robustcl.records.images import (
+    counted_radii,
+    covered,
+    model_attacks,
+    per_image,
+    run_subject,
+    sound_certificates,
+)
 from robustcl.records.reading import Run
 from robustcl.records.summary import Summary, estimate_pairs
 from robustcl.report.certified_attacked import certified_attacked_curve
@@ -110,7 +117,7 @@ def _scatter(run: Run, summary: Summary) -> Drawing | None:
     largest = summary.largest_eps
     if not summary.certified_accuracy or largest is None:
         return None
-    images = per_image(run)
+    images = covered(model_attacks(run), covered(sound_certificates(run), per_image(run)))
     # What was found within a certified ball is in no curve, but here it lies above the diagonal.
     beaten = {one["index"]: one["attacked"] for one in summary.violations[::-1]}
     inside = pd.Series(beaten, dtype=float).reindex(images.index)
@@ -141,7 +148,8 @@ def _histogram(run: Run, summary: Summary) -> Drawing | None:
         entry = summary.by_method[str(method)]
         if entry["guarantee"] != "estimate":
             label = f"{short_name(str(method), names)} ({entry['guarantee']})"
-            counted = counted_radii(pd.DataFrame(rows), images).to_numpy()
+            own = pd.DataFrame(rows)
+            counted = counted_radii(own, covered(own, images)).to_numpy()
             values[label] = counted[np.isfinite(counted)]
     if not values:
         return None

@@ -18,7 +18,7 @@ from PIL import Image
 from robustcl.core.numbers import norm_name, percent, radius_text
 from robustcl.records.arrays import array_faults, load_arrays
 from robustcl.records.examples import load_examples
-from robustcl.records.images import model_attacks, per_image, sound_certificates
+from robustcl.records.images import covered, model_attacks, per_image, sound_certificates
 from robustcl.records.reading import Run
 from robustcl.records.summary import Summary
 
@@ -51,18 +51,23 @@ def _coverage(run: Run, summary: Summary) -> list[str]:
         found.append("The run is not complete; images without a record count as not certified.")
     if summary.n < expected:
         found.append(f"Only {summary.n} of {expected} images were evaluated.")
-    if summary.n < FEW_IMAGES:
-        found.append(f"{summary.n} images are few; look at the intervals before the rates.")
+    least = min(summary.n, *(entry["n"] for entry in _entries(summary)), summary.n)
+    if least < FEW_IMAGES:
+        found.append(f"{least} images are few; look at the intervals before the rates.")
     for name, entry in {**summary.by_method, **summary.by_attack}.items():
         if entry["n"] < summary.n and not run.manifest.get("prefixes"):
             found.append(f"{name} has records for {entry['n']} of {summary.n} images only.")
     return found
 
 
+def _entries(summary: Summary) -> list[dict[str, Any]]:
+    return [*summary.by_method.values(), *summary.by_attack.values(), {"n": summary.n}]
+
+
 def _attacks(run: Run, summary: Summary) -> list[str]:
     if summary.largest_eps is None:
         return []
-    images = per_image(run)
+    images = covered(model_attacks(run), per_image(run))
     kept = float((images["fooled"] == float("inf")).mean())
     where = f"{norm_name(summary.norm)} {radius_text(summary.largest_eps, summary.norm)}"
     found = []

@@ -109,6 +109,7 @@ def page_data(run: Run, summary: Summary) -> dict[str, Any]:
         "norm": norm_name(norm),
         "radius": radius_text(summary.headline_radius, norm),
         "n": f"{summary.n:,}",
+        "prefixes": bool(run.manifest.get("prefixes")),
         "labeled": summary.labeled,
         "accuracy": "accuracy" if summary.labeled else "share of kept predictions",
         "guarantees": sorted({entry["guarantee"] for entry in summary.by_method.values()}),
@@ -153,12 +154,15 @@ def _tiles(summary: Summary) -> list[dict[str, str]]:
         {
             "name": f"certified at {near}",
             "value": percent(summary.headline_certified),
-            "note": interval_text(summary.headline_interval95) or "no deterministic certificate",
+            "note": _interval(summary.headline_interval95, summary.certified_n, summary)
+            or "no deterministic certificate",
         },
         {
             "name": f"left by attacks at {near}",
             "value": percent(summary.headline_attacked),
-            "note": "" if summary.by_attack else "no attack",
+            "note": _interval(summary.attacked_interval95, summary.attacked_n, summary)
+            if summary.by_attack
+            else "no attack",
         },
         {
             "name": f"median radius ({norm_name(norm)})",
@@ -166,6 +170,12 @@ def _tiles(summary: Summary) -> list[dict[str, str]]:
             "note": f"certified; attacked: {median}",
         },
     ]
+
+
+def _interval(interval: tuple[float, float] | None, count: int, summary: Summary) -> str:
+    # With the number of images where a method has ended on fewer than all.
+    text = interval_text(interval)
+    return f"{text} of {count:,} images" if text and count < summary.n else text
 
 
 def _methods(run: Run, summary: Summary) -> list[dict[str, Any]]:
@@ -179,6 +189,7 @@ def _methods(run: Run, summary: Summary) -> list[dict[str, Any]]:
             "guarantee": entry["guarantee"],
             "subject": entry["subject"],
             "accuracy": percent(entry["accuracy"]),
+            "images": f"{entry['n']:,}" if entry["n"] < summary.n else "",
             "abstained": entry["abstained"],
             "certified": percent(entry["at_headline"]),
             "median": radius_text(entry["median"], summary.norm),

@@ -16,7 +16,7 @@ from matplotlib.axes import Axes
 from matplotlib.ticker import PercentFormatter
 
 from robustcl.core.output_folder import OutputFolder
-from robustcl.records.images import per_image
+from robustcl.records.images import covered, model_attacks, per_image, sound_certificates
 from robustcl.records.reading import Run
 from robustcl.records.summary import Summary
 from robustcl.report.escape import csv_cell, latex_cell, markdown_cell
@@ -61,7 +61,7 @@ def tables(run: Run, summary: Summary) -> dict[str, pd.DataFrame]:
     curves |= {name: entry["curve"] for name, entry in summary.by_method.items()}
     series = {name: dict(map(tuple, curve)) for name, curve in curves.items() if curve}
     curve_table = pd.DataFrame(series).sort_index().rename_axis("radius").reset_index()
-    images = per_image(run).reset_index()
+    images = _measured(run).reset_index()
     found = {
         "methods": pd.DataFrame(methods),
         "attacks": pd.DataFrame(attacks),
@@ -73,6 +73,22 @@ def tables(run: Run, summary: Summary) -> dict[str, pd.DataFrame]:
     if summary.labeled:
         return found
     return {name: table.rename(columns=_SHARES) for name, table in found.items()}
+
+
+def _measured(run: Run) -> pd.DataFrame:
+    # Of a run within minutes, what has no record of an image is empty, and no radius.
+    images = per_image(run)
+    if not run.manifest.get("prefixes"):
+        return images
+    parts = (
+        (sound_certificates(run), ["certified", "certified_by"]),
+        (model_attacks(run), ["attacked", "attacked_by", "fooled"]),
+    )
+    for rows, columns in parts:
+        known = covered(rows, images).index if len(rows) else images.index[:0]
+        images[columns] = images[columns].astype(object)
+        images.loc[~images.index.isin(known), columns] = None
+    return images
 
 
 def write_tables(folder: Path, found: dict[str, pd.DataFrame]) -> None:
