@@ -127,7 +127,7 @@ def _samples(files: list[Path]) -> tuple[list[_Place], list[str | None]]:
     texts: list[str | None] = []
     for file in files:
         try:
-            with tarfile.open(file, "r:") as archive:
+            with tarfile.TarFile(file) as archive:
                 for image, label in _grouped(archive, file):
                     places.append(image)
                     texts.append(label)

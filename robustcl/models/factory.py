@@ -12,19 +12,18 @@ import json
 import os
 import sys
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 from torch import nn
 
-from robustcl.core import atomic
 from robustcl.core.errors import CheckpointError, InputError, RunError
 from robustcl.core.files import read_json
-from robustcl.core.locks import changing
 from robustcl.core.memory import is_out_of_memory
 from robustcl.core.schema import parse
+from robustcl.core.user_file import write_user_file
 
 _MOST_APPROVED = 10_000
 
@@ -193,20 +192,19 @@ def approve(factory: Factory, checkpoint: str) -> None:
             left as it is: the option has to be given again.
     """
     place = approvals_file()
-    try:
-        place.parent.mkdir(parents=True, exist_ok=True)
-        with changing(place.parent):
-            known = dict(_read(place))
-            if known.get(checkpoint) == factory:
-                return
-            known.pop(checkpoint, None)
-            known[checkpoint] = factory
-            kept = dict(list(known.items())[-_MOST_APPROVED:])
-            content = {"approved": {key: asdict(value) for key, value in kept.items()}}
-            with atomic.replacing(place) as temporary:
-                temporary.write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
-    except (OSError, RunError):
-        return
+
+    def changed() -> str | None:
+        known = dict(_read(place))
+        if known.get(checkpoint) == factory:
+            return None
+        known.pop(checkpoint, None)
+        known[checkpoint] = factory
+        kept = dict(list(known.items())[-_MOST_APPROVED:])
+        content = {"approved": {key: asdict(value) for key, value in kept.items()}}
+        return json.dumps(content, indent=1) + "\n"
+
+    with suppress(OSError, RunError):
+        write_user_file(place, changed)
 
 
 def approved(checkpoint: str, architecture: str) -> Factory:

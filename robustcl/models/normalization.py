@@ -5,6 +5,7 @@ import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from torch import Tensor, nn
 
@@ -185,18 +186,34 @@ def _of_timm(name: str, network: nn.Module, channels: int) -> Normalization | No
 
 
 def _of_torchvision(name: str, weights: Path, channels: int) -> Normalization | None:
+    entry = released_weights(name, weights)
+    if entry is None:
+        return None
+    preset = entry.transforms()
+    mean, std = tuple(getattr(preset, "mean", ())), tuple(getattr(preset, "std", ()))
+    if channels == len(mean) == len(std):
+        return Normalization(mean, std, f"torchvision's configuration of {entry}")
+    return None
+
+
+def released_weights(name: str, weights: Path) -> Any:
+    """Find which weights that torchvision has released a file holds.
+
+    Args:
+        name: Of the network.
+        weights: The file.
+
+    Returns:
+        The entry of torchvision's list; None where the file is none of them.
+    """
     from torchvision import models
 
     digest = hashlib.sha256(weights.read_bytes()).hexdigest()
     for entry in models.get_model_weights(name):
         # Files are called NAME-HASH.pth, with the first eight digits or more of their SHA-256.
         stated_digits = entry.url.rpartition("-")[2].removesuffix(".pth")
-        if len(stated_digits) < DIGITS or not digest.startswith(stated_digits):
-            continue
-        preset = entry.transforms()
-        mean, std = tuple(getattr(preset, "mean", ())), tuple(getattr(preset, "std", ()))
-        if channels == len(mean) == len(std):
-            return Normalization(mean, std, f"torchvision's configuration of {entry}")
+        if len(stated_digits) >= DIGITS and digest.startswith(stated_digits):
+            return entry
     return None
 
 

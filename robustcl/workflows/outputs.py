@@ -190,7 +190,8 @@ def finish(
     missed = [(gate, value) for gate, value, least in judged if value is None or value < least]
     for gate, value in missed:
         what = "the lower end of its 95 % interval is" if lower else "it is"
-        tell(f"missed: {gate}, {'not measured' if value is None else f'{what} {value:.4f}'}")
+        found = "it is not measured" if value is None else f"{what} {value:.4f}"
+        tell(f"missed: {gate}, {found}")
     return 3 if missed else 0
 
 

@@ -103,6 +103,7 @@ def test_only_one_module_writes_to_the_terminal() -> None:
     assert bars <= {
         "robustcl/cli/methods.py",
         "robustcl/evaluation/measuring.py",
+        "robustcl/evaluation/minutes.py",
         "robustcl/training/logs.py",
     }
 

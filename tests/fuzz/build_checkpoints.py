@@ -144,6 +144,7 @@ def _may_be(field: str, what: str) -> bool:
         "recipe": ("table",),
         "version": ("text", "escape", "surrogate"),
         "normalization": ("text", "escape", "surrogate"),
+        "input_from": ("text", "escape", "surrogate"),
         "lipschitz_constant": ("null", "half"),
         "head_arguments": ("table",),
         "head": ("null",),

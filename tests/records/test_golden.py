@@ -35,8 +35,12 @@ def test_an_old_run_gives_the_figures_that_it_gave(folder: Path, capsys) -> None
     told, before = summarize(run).to_dict(), json.loads((folder / "figures.json").read_text())
     for name, value in before.items():
         if name == "by_method":
-            now = {k: {**v, "curve": None} for k, v in told[name].items()}
-            assert now == {k: {**v, "curve": None} for k, v in value.items()}
+            for method, entry in value.items():  # later versions say more
+                now = {key: told[name][method][key] for key in entry}
+                assert {**now, "curve": None} == {**entry, "curve": None}
+        elif name == "by_attack":
+            for method, entry in value.items():
+                assert {key: told[name][method][key] for key in entry} == entry
         elif name != "flags":
             assert told[name] == value, name
     assert len(load_arrays(folder / "run", "embeddings")["index"]) == 6

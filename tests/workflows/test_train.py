@@ -115,12 +115,15 @@ def test_images_that_cannot_be_used(tmp_path: Path, capsys) -> None:
     words = ["train", "--data", f"imagefolder:{folder},split=all", "--batch-size", "8", "--quiet"]
     words += ["--epochs", "1", "--out", str(tmp_path / "a.safetensors")]
     (folder / "cat" / "3.png").write_bytes(b"\x89PNG broken")
-    assert robustcl(words) == 2
+    assert robustcl([*words, "--strict"]) == 2
     assert "3.png cannot be decoded" in capsys.readouterr().err
+    assert robustcl(words) == 0
+    assert "1 image was left out that cannot be decoded: cat/3.png" in capsys.readouterr().err
     (folder / "cat" / "3.png").unlink()
     for path in (folder / "dog").iterdir():
         path.unlink()
     (folder / "dog").rmdir()
+    words[-1] = str(tmp_path / "b.safetensors")
     assert robustcl([*words, "--loss", "supcon", "--batch-size", "4"]) == 2
     assert "one class only" in capsys.readouterr().err
 

@@ -12,13 +12,21 @@ from robustcl import __version__
 from robustcl.core.classifier import Classifier, Encoder
 from robustcl.core.errors import CheckpointError, InputError
 from robustcl.core.terminal import printable
+from robustcl.data.transform import ImageTransform
 from robustcl.models.architectures import build_backbone, embedding_size, is_factory
 from robustcl.models.checkpoint import Loaded, hash_of
 from robustcl.models.description import Description
 from robustcl.models.factory import find_factory
-from robustcl.models.normalization import Normalization, assumed, in_weights, of_architecture
+from robustcl.models.normalization import (
+    Normalization,
+    assumed,
+    in_weights,
+    of_architecture,
+    released_weights,
+)
 from robustcl.models.outline import outline
 from robustcl.models.own_head import own_classifier
+from robustcl.models.sources.preprocessing import of_timm, of_torchvision
 from robustcl.models.sources.request import ImageShape, ModelRequest
 from robustcl.models.weights.contents import StoredNetwork, places_text
 from robustcl.models.weights.matching import FOLLOWERS, Match, chosen, matches, namings_of
@@ -71,12 +79,15 @@ def open_weight_file(place: Path, request: ModelRequest) -> Loaded:
     try:
         refuse_strangers(networks)
         plan = _planned(networks, request)
+        everything = {key: value for one in networks for key, value in one.tensors.items()}
+        outline(plan.architecture, plan.arguments, everything, whole=plan.whole)  # within bounds
         network = build_backbone(plan.architecture, plan.arguments, whole=plan.whole)
         match = find_match(
             network, networks, wanted=plan.network, allow_partial=request.allow_partial
         )
         stems = ask_about_stem(plan.architecture, plan.arguments, match.source.keys.values())
-        shape = plan.shape or _default_shape(plan.architecture, network)
+        transform = _transform_of(plan.architecture, network, place)
+        shape = plan.shape or _default_shape(plan.architecture, network, transform)
         normalization, known = _normalization(plan, request, network, match, shape, place)
         placement = place_weights(network, match, allow_partial=request.allow_partial, known=known)
     except CheckpointError as error:
@@ -91,6 +102,8 @@ def open_weight_file(place: Path, request: ModelRequest) -> Loaded:
         size = encoder(_gray(encoder)).shape[1]
     elif request.class_names:
         raise InputError(f"class names for {str(place)!r}, which has no classes of its own")
+    fits = transform is not None and shape[1:] == (transform.crop, transform.crop)
+    transform = transform if fits else None
     untrained = {"missing": list(placement.missing)} if placement.missing else {}
     factory = find_factory(plan.architecture) if is_factory(plan.architecture) else None
     description = Description(
@@ -104,14 +117,24 @@ def open_weight_file(place: Path, request: ModelRequest) -> Loaded:
         version=__version__,
         normalization=normalization.source,
         head_layer=layer,
+        input_from=str(transform or ""),
     )
     twins = timm_twins(plan.architecture)
     notes = (*plan.notes, *placement.notes, *stems, *twins, *normalization.warnings)
     model = encoder if classifier is None else classifier
-    facts = (*plan.facts, *_facts(placement, normalization, shape, classifier, layer))
+    sized = (f"images of other sizes: {transform}",) if transform is not None else ()
+    facts = (*plan.facts, *_facts(placement, normalization, shape, classifier, layer), *sized)
     digest = hash_of(model, description)
     return Loaded(
-        encoder, classifier, description, digest, notes, facts, placement, factory=factory
+        encoder,
+        classifier,
+        description,
+        digest,
+        notes,
+        facts,
+        placement,
+        transform=transform,
+        factory=factory,
     )
 
 
@@ -271,7 +294,23 @@ def _last_linear(network: nn.Module) -> str:
     return found[-1] if found else ""
 
 
-def _default_shape(architecture: str, network: nn.Module) -> ImageShape:
+def _transform_of(architecture: str, network: nn.Module, place: Path) -> ImageTransform | None:
+    # How images are brought to size by those who released the weights, where that is known.
+    source, _, name = architecture.partition(":")
+    if source == "torchvision":
+        entry = released_weights(name, place)
+        return of_torchvision(entry.transforms(), str(entry)) if entry is not None else None
+    own = getattr(network, "pretrained_cfg", None)
+    if source == "timm" and isinstance(own, Mapping) and own.get("mean"):
+        return of_timm(own, f"timm's configuration of {name}").transform
+    return None
+
+
+def _default_shape(
+    architecture: str, network: nn.Module, transform: ImageTransform | None
+) -> ImageShape:
+    if transform is not None and transform.crop is not None:
+        return 3, transform.crop, transform.crop
     own = getattr(network, "pretrained_cfg", None) or {}
     size = own.get("input_size") if isinstance(own, Mapping) else None
     if isinstance(size, tuple) and len(size) == 3:
