@@ -225,6 +225,7 @@ def certificate(
     norm: str = "l2",
     seeds: Sequence[int] | None = None,
     prepared: Prepared = None,
+    batch_size: int | None = None,
 ) -> Claim:
     """Apply one method of the table.
 
@@ -238,6 +239,7 @@ def certificate(
         norm: 'l2', 'linf' or 'l1'.
         seeds: One seed per image, for methods that sample.
         prepared: From `prepare`, or None.
+        batch_size: Noisy images per model call, for methods that sample; None for the method's own.
 
     Returns:
         The method's claim.
@@ -248,6 +250,8 @@ def certificate(
         options["seeds"] = seeds
     if prepared is not None:
         options["prepared"] = prepared
+    if batch_size is not None and "batch_size" in inspect.signature(method.function).parameters:
+        options["batch_size"] = batch_size
     computed = _computed(method, norm)
     claim = method.function(classifier, images, norm=computed, **options)
     return claim if norm == computed else replace(claim, norm=norm)

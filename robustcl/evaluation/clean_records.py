@@ -221,6 +221,7 @@ def _certificates(job: EvaluationJob, batch: Batch, text: str) -> _Records:
         norm=job.audit.norm,
         seeds=seeds_of(job, batch, text),
         prepared=job.prepared[text],
+        batch_size=job.noise_batch,
     )
     # In a record, null is a radius that is endless, and so nothing else may become null.
     radius = claim.radius.masked_fill(claim.radius.isnan() | (claim.predicted < 0), 0.0)

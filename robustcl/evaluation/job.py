@@ -38,6 +38,7 @@ class EvaluationJob:
         proved: The deterministic certificates of the batch's images, once all are on record; None
             before that.
         images: What is on record of each of them then (see `per_image`).
+        noise_batch: Noisy images per model call of methods that sample; None for their own.
         session: Number of this session in the manifest.
     """
 
@@ -52,6 +53,7 @@ class EvaluationJob:
     proved: pd.DataFrame | None = None
     images: pd.DataFrame | None = None
     session: int = 0
+    noise_batch: int | None = None
 
 
 def records_of(

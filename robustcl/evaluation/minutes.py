@@ -174,7 +174,8 @@ def _certificate(
         if cost <= _QUICK:
             return "sound", cost
     n = next((n for n in _SAMPLES if n * forward * _ENOUGH <= seconds), _SAMPLES[-1])
-    return f"smoothing:sigma=.25,n={n},n_select=32", (n + 32) * forward
+    batches = 1 + math.ceil(n / _BATCH)  # those of an image are filled up
+    return f"smoothing:sigma=.25,n={n},n_select={_BATCH}", batches * _BATCH * forward
 
 
 def _time_of_sound(
@@ -290,6 +291,7 @@ def evaluate_within(
             job = EvaluationJob(
                 classifier, exact_copy(classifier), audit, folder, manifest, device, prepared,
                 batch_size=min(_BATCH, audit.batch_size, len(dataset)), session=begun.session,
+                noise_batch=_BATCH,
             )  # fmt: skip
             clock = _Clock(begun_at, seconds, plan)
             work = _Work(job, dataset, recorded(folder, manifest, audit.measures, chunk=1))
