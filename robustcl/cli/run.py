@@ -52,6 +52,8 @@ def run_within(options: RunOptions) -> int:
     check_minutes(options.minutes)
     if rank_count() > 1 or options.plan is not None:
         raise InputError("--minutes is for one process, and plans by itself; leave out --plan")
+    if options.views is not None and (options.methods is None or options.attack is None):
+        raise InputError("--minutes with --views chooses no methods; name --methods and --attack")
     audit = evaluation_config(options)
     classifier, loaded = load_with_head(options)
     code = evaluate_minutes(options, audit, classifier, loaded)

@@ -30,6 +30,7 @@ from robustcl.core.modules import eval_mode, exact_copy
 from robustcl.core.numbers import time_text
 from robustcl.core.terminal import line_of
 from robustcl.data.dataset import Dataset
+from robustcl.evaluation.check_model import check_model
 from robustcl.evaluation.clean_records import record_measure
 from robustcl.evaluation.config import EvaluationConfig
 from robustcl.evaluation.expected_time import AUTOATTACK, PassSeconds, pass_times, passes_of
@@ -60,6 +61,8 @@ _TRIED = 3e-3  # seconds of a pass beyond which they are not tried
 MINUTES_EPS = {"l2": 0.25, "linf": 2 / 255, "l1": 3.0}
 _CONFIRMING = 12  # gradients as long as which points are confirmed in float64, mostly
 _PART = 0.06  # of the time, that images which are begun together may take
+# Gradients that checks of the model take; where they are a larger share, they are left out.
+_LOOKED, _LOOK = 32 * 40, 0.05
 _REPORT, _REPORTED = 4.0, 0.08  # seconds that the report takes, and their share at most
 
 
@@ -293,6 +296,8 @@ def evaluate_within(
                 batch_size=min(_BATCH, audit.batch_size, len(dataset)), session=begun.session,
                 noise_batch=_BATCH,
             )  # fmt: skip
+            if _LOOKED * plan.passes[1] <= _LOOK * seconds:
+                check_model(classifier, dataset, audit, folder, device=device)
             clock = _Clock(begun_at, seconds, plan)
             work = _Work(job, dataset, recorded(folder, manifest, audit.measures, chunk=1))
             with _bar(seconds, begun_at, visible=progress) as say:

@@ -14,7 +14,7 @@ from torch import Tensor
 
 from robustcl.core.classifier import Classifier
 from robustcl.core.errors import CheckpointError, InputError
-from robustcl.core.files import read_json, require_file
+from robustcl.core.files import parse_json, read_json, require_file
 from robustcl.core.tensor_header import read_header
 from robustcl.models.checkpoint import Loaded, hash_of
 from robustcl.models.heads import LinearHead
@@ -244,8 +244,14 @@ def _of_safetensors(
     )
     own: tuple[str, ...] = ()
     if _KEY in metadata:
-        said = json.loads(metadata[_KEY])
-        own = tuple(map(str, said.get("class_names", ())))
+        try:
+            said = parse_json(metadata[_KEY])
+        except ValueError as error:
+            raise InputError(f"{str(path)!r} has an unreadable header; {_CURE}") from error
+        names_said = said.get("class_names") if isinstance(said, dict) else None
+        own = tuple(map(str, names_said)) if isinstance(names_said, list) else ()
+    if not math.isfinite(scale) or not math.isfinite(bias) or scale <= 0:
+        raise InputError(f"{str(path)!r} has the logit scale {scale} and bias {bias}; {_CURE}")
     tables = [value for value in tensors.values() if value.ndim == 2]
     if len(tables) == 1 and len(tensors) == 1:
         return tables[0], scale, bias, own

@@ -28,7 +28,7 @@ from robustcl.models.outline import outline
 from robustcl.models.own_head import own_classifier
 from robustcl.models.sources.preprocessing import of_timm, of_torchvision
 from robustcl.models.sources.request import ImageShape, ModelRequest
-from robustcl.models.weights.contents import StoredNetwork, places_text
+from robustcl.models.weights.contents import StoredNetwork, places_text, without_wrappers
 from robustcl.models.weights.matching import FOLLOWERS, Match, chosen, matches, namings_of
 from robustcl.models.weights.placing import (
     Placement,
@@ -122,8 +122,15 @@ def open_weight_file(place: Path, request: ModelRequest) -> Loaded:
     twins = timm_twins(plan.architecture)
     notes = (*plan.notes, *placement.notes, *stems, *twins, *normalization.warnings)
     model = encoder if classifier is None else classifier
+    figures = [f"{printable(k)} {v:.6g}" for k, v in match.source.said.items()]
+    told = (f"beside the weights: {', '.join(figures)}",) if figures else ()
     sized = (f"images of other sizes: {transform}",) if transform is not None else ()
-    facts = (*plan.facts, *_facts(placement, normalization, shape, classifier, layer), *sized)
+    facts = (
+        *plan.facts,
+        *_facts(placement, normalization, shape, classifier, layer),
+        *sized,
+        *told,
+    )
     digest = hash_of(model, description)
     return Loaded(
         encoder,
@@ -393,7 +400,8 @@ def _facts(
     where = f" from {placement.network!r}" if placement.network else ""
     naming = f" ({placement.naming})" if placement.naming else ""
     lines = [f"weights: {placement.placed} tensors{where}{naming}"]
-    groups = Counter(key.partition(".")[0] if "." in key else key for key in placement.dropped)
+    plain = [without_wrappers(key) for key in placement.dropped]
+    groups = Counter(key.partition(".")[0] if "." in key else key for key in plain)
     if groups:
         shown = [f"{printable(name[:_SHOWN])} ({count})" for name, count in groups.most_common(8)]
         lines.append(f"left aside: {', '.join(shown)}{', ...' if len(groups) > 8 else ''}")

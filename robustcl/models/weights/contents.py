@@ -1,7 +1,9 @@
 """Find the networks in what a weight file holds."""
 
+import math
+import re
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TypeGuard
 
 from torch import Tensor
@@ -36,11 +38,13 @@ class StoredNetwork:
         place: Where it lies in the file, as in 'state_dict[0]'; '' for the file itself.
         tensors: By key, without the parts that wrappers (`module`, `_orig_mod`) put into it.
         keys: By that key, the one in the file.
+        said: Figures beside the weights, such as an accuracy or an epoch, by name.
     """
 
     place: str
     tensors: Tensors
     keys: dict[str, str]
+    said: dict[str, float] = field(default_factory=dict)
 
 
 def networks_in(content: object) -> list[StoredNetwork]:
@@ -61,7 +65,8 @@ def networks_in(content: object) -> list[StoredNetwork]:
     """
     found = list(_networks(content, "", set(), 0))
     if found:
-        return [_unwrapped(place, tensors) for place, tensors in found]
+        said = _figures(content)
+        return [_unwrapped(place, tensors, said) for place, tensors in found]
     if _is_optimizer(content) or _holds_optimizer(content):
         raise FaultError(
             "holds the state of an optimizer and no weights; give the file that was written by "
@@ -122,7 +127,24 @@ def _holds_optimizer(content: object) -> bool:
     return isinstance(content, Mapping) and any(_is_optimizer(part) for part in content.values())
 
 
-def _unwrapped(place: str, tensors: Tensors) -> StoredNetwork:
+_FIGURE = re.compile(r"acc|prec|top_?[15]|err|epoch|best", re.IGNORECASE)
+
+
+def _figures(content: object) -> dict[str, float]:
+    # Numbers on the top of a file that say how good the model was, or how far it was trained.
+    if not isinstance(content, Mapping):
+        return {}
+    found: dict[str, float] = {}
+    for key, value in content.items():
+        number = value.item() if isinstance(value, Tensor) and value.numel() == 1 else value
+        if isinstance(number, bool) or not isinstance(number, int | float):
+            continue
+        if _FIGURE.search(str(key)) and math.isfinite(number) and len(found) < MENTIONED:
+            found[str(key)[:SHOWN]] = float(number)
+    return found
+
+
+def _unwrapped(place: str, tensors: Tensors, said: dict[str, float]) -> StoredNetwork:
     keys: dict[str, str] = {}
     for key in tensors:
         plain = without_wrappers(key)
@@ -132,7 +154,7 @@ def _unwrapped(place: str, tensors: Tensors) -> StoredNetwork:
                 f"({printable(key[:SHOWN])!r}); save one network"
             )
         keys[plain] = key
-    return StoredNetwork(place, {plain: tensors[key] for plain, key in keys.items()}, keys)
+    return StoredNetwork(place, {plain: tensors[key] for plain, key in keys.items()}, keys, said)
 
 
 def without_wrappers(key: str) -> str:

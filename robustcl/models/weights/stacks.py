@@ -18,6 +18,7 @@ from robustcl.models.weights.contents import StoredNetwork, Tensors
 NAME = "stack"
 _SIDES = (28, 32, 64, 96, 128, 224)
 _POOLS = {"max": "max_pool", "avg": "avg_pool"}
+_MOST = 64  # of a stride or a padding
 Layer = list[str | int]
 _ImageShape = tuple[int, int, int]
 
@@ -223,12 +224,16 @@ def _per_layer(value: str, stack: Stack, what: str) -> list[int]:
     count = len(stack.convolutions)
     if not all(part.isdecimal() for part in parts) or len(parts) not in (1, count):
         raise CheckpointError(f"{what}={value}: give one whole number, or {count} with / between")
-    return [int(part) for part in parts] * (count if len(parts) == 1 else 1)
+    numbers = [int(part) for part in parts]
+    least = int(what == "stride")
+    if min(numbers) < least or max(numbers) > _MOST:
+        raise CheckpointError(f"{what}={value}: give numbers from {least} to {_MOST}")
+    return numbers * (count if len(parts) == 1 else 1)
 
 
 def _pool(text: str) -> tuple[str, int]:
     kind, size = text[:3], text[3:]
-    if kind not in _POOLS or not size.isdecimal() or int(size) < 1:
+    if kind not in _POOLS or not size.isdecimal() or not 1 <= int(size) <= _MOST:
         raise CheckpointError(f"pool={text}: write max2 or avg2")
     return _POOLS[kind], int(size)
 
