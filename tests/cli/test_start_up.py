@@ -43,7 +43,7 @@ def test_what_is_loaded_when() -> None:
     command = [sys.executable, "-c", PROGRAM.format(heavy=HEAVY)]
     done = subprocess.run(command, capture_output=True, text=True, check=True)
     codes, loaded, missing, environment = json.loads(done.stdout)
-    assert set(codes) == {0} and len(codes) == 20
+    assert set(codes) == {0} and len(codes) == 21
     assert loaded["package"] == loaded["help"] == loaded["methods"] == []
     assert loaded["run"] == sorted({"torch", "numpy", "robustcl.certify", "robustcl.attacks"})
     assert not set(loaded["others"]) & set(LIBRARIES) - {"scipy.special", "pandas"}

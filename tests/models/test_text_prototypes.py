@@ -28,7 +28,7 @@ MEAN, STD = (0.5, 0.4, 0.3), (0.2, 0.3, 0.25)
 def tokenizer_of_words(folder: Path) -> None:
     """Write a tokenizer of a few words, as CLIP's: begin, words, end; padded by the end."""
     library = pytest.importorskip("transformers", reason="needs transformers")
-    from tokenizers import Tokenizer, models, pre_tokenizers, processors
+    from tokenizers import Tokenizer, models, pre_tokenizers, processors  # pyright: ignore[reportMissingImports]
 
     words = ["<pad>", "<s>", "</s>", "a", "photo", "of", "bad", *NAMES]
     plain = Tokenizer(models.WordLevel({w: k for k, w in enumerate(words)}, unk_token="<pad>"))
@@ -62,9 +62,9 @@ def normalized(points: torch.Tensor) -> torch.Tensor:
 
 @pytest.mark.parametrize("name", ["CLIPModel", "SiglipModel"])
 def test_scores_are_those_of_transformers(name: str, tmp_path: Path) -> None:
+    model = hub_folder(name, tmp_path)
     from transformers import AutoTokenizer  # pyright: ignore[reportMissingImports]
 
-    model = hub_folder(name, tmp_path)
     texts = [f"a photo of a {text}" for text in NAMES]
     length = model.config.text_config.max_position_embeddings  # pyright: ignore[reportAttributeAccessIssue]
     how = (

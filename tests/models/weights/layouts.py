@@ -199,7 +199,7 @@ def lightning() -> Layout:
 
 def lightly_numbered() -> Layout:
     pytest.importorskip("lightly", reason="needs lightly")
-    from lightly.models.modules.heads import SimCLRProjectionHead
+    from lightly.models.modules.heads import SimCLRProjectionHead  # pyright: ignore[reportMissingImports]
 
     class SimCLR(nn.Module):
         def __init__(self) -> None:
@@ -214,7 +214,7 @@ def lightly_numbered() -> Layout:
 
 def lightly_generator() -> Layout:
     pytest.importorskip("lightly", reason="needs lightly")
-    from lightly.models import ResNetGenerator
+    from lightly.models import ResNetGenerator  # pyright: ignore[reportMissingImports]
 
     net = settled(ResNetGenerator("resnet-18"))
     backbone = nn.Sequential(*list(net.children())[:-1], nn.AdaptiveAvgPool2d(1)).eval()
@@ -223,7 +223,7 @@ def lightly_generator() -> Layout:
 
 def lightly_moco() -> Layout:
     pytest.importorskip("lightly", reason="needs lightly")
-    from lightly.models.modules.heads import MoCoProjectionHead
+    from lightly.models.modules.heads import MoCoProjectionHead  # pyright: ignore[reportMissingImports]
 
     net = torchvision.models.resnet18()
     backbone = settled(nn.Sequential(*list(net.children())[:-1]))
