@@ -54,6 +54,7 @@ _BATCH = 32  # images of a call, at most
 _CLEAN, _CERTIFIED, _ATTACKED = 0.1, 0.38, 0.52
 _ENOUGH = 100  # images for which samples and steps are given up first
 _FEW_CLEAN, _MOST_CLEAN = 50, 10_000
+_CLEAN_PASSES = 2  # for the class, and for the embedding that is kept
 _SAMPLES = (10_000, 5_000, 2_000, 1_000, 500, 200, 100)
 _STEPS = (100, 40, 20, 10)
 _QUICK = 0.2  # seconds of an image within which deterministic certificates are computed
@@ -137,8 +138,9 @@ def choose_plan(
     forward, gradient = retry_smaller(lambda size: pass_times(classifier, size, device), batch)
     views = classifier.evaluations
     forward, gradient = views * forward, views * gradient
-    images = min(_MOST_CLEAN, max(_FEW_CLEAN, int(_CLEAN * seconds / forward)))
-    if forward * _FEW_CLEAN > 0.5 * seconds:
+    clean = _CLEAN_PASSES * forward
+    images = min(_MOST_CLEAN, max(_FEW_CLEAN, int(_CLEAN * seconds / clean)))
+    if clean * _FEW_CLEAN > 0.5 * seconds:
         raise InputError(
             f"--minutes {seconds / 60:g} is too short: {_FEW_CLEAN} images alone take "
             f"{time_text(forward * _FEW_CLEAN)}; give at least {math.ceil(forward * 100 / 30)}"
