@@ -59,7 +59,7 @@ def run_within(options: RunOptions) -> int:
     code = evaluate_minutes(options, audit, classifier, loaded)
     if code is not None:
         return code
-    return finish(options.out, json=options.json, require=options.require, lower=True)
+    return finish(options.out, json=options.json, require=options.require)
 
 
 def evaluation_config(options: RunOptions) -> EvaluationConfig:

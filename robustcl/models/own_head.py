@@ -7,6 +7,7 @@ import torch
 from torch import Tensor, nn
 
 from robustcl.core.classifier import Classifier, Encoder, IdentityHead
+from robustcl.core.errors import InputError
 from robustcl.core.modules import eval_mode
 from robustcl.models.architectures import take_off
 from robustcl.models.heads import LinearHead
@@ -25,11 +26,19 @@ def own_classifier(encoder: Encoder, class_names: tuple[str, ...]) -> tuple[Clas
 
     Returns:
         The classifier, and the name of the layer; '' where none was taken off.
+
+    Raises:
+        InputError: When there is one score only.
     """
     points = torch.linspace(0.0, 1.0, 2 * int(torch.tensor(encoder.image_shape).prod()))
     images = points.view(2, *encoder.image_shape).to(encoder.mean)
     with eval_mode(encoder), torch.no_grad():
         layer, scores = _last_linear(encoder, images)
+        if scores.shape[1] < 2:
+            raise InputError(
+                "the network puts out one score for all classes; wrap it to return (B, K), for two "
+                "classes torch.cat([-score, score], 1), and give FILE.py:factory"
+            )
         name = next((n for n, part in encoder.backbone.named_modules() if part is layer), "")
         if layer is not None and name:
             head = _head_of(layer)

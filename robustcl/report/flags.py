@@ -48,7 +48,7 @@ def _coverage(run: Run, summary: Summary) -> list[str]:
     found = []
     expected = int(run.manifest.get("num_examples") or summary.n)
     if not run.manifest.get("complete", False):
-        found.append("The run is not complete; images without a record count as not certified.")
+        found.append("The run is not complete; rates are over the images that have records.")
     if summary.n < expected:
         found.append(f"Only {summary.n} of {expected} images were evaluated.")
     least = min(summary.n, *(entry["n"] for entry in _entries(summary)), summary.n)

@@ -50,8 +50,15 @@ def robustbench_entry(run: Run, summary: Summary) -> dict[str, Any]:
         ),
         "attacks": sorted(summary.by_attack),
         "images": summary.n,
+        **_fewer("attacked_images", summary.attacked_n, summary.n),
+        **_fewer("certified_images", summary.certified_n, summary.n),
         "number_forward_passes": 1,
     }
+
+
+def _fewer(name: str, count: int, whole: int) -> dict[str, int]:
+    # Of a run within minutes, on how many images its methods have ended.
+    return {name: count} if count < whole else {}
 
 
 def write_robustbench(run: Run, summary: Summary) -> None:

@@ -10,7 +10,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from robustcl.cli.main import certify
+from robustcl.cli.main import certify, robustcl
 from robustcl.core.classifier import Classifier
 from robustcl.core.errors import InputError
 from robustcl.data.dataset import Dataset
@@ -199,6 +199,8 @@ def test_the_command_plans_says_and_ends(tmp_path: Path, capsys) -> None:
     gates = ["--require", "clean_accuracy>=0.9999"]
     capsys.readouterr()
     assert certify([*words, *gates, "--resume", "--out", str(tmp_path / "run")]) == 3
+    assert "lower end of its 95 % interval" in "".join(capsys.readouterr())
+    assert robustcl(["report", str(tmp_path / "run"), *gates]) == 3
     assert "lower end of its 95 % interval" in "".join(capsys.readouterr())
 
 

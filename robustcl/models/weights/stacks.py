@@ -202,6 +202,12 @@ def _layers(
     for index, (number, weight, bias) in enumerate(stack.layers):
         wants_flat = len(weight) == 2 and not flat
         gap = number - place
+        if gap == 0 and index and len(weight) != 1:
+            raise CheckpointError(
+                f"layers {number - 1} and {number} of the stack follow each other without a place "
+                "for an activation, so it may be called in the code of the network; write its "
+                "class in a file, and give --arch FILE.py:factory"
+            )
         bare = wants_flat and index == 0 and gap == 0  # what calls the stack flattens images
         flatten = wants_flat and not bare
         layers += _filled(gap, activation, pool, first=index == 0, flatten=flatten)

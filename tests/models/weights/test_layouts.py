@@ -124,6 +124,23 @@ def test_the_activation_of_a_stack_is_stated_and_kept(tmp_path: Path) -> None:
         open_model(place, ModelRequest(arch="stack:relu"))
 
 
+def test_layers_whose_activation_is_called_in_code_are_refused(tmp_path: Path) -> None:
+    # The keys of a list of layers follow each other; its activation is in no place of its own.
+    layers = nn.ModuleList([nn.Linear(64, 8), nn.Linear(8, 8), nn.Linear(8, 3)])
+    for prefix in ("", "layers."):
+        content = {prefix + key: value for key, value in layers.state_dict().items()}
+        with pytest.raises(CheckpointError, match=r"without a place for an activation.*factory"):
+            open_model(saved(content, tmp_path), ModelRequest(arch="stack:relu"))
+
+
+def test_one_score_is_no_classifier(tmp_path: Path) -> None:
+    place = saved(
+        nn.Sequential(nn.Linear(64, 8), nn.ReLU(), nn.Linear(8, 1)).state_dict(), tmp_path
+    )
+    with pytest.raises(InputError, match="one score for all classes"):
+        open_model(place, ModelRequest(arch="stack:relu"))
+
+
 def test_pooling_and_batch_norm_in_a_stack(tmp_path: Path) -> None:
     torch.manual_seed(0)
     net = layouts.settled(nn.Sequential(
