@@ -11,6 +11,7 @@ from robustcl.core.errors import InputError, ViolationError
 from robustcl.core.output_folder import check_output
 from robustcl.core.specification import parse_number
 from robustcl.core.terminal import answer, emit, say
+from robustcl.declarations.sources import SOURCE_ROWS
 from robustcl.models.stored_file import has_description
 from robustcl.records.reading import load_run
 from robustcl.records.summary import Summary, interval95, summarize
@@ -63,8 +64,10 @@ def refuse_inside_data(out: Path, data: str) -> None:
     Raises:
         InputError: When `out` lies in the folder.
     """
-    kind, _, rest = data.partition(":")
-    if kind != "imagefolder" or not rest:
+    kind, colon, rest = data.partition(":")
+    if not (colon and kind in SOURCE_ROWS):
+        rest = data  # a path alone, whose content tells what it is
+    elif kind != "imagefolder" or not rest:
         return
     inside = out.resolve()
     text = rest

@@ -12,6 +12,7 @@ from PIL import Image
 
 from robustcl.core.errors import InputError
 from robustcl.data import load_data
+from robustcl.workflows.outputs import refuse_inside_data
 
 LEVELS = {"ant": 40, "bee": 160}
 
@@ -317,3 +318,13 @@ def test_refusals_are_one_line(spec: str, words: str, tmp_path: Path) -> None:
     with pytest.raises(InputError, match=words) as caught:
         load_data(spec.format(tmp_path))
     assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("spec", ["{}", "{},size=8", "imagefolder:{}"])
+def test_nothing_is_written_into_a_folder_of_images(spec: str, tmp_path: Path) -> None:
+    classes(tmp_path / "data")
+    for out in (tmp_path / "data" / "run", tmp_path / "data" / "ant" / "run"):
+        with pytest.raises(InputError, match="lies in the data folder"):
+            refuse_inside_data(out, spec.format(tmp_path / "data"))
+    refuse_inside_data(tmp_path / "run", spec.format(tmp_path / "data"))
+    refuse_inside_data(Path("run"), "digits")
