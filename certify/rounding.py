@@ -124,7 +124,7 @@ def weighted(values: Tensor, weights: Tensor) -> Tensor:
     Returns:
         (B * K,) float64, raised by more than the sum may lose.
     """
-    rows = values.abs().view(len(weights), -1, weights[0].numel())
+    rows = values.abs().reshape(len(weights), -1, weights[0].numel())
     sums = torch.bmm(rows, weights.reshape(len(weights), -1, 1))
     return sums.flatten().double() * (1.01 + 2.0 * rows.shape[2] * unit_roundoff(rows))
 

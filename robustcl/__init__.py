@@ -25,7 +25,8 @@ if TYPE_CHECKING:
     from robustcl.models.checkpoint import load_checkpoint
     from robustcl.models.heads.fitting import fit_head
     from robustcl.models.multi_view import MultiView
-    from robustcl.workflows.library import AuditResult, audit, load, save, train
+    from robustcl.workflows.audit import AuditResult, audit
+    from robustcl.workflows.library import load, save, train
 
     __version__: str
 

@@ -42,6 +42,7 @@ def convolution(
     Returns:
         The operation on (B, C, H, W).
     """
+    weight = weight.contiguous()  # whatever the model's own order in memory
     size = weight.abs()
     grouped = size.unflatten(0, (windows.groups, -1))
     columns = grouped.sum(dim=(1, 3, 4)).flatten()

@@ -68,7 +68,7 @@ def demo(options: DemoOptions) -> int:
     except KeyboardInterrupt as stop:
         say(f"interrupted; remove {folder} and start again, it takes about a minute")
         return stop_code(stop)
-    code = finish(folder, json=options.json)
+    code = finish(folder, json=options.json, fresh=True)
     answer(
         f"{time.monotonic() - started:.0f} s in all; checkpoint: {checkpoint}", json=options.json
     )

@@ -28,7 +28,7 @@ def embed(options: EmbedOptions) -> int:
     check_embeddings(options.out, overwrite=options.overwrite)
     refuse_inside_data(options.out, options.data)
     loaded = load_and_tell(options.checkpoint, model_request(options))
-    dataset = read_data(options, split=options.split)
+    dataset = read_data(options, split=options.split, transform=loaded.transform)
     raw = embed_images(
         loaded.encoder, dataset, batch_size=options.batch_size, device=options.device
     )

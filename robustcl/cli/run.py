@@ -7,7 +7,8 @@ from robustcl.core.choices import Norm
 from robustcl.core.errors import InputError
 from robustcl.core.specification import split_specifications
 from robustcl.evaluation.config import DEFAULT_EPS, EvaluationConfig
-from robustcl.evaluation.minutes import MINUTES_EPS, check_minutes
+from robustcl.evaluation.minutes import check_minutes
+from robustcl.evaluation.minutes_plan import MINUTES_EPS
 from robustcl.options.run import RunOptions
 from robustcl.records.ranks import rank_count
 from robustcl.workflows.evaluate import evaluate_checkpoint, load_with_head, views_text
@@ -33,7 +34,7 @@ def run(options: RunOptions) -> int:
     code = evaluate_checkpoint(options, audit, classifier, loaded, require=options.require)
     if code is not None:
         return code
-    return finish(options.out, json=options.json, require=options.require)
+    return finish(options.out, json=options.json, require=options.require, fresh=True)
 
 
 def run_within(options: RunOptions) -> int:
@@ -59,7 +60,7 @@ def run_within(options: RunOptions) -> int:
     code = evaluate_minutes(options, audit, classifier, loaded)
     if code is not None:
         return code
-    return finish(options.out, json=options.json, require=options.require)
+    return finish(options.out, json=options.json, require=options.require, fresh=True)
 
 
 def evaluation_config(options: RunOptions) -> EvaluationConfig:

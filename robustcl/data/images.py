@@ -1,7 +1,6 @@
 """Open image files and make tensors of them."""
 
 import io
-import math
 import os
 import re
 import threading
@@ -20,7 +19,7 @@ from robustcl.core.errors import InputError
 from robustcl.core.files import open_file
 from robustcl.core.memory import require_memory
 from robustcl.data.image_heads import objection_to_head
-from robustcl.data.transform import ImageTransform, square
+from robustcl.data.transform import MOST_PIXELS, ImageTransform, square
 
 GRAY_MODES = ("1", "L", "LA")
 DEEP_MODES = ("I", "F")
@@ -82,7 +81,6 @@ def decode(
     if how.crop is None:
         shape = _check_first(pairs, how, skip=seen is not None)
     else:
-        check_size(how.crop)
         _require_room(pairs, (how.crop, how.crop), 3)
 
     def work(number: int) -> np.ndarray | None:
@@ -111,21 +109,6 @@ def decode(
     if any(array.shape[2] == 3 for array in arrays):
         arrays = [np.repeat(a, 3, axis=2) if a.shape[2] == 1 else a for a in arrays]
     return np.stack(arrays)
-
-
-def check_size(size: int) -> None:
-    """Refuse a side to which no image can be resized.
-
-    Args:
-        size: Side of the square in pixels.
-
-    Raises:
-        InputError: When it is below 1, or the square has too many pixels.
-    """
-    if size < 1 or size * size > MOST_PIXELS:
-        raise InputError(
-            f"size {size} is not a whole number from 1 to {math.isqrt(MOST_PIXELS)}; write size=224"
-        )
 
 
 def _check_first(
@@ -235,7 +218,6 @@ def _check_shape(size: tuple[int, int], name: str, shape: _Shape) -> None:
 
 FORMATS = ("PNG", "JPEG", "BMP", "GIF", "WEBP", "TIFF", "PPM")
 _NAMED = "PNG, JPEG, BMP, GIF, WebP, TIFF or PPM"
-MOST_PIXELS = 2**26  # of an image, 8192 x 8192; decoding takes some 8 bytes for each
 FEW_PIXELS = 2**16
 MOST_FILE = 2**29  # of an image file; so many pixels need fewer
 # Starts of frames, with precision, height and width. Entropy-coded data never look like one.

@@ -22,6 +22,7 @@ class Listing:
         load: Rows of the split to (B, H, W, C) images, in that order.
         labeled: Whether there are labels.
         notes: What a person should be told.
+        matched: Whether labels are positions among a classifier's classes, -1 for none of them.
     """
 
     name: str
@@ -30,6 +31,12 @@ class Listing:
     load: Load
     labeled: bool = True
     notes: tuple[str, ...] = ()
+    matched: bool = False
+
+    @property
+    def usable(self) -> np.ndarray:
+        """(M,) the rows whose class the classifier has; all where there is none to match."""
+        return np.flatnonzero(self.labels >= 0) if self.matched else np.arange(len(self.labels))
 
     def dataset(self, rows: np.ndarray | None = None) -> Dataset:
         """Load images.

@@ -13,10 +13,9 @@ from robustcl.core.errors import InputError
 from robustcl.core.lazy import declared
 from robustcl.data.class_names import match_labels, matched_names
 from robustcl.data.dataset import Dataset
-from robustcl.data.images import check_size
 from robustcl.data.listing import Listing
 from robustcl.data.splits import check_split, draw_order
-from robustcl.data.transform import COLORS, INTERPOLATIONS, ImageTransform
+from robustcl.data.transform import COLORS, INTERPOLATIONS, ImageTransform, check_size
 from robustcl.declarations.sources import SOURCE_ROWS
 
 SOURCES = tuple(name if row.takes is None else f"{name}:PATH" for name, row in SOURCE_ROWS.items())
@@ -37,7 +36,81 @@ def load_data(
     strict: bool = True,
     transform: ImageTransform | None = None,
 ) -> Dataset:
-    """Load the data set that a specification names.
+    """Load the data set that a specification names, see `list_data`.
+
+    Args:
+        spec: The specification.
+        split: 'train' or 'test'.
+        root: Folder of torchvision's files.
+        download: Whether torchvision may download what is missing.
+        limit: Keep only so many images; None for all. A larger limit keeps the images of a smaller
+            one, at the same positions.
+        seed: Seed of the draw of `limit`, and of the split where the source has none.
+        draw: 'stratified' draws the images that `limit` keeps, with the same share of every class;
+            'first' takes the first ones, as version 0.1.0 did.
+        classes: The class names of the classifier that the data is for.
+        matching: How classes are matched, see `match_labels`.
+        strict: Whether a file that cannot be decoded is refused; otherwise it is left out and told.
+        transform: What is done to each image where the specification does not say.
+
+    Returns:
+        The data set; it knows the rows that were drawn, and notes tell what was left out.
+
+    Raises:
+        InputError: When the source or an option is unknown, the path is missing, or the data is
+            not images in [0, 1] with labels from 0, or its classes are not the classifier's.
+    """
+    if limit is not None and limit < 1:
+        raise InputError(f"limit {limit} is below 1; leave it out to use every image")
+    listing = list_data(
+        spec,
+        split=split,
+        root=root,
+        download=download,
+        seed=seed,
+        classes=classes,
+        matching=matching,
+        strict=strict,
+        transform=transform,
+    )
+    return draw_images(listing, limit=limit, seed=seed, draw=draw)
+
+
+def draw_images(
+    listing: Listing, *, limit: int | None, seed: int = 0, draw: Draw = "stratified"
+) -> Dataset:
+    """Load images of a listing.
+
+    Args:
+        listing: From `list_data`.
+        limit: How many; None for all that are usable.
+        seed: Of the draw.
+        draw: As in `load_data`.
+
+    Returns:
+        The data set.
+    """
+    rows = listing.usable
+    if limit is not None and limit < len(rows):
+        labels = listing.labels[rows]
+        order = np.arange(limit) if draw == "first" else draw_order(labels, seed=seed)
+        rows = rows[order[:limit]]
+    return listing.dataset(None if len(rows) == len(listing.labels) else rows)
+
+
+def list_data(
+    spec: str,
+    *,
+    split: str = "test",
+    root: str | Path | None = None,
+    download: bool = False,
+    seed: int = 0,
+    classes: Sequence[str] | None = None,
+    matching: Matching = "names",
+    strict: bool = True,
+    transform: ImageTransform | None = None,
+) -> Listing:
+    """List the images that a specification names, before any of them is loaded.
 
     Known are digits, cifar10, cifar100, mnist, fashion-mnist, svhn, stl10, imagefolder:PATH,
     parquet:PATH, npz:PATH, hub:PATH (saved by the `datasets` library), webdataset:PATH (tar files),
@@ -51,43 +124,33 @@ def load_data(
         split: 'train' or 'test'.
         root: Folder of torchvision's files.
         download: Whether torchvision may download what is missing.
-        limit: Keep only so many images; None for all. A larger limit keeps the images of a smaller
-            one, at the same positions.
-        seed: Seed of the draw of `limit`, and of the split where the source has none.
-        draw: 'stratified' draws the images that `limit` keeps, with the same share of every class;
-            'first' takes the first ones, as version 0.1.0 did.
+        seed: Seed of the split where the source has none.
         classes: The class names of the classifier that the data is for; labels become positions
-            among them (see `match_labels`). None keeps the data's own.
+            among them (see `match_labels`), -1 where it has no such class. None keeps the data's
+            own.
         matching: How classes are matched, see `match_labels`.
         strict: Whether a file that cannot be decoded is refused; otherwise it is left out and told.
         transform: What is done to each image where the specification does not say.
 
     Returns:
-        The data set; it knows the rows that were drawn, and notes tell what was left out.
+        The listing; notes tell what will be left out.
 
     Raises:
-        InputError: When the source or an option is unknown, the path is missing, or the data is
-            not images in [0, 1] with labels from 0, or its classes are not the classifier's.
+        InputError: When the source or an option is unknown, the path is missing, or the classes are
+            not the classifier's.
     """
     side = check_split(split)
-    if limit is not None and limit < 1:
-        raise InputError(f"limit {limit} is below 1; leave it out to use every image")
     listing = _listed(
         spec, side, root=root, download=download, seed=seed, strict=strict, transform=transform
     )
-    rows, names, notes = np.arange(len(listing.labels)), listing.class_names, listing.notes
-    labels = listing.labels
-    if classes is not None and listing.labeled:
-        labels, by_name, told = match_labels(
-            labels, names, classes, matching=matching, what=listing.name
-        )
-        rows, notes = np.flatnonzero(labels >= 0), (*notes, *told)
-        names = matched_names(names, classes, by_name=by_name, matching=matching)
-    if limit is not None and limit < len(rows):
-        order = np.arange(limit) if draw == "first" else draw_order(labels[rows], seed=seed)
-        rows = rows[order[:limit]]
-    listing = replace(listing, labels=labels, class_names=names, notes=notes)
-    return listing.dataset(None if len(rows) == len(labels) else rows)
+    if classes is None or not listing.labeled:
+        return listing
+    labels, by_name, told = match_labels(
+        listing.labels, listing.class_names, classes, matching=matching, what=listing.name
+    )
+    names = matched_names(listing.class_names, classes, by_name=by_name, matching=matching)
+    notes = (*listing.notes, *told)
+    return replace(listing, labels=labels, class_names=names, notes=notes, matched=True)
 
 
 def _listed(

@@ -1,5 +1,6 @@
 """Bring images to the size and the channels that a model takes."""
 
+import math
 from dataclasses import dataclass
 from typing import Literal, get_args
 
@@ -12,6 +13,22 @@ from robustcl.core.errors import InputError
 Interpolation = Literal["nearest", "bilinear", "bicubic", "lanczos", "box", "hamming"]
 INTERPOLATIONS: tuple[Interpolation, ...] = get_args(Interpolation)
 COLORS = {"gray": 1, "rgb": 3}
+MOST_PIXELS = 2**26  # of an image, 8192 x 8192; decoding takes some 8 bytes for each
+
+
+def check_size(size: int) -> None:
+    """Refuse a side to which no image can be resized.
+
+    Args:
+        size: Side of the square in pixels.
+
+    Raises:
+        InputError: When it is below 1, or the square has too many pixels.
+    """
+    if size < 1 or size * size > MOST_PIXELS:
+        raise InputError(
+            f"size {size} is not a whole number from 1 to {math.isqrt(MOST_PIXELS)}; write size=224"
+        )
 
 
 @dataclass(frozen=True)
@@ -30,7 +47,8 @@ class ImageTransform:
         crop: Cut out the central square of so many pixels; None for not.
 
     Raises:
-        InputError: When the crop is larger than the resized side.
+        InputError: When a side is no usable number of pixels, the crop is larger than the resized
+            side, or channels are neither 1 nor 3.
     """
 
     resize: int | None = None
@@ -41,6 +59,11 @@ class ImageTransform:
     squash: bool = False
 
     def __post_init__(self) -> None:
+        for side in (self.resize, self.crop):
+            if side is not None:
+                check_size(side)
+        if self.channels not in (None, *COLORS.values()):
+            raise InputError(f"channels {self.channels} of a transform are neither 1 nor 3")
         if self.crop is not None and self.resize is not None and self.crop > self.resize:
             raise InputError(
                 f"images are resized to {self.resize} and cropped to {self.crop}, which is more; "

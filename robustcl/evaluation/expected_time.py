@@ -111,7 +111,7 @@ def _options(function: Callable[..., Any], given: dict[str, Any]) -> dict[str, A
 
 
 def pass_times(classifier: Classifier, count: int, device: str | torch.device) -> PassSeconds:
-    """Time a pass through the network on noise.
+    """Time a pass through the network on noise, of which a model of several views takes several.
 
     Args:
         classifier: The model, on the device.
@@ -142,7 +142,8 @@ def _times_of(classifier: Classifier, images: torch.Tensor) -> PassSeconds:
 
     with eval_mode(classifier), torch.enable_grad():
         forward()  # a first call is slow
-        return _timed(forward) / len(images), _timed(gradient) / len(images)
+        passes = len(images) * classifier.evaluations
+        return _timed(forward) / passes, _timed(gradient) / passes
 
 
 def _certify_one(job: EvaluationJob, dataset: Dataset, text: str) -> None:

@@ -1,14 +1,14 @@
-"""Audit a model in the minutes that one has: choose what fits, measure in order, stop in time.
+"""Audit a model in the minutes that one has: measure images in order, and stop in time.
 
-Images come in one random order that the seed fixes. What is measured, and with how many samples and
-steps, is chosen from the time of passes through the network and never from outcomes: images that an
-attack beats are cheap, so a choice that looked at them would be biased. A method goes through the
-images in their order, and whether it takes the next ones is decided before they are begun, from the
-clock and from the most that they can cost. Every rate is over the first images on which its method
-has ended.
+Images come in one random order that the seed fixes, and every rate is over the first images on
+which its method has ended. Images that are begun together are counted where they end within the
+time of their method; what ends later is kept, and not counted. This is unbiased: whether the first
+k groups of images end in time and the next does not is the same for every order of these k, so that
+given k each of them stands at the first place equally often, and the mean rate of those that are
+counted is that of a first group that ends in time, which a first group always does. Counting what
+ends late would be biased, as images that withstand an attack take longer.
 """
 
-import math
 import sys
 import time
 from collections.abc import Callable, Iterator
@@ -25,18 +25,18 @@ from rich.progress import BarColumn, Progress, TextColumn
 from robustcl import certify
 from robustcl.core.batching import retry_smaller
 from robustcl.core.classifier import Classifier
-from robustcl.core.errors import InputError, UnsupportedError
+from robustcl.core.errors import InputError
 from robustcl.core.modules import eval_mode, exact_copy
 from robustcl.core.numbers import time_text
 from robustcl.core.terminal import line_of
 from robustcl.data.dataset import Dataset
+from robustcl.evaluation.call_times import in_layout
 from robustcl.evaluation.check_model import check_model
 from robustcl.evaluation.clean_records import record_measure
-from robustcl.evaluation.config import EvaluationConfig
-from robustcl.evaluation.expected_time import AUTOATTACK, PassSeconds, pass_times, passes_of
 from robustcl.evaluation.job import EvaluationJob
 from robustcl.evaluation.manifest import NOWHERE, Origin, run_manifest
 from robustcl.evaluation.measuring import check_audit
+from robustcl.evaluation.minutes_plan import MinutesPlan
 from robustcl.evaluation.recorded import Recorded, recorded
 from robustcl.records.lines import Measure
 from robustcl.records.reading import read_manifest
@@ -49,24 +49,10 @@ from robustcl.records.writing import (
 )
 
 _SLACK = 0.1  # of the minutes, by which a run may end late
-_BATCH = 32  # images of a call, at most
-# Shares of the time for clean images, certificates and attacks.
-_CLEAN, _CERTIFIED, _ATTACKED = 0.1, 0.38, 0.52
-_ENOUGH = 100  # images for which samples and steps are given up first
-_FEW_CLEAN, _MOST_CLEAN = 50, 10_000
-_CLEAN_PASSES = 2  # for the class, and for the embedding that is kept
-_SAMPLES = (10_000, 5_000, 2_000, 1_000, 500, 200, 100)
-_STEPS = (100, 40, 20, 10)
-_QUICK = 0.2  # seconds of an image within which deterministic certificates are computed
-_TRIED = 3e-3  # seconds of a pass beyond which they are not tried
-MINUTES_EPS = {"l2": 0.25, "linf": 2 / 255, "l1": 3.0}
-_CONFIRMING = 12  # gradients as long as which points are confirmed in float64, mostly
 _PART = 0.06  # of the time, that images which are begun together may take
 # Gradients that checks of the model take; where they are a larger share, they are left out.
 _LOOKED, _LOOK = 32 * 40, 0.05
 _REPORT, _REPORTED = 4.0, 0.08  # seconds that the report takes, and their share at most
-
-
 _MOST_MINUTES = 60.0 * 24 * 30
 
 
@@ -88,156 +74,11 @@ def check_minutes(minutes: float | None) -> float:
 
 
 @dataclass(frozen=True)
-class MinutesPlan:
-    """State what is measured in the minutes, and what it costs at most.
-
-    Args:
-        audit: Methods and attacks.
-        images: The first images of which the clean class is asked.
-        most: By method, the most seconds that one image can take.
-        shares: By method, its share of the time.
-        passes: Seconds of a forward pass and of a gradient, per image.
-    """
-
-    audit: EvaluationConfig
-    images: int
-    most: dict[str, float]
-    shares: dict[str, float]
-    passes: PassSeconds
-
-
-def choose_plan(
-    classifier: Classifier,
-    audit: EvaluationConfig,
-    *,
-    seconds: float,
-    device: str | torch.device = "cpu",
-    methods: bool = True,
-    attacks: bool = True,
-) -> MinutesPlan:
-    """Choose methods, images, samples and steps from a short measurement of time.
-
-    PassSeconds through the network are timed on noise, and one deterministic certificate on a gray
-    image: no image of the data is looked at.
-
-    Args:
-        classifier: The model, on the device and in eval mode.
-        audit: Norm, seed, and what the user has asked for.
-        seconds: Of the whole run.
-        device: Where to compute.
-        methods: Whether certificates are to be chosen; otherwise those of the audit stand.
-        attacks: Whether attacks are to be chosen, likewise.
-
-    Returns:
-        The plan.
-
-    Raises:
-        InputError: When not even a few images fit in the time.
-    """
-    batch = min(_BATCH, audit.batch_size)
-    forward, gradient = retry_smaller(lambda size: pass_times(classifier, size, device), batch)
-    views = classifier.evaluations
-    forward, gradient = views * forward, views * gradient
-    clean = _CLEAN_PASSES * forward
-    images = min(_MOST_CLEAN, max(_FEW_CLEAN, int(_CLEAN * seconds / clean)))
-    if clean * _FEW_CLEAN > 0.5 * seconds:
-        raise InputError(
-            f"--minutes {seconds / 60:g} is too short: {_FEW_CLEAN} images alone take "
-            f"{time_text(forward * _FEW_CLEAN)}; give at least {math.ceil(forward * 100 / 30)}"
-        )
-    most: dict[str, float] = {}
-    if methods:
-        text, cost = _certificate(classifier, audit, _CERTIFIED * seconds, forward, device)
-        audit, most[text] = replace(audit, methods=(text,)), cost
-    if attacks:
-        text, cost, screened = _attack(audit, _ATTACKED * seconds, forward, gradient, seconds)
-        most[text] = cost
-        audit = replace(audit, attacks=(text,), screened=screened, one_budget=not screened)
-    for kind, text in audit.measures[1:]:
-        if text not in most:
-            most[text] = _most(audit, kind, text, forward, gradient, classifier, device)
-    count = {"certificate": 0, "attack": 0}
-    for kind, _ in audit.measures[1:]:
-        count[kind] += 1
-    parts = {"certificate": _CERTIFIED, "attack": _ATTACKED}
-    whole = _CLEAN + sum(share for kind, share in parts.items() if count[kind])
-    shares = {text: parts[kind] / count[kind] / whole for kind, text in audit.measures[1:]}
-    return MinutesPlan(audit, images, most, shares, (forward, gradient))
-
-
-def _certificate(
-    classifier: Classifier,
-    audit: EvaluationConfig,
-    seconds: float,
-    forward: float,
-    device: str | torch.device,
-) -> tuple[str, float]:
-    # The deterministic certificate where it is quick, else votes on as many samples as there is
-    # time for.
-    if forward <= _TRIED and audit.norm != "l1":
-        cost = _time_of_sound(classifier, audit, device)
-        if cost <= _QUICK:
-            return "sound", cost
-    n = next((n for n in _SAMPLES if n * forward * _ENOUGH <= seconds), _SAMPLES[-1])
-    batches = 1 + math.ceil(n / _BATCH)  # those of an image are filled up
-    return f"smoothing:sigma=.25,n={n},n_select={_BATCH}", batches * _BATCH * forward
-
-
-def _time_of_sound(
-    classifier: Classifier, audit: EvaluationConfig, device: str | torch.device
-) -> float:
-    gray = torch.full((1, *classifier.image_shape), 0.5, device=device)
-    method = certify.parse_method("sound")
-    try:
-        prepared = certify.prepare(method, classifier, norm=audit.norm)
-        quick = certify.parse_method("product")
-        certify.certificate(quick, classifier, gray, norm=audit.norm, prepared=prepared)
-        begun = time.monotonic()
-        certify.certificate(method, classifier, gray, norm=audit.norm, prepared=prepared)
-    except UnsupportedError:
-        return math.inf
-    return time.monotonic() - begun
-
-
-def _attack(
-    audit: EvaluationConfig, seconds: float, forward: float, gradient: float, whole: float
-) -> tuple[str, float, bool]:
-    # The reference where one image that withstands it is no large part of the time; else PGD.
-    reference = AUTOATTACK[0] * forward + AUTOATTACK[1] * gradient
-    if audit.norm != "l1" and reference <= 0.3 * whole and not audit.views:
-        return "autoattack", reference, True
-    steps = next((n for n in _STEPS if n * gradient * _ENOUGH <= seconds), _STEPS[-1])
-    return f"pgd:steps={steps},restarts=1", (steps + _CONFIRMING) * gradient, False
-
-
-def _most(
-    audit: EvaluationConfig,
-    kind: str,
-    text: str,
-    forward: float,
-    gradient: float,
-    classifier: Classifier,
-    device: str | torch.device,
-) -> float:
-    passes = passes_of(audit, 1, kind, text)
-    if passes is not None:
-        return passes[0] * forward + passes[1] * gradient
-    if kind == "attack":
-        return 0.0  # not known; the clock alone decides
-    gray = torch.full((1, *classifier.image_shape), 0.5, device=device)
-    method = certify.parse_method(text)
-    prepared = certify.prepare(method, classifier, norm=audit.norm)
-    begun = time.monotonic()
-    certify.certificate(method, classifier, gray, norm=audit.norm, seeds=[0], prepared=prepared)
-    return time.monotonic() - begun
-
-
-@dataclass(frozen=True)
 class Ended:
     """Say how far a run within minutes has come.
 
     Args:
-        prefixes: By method, the first images on which it has ended.
+        prefixes: By method, the first images on which it has ended in time.
         seconds: Spent in this session.
     """
 
@@ -283,45 +124,46 @@ def evaluate_within(
     """
     check_audit(classifier, dataset)
     started = time.monotonic()
-    audit = plan.audit
+    audit, calls = plan.audit, plan.calls
     manifest = run_manifest(classifier, dataset, audit, origin, str(device))
     home = classifier.encoder.mean.device
     with run_session(folder), eval_mode(classifier):
         try:
             classifier.to(device)
-            prepared = certify.prepare_all(audit.methods, classifier, norm=audit.norm)
-            labels = dataset.labels.tolist()
-            begun = start_run(folder, manifest, resume=resume, mixed=mixed, labels=labels)
-            manifest = read_manifest(folder) | {k: manifest[k] for k in ("versions", "device")}
-            job = EvaluationJob(
-                classifier, exact_copy(classifier), audit, folder, manifest, device, prepared,
-                batch_size=min(_BATCH, audit.batch_size, len(dataset)), session=begun.session,
-                noise_batch=_BATCH,
-            )  # fmt: skip
-            if _LOOKED * plan.passes[1] <= _LOOK * seconds:
-                check_model(classifier, dataset, audit, folder, device=device)
-            clock = _Clock(begun_at, seconds, plan)
-            work = _Work(job, dataset, recorded(folder, manifest, audit.measures, chunk=1))
-            with _bar(seconds, begun_at, visible=progress) as say:
-                for measure in audit.measures:
-                    _through(work, measure, clock, say)
+            with in_layout(classifier, calls.layout):
+                prepared = certify.prepare_all(audit.methods, classifier, norm=audit.norm)
+                labels = dataset.labels.tolist()
+                begun = start_run(folder, manifest, resume=resume, mixed=mixed, labels=labels)
+                manifest = read_manifest(folder) | {k: manifest[k] for k in ("versions", "device")}
+                job = EvaluationJob(
+                    classifier, exact_copy(classifier), audit, folder, manifest, device, prepared,
+                    batch_size=min(calls.batch, len(dataset)), session=begun.session,
+                    noise_batch=calls.batch,
+                )  # fmt: skip
+                if _LOOKED * plan.passes[1] <= _LOOK * seconds:
+                    check_model(classifier, dataset, audit, folder, device=device)
+                work = _Work(job, dataset, recorded(folder, manifest, audit.measures, chunk=1))
+                try:
+                    with _bar(seconds, begun_at, visible=progress) as say:
+                        _measure(work, _Clock(begun_at, seconds, plan), say)
+                finally:  # a run that is interrupted counts what had ended
+                    ends = {text: count for text, count in work.counted.items() if text != "clean"}
+                    update_manifest(folder, {"prefixes": ends, "layout": calls.layout})
         finally:
             classifier.to(home)
-    prefixes = {text: work.prefix(kind, text) for kind, text in audit.measures}
-    update_manifest(folder, {"prefixes": {k: v for k, v in prefixes.items() if k != "clean"}})
     note_sessions(folder, {begun.session: work.made}, begun.session)
     finish_run(
         folder,
-        lambda: prefixes["clean"] == len(dataset),
+        lambda: work.counted["clean"] == len(dataset),
         seconds=time.monotonic() - started,
         before=False,
         extra={"batch_size_used": job.batch_size},
     )
-    return Ended(prefixes, time.monotonic() - begun_at)
+    return Ended(work.counted, time.monotonic() - begun_at)
 
 
 class _Clock:
-    """Say whether there is time for further images.
+    """Say until when the groups of a method count, and how many images are a group.
 
     Args:
         begun_at: When the command began.
@@ -330,97 +172,150 @@ class _Clock:
     """
 
     def __init__(self, begun_at: float, seconds: float, plan: MinutesPlan) -> None:
-        self._begun, self._seconds, self._plan = begun_at, seconds, plan
-        self._left: dict[str, float] = {}
-        self._most = dict(plan.most)
-        self._report = min(_REPORT, _REPORTED * seconds)
-        self._order = [text for _, text in plan.audit.measures[1:]]
+        self._plan, self._seconds = plan, seconds
+        report = min(_REPORT, _REPORTED * seconds)
+        self._end = begun_at + seconds - report
+        self._last = begun_at + (1.0 + _SLACK) * seconds - 2 * report
+        self._slower: dict[str, float] = {}  # than was thought
+        self._seen: dict[str, float] = {}  # of an image, where nothing was thought
 
-    def begin(self, text: str) -> None:
-        """Give a method its share of the time that is left.
-
-        Args:
-            text: The method.
-        """
-        now = time.monotonic()
-        end = self._begun + self._seconds - self._report
-        later = self._order[self._order.index(text) :] if text in self._order else []
-        whole = sum(self._plan.shares[name] for name in later) or 1.0
-        share = self._plan.shares.get(text, 1.0) / whole
-        self._left[text] = now + max(end - now, 0.0) * share
-
-    def room(self, text: str) -> int:
-        """Count the images that may be begun now.
+    def group(self, text: str) -> int:
+        """Count the images that are begun together.
 
         Args:
             text: The method.
 
         Returns:
-            0 where its time is over, or where one more image may take longer than the run may.
+            As many as take a small part of the time at most, 1 or more.
         """
-        if text == "clean":
-            return _BATCH
-        now, most = time.monotonic(), max(self._most[text], 1e-6)
-        last = self._begun + (1.0 + _SLACK) * self._seconds - 2 * self._report
-        if now >= self._left[text] or now + most > last:
-            return 0
-        # What the reference costs is mostly far below the most that it can: only the end bounds it.
-        rare = self._plan.audit.screened and text in self._plan.audit.attacks
-        end = last - now if rare else min(self._left[text] - now, _PART * self._seconds)
-        return max(1, min(_BATCH, int(end / most), int((last - now) / most)))
+        batch, most = self._plan.calls.batch, _PART * self._seconds
+        if not self._worst(text, 1):
+            return 1  # nothing is known of it yet
+        return max(n for n in range(1, batch + 1) if n == 1 or self._worst(text, n) <= most)
 
-    def note(self, text: str, seconds: float) -> None:
-        """Take note of what an image cost, where it is more than was thought.
+    def _worst(self, text: str, images: int) -> float:
+        # The most seconds that a group can take; 0 where nothing is known.
+        thought = self._plan.costs[text].of(images, self._plan.calls)
+        return (thought or images * self._seen.get(text, 0.0)) * self._slower.get(text, 1.0)
+
+    def until(self, text: str, left: dict[str, int]) -> float:
+        """Say until when groups of a method count, were the methods after it to take their time.
 
         Args:
             text: The method.
-            seconds: Of one image, on average over those that were begun together.
+            left: By method, in order, the images that it has not seen; this one first.
+
+        Returns:
+            When, by `time.monotonic`. The method has its share of the time that is left, and what
+            later ones cannot use; and time for one group, where the run may still take it.
         """
-        self._most[text] = max(self._most.get(text, 0.0), seconds)
+        now, shares = time.monotonic(), self._plan.shares
+        rest = max(self._end - now, 0.0)
+        of_all = sum(shares[name] for name in left)
+        wanted = sum(
+            min(rest * shares[name] / of_all, self._needs(name, count))
+            for name, count in left.items()
+            if name != text
+        )
+        worst = self._worst(text, self.group(text))
+        if now + worst > self._last:
+            return now
+        return max(min(now + rest - wanted, self._last - worst), now + worst)
+
+    def _needs(self, text: str, images: int) -> float:
+        group = self.group(text)
+        each = self._worst(text, group) / group
+        return each * images if each or not images else float("inf")
+
+    def has_room(self, text: str, images: int) -> bool:
+        """Say whether a group can end before the run has to.
+
+        Args:
+            text: The method.
+            images: Of the group.
+
+        Returns:
+            Whether, as far as is known.
+        """
+        return time.monotonic() + self._worst(text, images) <= self._last
+
+    def note(self, text: str, images: int, seconds: float) -> None:
+        """Take note of what a group took, where it is more than was thought.
+
+        Args:
+            text: The method.
+            images: Of the group.
+            seconds: Of the group.
+        """
+        thought = self._plan.costs[text].of(images, self._plan.calls)
+        if thought:
+            self._slower[text] = max(self._slower.get(text, 1.0), seconds / thought)
+        else:
+            self._seen[text] = max(self._seen.get(text, 0.0), seconds / images)
 
 
-@dataclass
 class _Work:
-    # What is at work: records so far, by image, and what is on the disk.
-    job: EvaluationJob
-    dataset: Dataset
-    kept: Recorded
+    # What is at work: records so far, by image, what is on the disk, and what counts.
 
-    def __post_init__(self) -> None:
+    def __init__(self, job: EvaluationJob, dataset: Dataset, kept: Recorded) -> None:
+        self.job, self.dataset, self.kept = job, dataset, kept
         self.records: dict[int, list[dict[str, Any]]] = {
-            index: list(self.kept.known(np.array([index]))) for index in range(len(self.dataset))
+            index: list(kept.known(np.array([index]))) for index in range(len(dataset))
         }
-        self.made = np.zeros(len(self.dataset), dtype=bool)
+        self.made = np.zeros(len(dataset), dtype=bool)
+        self.counted = {measure[1]: self.done(measure) for measure in job.audit.measures}
 
-    def prefix(self, kind: str, text: str) -> int:
-        lacking = np.flatnonzero(~self.kept.done[kind, text])
+    def done(self, measure: Measure) -> int:
+        lacking = np.flatnonzero(~self.kept.done[measure])
         return int(lacking[0]) if len(lacking) else len(self.dataset)
 
+    def group(self, measure: Measure, rows: np.ndarray) -> None:
+        # Measure images together, and write their records.
+        size = self.job.batch_size
+        before = [record for row in rows.tolist() for record in self.records[row]]
+        batch = self.dataset.batch(rows)
+        made = retry_smaller(
+            lambda size: record_measure(
+                replace(self.job, batch_size=size), batch, before, measure, self.kept
+            ),
+            min(size, len(rows)) if measure[0] == "attack" else size,
+        )
+        for record in made:
+            self.records[record["index"]].append(record)
+        self.kept.done[measure][rows] = True
+        self.made[rows] = True
 
-def _through(work: _Work, measure: Measure, clock: _Clock, say: Callable[[str], object]) -> None:
-    kind, text = measure
-    clock.begin(text)
-    while (start := work.prefix(kind, text)) < len(work.dataset):
-        count = clock.room(text)
-        if not count:
+
+def _measure(work: _Work, clock: _Clock, say: Callable[[str], object]) -> None:
+    # All methods in turn; then, in what is left of the time, those that are not through.
+    clean, *others = work.job.audit.measures
+    images = len(work.dataset)
+    while (start := work.done(clean)) < images:
+        say(clean[1])
+        work.group(clean, np.arange(start, min(start + work.job.batch_size, images)))
+    work.counted[clean[1]] = images
+    for _ in range(2):
+        for place, measure in enumerate(others):
+            left = {other[1]: images - work.done(other) for other in others[place:]}
+            _through(work, measure, clock, left, say)
+
+
+def _through(
+    work: _Work, measure: Measure, clock: _Clock, left: dict[str, int], say: Callable[[str], object]
+) -> None:
+    text, until = measure[1], clock.until(measure[1], left)
+    while (start := work.done(measure)) < len(work.dataset):
+        rows = np.arange(start, min(start + clock.group(text), len(work.dataset)))
+        begun = time.monotonic()
+        if begun >= until or not clock.has_room(text, len(rows)):
             return
         say(text)
-        rows = np.arange(start, min(start + count, len(work.dataset)))
-        job = replace(work.job, batch_size=min(work.job.batch_size, len(rows))) if (
-            kind == "attack") else work.job  # fmt: skip
-        started = time.monotonic()
-        before = [record for row in rows.tolist() for record in work.records[row]]
-        made = retry_smaller(
-            lambda size, job=job, rows=rows, before=before: record_measure(
-                replace(job, batch_size=size), work.dataset.batch(rows), before, measure, work.kept
-            ),
-            job.batch_size,
-        )
-        clock.note(text, (time.monotonic() - started) / len(rows))
-        for record in made:
-            work.records[record["index"]].append(record)
-        work.kept.done[measure][rows] = True
-        work.made[rows] = True
+        work.group(measure, rows)
+        ended = time.monotonic()
+        clock.note(text, len(rows), ended - begun)
+        if ended > until:
+            return
+        work.counted[text] = work.done(measure)
 
 
 @contextmanager

@@ -41,7 +41,6 @@ class Loaded:
         hash: SHA-256 of the file.
         notes: What could not be checked, a sentence each, for commands to print.
         facts: What was found out about a model that is no checkpoint, a line each, likewise.
-        transform: How the model's own files bring images to its size; None where they do not say.
         factory: The user's code that built it; None where it was no such code.
         placement: Where the tensors of a weight file went; None for others.
     """
@@ -53,8 +52,12 @@ class Loaded:
     notes: tuple[str, ...] = ()
     facts: tuple[str, ...] = ()
     placement: Placement | None = None
-    transform: ImageTransform | None = None
     factory: Factory | None = None
+
+    @property
+    def transform(self) -> ImageTransform | None:
+        """How the model's own files bring images to its size; None where they do not say."""
+        return self.description.transform
 
 
 def save_checkpoint(path: Path, model: Encoder | Classifier, description: Description) -> None:

@@ -12,6 +12,7 @@ from robustcl.core.checks import short
 from robustcl.core.classifier import IdentityHead
 from robustcl.core.errors import CheckpointError, InputError
 from robustcl.core.schema import parse
+from robustcl.data.transform import ImageTransform
 from robustcl.models.architectures import check_image_size
 from robustcl.models.heads import KNNHead, LinearHead, PrototypeHead
 
@@ -40,14 +41,14 @@ class Description:
         lipschitz_constant: What the maker claims of the raw embedding in L2, in pixel units; None
             for nothing. Certificates compute their own, and commands refuse a claim below it.
         head_layer: Name of the layer that an 'own_linear' head stands for.
-        input_from: How images are brought to `image_shape`, as in 'resize 256, crop 224, bicubic';
-            '' where nothing is known.
+        transform: How the model's own files bring images to `image_shape`; None where they do not
+            say.
         normalization: Where mean and std of a converted encoder come from, as in 'stated' or
             'assumed'; '' where it was trained here, or converted by an earlier version.
 
     Raises:
-        InputError: When the image shape is not usable, or there are not as many means and
-            deviations as channels.
+        InputError: When the image shape is not usable, the transform leads to another one, or there
+            are not as many means and deviations as channels.
     """
 
     architecture: Annotated[str, Meta(min_length=1, max_length=300)]
@@ -64,7 +65,7 @@ class Description:
     lipschitz_constant: Positive | None = None
     normalization: str = ""
     head_layer: str = ""
-    input_from: str = ""
+    transform: ImageTransform | None = None
 
     def __post_init__(self) -> None:
         check_image_size(self.image_shape)
@@ -74,6 +75,11 @@ class Description:
                 raise InputError(
                     f"{name} {row} has {len(row)} numbers for {self.image_shape[0]} channels"
                 )
+        side = None if self.transform is None else self.transform.crop
+        if self.transform is not None and (side, side) != self.image_shape[1:]:
+            raise InputError(
+                f"its transform crops images to {side}, and the image shape is {self.image_shape}"
+            )
 
 
 MOST_CLASSES = 1_000_000

@@ -98,6 +98,7 @@ class ManifestFile:
     flags: tuple[FlagEntry, ...] | None = None
     batch_size_used: _Count | None = None
     prefixes: dict[str, _Count] | None = None
+    layout: Literal["as_given", "channels_last"] | None = None
 
     def __post_init__(self) -> None:
         for cell in self.cells:

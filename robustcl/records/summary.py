@@ -71,6 +71,7 @@ class Summary:
         headline_attacked: Accuracy after the attacks there, by the model itself; None without an
             attack.
         attacked_interval95: Its exact 95 % interval.
+        attacked_without: Of the same images, the share that is right without an attack.
         violations: Every certificate that an attack beat: index, method, certified, attack,
             attacked.
         pairs: Deterministic certificates compared with a perturbation that was found.
@@ -106,6 +107,7 @@ class Summary:
     headline_interval95: tuple[float, float] | None
     headline_attacked: float | None
     attacked_interval95: tuple[float, float] | None
+    attacked_without: float | None
     violations: list[dict[str, Any]]
     pairs: int
     median_certified_radius: float | None
@@ -244,7 +246,8 @@ def _attacked_side(
     images: pd.DataFrame, grid: list[float], radius: float, eps: float | None
 ) -> dict[str, Any]:
     if eps is None:
-        empty = ("headline_attacked", "attacked_interval95", "median_attacked_radius")
+        empty = ("headline_attacked", "attacked_interval95", "attacked_without",
+                 "median_attacked_radius")  # fmt: skip
         return {**dict.fromkeys(empty), "attacked_accuracy": []}
     counted = images["attacked"].where(images["correct"], 0.0)
     curve = [
@@ -257,6 +260,7 @@ def _attacked_side(
         "attacked_interval95": interval95(
             int((images["correct"] & withstands(images["fooled"], radius)).sum()), len(images)
         ),
+        "attacked_without": float(images["correct"].mean()),
         "median_attacked_radius": float(np.median(counted)),
         "attacked_accuracy": curve,
     }

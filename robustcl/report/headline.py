@@ -153,8 +153,15 @@ def _attacked_clause(summary: Summary) -> str:
     interval = interval_text(summary.attacked_interval95)
     return (
         f"; attacks left {percent(summary.headline_attacked)} {interval} of "
-        f"{summary.attacked_n:,} images {left}"
+        f"{summary.attacked_n:,} images {left}{_without(summary)}"
     )
+
+
+def _without(summary: Summary) -> str:
+    # Beside a rate over fewer images than the clean accuracy, that of the same images.
+    if not summary.labeled or summary.attacked_without is None or summary.attacked_n == summary.n:
+        return ""
+    return f" ({percent(summary.attacked_without)} of these are right without an attack)"
 
 
 def _medians(summary: Summary, norm: str) -> str:

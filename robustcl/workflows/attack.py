@@ -59,7 +59,7 @@ def attack(options: AttackOptions) -> int:
             if found["saving"] and found["ceiling"]
             else "every image was decided before the reference AutoAttack"
         )
-    return finish(options.out, json=options.json, also=found, lines=lines)
+    return finish(options.out, json=options.json, also=found, lines=lines, fresh=True)
 
 
 def attack_audit(options: AttackOptions, methods: tuple[str, ...]) -> EvaluationConfig:

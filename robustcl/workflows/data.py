@@ -11,8 +11,10 @@ from robustcl.core.errors import InputError, RunError
 from robustcl.core.locks import patiently
 from robustcl.core.seeds import check_seed
 from robustcl.core.terminal import say
-from robustcl.data import Dataset, load_data
+from robustcl.data import Dataset
 from robustcl.data.class_names import absent_classes, some_names
+from robustcl.data.listing import Listing
+from robustcl.data.loading import draw_images, list_data
 from robustcl.data.transform import ImageTransform
 from robustcl.options.shared import DataOptions, LabeledDataOptions
 from robustcl.records.ranks import rank
@@ -44,6 +46,31 @@ def read_data(
         InputError: When the limit, the batch size or the device is unusable, or the classes of the
             data are not those of the classifier.
     """
+    listing = listed_data(options, split=split, classes=classes, transform=transform)
+    return drawn_data(options, listing, limit=options.limit, classes=classes, draw=draw)
+
+
+def listed_data(
+    options: DataOptions,
+    *,
+    split: Split,
+    classes: Sequence[str] | None = None,
+    transform: ImageTransform | None = None,
+) -> Listing:
+    """List the data that the options name, before any image is loaded.
+
+    Args:
+        options: The options.
+        split: 'train' or 'test'.
+        classes: As for `read_data`.
+        transform: Likewise.
+
+    Returns:
+        The listing.
+
+    Raises:
+        InputError: As of `read_data`.
+    """
     if options.limit is not None and options.limit < 1:
         raise InputError(f"--limit {options.limit} leaves no image; use 1 or more")
     if options.batch_size < 1:
@@ -51,21 +78,43 @@ def read_data(
     check_seed(options.seed, "--seed")
     check_device(options.device)
     matching = matching_of(options.classes) if isinstance(options, LabeledDataOptions) else "names"
-    load = partial(
-        load_data,
+    listed = partial(
+        list_data,
         options.data,
         split=split,
         root=options.data_root,
         download=options.download,
-        limit=options.limit,
         seed=options.seed,
-        draw=draw,
         classes=classes,
         matching=matching,
         strict=options.strict,
         transform=transform,
     )
-    dataset = patiently(load, what=options.data)
+    return patiently(listed, what=options.data)
+
+
+def drawn_data(
+    options: DataOptions,
+    listing: Listing,
+    *,
+    limit: int | None,
+    classes: Sequence[str] | None = None,
+    draw: Draw = "stratified",
+) -> Dataset:
+    """Load images of a listing, and say what was found.
+
+    Args:
+        options: The options that name the data.
+        listing: Of it.
+        limit: How many images; None for all.
+        classes: As for `read_data`.
+        draw: Likewise.
+
+    Returns:
+        The images.
+    """
+    drawn = partial(draw_images, listing, limit=limit, seed=options.seed, draw=draw)
+    dataset = patiently(drawn, what=options.data)
     tell_data(dataset, classes=classes)
     return dataset
 

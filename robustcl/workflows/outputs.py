@@ -140,6 +140,7 @@ def finish(
     require: Sequence[str] = (),
     also: Mapping[str, Any] | None = None,
     lines: Sequence[str] = (),
+    fresh: bool = False,
 ) -> int:
     """Write the report, say the headline, and check violations and gates.
 
@@ -150,6 +151,7 @@ def finish(
             interval, whoever asks.
         also: Further entries of the JSON object.
         lines: Further sentences, said after the clean accuracy.
+        fresh: Whether the run was made just now, and what its data notes has been said.
 
     Returns:
         The exit code: 0, or 3 when a gate is missed; an incomplete run misses every gate.
@@ -163,7 +165,8 @@ def finish(
     tell = partial(answer, json=json)
     run = load_run(folder)
     summary, flags = summarize(run), run.manifest.get("flags") or []
-    for note in run.notes:
+    known = {str(note) for note in run.manifest.get("data_notes") or ()} if fresh else set()
+    for note in (note for note in run.notes if note not in known):
         say(f"note: {note}")
     page = write_run_page(run, summary)
     sentences = (clean_sentence(summary), *lines, headline(summary))

@@ -2,8 +2,10 @@
 
 import shlex
 import sys
+from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 from robustcl.core.classifier import Classifier
 from robustcl.core.errors import InputError
@@ -14,11 +16,13 @@ from robustcl.core.started import started
 from robustcl.core.terminal import say
 from robustcl.evaluation.config import EvaluationConfig
 from robustcl.evaluation.manifest import Origin
-from robustcl.evaluation.minutes import Ended, MinutesPlan, choose_plan, evaluate_within
+from robustcl.evaluation.minutes import Ended, evaluate_within
+from robustcl.evaluation.minutes_plan import MinutesPlan, choose_plan
 from robustcl.models.checkpoint import Loaded
 from robustcl.options.run import RunOptions
+from robustcl.records.kinds import CERTIFIED_BALL
 from robustcl.records.reading import read_manifest
-from robustcl.workflows.data import check_device, read_data
+from robustcl.workflows.data import check_device, drawn_data, listed_data
 
 
 def evaluate_minutes(
@@ -38,31 +42,30 @@ def evaluate_minutes(
     Raises:
         InputError: When the data has no labels but a gate is about an accuracy.
     """
-    seconds = 60.0 * (options.minutes or 0.0)
+    minutes, names = options.minutes or 0.0, classifier.class_names
     check_device(options.device)
-    known = _known(options)
+    begun = _begun(options)
+    listing = listed_data(options, split=options.split, classes=names, transform=loaded.transform)
+    available = begun.get("num_examples") or options.limit or len(listing.usable)
     with eval_mode(classifier.to(options.device)):
         plan = choose_plan(
             classifier,
-            audit if known is None else replace(audit, **known),
-            seconds=seconds,
+            _same(audit, begun) if begun else audit,
+            seconds=60.0 * minutes,
+            available=min(available, len(listing.usable)),
             device=options.device,
-            methods=options.methods is None and known is None,
-            attacks=options.attack is None and known is None,
+            methods=options.methods is None and not begun,
+            attacks=options.attack is None and not begun,
+            layout=begun.get("layout"),
         )
-    limit = _limit(options, plan)
-    dataset = read_data(
-        replace(options, limit=limit),
-        split=options.split,
-        classes=classifier.class_names,
-        transform=loaded.transform,
-    )
+    limit = begun.get("num_examples") or plan.images
+    dataset = drawn_data(options, listing, limit=limit, classes=names)
     if options.require and not dataset.labeled:
         raise InputError(
             f"{dataset.name!r} has no labels, so {options.require[0]!r} cannot be judged; leave "
             "--require out, or give labeled data"
         )
-    _tell_plan(plan, len(dataset), options)
+    _tell_plan(plan, len(dataset), minutes)
     command = shlex.join([Path(sys.argv[0]).name, *sys.argv[1:]])
     try:
         ended = evaluate_within(
@@ -70,7 +73,7 @@ def evaluate_minutes(
             dataset,
             plan,
             options.out,
-            seconds=seconds,
+            seconds=60.0 * minutes,
             begun_at=started(),
             origin=Origin(loaded.hash, command),
             device=options.device,
@@ -82,53 +85,59 @@ def evaluate_minutes(
         again = command if options.resume else f"{command} --resume"
         say(f"interrupted; the records in {options.out} are whole. Go on by: {again}")
         return stop_code(stop)
-    _tell_end(ended, len(dataset), options)
+    _tell_end(ended, len(dataset), minutes)
     return None
 
 
-def _known(options: RunOptions) -> dict[str, object] | None:
+def _begun(options: RunOptions) -> Mapping[str, Any]:
+    # The manifest of the run that is gone on with; empty where there is none.
+    there = options.resume and (options.out / "manifest.json").is_file()
+    return read_manifest(options.out) if there else {}
+
+
+def _same(audit: EvaluationConfig, manifest: Mapping[str, Any]) -> EvaluationConfig:
     # A run that is gone on with keeps its methods, samples and steps.
-    if not options.resume or not (options.out / "manifest.json").is_file():
-        return None
-    config = read_manifest(options.out).get("config", {})
-    return {
-        "methods": tuple(config.get("methods") or ()),
-        "attacks": tuple(config.get("attacks") or ()),
-        "eps": tuple(config.get("eps") or ()),
-        "screened": bool(config.get("screened", False)),
-        "one_budget": bool(config.get("one_budget", False)),
-        "batch_size": int(config.get("batch_size") or options.batch_size),
-    }
-
-
-def _limit(options: RunOptions, plan: MinutesPlan) -> int:
-    if options.resume and (options.out / "manifest.json").is_file():
-        count = read_manifest(options.out).get("num_examples")
-        if isinstance(count, int):
-            return count
-    return plan.images if options.limit is None else min(options.limit, plan.images)
-
-
-def _tell_plan(plan: MinutesPlan, images: int, options: RunOptions) -> None:
-    forward, gradient = plan.passes
-    methods = ", ".join((*plan.audit.methods, *plan.audit.attacks)) or "no certificate, no attack"
-    say(
-        f"plan for {options.minutes:g} minutes: {images:,} images clean, and as many as fit by "
-        f"{methods} (a pass takes {1000 * forward:.3g} ms per image, a gradient "
-        f"{1000 * gradient:.3g} ms)"
+    config = manifest.get("config", {})
+    return replace(
+        audit,
+        methods=tuple(config.get("methods") or ()),
+        attacks=tuple(config.get("attacks") or ()),
+        eps=tuple(config.get("eps") or ()),
+        screened=bool(config.get("screened", False)),
+        one_budget=bool(config.get("one_budget", False)),
+        batch_size=int(config.get("batch_size") or audit.batch_size),
     )
 
 
-def _tell_end(ended: Ended, images: int, options: RunOptions) -> None:
-    parts = [f"{text} on {count:,}" for text, count in ended.prefixes.items() if text != "clean"]
+def _tell_plan(plan: MinutesPlan, images: int, minutes: float) -> None:
+    forward, gradient = plan.passes
+    methods = ", ".join((*plan.audit.methods, *plan.audit.attacks)) or "no certificate, no attack"
+    laid_out = ", weights in channels-last order" if plan.calls.layout == "channels_last" else ""
+    say(
+        f"plan for {_minutes_text(minutes)}: {images:,} images clean, and as many as fit by "
+        f"{methods} (a pass takes {1000 * forward:.3g} ms per image, a gradient "
+        f"{1000 * gradient:.3g} ms{laid_out})"
+    )
+
+
+def _tell_end(ended: Ended, images: int, minutes: float) -> None:
+    counts = {t: c for t, c in ended.prefixes.items() if t not in ("clean", CERTIFIED_BALL)}
+    parts = [f"{text} on {count:,}" for text, count in counts.items()]
     say(
         f"ended after {time_text(ended.seconds)}: {ended.prefixes['clean']:,} images clean"
         + "".join(f", {part}" for part in parts)
     )
-    open_ends = {t: c for t, c in ended.prefixes.items() if c < images and t != "clean"}
-    if open_ends and options.minutes:
-        more = ", ".join(f"about {max(c, 1):,} images by {t}" for t, c in open_ends.items())
+    more = [
+        f"about {min(max(count, 1), images - count):,} images by {text}"
+        for text, count in counts.items()
+        if count < images
+    ]
+    if more:
         say(
-            f"another {options.minutes:g} minutes (--resume) would add {more}; intervals shrink "
-            "with the root of their number"
+            f"another {_minutes_text(minutes)} (--resume) would add {', '.join(more)}; intervals "
+            "shrink with the root of their number"
         )
+
+
+def _minutes_text(minutes: float) -> str:
+    return f"{minutes:g} minute{'' if minutes == 1 else 's'}"

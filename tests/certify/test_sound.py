@@ -251,3 +251,18 @@ def test_bad_input_is_refused() -> None:
         "geodesic",
         "multi_view",
     }
+
+
+@pytest.mark.parametrize("norm", NORMS)
+@pytest.mark.parametrize("name", SOUND)
+def test_weights_in_another_order_in_memory_change_nothing(name: str, norm: CertifiedNorm) -> None:
+    torch.manual_seed(0)
+    layers = (nn.Conv2d(3, 8, 3, padding=1), nn.ReLU(), nn.Conv2d(8, 8, 3, stride=2), nn.ReLU())
+    network = nn.Sequential(*layers, nn.MaxPool2d(2), nn.Flatten(), nn.Linear(8, 5)).eval()
+    images = torch.rand(2, 3, 6, 6)
+    model = Classifier.from_scores(network, image_shape=(3, 6, 6))
+    wanted = SOUND[name](model, images, norm=norm).radius
+    network.to(memory_format=torch.channels_last)  # pyright: ignore[reportCallIssue]
+    for given in (images, images.contiguous(memory_format=torch.channels_last)):
+        found = SOUND[name](model, given, norm=norm).radius
+        torch.testing.assert_close(found, wanted, rtol=1e-6, atol=1e-12)

@@ -29,7 +29,7 @@ OPENED = ("writing", "replacing", "BytesIO", "StringIO")  # what streams and pat
 # Where something is written that is nobody's file.
 EXCEPTIONS = {
     "robustcl/evaluation/plan.py": "a temporary folder of its own, which is removed",
-    "robustcl/workflows/library.py": "temporary, as long as an audit is kept",
+    "robustcl/workflows/audit.py": "temporary, as long as an audit is kept",
 }
 
 

@@ -11,7 +11,8 @@ from PIL import Image
 
 import robustcl
 from robustcl.core.errors import InputError
-from robustcl.data.images import FORMATS, MOST_PIXELS, check_size, decode, jpeg_tensor, opened_image
+from robustcl.data.images import FORMATS, decode, jpeg_tensor, opened_image
+from robustcl.data.transform import MOST_PIXELS, check_size
 from tests.fuzz.build_data import bad_images, encoded, jpeg, odd_entries, png, tiff_of_a_tile
 
 ROOT = Path(robustcl.__file__).parents[1]

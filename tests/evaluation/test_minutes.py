@@ -14,10 +14,12 @@ from robustcl.cli.main import certify, robustcl
 from robustcl.core.classifier import Classifier
 from robustcl.core.errors import InputError
 from robustcl.data.dataset import Dataset
-from robustcl.evaluation import minutes as room
+from robustcl.evaluation import call_times, minutes_plan
+from robustcl.evaluation.call_times import CallTimes, in_layout, measure_calls
 from robustcl.evaluation.config import EvaluationConfig
 from robustcl.evaluation.measuring import evaluate
-from robustcl.evaluation.minutes import MinutesPlan, choose_plan, evaluate_within
+from robustcl.evaluation.minutes import _through, evaluate_within
+from robustcl.evaluation.minutes_plan import MinutesPlan, choose_plan
 from robustcl.records.reading import load_run, read_manifest
 from robustcl.records.summary import interval95, summarize
 from tests.evaluation.test_ranks import data
@@ -56,8 +58,8 @@ def timed(
     monkeypatch: pytest.MonkeyPatch, forward: float, gradient: float, sound: float = 0.01
 ) -> None:
     """Say what passes and a deterministic certificate take, whatever this machine does beside."""
-    monkeypatch.setattr(room, "pass_times", lambda *_: (forward, gradient))
-    monkeypatch.setattr(room, "_time_of_sound", lambda *_: sound)
+    monkeypatch.setattr(call_times, "pass_times", lambda *_: (forward, gradient))
+    monkeypatch.setattr(minutes_plan, "_time_of_sound", lambda *_: sound)
 
 
 def test_a_quick_network_gets_deterministic_certificates_and_the_reference(monkeypatch) -> None:
@@ -77,21 +79,39 @@ def test_a_slow_certificate_is_left_to_votes(monkeypatch) -> None:
 def test_a_slow_network_gets_few_samples_and_steps(monkeypatch) -> None:
     timed(monkeypatch, 0.01, 0.03)
     plan = planned(slow(0.0), 60.0)
-    assert plan.audit.methods == ("smoothing:sigma=.25,n=100,n_select=32",)
+    # So few samples do not bound a radius well: whether that of the budget is certified is decided.
+    assert plan.audit.methods == ("smoothing:sigma=.25,n=500,n_select=32,target=0.25",)
     (attack,) = plan.audit.attacks
     assert attack in ("pgd:steps=10,restarts=1", "pgd:steps=20,restarts=1")
     assert plan.audit.one_budget
     assert not plan.audit.screened and plan.images >= 50
-    timed(monkeypatch, 0.001, 0.003)
+    timed(monkeypatch, 0.001, 0.003, sound=1.0)
     more = planned(slow(0.0), 600.0)
-    assert more.audit.methods[0] != plan.audit.methods[0]
+    assert more.audit.methods == ("smoothing:sigma=.25,n=2000,n_select=32",)
+    several = replace(EvaluationConfig(), eps=(0.1, 0.25))
+    curve = choose_plan(slow(0.0), several, seconds=60.0).audit
+    assert curve.attacks[0].startswith("fmn:steps=") and "target" not in curve.methods[0]
+
+
+def test_more_minutes_never_leave_room_for_fewer_images(monkeypatch) -> None:
+    # Strength grows only where hundreds of images still fit.
+    timed(monkeypatch, 7e-4, 2.3e-3)
+    counts = []
+    for minutes in (1, 2, 3, 5, 10, 20, 30, 60, 240):
+        plan = planned(slow(0.0), 60.0 * minutes)
+        (attack,) = plan.audit.attacks
+        each = plan.costs[attack].of(32, plan.calls) / 32
+        counts.append(0.52 * 60.0 * minutes / each)
+        assert counts[-1] >= (400 if "restarts=5" in attack or attack == "autoattack" else 100)
+    assert attack == "autoattack"  # in four hours
+    assert counts[4] > counts[0] / 0.7**2
 
 
 def test_what_the_user_asks_for_stands() -> None:
     audit = EvaluationConfig(methods=("product",), attacks=("fmn:steps=5",), eps=(0.1, 0.5))
     plan = choose_plan(small_classifier().eval(), audit, seconds=60.0, methods=False, attacks=False)
     assert plan.audit == audit
-    assert set(plan.most) == {"product", "certified_ball", "fmn:steps=5"}
+    assert set(plan.costs) == {"product", "certified_ball", "fmn:steps=5"}
     assert sum(plan.shares.values()) <= 1.0
 
 
@@ -133,8 +153,8 @@ def test_rates_are_those_of_a_run_on_the_prefix_alone(tmp_path: Path) -> None:
         test_certificates=False, batch_size=8,
     )  # fmt: skip
     plan = choose_plan(model, audit, seconds=60.0, methods=False, attacks=False)
-    stops = replace(plan, most=plan.most | {"product": 1e9 / 40})
-    # The clock is at its end before certificates begin: images that are begun are none.
+    # No certificate can end in time: none is begun.
+    stops = replace(plan, costs=plan.costs | {"product": minutes_plan.Costs(seconds=1e9)})
     ended = evaluate_within(
         model, dataset, plan, tmp_path / "all", seconds=60.0, begun_at=time.monotonic(),
         progress=False,
@@ -211,6 +231,113 @@ def test_minutes_that_are_none_are_refused(minutes: str, tmp_path: Path, capsys)
     assert "--minutes" in capsys.readouterr().err
 
 
+def test_calls_are_linear_between_one_image_and_a_full_one() -> None:
+    calls = CallTimes(5, (1.0, 10.0), (3.0, 50.0))
+    assert calls.seconds((1.0, 0.0), 1) == 1.0
+    assert calls.seconds((2.0, 0.0), 3) == pytest.approx(4.0)
+    assert calls.seconds((1.0, 1.0), 5) == 53.0
+    assert calls.seconds((1.0, 0.0), 11) == 7.0
+    assert calls.per_image == (0.6, 10.0)
+
+
+class Simulated:
+    """Images that withstand an attack or not, and the time that has gone by."""
+
+    def __init__(self, images: np.ndarray) -> None:
+        self.images = self.dataset = images
+        self.now, self.ended, self.counted = 0.0, 0, {"pgd": 0}
+
+    def done(self, _: object) -> int:
+        return self.ended
+
+    def group(self, _: object, rows: np.ndarray) -> None:
+        self.now += float(np.where(self.images[rows], 1.0, 0.05).sum())
+        self.ended = int(rows[-1]) + 1
+
+
+class Until:
+    """A clock on which groups of one image count until a time that is stated."""
+
+    def __init__(self, end: float) -> None:
+        self.until = lambda *_: end
+        self.group = lambda _: 1
+        self.has_room = lambda *_: True
+        self.note = lambda *_: None
+
+
+@pytest.mark.parametrize("few", [3, 12])
+def test_what_ends_in_time_is_counted_without_bias(few: int, monkeypatch) -> None:
+    """Robust images take 1, others .05; there is time for some robust ones."""
+    draws, robust = np.random.default_rng(0), 0.4
+    counted, also_late = [], []
+    for _ in range(8_000):
+        work = Simulated(draws.uniform(size=25 * few) < robust)
+        monkeypatch.setattr("robustcl.evaluation.minutes.time.monotonic", lambda w=work: w.now)
+        _through(work, ("attack", "pgd"), Until(float(few)), {}, lambda _: None)  # pyright: ignore
+        counted.append(work.images[: work.counted["pgd"]].mean())
+        also_late.append(work.images[: work.ended].mean())
+    error = 4 * np.std(counted) / np.sqrt(len(counted))
+    assert abs(np.mean(counted) - robust) < error
+    assert np.mean(also_late) - robust > 2 * error  # what the run must not do
+
+
+def test_a_group_that_ends_late_is_kept_and_not_counted(monkeypatch) -> None:
+    work = Simulated(np.ones(10, dtype=bool))
+    monkeypatch.setattr("robustcl.evaluation.minutes.time.monotonic", lambda: work.now)
+    _through(work, ("attack", "pgd"), Until(3.5), {}, lambda _: None)  # pyright: ignore
+    assert (work.ended, work.counted["pgd"]) == (4, 3)
+    _through(work, ("attack", "pgd"), Until(5.5), {}, lambda _: None)  # pyright: ignore
+    assert (work.ended, work.counted["pgd"]) == (6, 5)  # the fourth counts, as others follow it
+
+
+def test_another_layout_changes_no_value_and_is_undone() -> None:
+    torch.manual_seed(0)
+    first = nn.Conv2d(3, 8, 3)
+    model = nn.Sequential(first, nn.ReLU(), nn.Flatten(), nn.Linear(288, 4)).double()
+    images = torch.rand(2, 3, 8, 8).double()
+    before, strides = model(images), first.weight.stride()
+    with in_layout(model, "channels_last"):
+        assert first.weight.stride() != strides
+        torch.testing.assert_close(model(images), before)
+        inside = model(images)
+    assert first.weight.stride() == strides and torch.equal(model(images), before)
+    assert torch.isfinite(inside).all()
+
+
+def test_the_layout_that_is_quicker_is_chosen(monkeypatch) -> None:
+    conv = nn.Conv2d(3, 8, 3)
+    network = nn.Sequential(conv, nn.Flatten(), nn.Linear(288, 4))
+    model = Classifier.from_scores(network, image_shape=(3, 8, 8)).eval()
+
+    def seconds(last: float):
+        def of(*_: object) -> tuple[float, float]:
+            is_last = conv.weight.stride()[1] == 1
+            return (last, last) if is_last else (1.0, 1.0)
+
+        return of
+
+    for last, wanted in ((0.5, "channels_last"), (0.99, "as_given"), (2.0, "as_given")):
+        monkeypatch.setattr(call_times, "pass_times", seconds(last))
+        found = measure_calls(model, "cpu", most=32)
+        assert found.layout == wanted
+        assert found.per_image == pytest.approx((min(last, 1.0) if last < 0.95 else 1.0,) * 2)
+    assert measure_calls(model, "cpu", most=32, layout="channels_last").layout == "channels_last"
+
+
+class Viewing(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.conv, self.last = nn.Conv2d(3, 8, 3), nn.Linear(288, 4)
+
+    def forward(self, images: Tensor) -> Tensor:
+        return self.last(self.conv(images).view(len(images), -1))
+
+
+def test_a_network_whose_code_needs_its_layout_keeps_it() -> None:
+    model = Classifier.from_scores(Viewing(), image_shape=(3, 8, 8)).eval()
+    assert measure_calls(model, "cpu", most=32).layout == "as_given"
+
+
 def test_planning_looks_at_no_image(monkeypatch: pytest.MonkeyPatch) -> None:
     seen: list[Tensor] = []
     model = small_classifier().eval()
@@ -225,5 +352,11 @@ def test_planning_looks_at_no_image(monkeypatch: pytest.MonkeyPatch) -> None:
     planned(model, 60.0)
     torch.manual_seed(2)
     planned(model, 60.0)
-    noise = [part for part in seen if len(part) > 1]
-    assert noise and all(torch.equal(part, noise[0]) for part in noise)
+    by_size: dict[int, list[Tensor]] = {}
+    for part in seen:
+        by_size.setdefault(len(part), []).append(part)
+    for size, parts in by_size.items():
+        gray = [torch.full_like(part, 0.5) for part in parts]
+        assert size in (1, 8, 32), size
+        for part, plain in zip(parts, gray, strict=True):
+            assert torch.equal(part, plain) or any(torch.equal(part, first) for first in parts[:1])

@@ -144,7 +144,7 @@ def _may_be(field: str, what: str) -> bool:
         "recipe": ("table",),
         "version": ("text", "escape", "surrogate"),
         "normalization": ("text", "escape", "surrogate"),
-        "input_from": ("text", "escape", "surrogate"),
+        "transform": ("null",),
         "lipschitz_constant": ("null", "half"),
         "head_arguments": ("table",),
         "head": ("null",),
@@ -211,6 +211,10 @@ def _wrong_descriptions(entries: Mapping[str, Any]) -> dict[str, dict[str, Any]]
         "recipe nested deeply": {"recipe": nested(500)},
         "arguments nested deeply": {"arguments": nested(500)},
         "schema 99": {"schema": 99},
+        "transform to another size": {"transform": {"resize": 9, "crop": 9}},
+        "transform by way of a giant": {"transform": {"resize": HUGE, "crop": 8}},
+        "transform of two channels": {"transform": {"resize": 8, "crop": 8, "channels": 2}},
+        "transform by magic": {"transform": {"resize": 8, "crop": 8, "interpolation": "magic"}},
     }
 
 

@@ -77,7 +77,7 @@ def open_code(text: str, request: ModelRequest) -> Loaded:
         version=__version__,
         normalization=source,
         head_layer=layer,
-        input_from=str(transform or ""),
+        transform=transform,
     )
     numbers = (",".join(f"{n:g}" for n in row) for row in (mean, std))
     text = "mean {}, std {}".format(*numbers)
@@ -86,7 +86,7 @@ def open_code(text: str, request: ModelRequest) -> Loaded:
         facts.append(f"head: {classifier.num_classes} classes")
     digest = hash_of(encoder if classifier is None else classifier, description)
     return Loaded(
-        encoder, classifier, description, digest, (), tuple(facts), transform=transform,
+        encoder, classifier, description, digest, (), tuple(facts),
         factory=factory,
     )  # fmt: skip
 

@@ -120,7 +120,7 @@ def _loaded(place: Path, found: _Found, request: ModelRequest) -> Loaded:
         version=__version__,
         normalization=source,
         head_layer=layer,
-        input_from=str(transform or ""),
+        transform=transform,
     )
     mean, std = (",".join(f"{n:g}" for n in row) for row in pair)
     facts = [*found.facts, f"input: {'x'.join(map(str, shape))}, mean {mean}, std {std} ({source})"]
@@ -130,7 +130,7 @@ def _loaded(place: Path, found: _Found, request: ModelRequest) -> Loaded:
         what = f"its own linear layer {layer!r}" if layer else "its own scores"
         facts.append(f"head: {what}, {classifier.num_classes} classes")
     digest = hash_of(encoder if classifier is None else classifier, description)
-    return Loaded(encoder, classifier, description, digest, (), tuple(facts), transform=transform)
+    return Loaded(encoder, classifier, description, digest, (), tuple(facts))
 
 
 def _table(place: Path) -> dict[str, Any]:

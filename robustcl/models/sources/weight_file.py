@@ -117,7 +117,7 @@ def open_weight_file(place: Path, request: ModelRequest) -> Loaded:
         version=__version__,
         normalization=normalization.source,
         head_layer=layer,
-        input_from=str(transform or ""),
+        transform=transform,
     )
     twins = timm_twins(plan.architecture)
     notes = (*plan.notes, *placement.notes, *stems, *twins, *normalization.warnings)
@@ -140,7 +140,6 @@ def open_weight_file(place: Path, request: ModelRequest) -> Loaded:
         notes,
         facts,
         placement,
-        transform=transform,
         factory=factory,
     )
 

@@ -6,6 +6,7 @@ import time
 from collections.abc import Sequence
 from dataclasses import asdict, replace
 from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
 from typing import Any, cast
 
@@ -20,6 +21,7 @@ from robustcl.core.terminal import answer, emit, say
 from robustcl.data import Dataset
 from robustcl.data.class_names import absent_classes, check_classes, some_names
 from robustcl.data.splits import draw_order
+from robustcl.data.transform import ImageTransform
 from robustcl.evaluation.manifest import device_name, package_versions, rows_entry
 from robustcl.models.inference_views import draw_views
 from robustcl.models.sources.request import ModelRequest
@@ -65,7 +67,9 @@ def _multiview(options: MultiviewOptions, plan: StudyPlan) -> int:
     if loaded.classifier is None:
         raise InputError(f"{str(options.checkpoint)!r} has no head; fit one by: robustcl probe")
     draw = old_rule(options.out, resume=options.resume)
-    test, held_out = chosen_images(options, loaded.classifier.class_names, draw=draw)
+    test, held_out = chosen_images(
+        options, loaded.classifier.class_names, draw=draw, transform=loaded.transform
+    )
     if draw == "first":  # the version that began the study stated no rows
         test = replace(test, rows=None)
     single = loaded.classifier.to(options.device)
@@ -153,7 +157,11 @@ def make_plan(options: MultiviewOptions) -> StudyPlan:
 
 
 def chosen_images(
-    options: MultiviewOptions, classes: Sequence[str], *, draw: Draw = "stratified"
+    options: MultiviewOptions,
+    classes: Sequence[str],
+    *,
+    draw: Draw = "stratified",
+    transform: ImageTransform | None = None,
 ) -> tuple[Dataset, Dataset]:
     """Choose test images and others to hold out.
 
@@ -162,6 +170,7 @@ def chosen_images(
         classes: The class names of the classifier.
         draw: 'stratified' draws by seed, so that a larger limit keeps the images of a smaller one;
             'first' puts the images into one random order whatever the seed, as version 0.1.0 did.
+        transform: How the model's own files bring images to its size; None for not.
 
     Returns:
         Test images and held-out images.
@@ -174,10 +183,11 @@ def chosen_images(
     if options.limit is not None and options.limit < 1:
         raise InputError(f"--limit {options.limit} leaves no image; use 1 or more")
     everything = replace(options, limit=None)
-    whole = _in_order(read_data(everything, split=options.split, classes=classes), options, draw)
+    read = partial(read_data, split=options.split, classes=classes, transform=transform)
+    whole = _in_order(read(everything), options, draw)
     if options.held_out_data is not None:
         other = replace(everything, data=options.held_out_data)
-        held = _in_order(read_data(other, split=options.split, classes=classes), options, draw)
+        held = _in_order(read(other), options, draw)
         count = _HELD_OUT if options.held_out is None else options.held_out
         return _told(whole, whole.select(slice(options.limit)), held.select(slice(count)))
     count = min(_HELD_OUT, len(whole) // 3) if options.held_out is None else options.held_out
