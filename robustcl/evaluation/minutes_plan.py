@@ -16,16 +16,18 @@ from robustcl.core.numbers import time_text
 from robustcl.evaluation.call_times import CallTimes, Layout, in_layout, measure_calls
 from robustcl.evaluation.config import EvaluationConfig
 from robustcl.evaluation.expected_time import AUTOATTACK, PassSeconds, passes_of
+from robustcl.records.kinds import CERTIFIED_BALL
 
 MINUTES_EPS = {"l2": 0.25, "linf": 2 / 255, "l1": 3.0}
 # Shares of the time for clean images, certificates and attacks.
 _CLEAN, _CERTIFIED, _ATTACKED = 0.1, 0.38, 0.52
+_BALLS = 0.15  # of the attacks' share, for attacks on certified balls
 _FEW_CLEAN, _MOST_CLEAN = 50, 10_000
 _CLEAN_PASSES = 2  # for the class, and for the embedding that is kept
 _ENOUGH = 100  # images for which samples and steps are given up first
 _MANY = 400  # images that fit before restarts, or the reference, are worth fewer of them
-_QUICK = 0.2  # seconds of an image within which deterministic certificates are computed
 _TRIED = 3e-3  # seconds of a pass beyond which they are not tried
+_TELLING = 0.1  # of the radius by first order, below which a deterministic one tells too little
 _NOISE = 32  # noisy images of a call on a CPU, and samples that choose the class
 # Samples of an image for a radius; where fewer fit, it is decided whether one radius is certified,
 # and samples end as soon as that is clear.
@@ -97,8 +99,8 @@ def choose_plan(
 ) -> MinutesPlan:
     """Choose methods, images, samples and steps from a short measurement of time.
 
-    Calls of the network are timed on noise, and one deterministic certificate on a gray image: no
-    image of the data is looked at.
+    Calls of the network are timed on noise, and a deterministic certificate is tried on a gray
+    image and on one of noise: no image of the data is looked at.
 
     Args:
         classifier: The model, on the device and in eval mode.
@@ -139,13 +141,16 @@ def choose_plan(
         for kind, text in audit.measures[1:]:
             if text not in costs:
                 costs[text] = _cost(audit, kind, text, classifier, device)
-    count = {"certificate": 0, "attack": 0}
-    for kind, _ in audit.measures[1:]:
-        count[kind] += 1
-    parts = {"certificate": _CERTIFIED, "attack": _ATTACKED}
-    whole = _CLEAN + sum(share for kind, share in parts.items() if count[kind])
-    shares = {text: parts[kind] / count[kind] / whole for kind, text in audit.measures[1:]}
-    return MinutesPlan(audit, images, costs, shares, calls)
+    return MinutesPlan(audit, images, costs, _shares(audit), calls)
+
+
+def _shares(audit: EvaluationConfig) -> dict[str, float]:
+    # Of the time that clean images leave: weights, which need not have the sum 1.
+    found = {text: _CERTIFIED / len(audit.methods) for text in audit.methods}
+    balls = _BALLS if audit.tests_balls else 0.0
+    if audit.tests_balls:
+        found[CERTIFIED_BALL] = balls * _ATTACKED
+    return found | {text: (1.0 - balls) * _ATTACKED / len(audit.attacks) for text in audit.attacks}
 
 
 def _certificate(
@@ -156,14 +161,13 @@ def _certificate(
     calls: CallTimes,
     device: str | torch.device,
 ) -> tuple[str, Costs]:
-    # The deterministic certificate where it is quick, else votes on as many samples as there is
-    # time for.
-    forward = calls.per_image[0]
+    # The best deterministic certificate that tells something and leaves room for enough images;
+    # else votes on as many samples as there is time for.
+    forward, enough = calls.per_image[0], min(_ENOUGH, images)
     if forward <= _TRIED and audit.norm != "l1":
-        seconds = _time_of_sound(classifier, audit, device)
-        if seconds <= _QUICK:
-            return "sound", Costs(seconds=seconds)
-    enough = min(_ENOUGH, images)
+        for text, (seconds, share) in _try_certificates(classifier, audit, device).items():
+            if enough * seconds <= budget and share >= _TELLING:
+                return text, Costs(seconds=seconds)
     n = next((n for n in _SAMPLES if (n + _NOISE) * forward * enough <= budget), None)
     target = ""
     if n is None and len(audit.eps) == 1 and audit.norm != "l1":
@@ -176,20 +180,30 @@ def _certificate(
     return f"smoothing:sigma=.25,n={n},n_select={_NOISE}{target}", Costs((float(samples), 0.0))
 
 
-def _time_of_sound(
+def _try_certificates(
     classifier: Classifier, audit: EvaluationConfig, device: str | torch.device
-) -> float:
-    gray = torch.full((1, *classifier.image_shape), 0.5, device=device)
-    method = certify.parse_method("sound")
+) -> dict[str, tuple[float, float]]:
+    # By deterministic certificate, the best first: seconds of an image, and its radius as a share
+    # of the one by first order, which is near the true one. None for a network that none treats.
+    shape = (1, *classifier.image_shape)
+    noise = torch.rand(shape, generator=torch.Generator().manual_seed(0)).to(device)
+    points = torch.cat([torch.full(shape, 0.5, device=device), noise])
+    found: dict[str, tuple[float, float]] = {}
     try:
-        prepared = certify.prepare(method, classifier, norm=audit.norm)
-        quick = certify.parse_method("product")
-        certify.certificate(quick, classifier, gray, norm=audit.norm, prepared=prepared)
-        begun = time.monotonic()
-        certify.certificate(method, classifier, gray, norm=audit.norm, prepared=prepared)
+        prepared = certify.prepare(certify.parse_method("sound"), classifier, norm=audit.norm)
+        rough = certify.parse_method("first_order")
+        near = certify.certificate(rough, classifier, points, norm=audit.norm).radius
+        for text in ("product", "sound"):  # a first call is slow
+            method, begun = certify.parse_method(text), time.monotonic()
+            proved = certify.certificate(
+                method, classifier, points, norm=audit.norm, prepared=prepared
+            ).radius
+            seconds = (time.monotonic() - begun) / len(points)
+            shares = (proved / near.to(proved).clamp_min(1e-300)).nan_to_num(0.0, 1.0, 0.0)
+            found[text] = seconds, float(shares.max())
     except UnsupportedError:
-        return math.inf
-    return time.monotonic() - begun
+        return {}
+    return dict(reversed(found.items()))
 
 
 def _attack(

@@ -55,11 +55,16 @@ def planned(model: Classifier, seconds: float, **more) -> MinutesPlan:
 
 
 def timed(
-    monkeypatch: pytest.MonkeyPatch, forward: float, gradient: float, sound: float = 0.01
+    monkeypatch: pytest.MonkeyPatch,
+    forward: float,
+    gradient: float,
+    sound: float = 0.01,
+    share: float = 0.5,
 ) -> None:
-    """Say what passes and a deterministic certificate take, whatever this machine does beside."""
+    """Say what passes and a certificate take, and how much of the radius the certificate proves."""
     monkeypatch.setattr(call_times, "pass_times", lambda *_: (forward, gradient))
-    monkeypatch.setattr(minutes_plan, "_time_of_sound", lambda *_: sound)
+    found = {"sound": (sound, share), "product": (sound / 100, share / 2)}
+    monkeypatch.setattr(minutes_plan, "_try_certificates", lambda *_: found)
 
 
 def test_a_quick_network_gets_deterministic_certificates_and_the_reference(monkeypatch) -> None:
@@ -71,9 +76,30 @@ def test_a_quick_network_gets_deterministic_certificates_and_the_reference(monke
 
 
 def test_a_slow_certificate_is_left_to_votes(monkeypatch) -> None:
-    timed(monkeypatch, 1e-5, 3e-5, sound=0.5)
+    timed(monkeypatch, 1e-5, 3e-5, sound=1e4)
     plan = planned(small_classifier().eval(), 600.0)
     assert plan.audit.methods == ("smoothing:sigma=.25,n=10000,n_select=32",)
+    timed(monkeypatch, 1e-5, 3e-5, sound=10.0)
+    assert planned(small_classifier().eval(), 600.0).audit.methods == ("product",)
+
+
+def test_a_certificate_that_tells_nothing_is_left_to_votes(monkeypatch) -> None:
+    timed(monkeypatch, 1e-5, 3e-5, share=0.01)
+    (method,) = planned(small_classifier().eval(), 600.0).audit.methods
+    assert method.startswith("smoothing")
+    monkeypatch.undo()
+    torch.manual_seed(0)
+    deep: list[nn.Module] = [nn.Flatten()]
+    for width in (16, *[32] * 11):
+        deep += [nn.Linear(width, 32), nn.ReLU()]
+    network = nn.Sequential(*deep, nn.Linear(32, 2))
+    audit = EvaluationConfig(eps=(0.25,))
+    model = Classifier.from_scores(network, image_shape=(1, 4, 4)).eval()
+    _, share = minutes_plan._try_certificates(model, audit, "cpu")["sound"]
+    shallow = Classifier.from_scores(nn.Sequential(nn.Flatten(), nn.Linear(16, 2)),
+                                     image_shape=(1, 4, 4)).eval()  # fmt: skip
+    _, whole = minutes_plan._try_certificates(shallow, audit, "cpu")["sound"]
+    assert share < 0.1 and whole == pytest.approx(1.0, rel=1e-3)
 
 
 def test_a_slow_network_gets_few_samples_and_steps(monkeypatch) -> None:
@@ -85,7 +111,7 @@ def test_a_slow_network_gets_few_samples_and_steps(monkeypatch) -> None:
     assert attack in ("pgd:steps=10,restarts=1", "pgd:steps=20,restarts=1")
     assert plan.audit.one_budget
     assert not plan.audit.screened and plan.images >= 50
-    timed(monkeypatch, 0.001, 0.003, sound=1.0)
+    timed(monkeypatch, 0.001, 0.003, share=0.0)
     more = planned(slow(0.0), 600.0)
     assert more.audit.methods == ("smoothing:sigma=.25,n=2000,n_select=32",)
     several = replace(EvaluationConfig(), eps=(0.1, 0.25))
