@@ -6,7 +6,8 @@ from functools import partial
 
 from robustcl.core.errors import CheckpointError, InputError
 from robustcl.core.terminal import answer, emit, printable, say
-from robustcl.models.checkpoint import read_description, save_checkpoint
+from robustcl.models.checkpoint import Loaded, read_description, save_checkpoint
+from robustcl.models.reference import Reference, compare_logits, read_reference
 from robustcl.models.sources.opening import open_model
 from robustcl.models.sources.request import ModelRequest
 from robustcl.models.sources.weight_file import open_weight_file
@@ -42,6 +43,8 @@ def convert(options: ConvertOptions) -> int:
     else:
         loaded = open_model(options.weights, request)
     model = loaded.encoder if loaded.classifier is None else loaded.classifier
+    if options.reference is not None:
+        _compare(loaded, options.reference)
     save_checkpoint(options.out, model, loaded.description)
     approve_again(loaded, options.out)
     for note in loaded.notes:
@@ -67,6 +70,16 @@ def convert(options: ConvertOptions) -> int:
             "warnings": loaded.notes,
         })  # fmt: skip
     return 0
+
+
+def _compare(loaded: Loaded, text: str) -> None:
+    known = read_reference(text)
+    if loaded.classifier is None or isinstance(known, Reference):
+        raise InputError(
+            f"--reference {text!r}: give a .npz file of images and logits, and --head native; an "
+            "accuracy is compared by certify run"
+        )
+    say(f"reference: {compare_logits(loaded.classifier, *known)}")
 
 
 def _of_checkpoint(options: ConvertOptions, request: ModelRequest) -> ModelRequest:

@@ -2,7 +2,7 @@
 
 import hashlib
 import platform
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from importlib.metadata import PackageNotFoundError, version
 from typing import Any
@@ -14,6 +14,7 @@ from robustcl import attacks, certify
 from robustcl.core.classifier import Classifier
 from robustcl.data.dataset import Dataset
 from robustcl.evaluation.config import EvaluationConfig
+from robustcl.models.reference import Reference
 from robustcl.records.reading import SCHEMA, config_hash
 
 PACKAGES = ("robustcl", "torch", "torchvision", "numpy", "scipy", "pyautoattack", "torchattacks")
@@ -26,10 +27,12 @@ class Origin:
     Args:
         checkpoint_hash: SHA-256 of the checkpoint.
         command: The command line.
+        reference: The accuracy that the model is said to have; None where nothing is known.
     """
 
     checkpoint_hash: str = ""
     command: str = ""
+    reference: Reference | None = None
 
 
 NOWHERE = Origin()
@@ -70,6 +73,7 @@ def run_manifest(
             for text in audit.attacks
         ],
         "class_names": list(classifier.class_names),
+        **({} if origin.reference is None else {"reference": asdict(origin.reference)}),
         "num_examples": len(dataset),
         "labeled": dataset.labeled,
         **({"data_notes": list(dataset.notes)} if dataset.notes else {}),

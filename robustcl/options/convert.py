@@ -21,6 +21,8 @@ class ConvertOptions(ModelFields):
         head: native takes over the model's own classification layer; by default the encoder alone.
         show_rules: Say of every tensor of the file which one of the network it became.
         allow_partial: Go on where tensors are missing or left over.
+        reference: A .npz file with images in [0, 1] and their logits, with which the model is
+            compared before it is saved; with --head native.
         overwrite: Replace an existing checkpoint.
         json: Write one JSON object on stdout.
     """
@@ -30,5 +32,6 @@ class ConvertOptions(ModelFields):
     head: str | None = None
     show_rules: bool = False
     allow_partial: bool = False
+    reference: str | None = None
     overwrite: bool = False
     json: bool = False

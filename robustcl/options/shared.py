@@ -65,6 +65,9 @@ class EvaluationOptions(ModelFields, LabeledDataOptions):
             has one; `robustcl probe` fits others.
         prototypes: A file of text vectors as the head (`robustcl prompts` writes one): .npy (K, d)
             or .safetensors. For a folder of CLIP, --classes FILE alone does both.
+        reference: What is known of the model, to compare it with: an accuracy on this data, as in
+            0.9178 or 91.78%, or a .npz file with images in [0, 1] and their logits. An accuracy in
+            the weight file itself is used where nothing is given.
         out: The run folder: new, empty, or that of a run.
         split: Split of the data: train or test.
         norm: l2, linf or l1; radii are in pixel units of images in [0, 1].
@@ -91,5 +94,6 @@ class EvaluationOptions(ModelFields, LabeledDataOptions):
     plan: int | None = None
     head: str | None = None
     prototypes: Path | None = None
+    reference: str | None = None
     json: bool = False
     quiet: bool = False

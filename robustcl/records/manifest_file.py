@@ -66,6 +66,14 @@ class FlagEntry:
 
 
 @dataclass(frozen=True)
+class ReferenceEntry:
+    """State the accuracy that the model is said to have."""
+
+    name: str
+    accuracy: Annotated[float, Meta(gt=0.0, le=1.0)]
+
+
+@dataclass(frozen=True)
 class ManifestFile:
     """State what every manifest may hold; `config` is checked by its kind."""
 
@@ -98,6 +106,7 @@ class ManifestFile:
     flags: tuple[FlagEntry, ...] | None = None
     batch_size_used: _Count | None = None
     prefixes: dict[str, _Count] | None = None
+    reference: ReferenceEntry | None = None
     layout: Literal["as_given", "channels_last"] | None = None
 
     def __post_init__(self) -> None:

@@ -21,6 +21,7 @@ from robustcl.records.examples import load_examples
 from robustcl.records.images import covered, model_attacks, per_image, sound_certificates
 from robustcl.records.reading import Run
 from robustcl.records.summary import Summary
+from robustcl.report.headline import reference_sentence
 
 FEW_IMAGES = 100
 
@@ -38,10 +39,16 @@ def flags(run: Run, summary: Summary) -> list[str]:
     return [
         *run.notes,
         *(f"A figure is missing or lacks images: {why}." for _, why in array_faults(run.folder)),
+        *_reference(run, summary),
         *_coverage(run, summary),
         *_attacks(run, summary),
         *_predictions(run, summary),
     ]
+
+
+def _reference(run: Run, summary: Summary) -> list[str]:
+    sentence, doubtful = reference_sentence(run, summary)
+    return [f"{sentence[0].upper()}{sentence[1:]}."] if doubtful else []
 
 
 def _coverage(run: Run, summary: Summary) -> list[str]:
@@ -96,7 +103,7 @@ def _predictions(run: Run, summary: Summary) -> list[str]:
     if images["predicted"].nunique() == 1 and images["label"].nunique() > 1:
         found.append("The model gives every image the same class: it has collapsed.")
     if summary.by_method and not summary.certified_accuracy:
-        found.append("No deterministic certificate for the model itself was asked for.")
+        found.append("There is no deterministic certificate for the model itself.")
     return found
 
 

@@ -5,7 +5,10 @@ from collections.abc import Mapping
 from typing import Any
 
 from robustcl.core.numbers import interval_text, norm_name, percent, radius_text
+from robustcl.records.reading import Run
 from robustcl.records.summary import Summary
+
+_HALF_POINT = 0.005
 
 
 def headline(summary: Summary) -> str:
@@ -59,6 +62,33 @@ def clean_sentence(summary: Summary) -> str:
     return (
         f"clean accuracy: {percent(summary.clean_accuracy)} {interval_text(summary.interval95)} of "
         f"{summary.n:,} images"
+    )
+
+
+def reference_sentence(run: Run, summary: Summary) -> tuple[str, bool]:
+    """Compare the clean accuracy with what the model is said to have.
+
+    Args:
+        run: The run.
+        summary: Of it.
+
+    Returns:
+        One sentence, '' where nothing is known, and whether it is a warning: the known accuracy
+        lies more than half a point outside the 95 % interval.
+    """
+    known = run.manifest.get("reference")
+    if not known or summary.clean_accuracy is None or summary.interval95 is None:
+        return "", False
+    low, high = summary.interval95
+    stated, name = float(known["accuracy"]), known["name"]
+    said = f"the reference ({name}) is {percent(stated)}"
+    if low - _HALF_POINT <= stated <= high + _HALF_POINT:
+        return f"the clean accuracy agrees with what is known of the model: {said}", False
+    return (
+        f"the clean accuracy {percent(summary.clean_accuracy)} {interval_text(summary.interval95)} "
+        f"is not what is known of the model: {said}. Other images or another quality of them would "
+        "explain it, and so would a wrong normalization, size, or order of classes",
+        True,
     )
 
 

@@ -3,13 +3,13 @@
 import shutil
 import tempfile
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
 import pandas as pd
 import torch
-from torch import nn
+from torch import Tensor, nn
 from torch.export import ExportedProgram
 
 from robustcl.certify.methods import Method
@@ -19,9 +19,11 @@ from robustcl.core.classifier import Classifier
 from robustcl.core.errors import InputError
 from robustcl.core.modules import eval_mode
 from robustcl.evaluation.config import DEFAULT_EPS, EvaluationConfig
+from robustcl.evaluation.manifest import Origin
 from robustcl.evaluation.measuring import evaluate
 from robustcl.evaluation.minutes import check_minutes, evaluate_within
 from robustcl.evaluation.minutes_plan import MINUTES_EPS, choose_plan
+from robustcl.models.reference import Reference, compare_logits
 from robustcl.records.reading import Run, load_run
 from robustcl.records.summary import Summary, summarize
 from robustcl.report.headline import headline
@@ -30,6 +32,7 @@ from robustcl.report.tables import tables
 from robustcl.workflows.given import Data, given_data, given_model
 from robustcl.workflows.own_methods import OwnAttack, own_methods
 
+_COMPARED = 8  # images on which a reference is asked
 _USUAL = ("product", "smoothing:sigma=.25,n=1000", "first_order")
 
 
@@ -95,6 +98,7 @@ def audit(
     attacks: str | Sequence[str | OwnAttack] | None = None,
     minutes: float | None = None,
     output: str | int | None = None,
+    reference: float | Callable[[Tensor], Tensor] | None = None,
     eps: str | Sequence[float] | None = None,
     limit: int | None = None,
     seed: int = 0,
@@ -128,6 +132,8 @@ def audit(
             `certify run --minutes` does; None for all images.
         output: Of a model that returns several things, the key, name or position of its scores, as
             in 'logits'.
+        reference: What is known of the model: its accuracy on this data, which the report compares,
+            or the network that it was made from, whose scores have to be those of the model.
         eps: Ascending budgets of the attacks, as in '1/255,2/255'; None for those of the norm.
         limit: So many images, drawn with the same share of every class.
         seed: Of all noise and of the draw.
@@ -153,6 +159,13 @@ def audit(
     grid = read_budgets(budgets, norm) if isinstance(budgets, str) else tuple(budgets)
     source = given_data(data, seed=seed, classes=names, transform=transform)
     classifier = _wrapped(given, source.image_shape)
+    known = None
+    if callable(reference):
+        few = source.take(min(_COMPARED, source.count)).batch(range(min(_COMPARED, source.count)))
+        compare_logits(classifier, few.images, reference)
+    elif reference is not None:
+        known = Reference("the caller", reference)
+    origin = Origin(reference=known)
     usual = _USUAL if _is_open(classifier) else _USUAL[1:2]
     asked = (usual if methods is None else methods, ("pgd",) if attacks is None else attacks)
     with own_methods(*asked) as (certificates, attacked):
@@ -167,7 +180,7 @@ def audit(
         if minutes is None:
             evaluate(
                 classifier, source.take(limit), config, folder, device=device, resume=resume,
-                progress=progress,
+                progress=progress, origin=origin,
             )  # fmt: skip
         else:
             seconds = 60.0 * check_minutes(minutes)
@@ -178,7 +191,7 @@ def audit(
                 )  # fmt: skip
             evaluate_within(
                 classifier, source.take(plan.images), plan, folder, seconds=seconds,
-                begun_at=begun, device=device, resume=resume, progress=progress,
+                begun_at=begun, device=device, resume=resume, progress=progress, origin=origin,
             )  # fmt: skip
         run = load_run(folder)
         return AuditResult(folder, summarize(run), run, kept)

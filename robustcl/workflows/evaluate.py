@@ -22,6 +22,12 @@ from robustcl.evaluation.manifest import Origin
 from robustcl.evaluation.measuring import evaluate
 from robustcl.evaluation.plan import plan
 from robustcl.models.checkpoint import Loaded, own_accuracy
+from robustcl.models.reference import (
+    Reference,
+    compare_logits,
+    read_reference,
+    stated_reference,
+)
 from robustcl.models.sources.opening import open_model
 from robustcl.models.text_prototypes import (
     has_text,
@@ -66,10 +72,28 @@ def load_with_head(options: EvaluationOptions) -> tuple[Classifier, Loaded]:
             f"{options.checkpoint} --data {options.data} --out CKPT"
         )
     checked_constant(loaded.encoder, loaded.description)
+    if options.reference is not None:
+        known = read_reference(options.reference)
+        if not isinstance(known, Reference) and not rank():
+            say(f"reference: {compare_logits(loaded.classifier, *known)}")
     if options.views is None:
         return loaded.classifier, loaded
     views = Views(options.views, options.count, options.aggregate, options.seed)
     return with_views(loaded.classifier, views, loaded.description, options.data), loaded
+
+
+def known_accuracy(options: EvaluationOptions, loaded: Loaded) -> Reference | None:
+    """Say which accuracy a model is said to have.
+
+    Args:
+        options: The options.
+        loaded: The model.
+
+    Returns:
+        The user's, else that of the model's own file, else None.
+    """
+    known = None if options.reference is None else read_reference(options.reference)
+    return known if isinstance(known, Reference) else stated_reference(loaded.description)
 
 
 def _opened(options: EvaluationOptions) -> Loaded:
@@ -152,7 +176,7 @@ def evaluate_checkpoint(
             dataset,
             audit,
             options.out,
-            origin=Origin(loaded.hash, command),
+            origin=Origin(loaded.hash, command, known_accuracy(options, loaded)),
             device=device,
             resume=options.resume,
             mixed=options.mixed_versions,

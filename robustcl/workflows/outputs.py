@@ -15,7 +15,13 @@ from robustcl.declarations.sources import SOURCE_ROWS
 from robustcl.models.stored_file import has_description
 from robustcl.records.reading import load_run
 from robustcl.records.summary import Summary, interval95, summarize
-from robustcl.report.headline import clean_sentence, estimate_sentences, headline, method_sentences
+from robustcl.report.headline import (
+    clean_sentence,
+    estimate_sentences,
+    headline,
+    method_sentences,
+    reference_sentence,
+)
 
 EMBEDDINGS = {"index", "embeddings", "norms", "labels", "class_names"}  # of `robustcl embed`
 
@@ -169,7 +175,9 @@ def finish(
     for note in (note for note in run.notes if note not in known):
         say(f"note: {note}")
     page = write_run_page(run, summary)
-    sentences = (clean_sentence(summary), *lines, headline(summary))
+    known, doubtful = reference_sentence(run, summary)
+    known = f"{'warning: ' if doubtful else ''}{known}"
+    sentences = (clean_sentence(summary), *filter(None, (known, *lines)), headline(summary))
     for sentence in (*sentences, *method_sentences(summary), *estimate_sentences(summary)):
         tell(sentence)
     if flags:

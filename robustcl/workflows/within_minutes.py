@@ -23,6 +23,7 @@ from robustcl.options.run import RunOptions
 from robustcl.records.kinds import CERTIFIED_BALL
 from robustcl.records.reading import read_manifest
 from robustcl.workflows.data import check_device, drawn_data, listed_data
+from robustcl.workflows.evaluate import known_accuracy
 
 
 def evaluate_minutes(
@@ -75,7 +76,7 @@ def evaluate_minutes(
             options.out,
             seconds=60.0 * minutes,
             begun_at=started(),
-            origin=Origin(loaded.hash, command),
+            origin=Origin(loaded.hash, command, known_accuracy(options, loaded)),
             device=options.device,
             resume=options.resume,
             mixed=options.mixed_versions,

@@ -2,7 +2,7 @@
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -26,6 +26,7 @@ from robustcl.models.normalization import (
 )
 from robustcl.models.outline import outline
 from robustcl.models.own_head import own_classifier
+from robustcl.models.reference import accuracy_among
 from robustcl.models.sources.preprocessing import of_timm, of_torchvision
 from robustcl.models.sources.request import ImageShape, ModelRequest
 from robustcl.models.weights.contents import StoredNetwork, places_text, without_wrappers
@@ -113,7 +114,7 @@ def open_weight_file(place: Path, request: ModelRequest) -> Loaded:
         mean=normalization.mean,
         std=normalization.std,
         embedding_size=size,
-        recipe={"converted_from": place.name, **untrained},
+        recipe={"converted_from": place.name, **untrained, **_stated(match)},
         version=__version__,
         normalization=normalization.source,
         head_layer=layer,
@@ -142,6 +143,12 @@ def open_weight_file(place: Path, request: ModelRequest) -> Loaded:
         placement,
         factory=factory,
     )
+
+
+def _stated(match: Match) -> dict[str, Any]:
+    # What the file itself says about its accuracy, to be compared with what is measured.
+    known = accuracy_among(match.source.said)
+    return {} if known is None else {"stated_accuracy": asdict(known)}
 
 
 def _gray(encoder: Encoder) -> Tensor:
