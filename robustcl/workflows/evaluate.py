@@ -21,7 +21,8 @@ from robustcl.evaluation.config import EvaluationConfig
 from robustcl.evaluation.manifest import Origin
 from robustcl.evaluation.measuring import evaluate
 from robustcl.evaluation.plan import plan
-from robustcl.models.checkpoint import Loaded, own_accuracy
+from robustcl.models.checkpoint import Loaded, hash_of, own_accuracy
+from robustcl.models.heads.fitting import HEAD_ROWS, fit_head
 from robustcl.models.reference import (
     Reference,
     compare_logits,
@@ -49,6 +50,8 @@ from robustcl.workflows.models import (
 )
 from robustcl.workflows.outputs import refuse_inside_data
 
+MOST_FITTED = 5_000  # training images on which a run fits a head
+
 
 def load_with_head(options: EvaluationOptions) -> tuple[Classifier, Loaded]:
     """Load a checkpoint that has a head.
@@ -62,14 +65,20 @@ def load_with_head(options: EvaluationOptions) -> tuple[Classifier, Loaded]:
     Raises:
         InputError: When it has no head.
     """
+    if options.head not in (None, "native", *HEAD_ROWS):
+        raise InputError(
+            f"unknown --head {options.head!r}; use native, {', '.join(HEAD_ROWS)}, or leave it out"
+        )
     if options.plan is None and not rank():  # others wait until the first has found it usable
         refuse_inside_data(options.out, options.data)
         OutputFolder(options.out).check_start()
     loaded = _opened(options)
+    if options.head in HEAD_ROWS:
+        loaded = _fitted(options, loaded, options.head)
     if loaded.classifier is None:
         raise InputError(
             f"{str(options.checkpoint)!r} has no head; fit one by: robustcl probe "
-            f"{options.checkpoint} --data {options.data} --out CKPT"
+            f"{options.checkpoint} --data {options.data} --out CKPT, or add --head linear"
         )
     checked_constant(loaded.encoder, loaded.description)
     if options.reference is not None:
@@ -94,6 +103,29 @@ def known_accuracy(options: EvaluationOptions, loaded: Loaded) -> Reference | No
     """
     known = None if options.reference is None else read_reference(options.reference)
     return known if isinstance(known, Reference) else stated_reference(loaded.description)
+
+
+def _fitted(options: EvaluationOptions, loaded: Loaded, kind: str) -> Loaded:
+    # The encoder with a head that is fitted now, on images of the training split.
+    if options.prototypes is not None:
+        raise InputError(f"--head {kind} with --prototypes; give one of the two")
+    device = own_device(options.device)
+    few = replace(options, limit=MOST_FITTED, classes="names", device=device)
+    dataset = read_data(few, split="train", transform=loaded.transform)
+    if not dataset.labeled:
+        raise InputError(f"{dataset.name!r} has no labels to fit --head {kind} on")
+
+    def attempt(batch_size: int) -> Classifier:
+        return fit_head(loaded.encoder, dataset, kind=kind, batch_size=batch_size, device=device)
+
+    classifier = retry_smaller(attempt, options.batch_size)
+    facts = {"head": kind, "labels": len(dataset)}
+    recipe = {**loaded.description.recipe, "probe": facts}
+    description = replace(loaded.description, recipe=recipe)
+    if not rank():
+        say(f"head: {kind}, fitted on {len(dataset):,} images of the training split")
+    digest = hash_of(classifier, description)
+    return replace(loaded, classifier=classifier, description=description, hash=digest)
 
 
 def _opened(options: EvaluationOptions) -> Loaded:

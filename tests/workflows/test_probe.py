@@ -6,8 +6,10 @@ from pathlib import Path
 import pytest
 import torch
 
-from robustcl.cli.main import robustcl
+from robustcl.cli.main import certify, robustcl
 from robustcl.models.checkpoint import load_checkpoint
+from robustcl.records.reading import load_run
+from tests.cli.random_checkpoint import random_checkpoint
 
 DATA = ["--data", "digits", "--limit", "400"]
 
@@ -93,3 +95,25 @@ def test_one_label_per_class_has_no_held_out(checkpoint: Path, tmp_path: Path, c
     base = ["probe", str(checkpoint), *DATA, "--out", str(tmp_path / "a.safetensors"), "--json"]
     assert robustcl([*base, "--labels", "0.025"]) == 0
     assert json.loads(capsys.readouterr().out)["held_out"] is None
+
+
+@pytest.mark.parametrize("kind", ["prototype", "linear", "knn"])
+def test_a_run_fits_the_head_that_probe_fits(kind: str, tmp_path: Path, capsys) -> None:
+    checkpoint, data = random_checkpoint(tmp_path)
+    words = ["--data", data, "--methods", "none", "--attack", "none", "--quiet", "--json"]
+    made = tmp_path / "made.safetensors"
+    fit = ["probe", str(checkpoint), "--data", data, "--head", kind, "--out", str(made)]
+    assert robustcl(fit) == 0
+    capsys.readouterr()
+    assert certify(["run", str(made), *words, "--out", str(tmp_path / "two")]) == 0
+    wanted = json.loads(capsys.readouterr().out)
+    one = ["run", str(checkpoint), *words, "--head", kind, "--out", str(tmp_path / "one")]
+    assert certify(one) == 0
+    out, said = capsys.readouterr()
+    assert json.loads(out)["clean_accuracy"] == wanted["clean_accuracy"]
+    assert f"head: {kind}, fitted on" in said
+    margins = [load_run(tmp_path / name).clean["margin"].tolist() for name in ("one", "two")]
+    assert margins[0] == margins[1]
+    assert certify([*one, "--resume"]) == 0  # the same head again
+    assert certify(["run", str(checkpoint), *words, "--head", "lineal", "--out", str(made)]) == 2
+    assert "use native, prototype, linear" in capsys.readouterr().err
