@@ -218,7 +218,7 @@ class _Clock:
             if name != text
         )
         worst = self._worst(text, self.group(text))
-        if now + worst > self._last:
+        if not rest or now + worst > self._last:
             return now
         return max(min(now + rest - wanted, self._last - worst), now + worst)
 

@@ -18,7 +18,7 @@ from robustcl.evaluation import call_times, minutes_plan
 from robustcl.evaluation.call_times import CallTimes, in_layout, measure_calls
 from robustcl.evaluation.config import EvaluationConfig
 from robustcl.evaluation.measuring import evaluate
-from robustcl.evaluation.minutes import _through, evaluate_within
+from robustcl.evaluation.minutes import _Clock, _through, evaluate_within
 from robustcl.evaluation.minutes_plan import MinutesPlan, choose_plan
 from robustcl.records.reading import load_run, read_manifest
 from robustcl.records.summary import interval95, summarize
@@ -348,6 +348,18 @@ def test_the_layout_that_is_quicker_is_chosen(monkeypatch) -> None:
         assert found.layout == wanted
         assert found.per_image == pytest.approx((min(last, 1.0) if last < 0.95 else 1.0,) * 2)
     assert measure_calls(model, "cpu", most=32, layout="channels_last").layout == "channels_last"
+
+
+def test_nothing_is_begun_when_the_time_is_over(monkeypatch) -> None:
+    calls = CallTimes(8, (0.0, 0.0), (0.0, 0.0))
+    audit = EvaluationConfig(methods=("product",), attacks=("pgd",), eps=(0.5,))
+    costs = {text: minutes_plan.Costs(seconds=1.0) for _, text in audit.measures}
+    shares = {"product": 0.5, "certified_ball": 0.0, "pgd": 0.5}
+    clock = _Clock(0.0, 100.0, MinutesPlan(audit, 40, costs, shares, calls))
+    left = {"product": 40, "certified_ball": 0, "pgd": 40}
+    for now, most in ((0.0, 60.0), (90.0, 96.0), (96.5, 96.5), (105.0, 105.0)):
+        monkeypatch.setattr("robustcl.evaluation.minutes.time.monotonic", lambda t=now: t)
+        assert now <= clock.until("product", left) <= most
 
 
 class Viewing(nn.Module):
