@@ -31,6 +31,7 @@ else:
     pd = lazily("pandas")
 
 FEW, MORE = 100, 500  # samples at which methods that sample are measured
+_SHARE = 0.05  # of the images, that are measured at most
 
 
 @dataclass(frozen=True)
@@ -94,12 +95,14 @@ def plan(
         audit: What would be measured.
         device: Where to compute.
         processes: Processes that would share the images, each with resources like this one's.
-        batches: Batches to measure.
+        batches: Batches to measure; smaller ones where all would be more than 5 % of the images.
 
     Returns:
         The prediction.
     """
-    count = min(batches * audit.batch_size, len(dataset))
+    most = max(batches, int(_SHARE * len(dataset)))
+    count = min(batches * audit.batch_size, most, len(dataset))
+    audit = replace(audit, batch_size=max(1, math.ceil(count / batches)))
     rows = np.unique(np.linspace(0, len(dataset) - 1, count).round().astype(int))
     sample = dataset.select(rows)
     with torch.no_grad(), eval_mode(classifier.to(device)):  # first calls are slow
