@@ -76,7 +76,8 @@ def evaluation_config(options: RunOptions) -> EvaluationConfig:
     if options.eps is not None:
         eps = read_budgets(options.eps, options.norm)
     own = "product" if options.views is None else "multi_view"
-    methods = options.methods or f"{own},smoothing:sigma=.25,n=1000,first_order"
+    estimate = "" if options.norm == "l1" else ",first_order"
+    methods = options.methods or f"{own},smoothing:sigma=.25,n=1000{estimate}"
     attack = options.attack or ("pgd" if options.views is None else "every_view")
     return EvaluationConfig(
         norm=cast(Norm, options.norm),

@@ -16,6 +16,7 @@ Layout = Literal["as_given", "channels_last"]
 _ON_CPU, _ON_GPU = 32, 512  # images of a call, at most
 _TRIED = (8, 32, 64, 128, 256, 512)
 _LONG = 0.5  # seconds of a call beyond which larger ones are taken to cost in proportion
+_SHORT = 0.02  # seconds of a full call below which the layout is left as it is
 _GAIN = 0.95  # of the time per image: what a larger batch or another layout has to save
 
 
@@ -79,7 +80,7 @@ def measure_calls(
     most = min(most, _ON_CPU if torch.device(device).type == "cpu" else _ON_GPU)
     with in_layout(classifier, layout or "as_given"):
         found, tried = _measured(classifier, device, most)
-    if layout is not None or not _gains_by_layout(classifier):
+    if layout is not None or sum(found.full) < _SHORT or not _gains_by_layout(classifier):
         return replace(found, layout=layout or "as_given")
     with in_layout(classifier, "channels_last"):
         try:

@@ -124,7 +124,7 @@ def audit(
         norm: 'l2', 'linf' or 'l1'.
         methods: Certificates, as in 'sound,smoothing:sigma=.25'; '' for none; a
             `robustcl.certify.Method` is one of the caller's own. None for product (where the model
-            is no black box), smoothing and first_order, or, with `minutes`, what fits.
+            is no black box), smoothing and, but for L1, first_order, or, with `minutes`, what fits.
         attacks: Attacks, as in 'pgd:steps=100'; '' for none; a function (objective, images, threat,
             *, seeds) to `robustcl.attacks.Candidates` is one of the caller's own. None for pgd, or,
             with `minutes`, what fits.
@@ -167,6 +167,7 @@ def audit(
         known = Reference("the caller", reference)
     origin = Origin(reference=known)
     usual = _USUAL if _is_open(classifier) else _USUAL[1:2]
+    usual = usual[:2] if norm == "l1" else usual  # an estimate in L2 is none in L1
     asked = (usual if methods is None else methods, ("pgd",) if attacks is None else attacks)
     with own_methods(*asked) as (certificates, attacked):
         config = EvaluationConfig(

@@ -128,10 +128,13 @@ def _tell_end(ended: Ended, images: int, minutes: float) -> None:
         f"ended after {time_text(ended.seconds)}: {ended.prefixes['clean']:,} images clean"
         + "".join(f", {part}" for part in parts)
     )
+    for text, count in counts.items():
+        if not count:
+            say(f"no time was left for {text}, which says nothing here; give more minutes")
     more = [
-        f"about {min(max(count, 1), images - count):,} images by {text}"
+        f"about {min(count, images - count):,} images by {text}"
         for text, count in counts.items()
-        if count < images
+        if 0 < count < images
     ]
     if more:
         say(
