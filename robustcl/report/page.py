@@ -155,6 +155,7 @@ def _tiles(summary: Summary) -> list[dict[str, str]]:
             "name": f"certified at {near}",
             "value": percent(summary.headline_certified),
             "note": _interval(summary.headline_interval95, summary.certified_n, summary)
+            or _of_smoothed(summary)
             or "no deterministic certificate",
         },
         {
@@ -170,6 +171,15 @@ def _tiles(summary: Summary) -> list[dict[str, str]]:
             "note": f"certified; attacked: {median}",
         },
     ]
+
+
+def _of_smoothed(summary: Summary) -> str:
+    # What is certified about another subject, where nothing is about the model itself.
+    rows = [row for row in summary.by_method.values() if row["guarantee"] == "probabilistic"]
+    if not rows:
+        return ""
+    best = max(rows, key=lambda row: row["at_headline"])
+    return f"the smoothed model: {percent(best['at_headline'])} of {best['n']:,} images"
 
 
 def _interval(interval: tuple[float, float] | None, count: int, summary: Summary) -> str:
