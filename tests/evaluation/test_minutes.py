@@ -14,7 +14,7 @@ from robustcl.cli.main import certify, robustcl
 from robustcl.core.classifier import Classifier
 from robustcl.core.errors import InputError
 from robustcl.data.dataset import Dataset
-from robustcl.evaluation import call_times, minutes_plan
+from robustcl.evaluation import call_times, minutes, minutes_plan
 from robustcl.evaluation.call_times import CallTimes, in_layout, measure_calls
 from robustcl.evaluation.config import EvaluationConfig
 from robustcl.evaluation.measuring import evaluate
@@ -123,11 +123,11 @@ def test_more_minutes_never_leave_room_for_fewer_images(monkeypatch) -> None:
     # Strength grows only where hundreds of images still fit.
     timed(monkeypatch, 7e-4, 2.3e-3)
     counts = []
-    for minutes in (1, 2, 3, 5, 10, 20, 30, 60, 240):
-        plan = planned(slow(0.0), 60.0 * minutes)
+    for many in (1, 2, 3, 5, 10, 20, 30, 60, 240):
+        plan = planned(slow(0.0), 60.0 * many)
         (attack,) = plan.audit.attacks
         each = plan.costs[attack].of(32, plan.calls) / 32
-        counts.append(0.52 * 60.0 * minutes / each)
+        counts.append(0.52 * 60.0 * many / each)
         assert counts[-1] >= (400 if "restarts=5" in attack or attack == "autoattack" else 100)
     assert attack == "autoattack"  # in four hours
     assert counts[4] > counts[0] / 0.7**2
@@ -226,6 +226,44 @@ def test_resuming_adds_images_and_ends_as_one_run(tmp_path: Path) -> None:
     rows = run.attacks[run.attacks["method"] == pgd]
     assert rows["index"].tolist() == list(range(counts[2]))
     assert not run.attacks.duplicated(["index", "method"]).any()
+
+
+def test_a_run_that_is_interrupted_counts_what_had_ended(tmp_path: Path, monkeypatch) -> None:
+    model, dataset = data(40)
+    audit = EvaluationConfig(
+        methods=("product",), attacks=("pgd:steps=2,restarts=1",), eps=(0.5,), one_budget=True,
+        test_certificates=False,
+    )  # fmt: skip
+    plan = choose_plan(model, audit, seconds=60.0, methods=False, attacks=False)
+    costs = plan.costs | {"product": minutes_plan.Costs(seconds=1.0)}  # groups of three
+    plan, calls = replace(plan, costs=costs), []
+    record = minutes.record_measure
+
+    def stopping(job, batch, before, measure, kept):
+        calls.append(measure)
+        if calls.count(("certificate", "product")) == 4:
+            raise KeyboardInterrupt
+        return record(job, batch, before, measure, kept)
+
+    monkeypatch.setattr(minutes, "record_measure", stopping)
+    place = tmp_path / "run"
+    with pytest.raises(KeyboardInterrupt):
+        evaluate_within(
+            model, dataset, plan, place, seconds=60.0, begun_at=time.monotonic(), progress=False
+        )
+    monkeypatch.undo()
+    manifest = read_manifest(place)
+    assert manifest["prefixes"] == {"product": 9, audit.attacks[0]: 0}
+    assert not manifest["complete"] and summarize(load_run(place)).certified_n == 9
+    evaluate_within(
+        model, dataset, plan, place, seconds=60.0, begun_at=time.monotonic(), progress=False,
+        resume=True,
+    )  # fmt: skip
+    evaluate(model, dataset, audit, tmp_path / "plain", progress=False)
+    found, wanted = (summarize(load_run(tmp_path / name)) for name in ("run", "plain"))
+    assert read_manifest(place)["complete"] and found.certified_n == 40
+    assert found.certified_accuracy == wanted.certified_accuracy
+    assert found.attacked_accuracy == wanted.attacked_accuracy
 
 
 def test_the_command_plans_says_and_ends(tmp_path: Path, capsys) -> None:
