@@ -17,7 +17,7 @@ from robustcl.models.description import Description
 
 AGREE = 1e-3  # of the largest logit, by which logits may differ: other libraries round otherwise
 _TOP1 = re.compile(
-    r"^(best_|test_|val_|valid_|eval_)*(acc|accuracy|prec|precision|top_?1|acc_?1|prec_?1|"
+    r"^(best_|test_|val_|valid_|eval_)*(acc|accuracy|prec|top_?1|acc_?1|prec_?1|"
     r"acc_top_?1|top_?1_acc(uracy)?)(uracy)?@?1?$",
     re.IGNORECASE,
 )

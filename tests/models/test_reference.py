@@ -29,7 +29,7 @@ from robustcl.records.reading import read_manifest
         ({"best_epoch": 40.0, "best": 3.0}, None),
         ({"acc": 91.0, "test_acc": 80.0}, None),
         ({"acc": 0.0}, None),
-        ({"accelerator": 1.0, "precision_plugin": 16.0}, None),
+        ({"accelerator": 1.0, "precision_plugin": 16.0, "precision": 16.0}, None),
         ({}, None),
     ],
 )
