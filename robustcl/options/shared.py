@@ -63,7 +63,8 @@ class EvaluationOptions(ModelFields, LabeledDataOptions):
             FILE.py:factory or package.module:factory, whose code is run.
         head: native insists on the model's own classification layer, which is the default where it
             has one. prototype, linear, lipschitz_linear or knn fits one on up to 5,000 images of
-            the training split; `robustcl probe` does so with more options, and keeps it.
+            the training split; `robustcl probe` does so with more options, and keeps it, so that
+            runs of it can be gone on with.
         prototypes: A file of text vectors as the head (`robustcl prompts` writes one): .npy (K, d)
             or .safetensors. For a folder of CLIP, --classes FILE alone does both.
         reference: What is known of the model, to compare it with: an accuracy on this data, as in

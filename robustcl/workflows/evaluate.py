@@ -109,6 +109,11 @@ def _fitted(options: EvaluationOptions, loaded: Loaded, kind: str) -> Loaded:
     # The encoder with a head that is fitted now, on images of the training split.
     if options.prototypes is not None:
         raise InputError(f"--head {kind} with --prototypes; give one of the two")
+    if options.resume:
+        raise InputError(
+            f"--resume with --head {kind}: a head that is fitted again may differ by rounding, and "
+            "is then another model; fit it once by robustcl probe, and run that checkpoint"
+        )
     device = own_device(options.device)
     few = replace(options, limit=MOST_FITTED, classes="names", device=device)
     dataset = read_data(few, split="train", transform=loaded.transform)

@@ -14,6 +14,7 @@ from robustcl.core.modules import eval_mode
 from robustcl.core.numbers import time_text
 from robustcl.core.started import started
 from robustcl.core.terminal import say
+from robustcl.declarations.heads import HEAD_ROWS
 from robustcl.evaluation.config import EvaluationConfig
 from robustcl.evaluation.manifest import Origin
 from robustcl.evaluation.minutes import Ended, evaluate_within
@@ -86,7 +87,7 @@ def evaluate_minutes(
         again = command if options.resume else f"{command} --resume"
         say(f"interrupted; the records in {options.out} are whole. Go on by: {again}")
         return stop_code(stop)
-    _tell_end(ended, len(dataset), minutes)
+    _tell_end(ended, len(dataset), minutes, how="" if options.head in HEAD_ROWS else " (--resume)")
     return None
 
 
@@ -121,7 +122,7 @@ def _tell_plan(plan: MinutesPlan, images: int, minutes: float) -> None:
     )
 
 
-def _tell_end(ended: Ended, images: int, minutes: float) -> None:
+def _tell_end(ended: Ended, images: int, minutes: float, *, how: str) -> None:
     counts = {t: c for t, c in ended.prefixes.items() if t not in ("clean", CERTIFIED_BALL)}
     parts = [f"{text} on {count:,}" for text, count in counts.items()]
     say(
@@ -138,7 +139,7 @@ def _tell_end(ended: Ended, images: int, minutes: float) -> None:
     ]
     if more:
         say(
-            f"another {_minutes_text(minutes)} (--resume) would add {', '.join(more)}; intervals "
+            f"another {_minutes_text(minutes)}{how} would add {', '.join(more)}; intervals "
             "shrink with the root of their number"
         )
 

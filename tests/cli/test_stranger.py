@@ -57,7 +57,7 @@ def test_run_ends_with_a_report(stranger: Path, tmp_path: Path) -> None:
     assert run.manifest["complete"]
     page = (tmp_path / "run" / "report.html").read_text()
     assert "smoothed model (sigma=0.25, vote)" in page
-    assert "No deterministic certificate for the model itself was asked for." in page
+    assert "There is no deterministic certificate for the model itself." in page
 
 
 def test_the_probe_leaves_the_encoder_alone(stranger: Path) -> None:

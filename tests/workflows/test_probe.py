@@ -113,7 +113,8 @@ def test_a_run_fits_the_head_that_probe_fits(kind: str, tmp_path: Path, capsys) 
     assert json.loads(out)["clean_accuracy"] == wanted["clean_accuracy"]
     assert f"head: {kind}, fitted on" in said
     margins = [load_run(tmp_path / name).clean["margin"].tolist() for name in ("one", "two")]
-    assert margins[0] == margins[1]
-    assert certify([*one, "--resume"]) == 0  # the same head again
+    assert margins[0] == pytest.approx(margins[1], rel=1e-4)  # threads add in another order
+    assert certify([*one, "--resume"]) == 2
+    assert "may differ by rounding" in capsys.readouterr().err
     assert certify(["run", str(checkpoint), *words, "--head", "lineal", "--out", str(made)]) == 2
     assert "use native, prototype, linear" in capsys.readouterr().err
