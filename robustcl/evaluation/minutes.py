@@ -178,6 +178,7 @@ class _Clock:
         self._last = begun_at + (1.0 + _SLACK) * seconds - 2 * report
         self._slower: dict[str, float] = {}  # than was thought
         self._seen: dict[str, float] = {}  # of an image, where nothing was thought
+        self._groups: dict[str, int] = {}  # of one size, as counting without bias wants it
 
     def group(self, text: str) -> int:
         """Count the images that are begun together.
@@ -191,7 +192,10 @@ class _Clock:
         batch, most = self._plan.calls.batch, _PART * self._seconds
         if not self._worst(text, 1):
             return 1  # nothing is known of it yet
-        return max(n for n in range(1, batch + 1) if n == 1 or self._worst(text, n) <= most)
+        if text not in self._groups:
+            fits = (n for n in range(batch, 1, -1) if self._worst(text, n) <= most)
+            self._groups[text] = next(fits, 1)
+        return self._groups[text]
 
     def _worst(self, text: str, images: int) -> float:
         # The most seconds that a group can take; 0 where nothing is known.
