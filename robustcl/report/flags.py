@@ -19,6 +19,7 @@ from robustcl.core.numbers import norm_name, percent, radius_text
 from robustcl.records.arrays import array_faults, load_arrays
 from robustcl.records.examples import load_examples
 from robustcl.records.images import covered, model_attacks, per_image, sound_certificates
+from robustcl.records.kinds import CERTIFIED_BALL
 from robustcl.records.reading import Run
 from robustcl.records.summary import Summary
 from robustcl.report.headline import reference_sentence
@@ -58,6 +59,11 @@ def _coverage(run: Run, summary: Summary) -> list[str]:
         found.append("The run is not complete; rates are over the images that have records.")
     if summary.n < expected:
         found.append(f"Only {summary.n} of {expected} images were evaluated.")
+    found += [
+        f"No time was left for {name}: it says nothing here."
+        for name, count in (run.manifest.get("prefixes") or {}).items()
+        if not count and name != CERTIFIED_BALL
+    ]
     least = min(summary.n, *(entry["n"] for entry in _entries(summary)), summary.n)
     if least < FEW_IMAGES:
         found.append(f"{least} images are few; look at the intervals before the rates.")

@@ -37,7 +37,7 @@ def headline(summary: Summary) -> str:
             f"{_attacked_clause(summary)}."
         )
     if not summary.by_attack:
-        parts.append("No attack was run, so there is no upper bound beside it.")
+        parts.append("No attack was run to its end, so there is no upper bound beside it.")
     if summary.abstained:
         images = f"{summary.abstained:,} image{'' if summary.abstained == 1 else 's'}"
         parts.append(f"The model abstains on {images}, which count as wrong.")
